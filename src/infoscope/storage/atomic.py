@@ -1,0 +1,78 @@
+"""Files appear whole or not at all: written to a temporary name beside the target, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from infoscope.errors import InfoscopeError
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that replaces ``path`` when the block ends well and vanishes when it does not.
+
+    Args:
+        path: the file to write; its folder is created when missing.
+
+    Yields:
+        A path in the same folder, to be written and closed inside the block.
+
+    Raises:
+        InfoscopeError: the file cannot be written (no permission, no space, a file where a folder should be).
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "numbers.txt"
+        >>> with atomic_write(target) as temporary:
+        ...     _ = temporary.write_text("1 2 3")
+        >>> target.read_text(), [file.name for file in target.parent.iterdir()]
+        ('1 2 3', ['numbers.txt'])
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise InfoscopeError(
+            f"cannot write {path}: {error.strerror or error}; free the space or choose another --out"
+        ) from error
+    finally:
+        # Only there when the block failed; a full disk or a lost folder must not hide the first error.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically; NaN is refused, since JSON has none.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "value.json"
+        >>> write_json(target, {"threshold": 0.2})
+        >>> read_json(target)
+        {'threshold': 0.2}
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in ``path``.
+
+    Raises:
+        InfoscopeError: the file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InfoscopeError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InfoscopeError(f"{path} is not JSON ({error}); restore it or make it anew") from error

@@ -1,0 +1,136 @@
+"""The manifest of a run: everything needed to read it or to repeat it."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from infoscope.errors import InfoscopeError
+from infoscope.storage.atomic import read_json, write_json
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """The backbone: where it came from, which weights, and the site its tokens are read at."""
+
+    name: str
+    revision: str | None
+    sha256: str
+    family: str
+    block: int
+    patch_size: int
+    grid: int
+    prefix_tokens: int
+
+
+@dataclass(frozen=True)
+class DictionaryRecord:
+    """The SAE: where it came from, which weights, how many features and what activation function."""
+
+    name: str
+    format: str
+    sha256: str
+    features: int
+    activation: str
+
+
+@dataclass(frozen=True)
+class SkippedImage:
+    """An image that could not be read; its index stays its own."""
+
+    index: int
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImagesRecord:
+    """The pool of images: source, length (skipped ones included), and a hash over the ids in order."""
+
+    source: str
+    count: int
+    ids_sha256: str
+    skipped: list[SkippedImage]
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """Does the SAE fit the model on these images?
+
+    Attributes:
+        fvu: fraction of variance unexplained, against the mean, on the sample.
+        l0: codes above 0 per patch token, over the whole pool.
+        dead: share of features that no image of the pool activates.
+        sample: patch tokens the FVU was taken on.
+    """
+
+    fvu: float
+    l0: float
+    dead: float
+    sample: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What ``manifest.json`` holds. Timings are seconds by stage."""
+
+    format_version: int
+    command: str
+    options: dict[str, Any]
+    model: ModelRecord
+    dictionary: DictionaryRecord
+    images: ImagesRecord
+    software: dict[str, str]
+    seed: int
+    timings: dict[str, float]
+    fit: FitRecord
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, atomically."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read ``manifest.json``.
+
+        Raises:
+            InfoscopeError: the file is missing, not JSON, lacks a field, or is of another format version.
+        """
+        value = read_json(path)
+        version = value.get("format_version") if isinstance(value, dict) else None
+        if version != FORMAT_VERSION:
+            raise InfoscopeError(
+                f"{path} has format_version {version}; this infoscope reads {FORMAT_VERSION}: measure again, "
+                "or install the version that wrote it"
+            )
+        try:
+            images = value["images"]
+            return cls(
+                **{field.name: value[field.name] for field in fields(cls)}
+                | {
+                    "model": ModelRecord(**value["model"]),
+                    "dictionary": DictionaryRecord(**value["dictionary"]),
+                    "images": ImagesRecord(
+                        **images | {"skipped": [SkippedImage(**skipped) for skipped in images["skipped"]]}
+                    ),
+                    "fit": FitRecord(**value["fit"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise InfoscopeError(f"{path} is not a manifest of this format ({error}); measure again") from error
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of what a measurement's numbers can depend on.
+
+    Example:
+        >>> sorted(software_versions())
+        ['infoscope', 'numba', 'numpy', 'pillow', 'python', 'torch', 'transformers']
+    """
+    packages = ["infoscope", "numba", "numpy", "pillow", "torch", "transformers"]
+    return {"python": platform.python_version()} | {package: metadata.version(package) for package in packages}

