@@ -1,0 +1,207 @@
+"""A vision transformer read at one block: pixels in, patch tokens out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor, nn
+
+from infoscope.backbones.checkpoint import hash_files
+from infoscope.backbones.families import Channels, Family
+from infoscope.errors import InfoscopeError
+
+
+class _BlockReached(Exception):  # noqa: N818 - it reports no error
+    """Ends a forward pass; never leaves this module."""
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A model, the block it is read at, and all that is needed to feed it. Made by ``load_backbone``.
+
+    The output of a block is the residual stream after it, before any final norm. Nothing after the block is run.
+
+    Attributes:
+        name: the path or hub id the model was asked for by.
+        revision: commit on the hub, ``None`` for a local directory.
+        block: the block read, 0-based, never negative.
+        patch_size: n, pixels per patch side.
+        input_side: pn, pixels per side of the input.
+        width: length of a token.
+        prefix_tokens: tokens before the first patch: CLS, registers, DeiT's distillation token.
+        mean: what is subtracted from pixels on the scale 0..1: red, green, blue.
+        std: what they are then divided by.
+        model: the vision model of transformers, in evaluation mode and without gradients.
+        layout: the row of the table of families it belongs to.
+        weight_files: the safetensors files it was read from, in order of their names.
+
+    Example:
+        >>> import tempfile
+        >>> from transformers import ViTConfig, ViTModel
+        >>> from infoscope.backbones.loading import load_backbone
+        >>> directory = tempfile.mkdtemp()
+        >>> ViTModel(ViTConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2,
+        ...                    image_size=64, patch_size=16)).save_pretrained(directory)
+        >>> backbone = load_backbone(directory, block=-1, device="cpu")
+        >>> backbone.family, backbone.block, backbone.blocks, backbone.grid, backbone.prefix_tokens
+        ('ViT', 2, 3, 4, 1)
+        >>> photographs = np.zeros((2, 64, 64, 3), np.uint8)
+        >>> backbone.tokens(photographs).shape, backbone.all_tokens(photographs).shape
+        (torch.Size([2, 16, 32]), torch.Size([2, 17, 32]))
+    """
+
+    name: str
+    revision: str | None
+    block: int
+    patch_size: int
+    input_side: int
+    width: int
+    prefix_tokens: int
+    mean: Channels
+    std: Channels
+    model: nn.Module = field(repr=False)
+    layout: Family = field(repr=False)
+    weight_files: tuple[Path, ...] = field(repr=False)
+
+    @property
+    def family(self) -> str:
+        """Name of the family, as in the table."""
+        return self.layout.name
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks of the model."""
+        return len(self._block_list)
+
+    @property
+    def grid(self) -> int:
+        """p, patches per side of the input."""
+        return self.input_side // self.patch_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the forward pass; tokens are given as float32 whatever it is."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def position_table(self) -> Float[Tensor, "*position width"] | None:
+        """The learned position table itself (not a copy), prefix first; ``None`` where positions are rotary."""
+        path = self.layout.position_table
+        return None if path is None else self.model.get_parameter(path)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the weight files' bytes in order of their names, in hexadecimal; read on first use."""
+        return hash_files(self.weight_files)
+
+    def tokens(
+        self, pixels: UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"]
+    ) -> Float32[Tensor, "image patch width"]:
+        """Patch tokens at the output of the block, prefix excluded.
+
+        Args:
+            pixels: 8-bit RGB at the model's input size, ``[image, pn, pn, 3]``, as the image views give it.
+
+        Returns:
+            ``[image, p * p, width]``, patches row-major, float32 on the model's device.
+
+        Raises:
+            InfoscopeError: the pixels are not 8-bit RGB of the model's input size.
+        """
+        return self.tokens_from_normalised(self.normalise(pixels))
+
+    def all_tokens(
+        self, pixels: UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"]
+    ) -> Float32[Tensor, "image token width"]:
+        """All tokens at the output of the block: the prefix, then the patches as in ``tokens``.
+
+        Raises:
+            InfoscopeError: the pixels are not 8-bit RGB of the model's input size.
+        """
+        return _own(self._residual_stream(self.normalise(pixels)))
+
+    def normalise(
+        self, pixels: UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"]
+    ) -> Float32[Tensor, "image 3 row column"]:
+        """Pixels as the model takes them, ((x / 255) - mean) / std in float32, on its device.
+
+        Raises:
+            InfoscopeError: the pixels are not 8-bit RGB of the model's input size.
+        """
+        side = self.input_side
+        if pixels.shape[1:] != (side, side, 3) or pixels.dtype not in (np.uint8, torch.uint8):
+            raise InfoscopeError(
+                f"{self.name} takes pixels as [image, {side}, {side}, 3] of uint8; these are "
+                f"{list(pixels.shape)} of {pixels.dtype}"
+            )
+        # Copied, because Pillow's arrays are read-only and torch will not share them silently.
+        image = pixels if isinstance(pixels, Tensor) else torch.tensor(pixels)
+        image = image.to(self.device).permute(0, 3, 1, 2)
+        image = image.to(torch.float32, memory_format=torch.contiguous_format)
+        mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        return image.div_(255).sub_(mean).div_(std)
+
+    def tokens_from_normalised(
+        self, images: Float[Tensor, "image 3 row column"]
+    ) -> Float32[Tensor, "image patch width"]:
+        """``tokens`` without the normalising: the forward pass alone, as a benchmark needs it.
+
+        Args:
+            images: what ``normalise`` gives.
+        """
+        return _own(self._residual_stream(images)[:, self.prefix_tokens :])
+
+    @property
+    def _block_list(self) -> nn.ModuleList:
+        blocks = self.model.get_submodule(self.layout.blocks)
+        assert isinstance(blocks, nn.ModuleList)
+        return blocks
+
+    def _residual_stream(self, images: Tensor) -> Tensor:
+        """The block's output for all tokens, in the model's precision."""
+        reached: list[Tensor] = []
+
+        def stop(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+            # A block gives a tensor in some versions of transformers and a tuple in others.
+            reached.append(output[0] if isinstance(output, tuple) else output)
+            raise _BlockReached
+
+        hook = self._block_list[self.block].register_forward_hook(stop)
+        try:
+            with torch.inference_mode():
+                self.model(**self._inputs(images.to(self.device, self.dtype)))
+        except _BlockReached:
+            pass
+        finally:
+            hook.remove()
+        return reached[0]
+
+    def _inputs(self, images: Tensor) -> dict[str, Any]:
+        """What the model's forward takes."""
+        if not self.layout.patchified:
+            return {"pixel_values": images, **self.layout.forward_options}
+        count, p, n = len(images), self.grid, self.patch_size
+        # A patch is flattened row by row with its channels last, as Siglip2ImageProcessor does it.
+        patches = images.view(count, 3, p, n, p, n).permute(0, 2, 4, 3, 5, 1).reshape(count, p * p, n * n * 3)
+        return {
+            "pixel_values": patches,
+            "pixel_attention_mask": torch.ones(count, p * p, dtype=torch.long, device=images.device),
+            "spatial_shapes": torch.full((count, 2), p, device=images.device),
+            **self.layout.forward_options,
+        }
+
+
+def _own(tokens: Tensor) -> Tensor:
+    """A float32 copy outside inference mode, which training may use and nothing else holds."""
+    return tokens.to(torch.float32, copy=True, memory_format=torch.contiguous_format)

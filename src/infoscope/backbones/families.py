@@ -1,0 +1,211 @@
+"""The table of model families: what differs between one vision transformer in transformers and the next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from infoscope.errors import InfoscopeError
+
+Channels = tuple[float, float, float]
+"""One number for each of red, green and blue."""
+
+_OPENAI: tuple[Channels, Channels] = (
+    (0.48145466, 0.4578275, 0.40821073),
+    (0.26862954, 0.26130258, 0.27577711),
+)
+_IMAGENET: tuple[Channels, Channels] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_HALF: tuple[Channels, Channels] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def _image_size(config: Any) -> int:
+    return int(config.image_size)
+
+
+def _side_224(config: Any) -> int:
+    return 224
+
+
+def _naflex_side(config: Any) -> int:
+    """The largest square whose patches a NaFlex model was trained to take."""
+    return math.isqrt(config.num_patches) * int(config.patch_size)
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the models of one architecture are built, fed and read.
+
+    Attributes:
+        name: what the family is called in messages, tables and manifests.
+        model_types: values of ``model_type`` in ``config.json``; a composite type (image and text) is read for
+            its vision part.
+        model_class: name of the vision model's class in transformers, the one without a task head.
+        blocks: path of the list of blocks inside that model.
+        position_table: path of the learned position table, ``None`` where positions are rotary.
+        normalisation: mean and standard deviation of the pixels, on the scale 0..1, for a checkpoint that has
+            no preprocessor file.
+        native_side: input side in pixels, from the configuration, before it is cut to whole patches.
+        special_tokens: tokens in front of the patches other than registers: CLS, DeiT's distillation token.
+        registers: whether ``num_register_tokens`` register tokens come after these.
+        model_options: what the class takes besides its configuration.
+        forward_options: what its forward takes besides pixels. With ``interpolate_pos_encoding`` a position
+            table is resized only where the grid differs from the table's own.
+        patchified: the forward takes flattened patches with their grid (NaFlex) and no image.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    model_class: str
+    blocks: str
+    position_table: str | None
+    normalisation: tuple[Channels, Channels]
+    native_side: Callable[[Any], int] = _image_size
+    special_tokens: int = 1
+    registers: bool = False
+    model_options: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
+    forward_options: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
+    patchified: bool = False
+
+    def prefix_tokens(self, config: Any) -> int:
+        """How many tokens come before the first patch token, by the model's configuration."""
+        return self.special_tokens + (int(config.num_register_tokens) if self.registers else 0)
+
+    def input_side(self, config: Any) -> int:
+        """Default input side in pixels, a whole number of patches (method, section 2).
+
+        Example:
+            >>> from types import SimpleNamespace
+            >>> family_of("siglip").input_side(SimpleNamespace(image_size=384, patch_size=14))
+            378
+        """
+        patch_size = int(config.patch_size)
+        return self.native_side(config) // patch_size * patch_size
+
+
+_INTERPOLATED = MappingProxyType({"interpolate_pos_encoding": True})
+_NO_POOLER = MappingProxyType({"add_pooling_layer": False})
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        name="CLIP",
+        model_types=("clip", "clip_vision_model"),
+        model_class="CLIPVisionModel",
+        blocks="encoder.layers",
+        position_table="embeddings.position_embedding.weight",
+        normalisation=_OPENAI,
+        forward_options=_INTERPOLATED,
+    ),
+    Family(
+        name="SigLIP",
+        model_types=("siglip", "siglip_vision_model"),
+        model_class="SiglipVisionModel",
+        blocks="encoder.layers",
+        position_table="embeddings.position_embedding.weight",
+        normalisation=_HALF,
+        special_tokens=0,
+        forward_options=_INTERPOLATED,
+    ),
+    Family(
+        name="SigLIP 2 NaFlex",
+        model_types=("siglip2", "siglip2_vision_model"),
+        model_class="Siglip2VisionModel",
+        blocks="encoder.layers",
+        position_table="embeddings.position_embedding.weight",
+        normalisation=_HALF,
+        native_side=_naflex_side,
+        special_tokens=0,
+        patchified=True,
+    ),
+    # DINOv2 was trained at 518 pixels and is commonly run at 224: its own forward resizes the table.
+    Family(
+        name="DINOv2",
+        model_types=("dinov2",),
+        model_class="Dinov2Model",
+        blocks="encoder.layer",
+        position_table="embeddings.position_embeddings",
+        normalisation=_IMAGENET,
+        native_side=_side_224,
+    ),
+    Family(
+        name="DINOv2 with registers",
+        model_types=("dinov2_with_registers",),
+        model_class="Dinov2WithRegistersModel",
+        blocks="encoder.layer",
+        position_table="embeddings.position_embeddings",
+        normalisation=_IMAGENET,
+        native_side=_side_224,
+        registers=True,
+    ),
+    Family(
+        name="DINOv3 ViT",
+        model_types=("dinov3_vit",),
+        model_class="DINOv3ViTModel",
+        blocks="model.layer",
+        position_table=None,
+        normalisation=_IMAGENET,
+        registers=True,
+    ),
+    Family(
+        name="ViT",
+        model_types=("vit",),
+        model_class="ViTModel",
+        blocks="layers",
+        position_table="embeddings.position_embeddings",
+        normalisation=_HALF,
+        model_options=_NO_POOLER,
+        forward_options=_INTERPOLATED,
+    ),
+    Family(
+        name="DeiT",
+        model_types=("deit",),
+        model_class="DeiTModel",
+        blocks="layers",
+        position_table="embeddings.position_embeddings",
+        normalisation=_IMAGENET,
+        special_tokens=2,
+        model_options=_NO_POOLER,
+        forward_options=_INTERPOLATED,
+    ),
+    # An MAE encoder is a ViT; ViTMAEModel itself drops three quarters of the patches at random.
+    Family(
+        name="MAE",
+        model_types=("vit_mae",),
+        model_class="ViTModel",
+        blocks="layers",
+        position_table="embeddings.position_embeddings",
+        normalisation=_IMAGENET,
+        model_options=_NO_POOLER,
+        forward_options=_INTERPOLATED,
+    ),
+)
+
+
+def family_of(model_type: str) -> Family:
+    """The family a ``model_type`` belongs to.
+
+    Args:
+        model_type: as written in the model's ``config.json``.
+
+    Raises:
+        InfoscopeError: no family has this type; the message lists those that are read.
+
+    Example:
+        >>> family_of("vit_mae").model_class
+        'ViTModel'
+        >>> family_of("dinov3_convnext")
+        Traceback (most recent call last):
+        ...
+        infoscope.errors.InfoscopeError: model type 'dinov3_convnext' is not supported; choose a vision
+        transformer of one of these types: clip, clip_vision_model, siglip, siglip_vision_model, siglip2,
+        siglip2_vision_model, dinov2, dinov2_with_registers, dinov3_vit, vit, deit, vit_mae
+    """
+    for family in FAMILIES:
+        if model_type in family.model_types:
+            return family
+    known = ", ".join(name for family in FAMILIES for name in family.model_types)
+    raise InfoscopeError(
+        f"model type {model_type!r} is not supported; choose a vision transformer of one of these types: {known}"
+    )

@@ -1,0 +1,223 @@
+"""From a directory or hub id to a backbone, with every weight accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from infoscope.backbones.backbone import Backbone
+from infoscope.backbones.checkpoint import Checkpoint, find_checkpoint
+from infoscope.backbones.families import Family, family_of
+from infoscope.backbones.preprocessing import read_normalisation
+from infoscope.errors import InfoscopeError
+
+_NAMED = 3
+"""How many weights an error names before it only counts."""
+
+
+def load_backbone(
+    model: str | Path,
+    block: int,
+    *,
+    input_side: int | None = None,
+    device: str = "auto",
+    revision: str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Backbone:
+    """Load a vision transformer to be read at one block.
+
+    On a GPU, TF32 is turned off for the process: scores are compared across machines.
+
+    Args:
+        model: a directory in Hugging Face layout, which is never looked up on the network, or a hub id.
+        block: 0-based; negative counts from the end, so -1 is the last block.
+        input_side: pixels per side of the input, a multiple of the patch size. By default the model's own size cut
+            to whole patches (SigLIP so400m/14 at 384 works at 378), 224 for DINOv2, the square nearest below the
+            trained number of patches for SigLIP 2 NaFlex. Elsewhere learned position tables are interpolated.
+        device: ``auto`` (a CUDA GPU where there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, ...
+        revision: branch, tag or commit on the hub.
+        dtype: precision of the weights and the forward pass.
+
+    Raises:
+        InfoscopeError: the model is not found, incomplete, of an unknown type or not finite, its weights do not
+            fit its configuration, or the block, side or device does not exist.
+
+    Example:
+        >>> load_backbone("no/such/directory", block=0)
+        Traceback (most recent call last):
+        ...
+        infoscope.errors.InfoscopeError: no such model: no/such/directory; name a directory, or a hub id like
+        openai/clip-vit-base-patch16
+    """
+    checkpoint = find_checkpoint(model, revision)
+    place = _device(device)
+    model_type = checkpoint.config.get("model_type")
+    if not isinstance(model_type, str):
+        raise InfoscopeError(f"{model}: config.json names no model_type; name a model saved by transformers")
+    try:
+        family = family_of(model_type)
+    except InfoscopeError as error:
+        raise InfoscopeError(f"{model}: {error}") from None
+    with _quiet():
+        config = _vision_config(checkpoint, family, model_type)
+        _check_geometry(checkpoint, config)
+        block = _resolve(block, int(config.num_hidden_layers), checkpoint)
+        side = _input_side(input_side, config, family, checkpoint)
+        mean, std = read_normalisation(checkpoint.directory, family)
+        vision = _build(checkpoint, family, config, dtype)
+    if place.type == "cuda":
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+    return Backbone(
+        name=checkpoint.name,
+        revision=checkpoint.revision,
+        block=block,
+        patch_size=config.patch_size,
+        input_side=side,
+        width=config.hidden_size,
+        prefix_tokens=family.prefix_tokens(config),
+        mean=mean,
+        std=std,
+        model=vision.to(place),
+        layout=family,
+        weight_files=checkpoint.weight_files,
+    )
+
+
+def _vision_config(checkpoint: Checkpoint, family: Family, model_type: str) -> Any:
+    """The configuration of the vision part, as the class the family's model takes."""
+    import transformers
+
+    if "quantization_config" in checkpoint.config:
+        raise InfoscopeError(f"{checkpoint.name} is quantised; name the model it was made from")
+    try:
+        config = transformers.CONFIG_MAPPING[model_type].from_dict(dict(checkpoint.config))
+        config = getattr(config, "vision_config", config)
+        wanted = getattr(transformers, family.model_class).config_class
+        if not isinstance(config, wanted):
+            config = wanted.from_dict(config.to_dict() | {"model_type": wanted.model_type})
+    except Exception as error:  # each configuration class checks its fields in its own way
+        reason = " ".join(str(error).split())
+        raise InfoscopeError(
+            f"{checkpoint.name}: config.json does not describe a {family.name} model ({reason}); fetch it again"
+        ) from error
+    return config
+
+
+def _check_geometry(checkpoint: Checkpoint, config: Any) -> None:
+    """Square images of square patches in three colours; pairs of equal sides become one number."""
+    for key in ("image_size", "patch_size"):
+        size = getattr(config, key, None)
+        if isinstance(size, list | tuple):
+            if len(set(size)) != 1:
+                raise InfoscopeError(f"{checkpoint.name} has {key} {size}; only square ones have a square grid")
+            setattr(config, key, size[0])
+    if config.num_channels != 3:
+        raise InfoscopeError(f"{checkpoint.name} takes {config.num_channels} channels; only RGB models are read")
+
+
+def _resolve(block: int, blocks: int, checkpoint: Checkpoint) -> int:
+    if not -blocks <= block < blocks:
+        raise InfoscopeError(
+            f"--block {block} is out of range: {checkpoint.name} has {blocks} blocks, "
+            f"so choose 0 to {blocks - 1}, or -{blocks} to -1 from the end"
+        )
+    return block % blocks
+
+
+def _input_side(side: int | None, config: Any, family: Family, checkpoint: Checkpoint) -> int:
+    patch = config.patch_size
+    if side is None:
+        return family.input_side(config)
+    if side < patch or side % patch:
+        below = max(side // patch, 1) * patch
+        raise InfoscopeError(
+            f"input side {side} is not a whole number of {checkpoint.name}'s patches of {patch} pixels; "
+            f"choose {below} or {below + patch}"
+        )
+    return side
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InfoscopeError(f"--device {device} is not there; choose auto, cpu or a GPU of this machine") from error
+    return place
+
+
+def _build(checkpoint: Checkpoint, family: Family, config: Any, dtype: torch.dtype) -> nn.Module:
+    """The vision model with its weights, checked one by one.
+
+    The weights are read here and handed over as tensors, so transformers opens no file, adapter or pickle.
+    """
+    import transformers
+
+    weights = checkpoint.read_weights()
+    try:
+        # A checkpoint may carry more than the vision model (text tower, decoder, head): that is not loaded.
+        model, report = getattr(transformers, family.model_class).from_pretrained(
+            None,
+            config=config,
+            state_dict=weights,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **family.model_options,
+        )
+    except Exception as error:  # a configuration may be well-formed and still describe no model
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InfoscopeError(
+            f"{checkpoint.name}: no {family.name} model can be built from its config.json ({reason}); fetch it again"
+        ) from error
+    mismatched = [name for name, *_ in report["mismatched_keys"]]
+    for problem, names in (("are missing", report["missing_keys"]), ("have another shape", mismatched)):
+        if needed := sorted(filter(_needed, names)):
+            raise InfoscopeError(
+                f"{checkpoint.name}: the weights do not fit its config.json as a {family.name} model: "
+                f"{_some(needed)} {problem}; fetch the model again"
+            )
+    broken = sorted(name for name, weight in model.named_parameters() if not weight.isfinite().all())
+    if broken:
+        raise InfoscopeError(
+            f"{checkpoint.name}: {_some(broken)} hold NaN or infinity as {str(dtype).removeprefix('torch.')}; "
+            "fetch the model again or choose another dtype"
+        )
+    vision: nn.Module = model.eval().requires_grad_(False)
+    return vision
+
+
+def _needed(name: str) -> bool:
+    """Whether a weight takes part before the output of the last block."""
+    after = name.split(".")[0] in ("pooler", "head", "layernorm", "post_layernorm", "norm")
+    return not after and not name.endswith("mask_token")
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' progress bars and load reports off the terminal; what they say is checked here."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
