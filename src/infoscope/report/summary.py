@@ -1,0 +1,242 @@
+"""What a run found, as numbers and plain sentences; the page prints them, and nothing here knows HTML."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from infoscope.scope.grid import patch_distances
+from infoscope.scope.modes import Evidence, estimate_density
+from infoscope.scope.partition import Partition
+from infoscope.storage.manifest import FitRecord
+from infoscope.storage.run import Run
+
+QUANTILES = (("minimum", 0.0), ("5 %", 0.05), ("25 %", 0.25), ("median", 0.5), ("75 %", 0.75), ("95 %", 0.95))
+# Our choice, for the words beside the number: under the first an SAE fits, above the second it does not.
+FVU_FITS, FVU_LOOSE = 0.25, 0.5
+# Our choice: a map spread over more than this share of the overlap has hardly any room to move.
+DIFFUSE_SHARE = 0.5
+# Our choice: an unscored feature above this share of vanished pairs is one the score may have missed.
+MOSTLY_VANISHED = 0.5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The geometry and options of the measurement that the page's numbers rest on.
+
+    Attributes:
+        grid: p, patches per side of a crop.
+        shift: s, patches between the crops.
+        patch_size: n, in pixels.
+        resize: ``stretch`` or ``crop``.
+        top_images: k.
+        min_pairs: fewest valid pairs a score is given for.
+        rank_by: how an image is scored for the ranking.
+        rank_view: ``full`` or ``crops``.
+        metric: ground distance.
+        empty_as: what a pair with exactly one empty map counts as.
+    """
+
+    grid: int
+    shift: int
+    patch_size: int
+    resize: str
+    top_images: int
+    min_pairs: int
+    rank_by: str
+    rank_view: str
+    metric: str
+    empty_as: str
+
+    @property
+    def side(self) -> int:
+        """Patches per side of the overlap, p - s."""
+        return self.grid - self.shift
+
+    @property
+    def cells(self) -> int:
+        """Patches of the overlap."""
+        return self.side * self.side
+
+    @property
+    def diffuse_area(self) -> float:
+        """Effective area, in patches, from which a map counts as diffuse on the page."""
+        return DIFFUSE_SHARE * self.cells
+
+    @property
+    def position_glued(self) -> float | None:
+        """CDS of a peak glued to one absolute position, s/(p-s-1); None where it would leave the overlap."""
+        return self.shift / (self.side - 1) if 0 < self.shift <= self.side - 1 else None
+
+    @property
+    def unrelated(self) -> float:
+        """Mean CDS of two independent single-patch maps, uniform over the overlap (method, section 3)."""
+        distances = patch_distances(self.side, "l1" if self.metric == "l1" else "euclidean")
+        return float(distances.mean() / distances.max())
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many features there are of each kind.
+
+    Attributes:
+        features: in the dictionary.
+        scored: with a CDS.
+        unscored: without.
+        silent: unscored, and no image of the pool activates them.
+        vanishing: unscored, and mass vanished in one crop for more than half of the top images.
+        local: scored, CDS at or under the threshold.
+        global_: scored, CDS above it.
+        diffuse: local, with a map over more than half of the overlap.
+    """
+
+    features: int
+    scored: int
+    unscored: int
+    silent: int
+    vanishing: int
+    local: int
+    global_: int
+    diffuse: int
+
+
+def settings_of(run: Run) -> Settings:
+    """The measurement's settings, from the manifest."""
+    options, model = run.manifest.options, run.manifest.model
+    top_images = int(options["top_images"])
+    return Settings(
+        grid=model.grid,
+        shift=int(options["shift"]),
+        patch_size=model.patch_size,
+        resize=str(options["resize"]),
+        top_images=top_images,
+        min_pairs=int(options["min_pairs"]),
+        rank_by=str(options["rank_by"]),
+        rank_view=str(options["rank_view"]),
+        metric=str(options["ground_distance"]),
+        empty_as=str(options["empty_as"]),
+    )
+
+
+def counts_of(scope: pl.DataFrame, partition: Partition | None, settings: Settings) -> Counts:
+    """The counts of a run's features."""
+    unscored = scope.filter(pl.col("cds").is_null())
+    local = len(partition.local) if partition else 0
+    diffuse = pl.col("effective_area") > settings.diffuse_area
+    return Counts(
+        features=scope.height,
+        scored=scope.height - unscored.height,
+        unscored=unscored.height,
+        silent=unscored.filter(pl.col("images_active") == 0).height,
+        vanishing=unscored.filter(pl.col("vanished") > MOSTLY_VANISHED).height,
+        local=local,
+        global_=len(partition.global_) if partition else 0,
+        diffuse=scope.filter((pl.col("cds") <= partition.threshold) & diffuse).height if partition else 0,
+    )
+
+
+def quantiles_of(scope: pl.DataFrame) -> list[tuple[str, float]]:
+    """Quantiles of CDS over the scored features, by name; empty when none is scored.
+
+    Example:
+        >>> quantiles_of(pl.DataFrame({"cds": [0.1, None, 0.3]}))[3]
+        ('median', 0.2)
+    """
+    cds = scope["cds"].drop_nulls()
+    if cds.is_empty():
+        return []
+    values = [(name, cds.quantile(share, "linear")) for name, share in (*QUANTILES, ("maximum", 1.0))]
+    return [(name, value) for name, value in values if value is not None]
+
+
+def fit_sentence(fit: FitRecord) -> tuple[str, str]:
+    """A word on whether the SAE fits, and the sentence that says why.
+
+    Example:
+        >>> fit_sentence(FitRecord(fvu=0.18, l0=32.0, dead=0.02, sample=1000))[0]
+        'fits'
+    """
+    share = f"it leaves {100 * fit.fvu:.1f} % of the tokens' variance unexplained"
+    if fit.fvu < FVU_FITS:
+        return "fits", f"The SAE fits this model on these images: {share}."
+    if fit.fvu < FVU_LOOSE:
+        return "fits loosely", (
+            f"The SAE fits this model on these images only loosely: {share}. "
+            "What its features miss is not in any number below."
+        )
+    return "does not fit", (
+        f"The SAE does not fit this model on these images: {share}. "
+        "Scores of its features say little about the model; check the block, the preprocessing and the revision."
+    )
+
+
+def partition_of(run: Run) -> Partition | None:
+    """The partition of a run, so that the page and the terminal say the same of it; None where no feature is scored."""
+    scope = run.scope
+    scored = scope.filter(pl.col("cds").is_not_null())
+    if scored.is_empty():
+        return None
+    saved = run.partition
+    threshold, dip = float(saved["threshold"]), saved["dip"]
+    evidence = Evidence(
+        dip=math.nan if dip["statistic"] is None else dip["statistic"],
+        dip_p=math.nan if dip["p"] is None else dip["p"],
+        modes=len(estimate_density(scored["cds"].to_numpy()).modes()),
+        bic=tuple(saved["bic"]),
+        mixture_modes=saved["mixture_modes"],
+    )
+    return Partition(
+        method=saved["method"],
+        kind=saved["kind"],
+        threshold=threshold,
+        local=scored.filter(pl.col("cds") <= threshold)["feature"].to_numpy(),
+        global_=scored.filter(pl.col("cds") > threshold)["feature"].to_numpy(),
+        unscored=scope.filter(pl.col("cds").is_null())["feature"].to_numpy(),
+        evidence=evidence,
+    )
+
+
+def retention_flag(feature: dict[str, Any], threshold: float) -> str | None:
+    """Why a feature's CDS may come from top images that peak outside the overlap, or None.
+
+    Normalising such a pair blows what is left on the overlap up to full mass, so the score over the pairs that keep
+    at least half of the ranking score is compared with the score over all (method, section 4).
+
+    Args:
+        feature: a row of ``scope.parquet`` with a CDS.
+        threshold: of the partition.
+
+    Example:
+        >>> row = {"cds": 0.3, "cds_retained": 0.1, "cds_ci_lower": 0.2, "cds_ci_upper": 0.4}
+        >>> retention_flag(row, threshold=0.05)
+        'over the pairs that keep half of their peak it is 0.100, outside the interval'
+    """
+    cds, retained = feature["cds"], feature["cds_retained"]
+    if retained is None:
+        return "too few pairs keep half of their peak on the overlap: most top images peak outside it"
+    text = f"over the pairs that keep half of their peak it is {retained:.3f}"
+    if (retained <= threshold) != (cds <= threshold):
+        return f"{text}, on the other side of the threshold"
+    lower, upper = feature["cds_ci_lower"], feature["cds_ci_upper"]
+    if lower is not None and upper is not None and not lower <= retained <= upper:
+        return f"{text}, outside the interval"
+    return None
+
+
+def extremes(scope: pl.DataFrame, shown: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The ``shown`` most local and most global features by CDS, ties by feature; no feature is in both.
+
+    Where fewer than twice as many are scored, each side gets half, the local one the odd feature.
+
+    Example:
+        >>> frame = pl.DataFrame({"feature": [0, 1, 2, 3], "cds": [0.2, None, 0.1, 0.2]})
+        >>> [side["feature"].to_list() for side in extremes(frame, 2)]
+        [[2, 0], [3]]
+    """
+    scored = scope.filter(pl.col("cds").is_not_null())
+    local = scored.sort("cds", "feature").head(min(shown, (scored.height + 1) // 2))
+    rest = scored.join(local, on="feature", how="anti")
+    return local, rest.sort("cds", "feature", descending=[True, False]).head(shown)
