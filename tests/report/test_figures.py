@@ -9,7 +9,7 @@ from infoscope.report.figures import GLOBAL, LOCAL, area_chart, axis_end, cds_hi
 from infoscope.report.summary import Settings
 from infoscope.scope.partition import partition
 
-SETTINGS = Settings(16, 2, 14, "stretch", 16, 8, "max", "full", "euclidean", "left-out")
+SETTINGS = Settings(16, 2, 14, "stretch", 16, 8, "max", "full", "euclidean", "leave-out")
 CDS = np.random.default_rng(0).gamma(3.0, 0.04, 500)
 
 

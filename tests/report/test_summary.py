@@ -17,7 +17,7 @@ from infoscope.storage.manifest import FitRecord
 
 
 def settings(grid, shift, metric="euclidean"):
-    return Settings(grid, shift, 14, "stretch", 16, 8, "max", "full", metric, "left-out")
+    return Settings(grid, shift, 14, "stretch", 16, 8, "max", "full", metric, "leave-out")
 
 
 @pytest.mark.parametrize(("side", "expected"), [(10, 0.4075), (12, 0.4008), (13, 0.3982), (14, 0.3960)])

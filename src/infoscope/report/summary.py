@@ -106,13 +106,12 @@ class Counts:
 def settings_of(run: Run) -> Settings:
     """The measurement's settings, from the manifest."""
     options, model = run.manifest.options, run.manifest.model
-    top_images = int(options["top_images"])
     return Settings(
         grid=model.grid,
         shift=int(options["shift"]),
         patch_size=model.patch_size,
         resize=str(options["resize"]),
-        top_images=top_images,
+        top_images=int(options["top_images"]),
         min_pairs=int(options["min_pairs"]),
         rank_by=str(options["rank_by"]),
         rank_view=str(options["rank_view"]),
