@@ -4,12 +4,17 @@ import os
 import pkgutil
 from pathlib import Path
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
 import infoscope
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# Compilation and a busy machine make single examples slow; no test asserts a time.
+hypothesis.settings.register_profile("infoscope", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("infoscope")
 
 # numba cannot compile a function that a type checker has wrapped, so the kernels stay out.
 install_import_hook(

@@ -1,0 +1,138 @@
+"""The canonical sparse autoencoder: what every checkpoint, of this project or another, is turned into."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from infoscope.dictionaries.activations import Activation
+from infoscope.errors import InfoscopeError
+
+WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
+
+
+class SparseAutoencoder(nn.Module):
+    """codes = activation(x W_enc + b_enc); reconstruction = codes W_dec + b_dec.
+
+    Nothing is subtracted from tokens first: whatever centring and scale an SAE was trained with is folded into its
+    weights. The weights are fixed; `infoscope.training` makes new ones.
+
+    Args:
+        W_enc: encoder, ``[width, features]``.
+        b_enc: encoder bias, ``[features]``.
+        W_dec: decoder, ``[features, width]``; row j is the direction of feature j.
+        b_dec: decoder bias, ``[width]``.
+        activation: the activation function.
+        name: how the user named it: a path or hub id.
+        format: the checkpoint format it was read from.
+        sha256: SHA-256 of the weights file, 64 hex digits; taken from the weights themselves when not given.
+        site: where its tokens come from (model, revision, block, ...), when known.
+
+    Raises:
+        InfoscopeError: the shapes do not belong together, or a weight is NaN or infinite.
+
+    Example:
+        >>> from infoscope.dictionaries.activations import TopK
+        >>> sae = SparseAutoencoder(torch.eye(3, 4), torch.zeros(4), torch.eye(4, 3), torch.zeros(3), TopK(1))
+        >>> sae.width, sae.features
+        (3, 4)
+        >>> sae.encode(torch.tensor([[1.0, 2.0, 0.5]])).tolist(), sae(torch.tensor([[1.0, 2.0, 0.5]])).tolist()
+        ([[0.0, 2.0, 0.0, 0.0]], [[0.0, 2.0, 0.0]])
+    """
+
+    W_enc: Tensor
+    b_enc: Tensor
+    W_dec: Tensor
+    b_dec: Tensor
+
+    def __init__(
+        self,
+        W_enc: Tensor,
+        b_enc: Tensor,
+        W_dec: Tensor,
+        b_dec: Tensor,
+        activation: Activation,
+        *,
+        name: str = "in memory",
+        format: str = "infoscope",
+        sha256: str | None = None,
+        site: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        weights = dict(zip(WEIGHTS, (W_enc, b_enc, W_dec, b_dec), strict=True))
+        _check(name, weights)
+        for key, weight in weights.items():
+            value = weight.detach().to(torch.float32).contiguous()
+            self.register_parameter(key, nn.Parameter(value, requires_grad=False))
+        self.activation = activation
+        self.name = name
+        self.format = format
+        self.site = None if site is None else dict(site)
+        self._sha256 = sha256
+
+    @property
+    def width(self) -> int:
+        """Length of a token, d_in."""
+        return self.W_enc.shape[0]
+
+    @property
+    def features(self) -> int:
+        """Number of features, d_sae."""
+        return self.W_enc.shape[1]
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the weights file; for weights never saved, of the file that `save_sae` would write."""
+        if self._sha256 is None:
+            self._sha256 = hashlib.sha256(save(self.weights())).hexdigest()
+        return self._sha256
+
+    def weights(self) -> dict[str, Tensor]:
+        """The four tensors by name, on the CPU."""
+        return {key: getattr(self, key).detach().cpu() for key in WEIGHTS}
+
+    def pre_activations(self, tokens: Float[Tensor, "*token width"]) -> Float[Tensor, "*token feature"]:
+        """``tokens W_enc + b_enc``."""
+        flat = torch.addmm(self.b_enc, tokens.reshape(-1, self.width), self.W_enc)
+        return flat.view(*tokens.shape[:-1], self.features)
+
+    def encode(self, tokens: Float[Tensor, "*token width"]) -> Float[Tensor, "*token feature"]:
+        """Codes, dense; `encode_sparse` is for many tokens."""
+        return self.activation(self.pre_activations(tokens))
+
+    def decode(self, codes: Float[Tensor, "*token feature"]) -> Float[Tensor, "*token width"]:
+        """Reconstructions of the tokens behind some codes."""
+        return codes @ self.W_dec + self.b_dec
+
+    def forward(self, tokens: Float[Tensor, "*token width"]) -> Float[Tensor, "*token width"]:
+        """Reconstructions: encode, then decode."""
+        return self.decode(self.encode(tokens))
+
+
+def _check(name: str, weights: Mapping[str, Tensor]) -> None:
+    W_enc = weights["W_enc"]
+    if W_enc.ndim != 2 or 0 in W_enc.shape:
+        raise InfoscopeError(f"SAE {name}: W_enc has shape {_shape(W_enc)}, expected [width, features]")
+    width, features = W_enc.shape
+    expected = {"b_enc": (features,), "W_dec": (features, width), "b_dec": (width,)}
+    for key, shape in expected.items():
+        if weights[key].shape != shape:
+            raise InfoscopeError(
+                f"SAE {name}: {key} has shape {_shape(weights[key])}, expected {list(shape)} "
+                f"to go with W_enc {_shape(W_enc)}"
+            )
+    for key, weight in weights.items():
+        if not weight.is_floating_point():
+            raise InfoscopeError(f"SAE {name}: {key} holds {weight.dtype}, expected floating-point numbers")
+        if not torch.isfinite(weight).all():
+            raise InfoscopeError(f"SAE {name}: {key} holds NaN or infinity; fetch or train the SAE again")
+
+
+def _shape(tensor: Tensor) -> list[int]:
+    return list(tensor.shape)

@@ -1,0 +1,181 @@
+"""Sparse codes: what the passes over images work on, so that dense codes of many tokens never exist."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int32, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.dictionaries.sparse_kernel import image_maximum, image_sum
+from infoscope.errors import InfoscopeError
+
+Reduction = Literal["max", "mean", "sum"]
+
+# Pre-activations alive at once: on a CPU what a cache holds, elsewhere a small part of the device's memory.
+CPU_BYTES = 8 * 2**20
+DEVICE_BYTES = 256 * 2**20
+LEAST_TOKENS, MOST_TOKENS = 64, 512
+
+
+@dataclass(frozen=True)
+class SparseCodes:
+    """Codes above 0 in compressed rows: token t holds entries ``start[t]:start[t + 1]``.
+
+    Attributes:
+        start: row pointers, ``[token + 1]``, beginning with 0.
+        feature: feature of each entry, ascending within a token.
+        value: code of each entry, greater than 0.
+
+    Example:
+        >>> codes = SparseCodes(np.array([0, 2, 3]), np.int32([1, 3, 0]), np.float32([0.5, 2.0, 1.0]))
+        >>> len(codes), codes.dense(4).tolist()
+        (2, [[0.0, 0.5, 0.0, 2.0], [1.0, 0.0, 0.0, 0.0]])
+    """
+
+    start: Int64[np.ndarray, " token_plus_one"]
+    feature: Int32[np.ndarray, " entry"]
+    value: Float32[np.ndarray, " entry"]
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+    def rows(self, tokens: slice) -> SparseCodes:
+        """The codes of consecutive tokens; entries are shared, not copied."""
+        first, last, step = tokens.indices(len(self))
+        if step != 1:
+            raise ValueError(f"rows are taken one after the other, not by steps of {step}")
+        start = self.start[first : max(first, last) + 1]
+        entries = slice(int(start[0]), int(start[-1]))
+        return SparseCodes(start - start[0], self.feature[entries], self.value[entries])
+
+    def dense(self, features: int) -> Float32[np.ndarray, "token feature"]:
+        """The codes as a dense array; for a few tokens at a time."""
+        codes = np.zeros((len(self), features), np.float32)
+        codes[np.repeat(np.arange(len(self)), np.diff(self.start)), self.feature] = self.value
+        return codes
+
+
+@torch.no_grad()
+def encode_sparse(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"]) -> SparseCodes:
+    """Codes of many tokens, sparse and in main memory.
+
+    Pre-activations are made some tokens at a time, so memory stays bounded. On a CPU it is always the same number of
+    tokens, the last ones filled up with zeros: matrix products of a few rows are summed in another order, and a code
+    must not depend on which tokens it is asked for with.
+
+    Args:
+        sae: the dictionary; tokens are moved to its device.
+        tokens: ``[token, width]``.
+
+    Raises:
+        InfoscopeError: the tokens have another width, or hold NaN or infinity.
+
+    Example:
+        >>> from infoscope.dictionaries.activations import TopK
+        >>> sae = SparseAutoencoder(torch.eye(3, 4), torch.zeros(4), torch.eye(4, 3), torch.zeros(3), TopK(1))
+        >>> encode_sparse(sae, torch.tensor([[1.0, 2.0, 0.5], [0.0, 0.0, 3.0]])).feature
+        array([1, 2], dtype=int32)
+    """
+    if tokens.shape[1] != sae.width:
+        raise InfoscopeError(
+            f"SAE {sae.name} takes tokens of width {sae.width}, not {tokens.shape[1]}: "
+            "give the SAE trained on this model"
+        )
+    if not torch.isfinite(tokens).all():
+        raise InfoscopeError(
+            "the model's tokens hold NaN or infinity; check the checkpoint, or run the model in float32"
+        )
+    tokens = tokens.to(sae.W_enc.device, torch.float32)
+    parts = _parts_cpu(sae, tokens) if tokens.device.type == "cpu" else _parts_device(sae, tokens)
+    start = np.zeros(len(tokens) + 1, np.int64)
+    if parts:
+        np.cumsum(np.concatenate([count for count, _, _ in parts]), out=start[1:])
+    return SparseCodes(
+        start,
+        np.concatenate([np.zeros(0, np.int32), *(feature for _, feature, _ in parts)]),
+        np.concatenate([np.zeros(0, np.float32), *(value for _, _, value in parts)]),
+    )
+
+
+@torch.no_grad()
+def decode_sparse(sae: SparseAutoencoder, codes: SparseCodes) -> Float[Tensor, "token width"]:
+    """Reconstructions of the tokens behind sparse codes, on the SAE's device."""
+    device = sae.W_dec.device
+    total = functional.embedding_bag(
+        torch.from_numpy(codes.feature).to(device, torch.int64),
+        sae.W_dec,
+        torch.from_numpy(codes.start[:-1]).to(device),
+        mode="sum",
+        per_sample_weights=torch.from_numpy(codes.value).to(device),
+    )
+    return total + sae.b_dec
+
+
+def count_active(codes: SparseCodes, features: int) -> Int64[np.ndarray, " feature"]:
+    """How many tokens each feature is active on.
+
+    Example:
+        >>> count_active(SparseCodes(np.array([0, 2, 3]), np.int32([1, 3, 1]), np.float32([0.5, 2.0, 1.0])), 4)
+        array([0, 2, 0, 1])
+    """
+    return np.bincount(codes.feature, minlength=features).astype(np.int64)
+
+
+def reduce_images(
+    codes: SparseCodes, patches: int, how: Reduction, features: int
+) -> Float32[np.ndarray, "image feature"]:
+    """Each image's score by feature: the reduction of its tokens' codes (method, section 3).
+
+    Args:
+        codes: codes of whole images, one after the other.
+        patches: tokens to an image.
+        how: ``max``, ``mean`` or ``sum`` over an image's tokens; sums are float64.
+        features: features of the dictionary.
+
+    Example:
+        >>> codes = SparseCodes(np.array([0, 2, 3]), np.int32([1, 3, 1]), np.float32([0.5, 2.0, 1.0]))
+        >>> reduce_images(codes, 2, "max", 4).tolist(), reduce_images(codes, 2, "mean", 4).tolist()
+        ([[0.0, 1.0, 0.0, 2.0]], [[0.0, 0.75, 0.0, 1.0]])
+    """
+    if len(codes) % patches:
+        raise ValueError(f"{len(codes)} tokens are not whole images of {patches} patches")
+    reduced = np.zeros((len(codes) // patches, features), np.float32)
+    if how == "max":
+        image_maximum(codes.start, codes.feature, codes.value, patches, reduced)
+    else:
+        divisor = float(patches) if how == "mean" else 1.0
+        image_sum(codes.start, codes.feature, codes.value, patches, divisor, reduced)
+    return reduced
+
+
+_Part = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _parts_cpu(sae: SparseAutoencoder, tokens: Tensor) -> list[_Part]:
+    size = min(max(CPU_BYTES // (4 * sae.features), LEAST_TOKENS), MOST_TOKENS)
+    pre = torch.empty(size, sae.features)
+    parts = []
+    for first in range(0, len(tokens), size):
+        some = tokens[first : first + size]
+        full = some if len(some) == size else torch.cat([some, some.new_zeros(size - len(some), sae.width)])
+        torch.mm(full, sae.W_enc, out=pre)
+        pre += sae.b_enc
+        parts.append(sae.activation.positives(pre[: len(some)].numpy()))
+    return parts
+
+
+def _parts_device(sae: SparseAutoencoder, tokens: Tensor) -> list[_Part]:
+    size = max(DEVICE_BYTES // (4 * sae.features), LEAST_TOKENS)
+    parts = []
+    for first in range(0, len(tokens), size):
+        codes = sae.encode(tokens[first : first + size])
+        active = codes > 0
+        feature = active.nonzero()[:, 1].to(torch.int32)
+        parts.append((active.sum(1).cpu().numpy(), feature.cpu().numpy(), codes[active].cpu().numpy()))
+    return parts

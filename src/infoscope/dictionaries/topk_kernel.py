@@ -1,0 +1,116 @@
+"""The k largest positive entries of each row, compiled.
+
+Positive float32 numbers are ordered as their bits read as int32, and every other number reads as 0 or less, so the
+whole search is on integers: maxima and counts over a row then run in vector registers. Among the maxima of blocks of
+eight, any value that k of them reach is a lower bound of the k-th largest entry. Only blocks that reach it are read a
+second time, and the exact bound is found among what they hold.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+# Widths timed were 8, 16, 32 and 64; from 4,096 to 65,536 features 8 was the fastest.
+BLOCK = 8
+# Rows that share one thread's scratch space.
+ROWS = 16
+
+
+@njit(inline="always")
+def _reaching(values: np.ndarray, size: int, bound: int) -> int:
+    """How many of the first ``size`` values are at least ``bound``."""
+    count = np.int32(0)
+    for i in range(size):
+        count += np.int32(values[i] >= bound)
+    return int(count)
+
+
+@njit(cache=True)
+def _bound(values: np.ndarray, size: int, bound: int, k: int, slack: int) -> int:
+    """A bound that at least k values reach, and no more than k + slack unless they tie.
+
+    ``bound`` is one that at least k values are known to reach.
+    """
+    low = bound
+    high = bound
+    for i in range(size):
+        high = max(high, values[i])
+    while low < high:
+        middle = low + (high - low + 1) // 2
+        count = _reaching(values, size, middle)
+        if count >= k:
+            low = middle
+            if count <= k + slack:
+                break
+        else:
+            high = middle - 1
+    return low
+
+
+@njit(parallel=True, cache=True)
+def _select(bits: np.ndarray, k: int, feature: np.ndarray, value: np.ndarray, count: np.ndarray) -> None:
+    rows, features = bits.shape
+    blocks = features // BLOCK
+    for group in prange((rows + ROWS - 1) // ROWS):
+        peak = np.empty(blocks, np.int32)
+        found_value = np.empty(features + 1, np.int32)
+        found_feature = np.empty(features + 1, np.int32)
+        for t in range(group * ROWS, min(rows, (group + 1) * ROWS)):
+            row = bits[t]
+            for block in range(blocks):
+                most = np.int32(0)
+                for j in range(block * BLOCK, (block + 1) * BLOCK):
+                    most = max(most, row[j])
+                peak[block] = most
+            bound = 1
+            if _reaching(peak, blocks, bound) > k:
+                bound = _bound(peak, blocks, bound, k, k // 4)
+            # Every entry is written, and the next one overwrites it unless it counts: no branch to mispredict.
+            found = 0
+            for block in range(blocks):
+                if peak[block] >= bound:
+                    for j in range(block * BLOCK, (block + 1) * BLOCK):
+                        found_value[found] = row[j]
+                        found_feature[found] = j
+                        found += int(row[j] >= bound)
+            for j in range(blocks * BLOCK, features):
+                found_value[found] = row[j]
+                found_feature[found] = j
+                found += int(row[j] >= bound)
+            ties = found
+            if found > k:
+                bound = _bound(found_value, found, bound, k, 0)
+                ties = k - _reaching(found_value, found, bound + 1)
+            kept = 0
+            for i in range(found):
+                if found_value[i] == bound and ties > 0:
+                    ties -= 1
+                elif found_value[i] <= bound:
+                    continue
+                feature[t, kept] = found_feature[i]
+                value[t, kept] = found_value[i]
+                kept += 1
+            count[t] = kept
+            feature[t, kept:] = 0
+            value[t, kept:] = 0
+
+
+def select_topk(pre: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The k largest entries of each row, as far as they are positive.
+
+    Args:
+        pre: float32 ``[token, feature]``, rows contiguous, without NaN.
+        k: how many to keep; more than there are features keeps all.
+
+    Returns:
+        feature: int32 ``[token, k]``, ascending within a token; of equal values the lower features are kept.
+        value: float32 ``[token, k]``.
+        count: int64 ``[token]``, how many are positive; both arrays are 0 from there on.
+    """
+    tokens = len(pre)
+    feature = np.empty((tokens, k), np.int32)
+    value = np.empty((tokens, k), np.float32)
+    count = np.empty(tokens, np.int64)
+    _select(pre.view(np.int32), k, feature, value.view(np.int32), count)
+    return feature, value, count

@@ -1,0 +1,189 @@
+"""The passes over images, each a pure function of a shard of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+
+from infoscope.backbones.backbone import Backbone
+from infoscope.dictionaries.fvu import FVU
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.dictionaries.sparse import SparseCodes, count_active, decode_sparse, encode_sparse, reduce_images
+from infoscope.errors import InfoscopeError
+from infoscope.execution.partials import Arrays
+from infoscope.images.prefetch import Batch, decode_ahead
+from infoscope.images.source import ImageSource
+from infoscope.images.views import Views
+from infoscope.measurement.config import MeasureConfig
+from infoscope.measurement.maps import ImageMaps, gather_maps
+from infoscope.measurement.ranking import Ranking
+from infoscope.progress import Advance
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What the ranking pass learnt of some images; merges in any order.
+
+    Attributes:
+        ranking: each feature's strongest images among them.
+        fvu: sums behind the fraction of variance unexplained, over the sampled images among them.
+        skipped: position and reason of each image that could not be read, ascending.
+        maps: with ``rank_view="crops"`` the maps of the ranking's images, else None.
+    """
+
+    ranking: Ranking
+    fvu: FVU
+    skipped: list[tuple[int, str]]
+    maps: ImageMaps | None = None
+
+    def merge(self, other: Ranked) -> Ranked:
+        """This and what another pass learnt of other images; neither may be used afterwards."""
+        self.ranking.merge(other.ranking)
+        self.fvu.merge(other.fvu)
+        maps = None
+        if self.maps is not None and other.maps is not None:
+            maps = self.ranking.keep(ImageMaps.concatenate([self.maps, other.maps]))
+        return Ranked(self.ranking, self.fvu, sorted(self.skipped + other.skipped), maps)
+
+    def arrays(self) -> Arrays:
+        """As named arrays, for a shard's file."""
+        kept = {
+            "score": self.ranking.score,
+            "best": self.ranking.image,
+            "images_active": self.ranking.images_active,
+            "tokens_active": self.ranking.tokens_active,
+            "seen": self.ranking.seen,
+            "skipped": np.array([index for index, _ in self.skipped], np.int64),
+            "reasons": np.array([reason for _, reason in self.skipped], np.str_),
+            **{f"fvu_{name}": value for name, value in self.fvu.arrays().items()},
+        }
+        return kept | {f"maps_{key}": value for key, value in (self.maps.arrays() if self.maps else {}).items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Ranked:
+        """What `arrays` gave."""
+        maps = {key.removeprefix("maps_"): value for key, value in arrays.items() if key.startswith("maps_")}
+        return cls(
+            Ranking(*(arrays[key] for key in ("score", "best", "images_active", "tokens_active", "seen"))),
+            FVU.from_arrays({key.removeprefix("fvu_"): value for key, value in arrays.items() if "fvu_" in key}),
+            list(zip(arrays["skipped"].tolist(), arrays["reasons"].tolist(), strict=True)),
+            ImageMaps.from_arrays(maps) if maps else None,
+        )
+
+
+@dataclass(frozen=True)
+class Passes:
+    """A model, an SAE and images, ready to be passed over.
+
+    Attributes:
+        sample: images the fit check's FVU is taken on.
+        batch_size: images to a forward pass; bounds memory, never changes a result.
+        threads: decoding threads, or None for one a core.
+    """
+
+    backbone: Backbone
+    sae: SparseAutoencoder
+    images: ImageSource
+    config: MeasureConfig
+    sample: frozenset[int]
+    batch_size: int
+    threads: int | None
+
+    @property
+    def views(self) -> Views:
+        """The geometry of the views."""
+        return Views(self.backbone.patch_size, self.backbone.grid, self.config.shift, self.config.resize)
+
+    @property
+    def cells(self) -> int:
+        """Patches in a view, p^2."""
+        return self.backbone.grid**2
+
+    def rank(self, shard: range, advance: Advance) -> Ranked:
+        """Pass 1: each feature's strongest images of a shard, by the full view."""
+        result = self._nothing_ranked()
+        for batch in self._decode(shard, self.views.full, result.skipped, advance):
+            tokens, codes = self._encode(batch.pixels)
+            self._rank_batch(result, batch, tokens, codes, self._reduce(codes))
+        return result
+
+    def rank_crops(self, shard: range, advance: Advance) -> Ranked:
+        """The only pass with ``rank_view="crops"``: the ranking, and the maps of the images that stay in it."""
+        result = self._nothing_ranked()
+        parts: list[ImageMaps] = []
+        for batch in self._decode(shard, self.views.crops, result.skipped, advance):
+            tokens, codes = self._encode(batch.pixels)
+            score = self._reduce(codes).reshape(len(batch.index), 2, -1).max(1)
+            self._rank_batch(result, batch, tokens, codes, score)
+            parts.append(self._gather(codes, batch, *result.ranking.chosen(batch.index[0], batch.index[-1])))
+            # Images that later ones have pushed out are dropped before they outnumber those that stay.
+            if sum(len(part.image) for part in parts) > 2 * result.ranking.image.size:
+                parts = [result.ranking.keep(ImageMaps.concatenate(parts))]
+        maps = result.ranking.keep(ImageMaps.concatenate(parts or [ImageMaps.empty(self.cells)]))
+        return Ranked(result.ranking, result.fvu, result.skipped, maps)
+
+    def maps(
+        self, image: Int64[np.ndarray, " pair"], feature: Int64[np.ndarray, " pair"], advance: Advance
+    ) -> ImageMaps:
+        """Pass 2: the maps of chosen (image, feature) pairs, ordered by image, then feature.
+
+        Each image is decoded once and encoded twice, whatever the number of features that chose it.
+
+        Raises:
+            InfoscopeError: an image that was ranked can no longer be read.
+        """
+        skipped: list[tuple[int, str]] = []
+        parts = [ImageMaps.empty(self.cells)]
+        for batch in self._decode(np.unique(image).tolist(), self.views.crops, skipped, advance):
+            _, codes = self._encode(batch.pixels)
+            within = slice(*np.searchsorted(image, [batch.index[0], batch.index[-1] + 1]))
+            parts.append(self._gather(codes, batch, image[within], feature[within]))
+        if skipped:
+            index, reason = skipped[0]
+            raise InfoscopeError(
+                f"{self.images.ids[index]} was read in the first pass and cannot be read now ({reason}); "
+                "restore it, or measure into a new directory"
+            )
+        return ImageMaps.concatenate(parts)
+
+    def _nothing_ranked(self) -> Ranked:
+        ranking = Ranking.empty(self.sae.features, self.config.top_images)
+        return Ranked(ranking, FVU(self.backbone.width), [])
+
+    def _decode(
+        self, indices: Sequence[int], view, skipped: list[tuple[int, str]], advance: Advance
+    ) -> Iterator[Batch]:
+        """Batches with at least one image; what cannot be read is added to ``skipped``."""
+        for batch in decode_ahead(self.images, indices, view, self.batch_size, self.threads):
+            skipped.extend(batch.unreadable)
+            if batch.index:
+                yield batch
+            advance(len(batch.index) + len(batch.unreadable))
+
+    def _encode(self, pixels: np.ndarray) -> tuple[torch.Tensor, SparseCodes]:
+        """Tokens ``[view * patch, width]`` and their codes, views in order."""
+        side = self.backbone.input_side
+        tokens = self.backbone.tokens(pixels.reshape(-1, side, side, 3)).flatten(0, 1)
+        return tokens, encode_sparse(self.sae, tokens)
+
+    def _reduce(self, codes: SparseCodes) -> Float32[np.ndarray, "view feature"]:
+        return reduce_images(codes, self.cells, self.config.rank_by, self.sae.features)
+
+    def _rank_batch(
+        self, result: Ranked, batch: Batch, tokens: torch.Tensor, codes: SparseCodes, score: np.ndarray
+    ) -> None:
+        result.ranking.update(np.array(batch.index), score, count_active(codes, self.sae.features), len(tokens))
+        per_image = len(tokens) // len(batch.index)
+        for place, index in enumerate(batch.index):
+            if index in self.sample:
+                rows = slice(place * per_image, (place + 1) * per_image)
+                result.fvu.update(tokens[rows], decode_sparse(self.sae, codes.rows(rows)))
+
+    def _gather(
+        self, codes: SparseCodes, batch: Batch, image: Int64[np.ndarray, " pair"], feature: Int64[np.ndarray, " pair"]
+    ) -> ImageMaps:
+        return gather_maps(codes, np.array(batch.index), image, feature, self.cells, self.sae.features)

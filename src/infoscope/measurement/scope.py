@@ -1,0 +1,75 @@
+"""A measured scope: its tables, and what can be asked of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from infoscope.scope.partition import Method, Partition, partition
+from infoscope.storage.atomic import write_json
+from infoscope.storage.manifest import Manifest
+from infoscope.storage.run import MANIFEST, PARTITION, open_run
+from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, write_table
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The result of `measure_scope`.
+
+    Attributes:
+        table: one row a feature; columns and units in `infoscope.storage.schema.SCOPE`.
+        top_images: one row a feature and rank.
+        maps: one row a feature, rank and crop.
+        manifest: what was measured, with what, on what.
+    """
+
+    table: pl.DataFrame
+    top_images: pl.DataFrame
+    maps: pl.DataFrame
+    manifest: Manifest
+
+    def partition(self, method: Method = "valley", **options: Any) -> Partition:
+        """Split the scored features into local and global; see `infoscope.scope.partition.partition`."""
+        return partition(self.table["cds"].to_numpy().astype(np.float64), method=method, **options)
+
+    def save(self, path: Path | str) -> None:
+        """Write a run directory; the manifest comes last, so its presence says the run is whole.
+
+        Raises:
+            InfoscopeError: the directory cannot be written.
+        """
+        path = Path(path)
+        write_table(path / "scope.parquet", self.table, SCOPE)
+        write_table(path / "top_images.parquet", self.top_images, TOP_IMAGES)
+        write_table(path / "maps.parquet", self.maps, MAPS)
+        write_json(path / PARTITION, self._partition_document())
+        self.manifest.write(path / MANIFEST)
+
+    def _partition_document(self) -> dict[str, Any]:
+        """What ``partition.json`` holds; without a single scored feature there is no threshold."""
+        if self.table["cds"].count():
+            return self.partition().to_json()
+        counts = {"local": 0, "global": 0, "unscored": self.table.height}
+        return {
+            "method": "valley",
+            "kind": "convention",
+            "threshold": None,
+            "counts": counts,
+            "dip": {"statistic": None, "p": None},
+            "bic": [],
+            "mixture_modes": None,
+        }
+
+    @classmethod
+    def load(cls, path: Path | str) -> Scope:
+        """Read a run directory.
+
+        Raises:
+            InfoscopeError: it is not a finished run, or a table cannot be read.
+        """
+        run = open_run(path)
+        return cls(run.scope, run.top_images, run.maps, run.manifest)

@@ -1,0 +1,88 @@
+"""Scores, rankings and maps as the tables of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from infoscope.measurement.ranking import Ranking
+from infoscope.scope.maps import SparseMaps
+from infoscope.scope.pairs import MapPairs
+from infoscope.scope.score import FeatureScores, PairScores
+from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, Table
+
+
+def scope_table(scores: FeatureScores, ranking: Ranking) -> pl.DataFrame:
+    """One row a feature; undefined values are null. Columns: `infoscope.storage.schema.SCOPE`."""
+    _, tokens = ranking.seen
+    return _frame(
+        SCOPE,
+        feature=np.arange(len(scores.cds)),
+        cds=scores.cds,
+        cds_ci_lower=scores.cds_ci_lower,
+        cds_ci_upper=scores.cds_ci_upper,
+        pairs=scores.pairs,
+        vanished=scores.vanished,
+        retention=scores.retention,
+        cds_retained=scores.cds_retained,
+        max_activation=ranking.score[:, 0],
+        images_active=ranking.images_active,
+        density=ranking.tokens_active / max(tokens, 1),
+        effective_area=scores.effective_area,
+        cosine_distance=scores.cosine_distance,
+        mass_ratio=scores.mass_ratio,
+    )
+
+
+def top_images_table(pairs: MapPairs, scores: PairScores, ids: Sequence[str]) -> pl.DataFrame:
+    """One row a feature and rank. Columns: `infoscope.storage.schema.TOP_IMAGES`."""
+    return _frame(
+        TOP_IMAGES,
+        feature=pairs.feature,
+        rank=pairs.rank,
+        image=pairs.image,
+        image_id=[ids[image] for image in pairs.image],
+        score=pairs.score,
+        mass_first=scores.mass_first,
+        mass_second=scores.mass_second,
+        emd=scores.emd,
+    )
+
+
+def maps_table(pairs: MapPairs) -> pl.DataFrame:
+    """One row a feature, rank and crop. Columns: `infoscope.storage.schema.MAPS`."""
+    count = len(pairs.feature)
+    first, second = _lists(pairs.first), _lists(pairs.second)
+    rows = _frame(
+        MAPS,
+        feature=np.tile(pairs.feature, 2),
+        rank=np.tile(pairs.rank, 2),
+        crop=np.repeat(np.array([0, 1]), count),
+        patch=pl.concat([first["patch"], second["patch"]]),
+        value=pl.concat([first["value"], second["value"]]),
+    )
+    return rows.sort("feature", "rank", "crop")
+
+
+def _lists(maps: SparseMaps) -> pl.DataFrame:
+    """Compressed rows as list columns, an empty list for an empty map."""
+    entries = pl.DataFrame({"map": maps.rows(), "patch": maps.patch, "value": maps.value})
+    filled = entries.group_by("map", maintain_order=True).agg("patch", "value")
+    return (
+        pl.DataFrame({"map": np.arange(len(maps))})
+        .join(filled, on="map", how="left", maintain_order="left")
+        .with_columns(pl.col("patch", "value").fill_null([]))
+    )
+
+
+def _frame(table: Table, **columns: np.ndarray | list[str] | pl.Series) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            pl.Series(name, columns[name], nan_to_null=True).cast(column.dtype).alias(name)
+            if column.dtype == pl.Float64
+            else pl.Series(name, columns[name]).cast(column.dtype)
+            for name, column in table.items()
+        ]
+    )

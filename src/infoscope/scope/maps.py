@@ -1,0 +1,116 @@
+"""Sparse activation maps and the overlap of two shifted crops.
+
+A map is one feature's codes over the p x p patch grid of one crop. Maps are kept sparse, many at once, and always
+on the full grid: what lies on the overlap is derived, so that controls can be computed later from the same maps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int64, UInt16
+from jaxtyping import Float32 as F32
+
+
+@dataclass(frozen=True)
+class SparseMaps:
+    """Many sparse maps in compressed rows: map i holds entries ``start[i]:start[i + 1]``.
+
+    Attributes:
+        start: row pointers, ``[map + 1]``, beginning with 0.
+        patch: cell of each entry, row-major on the grid of ``cells`` cells, ascending within a map.
+        value: code of each entry, greater than 0.
+        cells: number of cells of the grid the patches index.
+
+    Example:
+        >>> maps = SparseMaps.from_dense(np.array([[0.0, 2.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]]))
+        >>> maps.start.tolist(), maps.patch.tolist(), maps.mass().tolist()
+        ([0, 2, 2], [1, 3], [3.0, 0.0])
+    """
+
+    start: Int64[np.ndarray, " map_plus_one"]
+    patch: UInt16[np.ndarray, " entry"]
+    value: F32[np.ndarray, " entry"]
+    cells: int
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+    @classmethod
+    def from_dense(cls, maps: Float[np.ndarray, "map cell"]) -> SparseMaps:
+        """The positive entries of dense maps, ``[map, cell]``."""
+        row, cell = np.nonzero(maps > 0)
+        return cls(
+            start=np.searchsorted(row, np.arange(len(maps) + 1)).astype(np.int64),
+            patch=cell.astype(np.uint16),
+            value=maps[row, cell].astype(np.float32),
+            cells=maps.shape[1],
+        )
+
+    def dense(self) -> F32[np.ndarray, "map cell"]:
+        """The maps as a dense array, ``[map, cell]``; for a few maps at a time."""
+        maps = np.zeros((len(self), self.cells), np.float32)
+        maps[self.rows(), self.patch] = self.value
+        return maps
+
+    def rows(self) -> Int64[np.ndarray, " entry"]:
+        """The map each entry belongs to, ``[entry]``."""
+        return np.repeat(np.arange(len(self)), np.diff(self.start))
+
+    def mass(self) -> Float[np.ndarray, " map"]:
+        """Sum of each map's codes, ``[map]``, in float64."""
+        return np.bincount(self.rows(), weights=self.value, minlength=len(self)).astype(np.float64)
+
+    def peak(self) -> F32[np.ndarray, " map"]:
+        """Largest code of each map, ``[map]``; 0 where the map is empty."""
+        peak = np.zeros(len(self), np.float32)
+        np.maximum.at(peak, self.rows(), self.value)
+        return peak
+
+    def take(self, index: Int64[np.ndarray, " taken"]) -> SparseMaps:
+        """The maps at ``index``, in that order."""
+        counts = np.diff(self.start)[index]
+        start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        entry = np.repeat(self.start[index] - start[:-1], counts) + np.arange(start[-1])
+        return SparseMaps(start, self.patch[entry], self.value[entry], self.cells)
+
+    def window(self, grid: int, top: int, left: int, side: int) -> SparseMaps:
+        """The part of p x p maps that lies on a square window, re-indexed to that window.
+
+        Args:
+            grid: p, patches per side of these maps.
+            top: first row of the window.
+            left: first column of the window.
+            side: patches per side of the window.
+        """
+        row, column = np.divmod(self.patch.astype(np.int64), grid)
+        row, column = row - top, column - left
+        inside = (row >= 0) & (row < side) & (column >= 0) & (column < side)
+        start = np.concatenate([[0], np.cumsum(inside)])[self.start].astype(np.int64)
+        patch = (row * side + column)[inside].astype(np.uint16)
+        return SparseMaps(start, patch, self.value[inside], side * side)
+
+
+def overlap_maps(first: SparseMaps, second: SparseMaps, grid: int, shift: int) -> tuple[SparseMaps, SparseMaps]:
+    """The two crops' maps on the (p-s) x (p-s) patches they share.
+
+    The first crop starts at the top left of the resized image, the second ``shift`` patches further down and
+    right, so the overlap is rows and columns [s:p] of the first grid and [0:p-s] of the second
+    (method, section 2).
+
+    Args:
+        first: maps of the first crop on the full p x p grid.
+        second: maps of the second crop, pair by pair.
+        grid: p, patches per side.
+        shift: s, in patches.
+
+    Example:
+        >>> first = np.zeros((1, 16)); first[0, 5] = 1.0     # row 1, column 1 of 4 x 4
+        >>> second = np.zeros((1, 16)); second[0, 0] = 1.0   # the same pixels after a shift of 1
+        >>> a, b = overlap_maps(SparseMaps.from_dense(first), SparseMaps.from_dense(second), grid=4, shift=1)
+        >>> a.patch.tolist(), b.patch.tolist(), a.cells
+        ([0], [0], 9)
+    """
+    side = grid - shift
+    return first.window(grid, shift, shift, side), second.window(grid, 0, 0, side)

@@ -1,0 +1,249 @@
+"""The pipeline on a small random model: what must not matter, what must be refused, and what goes on after a stop."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+from reference import emd
+
+from infoscope.dictionaries.activations import ReLU
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.errors import InfoscopeError
+from infoscope.images.source import open_images
+from infoscope.images.views import Views
+from infoscope.measurement import measure as measure_module
+from infoscope.measurement.measure import measure_scope
+from infoscope.measurement.passes import Passes
+from infoscope.measurement.scope import Scope
+from infoscope.scope.grid import patch_distances
+from infoscope.storage.run import open_run
+
+TABLES = ("table", "top_images", "maps")
+
+
+def measure(backbone, sae, images, **options):
+    return measure_scope(backbone, sae, images, **{"top_images": 4, "shift": 2, "show_progress": False} | options)
+
+
+def same(first, second):
+    return all(getattr(first, name).equals(getattr(second, name)) for name in TABLES)
+
+
+def dense_codes(backbone, sae, pixels):
+    """[view, patch, feature], one view at a time."""
+    return np.stack([sae.encode(backbone.tokens(view[None]))[0].numpy() for view in pixels])
+
+
+@pytest.mark.parametrize("rank_by", ["max", "mean", "sum"])
+@pytest.mark.parametrize("rank_view", ["full", "crops"])
+@pytest.mark.parametrize("resize", ["stretch", "crop"])
+@pytest.mark.parametrize("kind", ["topk", "relu"])
+def test_every_option_follows_the_definition(backbone, sae, images, rank_by, rank_view, resize, kind):
+    if kind == "relu":
+        sae = SparseAutoencoder(sae.W_enc, sae.b_enc - 6, sae.W_dec, sae.b_dec, ReLU())
+    scope = measure(backbone, sae, images, rank_by=rank_by, rank_view=rank_view, resize=resize, batch_size=5)
+
+    views = Views(backbone.patch_size, backbone.grid, 2, resize)
+    crops = np.stack([dense_codes(backbone, sae, views.crops(images[i])) for i in range(len(images))])
+    ranked = crops
+    if rank_view == "full":
+        ranked = np.stack([dense_codes(backbone, sae, [views.full(images[i])]) for i in range(len(images))])
+    reduced = ranked.max(2) if rank_by == "max" else ranked.astype(float).sum(2)
+    if rank_by == "mean":
+        reduced = reduced / backbone.grid**2
+    score = reduced.astype(np.float32).max(1)  # the larger of the two crops, or the full view's own
+    assert np.array_equal(scope.table["images_active"], (score > 0).sum(0))
+    assert np.allclose(scope.table["density"], (ranked > 0).mean((0, 1, 2)), atol=1e-12)
+
+    side = backbone.grid - 2
+    distances = patch_distances(side)
+    top = scope.top_images.partition_by("feature", as_dict=True)
+    for feature in range(sae.features):
+        order = [int(i) for i in np.argsort(-score[:, feature], kind="stable")[:4] if score[i, feature] > 0]
+        rows = top.get((feature,))
+        assert (rows["image"].to_list() if rows is not None else []) == order
+        pairs = []
+        for image in order:
+            first, second = crops[image, :, :, feature].reshape(2, backbone.grid, backbone.grid).astype(float)
+            pairs.append(emd(first[2:, 2:].ravel(), second[:side, :side].ravel(), distances))
+        valid = [pair for pair in pairs if not np.isnan(pair)]
+        assert scope.table["pairs"][feature] == len(valid)
+        if len(valid) < 2:
+            assert scope.table["cds"][feature] is None
+        else:
+            assert scope.table["cds"][feature] == pytest.approx(np.mean(valid), abs=1e-9)
+    assert scope.table["cds"].count() > 10
+
+
+@pytest.mark.parametrize("rank_view", ["full", "crops"])
+def test_nothing_depends_on_batches_threads_or_shards(backbone, sae, images, rank_view, monkeypatch):
+    whole = measure(backbone, sae, images, rank_view=rank_view)
+    for batch_size, threads, shard in ((1, 1, 1024), (7, 5, 9), (40, 2, 1)):
+        monkeypatch.setattr(measure_module, "SHARD_IMAGES", shard)
+        again = measure(backbone, sae, images, rank_view=rank_view, batch_size=batch_size, threads=threads)
+        assert same(whole, again)
+        assert again.manifest.fit.fvu == pytest.approx(whole.manifest.fit.fvu, rel=1e-12)
+
+
+def test_no_shift_no_distance(backbone, sae, images):
+    scope = measure(backbone, sae, images, shift=0)
+    scored = scope.table["cds"].drop_nulls()
+    assert len(scored) > 10
+    assert (scored == 0).all()
+    assert scope.top_images["emd"].drop_nulls().max() == 0
+
+
+def test_fit_is_against_the_mean_on_the_ranking_view(backbone, sae, images):
+    scope = measure(backbone, sae, images)
+    views = Views(backbone.patch_size, backbone.grid, 2)
+    pixels = np.stack([views.full(images[i]) for i in range(len(images))])
+    tokens = backbone.tokens(pixels).flatten(0, 1)
+    codes = sae.encode(tokens)
+    exact, rebuilt = tokens.double(), sae.decode(codes).double()
+    fvu = ((exact - rebuilt) ** 2).sum() / ((exact - exact.mean(0)) ** 2).sum()
+    assert scope.manifest.fit.fvu == pytest.approx(float(fvu), rel=1e-5)
+    assert scope.manifest.fit.l0 == pytest.approx(float((codes > 0).sum(1).double().mean()))
+    assert scope.manifest.fit.dead == float(((codes > 0).sum(0) == 0).double().mean())
+    assert scope.manifest.fit.sample == len(tokens)
+
+
+def test_a_run_directory_says_the_same_as_the_result(backbone, sae, images, tmp_path):
+    scope = measure(backbone, sae, images, out=tmp_path / "run")
+    assert same(scope, Scope.load(tmp_path / "run"))
+    run = open_run(tmp_path / "run")
+    assert run.manifest == scope.manifest
+    assert run.partition == scope.partition().to_json()
+    assert sorted(path.name for path in (tmp_path / "run").rglob("*") if path.is_file()) == [
+        "manifest.json",
+        "maps.parquet",
+        "partition.json",
+        "plan.json",
+        "scope.parquet",
+        "top_images.parquet",
+    ]
+    lists = run.maps["patch"].list
+    assert (lists.len() == run.maps["value"].list.len()).all()
+    assert run.maps.height == 2 * run.top_images.height
+
+
+def test_a_finished_run_is_read_and_another_is_refused(backbone, sae, images, tmp_path, monkeypatch):
+    scope = measure(backbone, sae, images, out=tmp_path)
+    monkeypatch.setattr(Passes, "rank", lambda *_: pytest.fail("measured twice"))
+    assert same(scope, measure(backbone, sae, images, out=tmp_path, batch_size=3))
+    with pytest.raises(InfoscopeError, match="options: top_images was 4, now 5"):
+        measure(backbone, sae, images, out=tmp_path, top_images=5)
+    with pytest.raises(InfoscopeError, match="another run's directory"):
+        measure(backbone, sae, open_images([images[i] for i in range(30)]), out=tmp_path)
+    other = SparseAutoencoder(sae.W_enc + 1, sae.b_enc, sae.W_dec, sae.b_dec, sae.activation)
+    with pytest.raises(InfoscopeError, match="another run's directory"):
+        measure(backbone, other, images, out=tmp_path)
+
+
+@pytest.mark.parametrize("rank_view", ["full", "crops"])
+@pytest.mark.parametrize("stopped_after", [1, 6, 9])
+def test_an_interrupted_run_goes_on(backbone, sae, images, tmp_path, monkeypatch, rank_view, stopped_after):
+    monkeypatch.setattr(measure_module, "SHARD_IMAGES", 8)
+    whole = measure(backbone, sae, images, rank_view=rank_view)
+    calls = []
+
+    def stopping(work):
+        def counted(*arguments):
+            calls.append(work.__name__)
+            if len(calls) == stopped_after:
+                raise KeyboardInterrupt
+            return work(*arguments)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        for name in ("rank", "rank_crops", "maps"):
+            patch.setattr(Passes, name, stopping(getattr(Passes, name)))
+        try:
+            measure(backbone, sae, images, rank_view=rank_view, out=tmp_path / "run")
+            assert len(calls) < stopped_after
+        except KeyboardInterrupt:
+            with pytest.raises(InfoscopeError, match="unfinished"):
+                open_run(tmp_path / "run")
+        done = len(calls) - 1
+        calls.clear()
+        calls.extend(["offset"] * 100)  # past the stop
+        again = measure(backbone, sae, images, rank_view=rank_view, out=tmp_path / "run")
+        total = 5 if rank_view == "crops" else 10
+        assert len(calls) - 100 == max(total - done, 0) or stopped_after > total
+    assert same(whole, again)
+
+
+def test_bad_images_are_skipped_counted_and_named(backbone, sae, images, tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for i in range(12):
+        images[i].save(folder / f"{i:02}.png")
+    whole = measure(backbone, sae, open_images(folder))
+    (folder / "00-broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    Image.new("RGB", (3, 300)).save(folder / "05-thin.png")
+    scope = measure(backbone, sae, open_images(folder), out=tmp_path / "run")
+    assert scope.table.equals(whole.table)
+    skipped = {image.id: image for image in scope.manifest.images.skipped}
+    assert list(skipped) == ["00-broken.jpg", "05-thin.png"]
+    assert skipped["05-thin.png"].index == 6  # it keeps its place
+    assert "3 x 300 pixels" in skipped["05-thin.png"].reason
+    assert scope.manifest.images.count == 14
+    assert set(scope.top_images["image_id"]).isdisjoint(skipped)
+
+
+def test_all_images_bad(backbone, sae, tmp_path):
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(b"no")
+    with pytest.raises(InfoscopeError, match=r"none of the 3 images in .* can be read \(the first: "):
+        measure(backbone, sae, open_images(tmp_path))
+
+
+def test_an_sae_of_another_width(backbone, sae, images):
+    narrow = SparseAutoencoder(sae.W_enc[:8], sae.b_enc, sae.W_dec[:, :8], sae.b_dec[:8], sae.activation)
+    with pytest.raises(InfoscopeError, match="takes tokens of width 8, but .* has width 32"):
+        measure(backbone, narrow, images)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shift": 5}, "--shift 5 leaves no overlap"),
+        ({"top_images": 0}, "--top-images 0 is out of range"),
+        ({"min_pairs": 9}, "--min-pairs 9 is out of range"),
+        ({"batch_size": 0}, "--batch-size 0 is out of range"),
+    ],
+)
+def test_options_out_of_range_write_nothing(backbone, sae, images, tmp_path, options, message):
+    with pytest.raises(InfoscopeError, match=message):
+        measure(backbone, sae, images, out=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_images_for_any_score(backbone, sae, images, tmp_path):
+    scope = measure(backbone, sae, open_images([images[0]]), top_images=16, out=tmp_path / "run")
+    assert scope.table["cds"].count() == 0
+    assert open_run(tmp_path / "run").partition["threshold"] is None
+
+
+def test_a_dictionary_that_never_fires(backbone, sae, images):
+    silent = SparseAutoencoder(sae.W_enc, sae.b_enc - 1e6, sae.W_dec, sae.b_dec, sae.activation)
+    scope = measure(backbone, silent, images)
+    assert scope.manifest.fit.dead == 1
+    assert scope.top_images.height == scope.maps.height == 0
+    assert scope.table["max_activation"].to_list() == [0] * sae.features
+
+
+def test_no_warning_reaches_the_user(backbone, sae, images):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measure(backbone, sae, images)
+
+
+def test_the_manifest_holds_every_option_with_its_default(backbone, sae, images):
+    manifest = measure(backbone, sae, images).manifest
+    assert set(manifest.options) == {field.name for field in dataclasses.fields(measure_module.MeasureConfig)}
+    assert manifest.options["min_pairs"] == 2
+    assert manifest.model.sha256 == backbone.sha256
+    assert manifest.dictionary.activation == "topk(6)"
