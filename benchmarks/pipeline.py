@@ -20,8 +20,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
+from PIL import Image
 
 import infoscope
+from infoscope.images.decode import decode
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
 
@@ -56,14 +58,14 @@ def main(options: Benchmark) -> None:
     backbone = infoscope.load_backbone(options.model, options.block)
     sae = infoscope.load_sae(options.sae)
     if options.peak_of is not None:
-        measure(backbone, sae, pool(files, options.peak_of))
+        measure(backbone, sae, Pool(files, options.peak_of))
         import resource
 
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
         return
     chosen = spread(files, options.count)
-    images = pool(files, options.count)
-    measure(backbone, sae, pool(files, 16))  # compiles
+    images = Pool(files, options.count)
+    measure(backbone, sae, Pool(files, 16))  # compiles
     print(f"{len(images)} photographs, {sae.features} features, {torch.get_num_threads()} threads")
     for rank_view, passes in (("full", 3), ("crops", 2)):
         ratios = []
@@ -91,22 +93,19 @@ def spread(files: list[Path], count: int) -> list[Path]:
     return [files[i] for i in np.linspace(0, len(files) - 1, count).round().astype(int)]
 
 
-class pool:  # noqa: N801 - reads as a verb above
+class Pool:
     """Some photographs as an image source."""
 
     def __init__(self, files: list[Path], count: int):
-        from infoscope.images.decode import decode
-
         self.name, self.fingerprint = "benchmark", ""
         self._files = spread(files, count)
-        self._decode = decode
         self.ids = [str(file) for file in self._files]
 
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, index: int):  # type: ignore[no-untyped-def]
-        return self._decode(self._files[index])
+    def __getitem__(self, index: int) -> Image.Image:
+        return decode(self._files[index])
 
 
 def measure(
@@ -125,8 +124,8 @@ def best_forward(backbone: infoscope.Backbone, images: ImageSource) -> float:
     best = float("inf")
     for batch in (8, 16, 32):
         start = time.perf_counter()
-        for some in normalised.split(batch):
-            backbone.tokens_from_normalised(some)
+        for first in range(0, len(normalised), batch):
+            backbone.tokens_from_normalised(normalised[first : first + batch])
         best = min(best, (time.perf_counter() - start) / len(normalised))
     return best
 

@@ -20,7 +20,9 @@ MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224,
 class Reference:
     """The definition for a model of the DINOv2 family and a TopK SAE."""
 
-    def __init__(self, model: Path, block: int, prefix: int, sae: Path, files: list[Path], n=14, p=16, s=2):
+    def __init__(
+        self, model: Path, block: int, prefix: int, sae: Path, files: list[Path], n: int = 14, p: int = 16, s: int = 2
+    ):
         self.model = AutoModel.from_pretrained(model, dtype=torch.float32).eval()
         self.block, self.prefix, self.files = block, prefix, files
         self.n, self.p, self.s = n, p, s

@@ -71,7 +71,7 @@ def _plain(title: str, total: int, unit: str) -> Advance:
         if now - start < QUIET_SECONDS or (now - last < LINE_EVERY_SECONDS and not finished):
             return
         last = now
-        left = "" if finished else f", about {_duration((now - start) / done * (total - done))} left"
+        left = f", about {_duration((now - start) / done * (total - done))} left" if 0 < done < total else ""
         print(
             f"{title}: {done} of {total} {unit}{left}{'; ' + note if note else ''}",
             file=sys.stderr,

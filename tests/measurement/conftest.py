@@ -33,9 +33,7 @@ def backbone(tmp_path_factory):
 def sae():
     generator = torch.Generator().manual_seed(1)
     W_enc = torch.randn(WIDTH, FEATURES, generator=generator)
-    return SparseAutoencoder(
-        W_enc, torch.zeros(FEATURES), W_enc.T.contiguous() / WIDTH, torch.zeros(WIDTH), TopK(6)
-    )
+    return SparseAutoencoder(W_enc, torch.zeros(FEATURES), W_enc.T.contiguous() / WIDTH, torch.zeros(WIDTH), TopK(6))
 
 
 def pictures(count, seed=0):

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from reference import Reference, emd
 
 import infoscope
+from reference import Reference, emd
 
 PHOTOGRAPHS, TOP = 200, 16
 
@@ -30,9 +30,7 @@ def run(dinov2_path, photographs, tmp_path_factory):
     sae = infoscope.train_sae(
         backbone, images, features=512, k=16, tokens=200_000, out=folder / "sae", show_progress=False
     )
-    infoscope.measure_scope(
-        backbone, sae, images, top_images=TOP, shift=2, out=folder / "scope", show_progress=False
-    )
+    infoscope.measure_scope(backbone, sae, images, top_images=TOP, shift=2, out=folder / "scope", show_progress=False)
     return folder
 
 
@@ -54,9 +52,7 @@ def test_every_feature_agrees_with_the_definition(run, dinov2_path, photographs)
     distances = reference.distances()
     expected = []
     for feature, ranked in enumerate(best):
-        pairs = [
-            emd(*reference.overlap(*(crop[:, feature] for crop in codes[image])), distances) for image in ranked
-        ]
+        pairs = [emd(*reference.overlap(*(crop[:, feature] for crop in codes[image])), distances) for image in ranked]
         valid = [value for value in pairs if not np.isnan(value)]
         expected.append(np.mean(valid) if len(valid) >= TOP / 2 else None)
         assert measured.scope["pairs"][feature] == len(valid)

@@ -6,7 +6,6 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
-from reference import emd
 
 from infoscope.dictionaries.activations import ReLU
 from infoscope.dictionaries.sae import SparseAutoencoder
@@ -19,6 +18,7 @@ from infoscope.measurement.passes import Passes
 from infoscope.measurement.scope import Scope
 from infoscope.scope.grid import patch_distances
 from infoscope.storage.run import open_run
+from reference import emd
 
 TABLES = ("table", "top_images", "maps")
 
@@ -202,7 +202,7 @@ def test_all_images_bad(backbone, sae, tmp_path):
 
 def test_an_sae_of_another_width(backbone, sae, images):
     narrow = SparseAutoencoder(sae.W_enc[:8], sae.b_enc, sae.W_dec[:, :8], sae.b_dec[:8], sae.activation)
-    with pytest.raises(InfoscopeError, match="takes tokens of width 8, but .* has width 32"):
+    with pytest.raises(InfoscopeError, match=r"takes tokens of width 8, but .* has width 32"):
         measure(backbone, narrow, images)
 
 

@@ -65,8 +65,9 @@ def test_the_valley_lies_between_the_two_highest_of_three_modes():
 
 
 def test_a_gap_without_density_is_halved():
-    values = np.concatenate([np.linspace(0.10, 0.11, 200), np.linspace(0.89, 0.90, 200)])
-    assert estimate_density(values).valley() == pytest.approx(0.5, abs=0.01)
+    density = estimate_density(np.concatenate([np.linspace(0.10, 0.11, 360), np.linspace(0.89, 0.90, 40)]))
+    assert density.value[np.searchsorted(density.x, 0.4)] == 0
+    assert density.valley() == pytest.approx(0.5, abs=0.01)
 
 
 @pytest.mark.parametrize("values", [np.zeros(9), np.full(9, 0.3), np.array([0.2])])

@@ -50,6 +50,16 @@ def test_one_skewed_mode_is_divided_by_convention_at_otsus_threshold():
     assert result.sentence().endswith("(Otsu) is a convention.")
 
 
+def test_a_valley_that_the_dip_test_does_not_bear_out_is_a_convention():
+    """Three in a hundred features lie apart: the density shows them, the dip test does not reject one mode."""
+    rng = np.random.default_rng(3)
+    cds = np.concatenate([rng.gamma(4.0, 0.02, 4000), rng.normal(0.4, 0.05, 120)])
+    assert estimate_density(cds).valley() is not None
+    result = partition(cds)
+    assert result.evidence.one_mode
+    assert (result.kind, result.threshold) == ("convention", otsu_threshold(cds))
+
+
 def test_a_rejected_mode_without_a_valley_is_a_convention():
     """Values on a fine lattice: each point is a mode to the dip test, and none to the smoothed density."""
     cds = np.round(spectrum_of_one_mode(20_000), 2)
@@ -111,8 +121,15 @@ def test_otsu_divides_neighbouring_floats():
     assert otsu_threshold(np.array([high, low, low])) == low
 
 
-def test_the_mixture_threshold_is_where_both_components_are_equally_dense():
-    cds = spectrum_of_two_modes()
+def spectrum_of_a_peak_on_a_broad_slope() -> np.ndarray:
+    """Global features in a peak on the slope of a broad hump of local ones, which is the denser again beyond it."""
+    rng = np.random.default_rng(4)
+    return np.concatenate([rng.normal(0.4, 0.08, 2000), rng.normal(0.55, 0.01, 1000)])
+
+
+@pytest.mark.parametrize("spectrum", [spectrum_of_two_modes, spectrum_of_a_peak_on_a_broad_slope])
+def test_the_mixture_threshold_is_where_both_components_are_equally_dense(spectrum):
+    cds = spectrum()
     fit = fit_mixtures(cds)[1]
 
     def difference(x: float) -> float:

@@ -9,18 +9,26 @@ from infoscope.storage.atomic import atomic_write, read_json, write_json
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "table"
     target.write_text("old")
-    with pytest.raises(ZeroDivisionError), atomic_write(target) as temporary:
-        temporary.write_text("half")
-        _ = 1 / 0
+
+    def fail():
+        with atomic_write(target) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_full_disk_is_one_line(tmp_path):
-    with pytest.raises(InfoscopeError, match=r"cannot write .*table: No space left on device"):
+    def fill():
         with atomic_write(tmp_path / "table") as temporary:
             temporary.write_text("half")
             raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(InfoscopeError, match=r"cannot write .*table: No space left on device"):
+        fill()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -144,7 +144,7 @@ def activation_from_json(value: Mapping[str, Any]) -> Activation:
     """
     parameters = dict(value)
     name = parameters.pop("name", None)
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise InfoscopeError(f"unknown activation function {name}; known are {', '.join(ACTIVATIONS)}")
     if not all(isinstance(parameter, int) for parameter in parameters.values()):
         raise InfoscopeError(f"the parameters of activation function {name} are not whole numbers: {parameters}")

@@ -1,0 +1,1 @@
+"""The passes over images: ranking, maps, the fit check, and the tables of a run."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
-from infoscope.execution.partials import Partials, shards
+from infoscope.execution.partials import Arrays, Partials, shards
 from infoscope.images.prefetch import all_unreadable
 from infoscope.images.source import ImageSource, ids_sha256
 from infoscope.measurement.config import MeasureConfig
@@ -24,7 +25,7 @@ from infoscope.measurement.passes import Passes, Ranked
 from infoscope.measurement.ranking import Ranking
 from infoscope.measurement.scope import Scope
 from infoscope.measurement.tables import maps_table, scope_table, top_images_table
-from infoscope.progress import progress
+from infoscope.progress import Advance, progress
 from infoscope.scope.pairs import MapPairs
 from infoscope.scope.score import PairScores, score_features, score_pairs
 from infoscope.storage.manifest import (
@@ -194,7 +195,8 @@ def _rank(passes: Passes, partials: Partials, show_progress: bool) -> Ranked:
             name = f"ranking-{number:06}"
             if name in partials:
                 advance(len(shard))
-            part = Ranked.from_arrays(partials.get_or_compute(name, lambda shard=shard: rank(shard, advance).arrays()))
+            arrays = partials.get_or_compute(name, partial(_ranked_arrays, rank, shard, advance))
+            part = Ranked.from_arrays(arrays)
             merged = part if merged is None else merged.merge(part)
     assert merged is not None  # a source is never empty
     return merged
@@ -211,14 +213,17 @@ def _maps(passes: Passes, ranking: Ranking, partials: Partials, show_progress: b
             if name in partials:
                 advance(len(shard))
             within = slice(*np.searchsorted(image, [chosen[shard.start], chosen[shard.stop - 1] + 1]))
-            parts.append(
-                ImageMaps.from_arrays(
-                    partials.get_or_compute(
-                        name, lambda within=within: passes.maps(image[within], feature[within], advance).arrays()
-                    )
-                )
-            )
+            compute = partial(_map_arrays, passes, image[within], feature[within], advance)
+            parts.append(ImageMaps.from_arrays(partials.get_or_compute(name, compute)))
     return ImageMaps.concatenate(parts)
+
+
+def _ranked_arrays(rank: Callable[[range, Advance], Ranked], shard: range, advance: Advance) -> Arrays:
+    return rank(shard, advance).arrays()
+
+
+def _map_arrays(passes: Passes, image: np.ndarray, feature: np.ndarray, advance: Advance) -> Arrays:
+    return passes.maps(image, feature, advance).arrays()
 
 
 def _score(pairs: MapPairs, grid: int, config: MeasureConfig, show_progress: bool) -> PairScores:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
+from PIL import Image
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.fvu import FVU
@@ -155,7 +156,11 @@ class Passes:
         return Ranked(ranking, FVU(self.backbone.width), [])
 
     def _decode(
-        self, indices: Sequence[int], view, skipped: list[tuple[int, str]], advance: Advance
+        self,
+        indices: Sequence[int],
+        view: Callable[[Image.Image], np.ndarray],
+        skipped: list[tuple[int, str]],
+        advance: Advance,
     ) -> Iterator[Batch]:
         """Batches with at least one image; what cannot be read is added to ``skipped``."""
         for batch in decode_ahead(self.images, indices, view, self.batch_size, self.threads):

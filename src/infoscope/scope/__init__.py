@@ -1,0 +1,1 @@
+"""Pure functions on arrays: sparse maps, exact distances, scores, intervals, the partition."""

@@ -17,14 +17,15 @@ from jaxtyping import Float, Float64, Int64
 from infoscope.errors import InfoscopeError
 from infoscope.scope.maps import SparseMaps
 from infoscope.scope.remainder_kernel import remainders
-from infoscope.scope.transport_kernel import transport, whole_costs, workspace
+from infoscope.scope.transport_kernel import transport, whole_costs
+from infoscope.scope.transport_workspace import workspace
 
 # What a thread takes at a time, in units of about 10 ns: enough that the taking costs nothing, little enough that all
 # threads end together and an interrupt is heard at once.
 CHUNK = 1_000_000
 
 # Row pointers from 0, cells and values of some maps.
-Rows = tuple[Int64[np.ndarray, " row_plus_one"], Int64[np.ndarray, " row_entry"], Float64[np.ndarray, " row_entry"]]
+Rows = tuple[Int64[np.ndarray, " _row_plus_one"], Int64[np.ndarray, " _entry"], Float64[np.ndarray, " _entry"]]
 
 
 def emd_pairs(
@@ -158,8 +159,9 @@ def _row(weights: Float[np.ndarray, " cell"]) -> Rows:
     if not (np.isfinite(largest) and weights.min() >= 0):
         raise InfoscopeError("a map has weights that are negative or not finite: pass activations of at least 0")
     cells = np.flatnonzero(weights)
-    # The sum of weights near the end of float64's range would overflow.
-    return np.array([0, len(cells)]), cells, weights[cells].astype(np.float64) / (largest or 1.0)
+    # By a power of two, which costs no bit: the sum of weights near the end of float64's range would overflow.
+    scaled = np.ldexp(weights[cells].astype(np.float64), -np.frexp(largest)[1])
+    return np.array([0, len(cells)]), cells, scaled
 
 
 def _solve(

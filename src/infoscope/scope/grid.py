@@ -31,4 +31,5 @@ def patch_distances(side: int, metric: Metric = "euclidean") -> Float64[np.ndarr
     row, column = np.divmod(np.arange(side * side), side)
     rows = np.abs(row[:, None] - row[None, :]).astype(np.float64)
     columns = np.abs(column[:, None] - column[None, :]).astype(np.float64)
-    return rows + columns if metric == "l1" else np.hypot(rows, columns)
+    distances: Float64[np.ndarray, "cell cell"] = rows + columns if metric == "l1" else np.hypot(rows, columns)
+    return distances

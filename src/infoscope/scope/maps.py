@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int64, UInt16
-from jaxtyping import Float32 as F32
+from jaxtyping import Float, Float32, Int64, UInt16
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class SparseMaps:
 
     start: Int64[np.ndarray, " map_plus_one"]
     patch: UInt16[np.ndarray, " entry"]
-    value: F32[np.ndarray, " entry"]
+    value: Float32[np.ndarray, " entry"]
     cells: int
 
     def __len__(self) -> int:
@@ -40,15 +39,16 @@ class SparseMaps:
     @classmethod
     def from_dense(cls, maps: Float[np.ndarray, "map cell"]) -> SparseMaps:
         """The positive entries of dense maps, ``[map, cell]``."""
+        maps = maps.astype(np.float32)
         row, cell = np.nonzero(maps > 0)
         return cls(
             start=np.searchsorted(row, np.arange(len(maps) + 1)).astype(np.int64),
             patch=cell.astype(np.uint16),
-            value=maps[row, cell].astype(np.float32),
+            value=maps[row, cell],
             cells=maps.shape[1],
         )
 
-    def dense(self) -> F32[np.ndarray, "map cell"]:
+    def dense(self) -> Float32[np.ndarray, "map cell"]:
         """The maps as a dense array, ``[map, cell]``; for a few maps at a time."""
         maps = np.zeros((len(self), self.cells), np.float32)
         maps[self.rows(), self.patch] = self.value
@@ -62,7 +62,7 @@ class SparseMaps:
         """Sum of each map's codes, ``[map]``, in float64."""
         return np.bincount(self.rows(), weights=self.value, minlength=len(self)).astype(np.float64)
 
-    def peak(self) -> F32[np.ndarray, " map"]:
+    def peak(self) -> Float32[np.ndarray, " map"]:
         """Largest code of each map, ``[map]``; 0 where the map is empty."""
         peak = np.zeros(len(self), np.float32)
         np.maximum.at(peak, self.rows(), self.value)

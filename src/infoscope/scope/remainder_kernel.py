@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from infoscope.scope.compilation import compiled
+from infoscope.scope.transport_workspace import Floats, Ints
 
 # Two normalised masses closer than 4 units of float64 rounding are the same.
 SAME = 8.9e-16
@@ -25,7 +24,7 @@ def _total(patch: Ints, value: Floats, cells: int) -> float:
     return total
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def remainders(
     first_start: Ints,
     first_patch: Ints,

@@ -8,55 +8,25 @@ Masses and distances are whole numbers here, rounded to parts of about 2^-50 of 
 exact, and so is the sign that says a tree is optimal. Masses are multiples of more than m quanta; then each source
 gets one quantum more and one sink takes them all (Orden 1956). No route of any tree is then empty, every step lowers
 a whole number, and the walk ends, whichever routes it takes and however many masses are equal. Only the value of the
-last tree is read in float64, with the true distances.
+last tree is read in float64, from the masses and distances before rounding.
 
 Each kernel module is complete in itself: numba's cache does not notice a change in another file.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-# Unsigned, so that numba does not test every index for counting from the end.
-Nodes = NDArray[np.uint32]
+from infoscope.scope.compilation import compiled
+from infoscope.scope.transport_workspace import Floats, Ints, Workspace
 
 # The mass to be moved is 2^61 quanta.
 MASS_BITS = 61
-QUANTUM = 2.0**-MASS_BITS
 FAR = np.int64(2**62)
 CLOSED = np.int64(2**61)
 # At least this many sources are priced before the best route among them is let in.
 ROWS = 4
-
-
-class Workspace(NamedTuple):
-    """Arrays that every problem uses anew. Nodes are the sources 0..m-1, then the sinks m..m+n-1."""
-
-    cost: Ints  # [source * sink]
-    supply: Ints  # [source]
-    demand: Ints  # [sink]
-    bias: Ints  # [sink]: minus the mean cost of a sink; CLOSED once it is full
-    rank: Ints  # [source]: the lowest is served next
-    nearest: Ints  # [source]
-    flow: Ints  # [node]: on the route between a node and its parent
-    potential: Ints  # [node]: cost + potential[source] - potential[sink] is 0 on the tree
-    finished: Nodes  # [node]: in the order in which the first tree was made
-    parent: Nodes  # [node]: the root is its own
-    following: Nodes  # [node]: the next in preorder, in a circle
-    preceding: Nodes  # [node]
-    depth: NDArray[np.int32]  # [node]
-
-
-def workspace(nodes: int, routes: int) -> Workspace:
-    """Room for problems of up to ``nodes`` = m + n nodes and ``routes`` = m n routes."""
-    whole, links = np.empty((7, nodes), np.int64), np.empty((4, nodes), np.uint32)
-    return Workspace._make([np.empty(routes, np.int64), *whole, *links, np.empty(nodes, np.int32)])
 
 
 def whole_costs(distances: Floats) -> Ints:
@@ -89,7 +59,7 @@ def _nearest(cost: Ints, source: int, n: int, bias: Ints, low: int) -> np.int64:
 
 
 @njit(nogil=True)
-def _first_tree(m: int, n: int, cost: Ints, low: int, work: Workspace) -> np.int64:
+def _first_tree(m: int, n: int, cost: Ints, low: int, work: Workspace) -> int:
     """A tree to start from; its root is returned. Sources, one by one, are emptied into their nearest sinks.
 
     "Near" is in cost less the mean cost of the source and that of the sink (in the manner of Russell 1969): what is far
@@ -131,7 +101,7 @@ def _first_tree(m: int, n: int, cost: Ints, low: int, work: Workspace) -> np.int
                 work.finished[done] = child
                 done += 1
                 if done == m + n - 1:
-                    return parent
+                    return int(parent)
                 demand[sink] = room - amount
                 left -= amount
                 if child == source:
@@ -168,17 +138,17 @@ def _pivot(m: int, source: int, sink: int, reduced: int, work: Workspace) -> Non
     # Around the cycle every second route loses flow: the one above a source on the source's side, above a sink on the
     # sink's. The least of them is cut.
     a, b, sinks = np.uint32(source), np.uint32(sink), np.uint32(m)
-    change, cut, below_source = FAR, a, True
+    change, cut = FAR, a
     while a != b:
         if depth[a] >= depth[b]:
             amount = flow[a]
             if (a < sinks) & (amount < change):
-                change, cut, below_source = amount, a, True
+                change, cut = amount, a
             a = parent[a]
         else:
             amount = flow[b]
             if (b >= sinks) & (amount < change):
-                change, cut, below_source = amount, b, False
+                change, cut = amount, b
             b = parent[b]
     for end in (np.uint32(source), np.uint32(sink)):
         node, step = end, -change
@@ -189,7 +159,7 @@ def _pivot(m: int, source: int, sink: int, reduced: int, work: Workspace) -> Non
 
     # What hung below the cut now hangs below the new route, upside down: from its end of that route up to the cut,
     # each node becomes a child of the one before, and the rest of its subtree follows it. All potentials there shift.
-    if below_source:
+    if cut < sinks:
         node, above, shift = np.uint32(source), np.uint32(sink), -reduced
     else:
         node, above, shift = np.uint32(sink), np.uint32(source), reduced
@@ -255,7 +225,31 @@ def _improve(m: int, n: int, cost: Ints, work: Workspace) -> None:
             passed = 0
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
+def _value(
+    cells: tuple[Ints, Ints], masses: tuple[Floats, Floats], distances: Floats, root: int, work: Workspace
+) -> float:
+    """The least total distance, by duality: each mass times its node's potential, both as they were before rounding.
+
+    In the plan's own flows the rounding would count; the best potentials are the same with and without it.
+    """
+    (source_cell, sink_cell), (source_mass, sink_mass) = cells, masses
+    height, m = work.height, len(source_cell)
+    height[root] = 0.0
+    value, node = 0.0, work.following[root]
+    while node != root:
+        parent = work.parent[node]
+        if node < m:
+            height[node] = height[parent] - distances[source_cell[node], sink_cell[parent - m]]
+            value -= height[node] * source_mass[node]
+        else:
+            height[node] = height[parent] + distances[source_cell[parent], sink_cell[node - m]]
+            value += height[node] * sink_mass[node - m]
+        node = work.following[node]
+    return max(value, 0.0)
+
+
+@compiled
 def transport(
     cell: Ints, mass: Floats, parts: Ints, distances: Floats, costs: Ints, work: Workspace, out: Floats
 ) -> None:
@@ -301,11 +295,4 @@ def transport(
         root = _first_tree(m, n, cost, unit - 1, work)
         _label(m, n, cost, root, work)
         _improve(m, n, cost, work)
-        moved = 0.0
-        for node in range(m + n):
-            source, sink = node, work.parent[node]
-            if source >= m:
-                source, sink = sink, source
-            if node != root:
-                moved += work.flow[node] * QUANTUM * distances[source_cell[source], sink_cell[sink - m]]
-        out[pair] += moved * total
+        out[pair] += _value((source_cell, sink_cell), (source_mass, sink_mass), distances, root, work)

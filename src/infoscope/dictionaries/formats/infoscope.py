@@ -31,7 +31,7 @@ def save_sae(
     *,
     site: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
-    curves: Mapping[str, Sequence[float]] | None = None,
+    curves: Mapping[str, Sequence[int] | Sequence[float]] | None = None,
 ) -> None:
     """Write an SAE directory.
 

@@ -1,0 +1,54 @@
+"""Entry point: parse, run the command, and turn what the user can act on into one line and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import tyro
+
+from infoscope.cli.info import Info
+from infoscope.cli.measure import Measure
+from infoscope.cli.report import Report
+from infoscope.cli.train import Train
+from infoscope.errors import InfoscopeError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+Command = (
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Measure, tyro.conf.subcommand("measure")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Info, tyro.conf.subcommand("info")]
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the words after ``infoscope``; those of the process by default.
+
+    Returns:
+        The exit status: 0, 2 for what the user can mend, 130 after Ctrl-C.
+    """
+    try:
+        command: Train | Measure | Report | Info = tyro.cli(
+            Command,
+            prog="infoscope",
+            description="Which features of a vision model's sparse autoencoder are local, and which global?",
+            args=arguments,
+        )
+        command.run()
+    except InfoscopeError as error:
+        print(f"infoscope: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("infoscope: interrupted; what was finished is kept, and the same command goes on there", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

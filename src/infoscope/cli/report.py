@@ -1,0 +1,39 @@
+"""``infoscope report``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write a run's page: one HTML file that opens anywhere, offline."""
+
+    run_directory: tyro.conf.Positional[Path]
+    """A directory that `infoscope measure` wrote."""
+    images: str | None = None
+    """The images, where they are no longer at the place the run names."""
+    features_shown: int = 12
+    """How many of the most local and of the most global features are shown with their images."""
+
+    def run(self) -> None:
+        """Run the command."""
+        import sys
+
+        from infoscope.errors import InfoscopeError
+        from infoscope.images.source import open_images
+        from infoscope.report.page import write_report
+        from infoscope.storage.run import open_run
+
+        run = open_run(self.run_directory)
+        source = None
+        try:
+            source = open_images(self.images or run.manifest.images.source)
+        except InfoscopeError as error:
+            if self.images is not None:
+                raise
+            print(f"infoscope: {error}; the page is made without photographs, or give --images", file=sys.stderr)
+        print(write_report(run, source, features_shown=self.features_shown))

@@ -1,0 +1,87 @@
+"""The short tables that end a measurement and answer ``infoscope info``."""
+
+from __future__ import annotations
+
+import shlex
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from infoscope.report.summary import counts_of, fit_sentence, partition_of, quantiles_of, settings_of
+from infoscope.storage.run import Run
+
+
+def print_inputs(run: Run) -> None:
+    """Print what was measured, with what, on what."""
+    manifest = run.manifest
+    model, options = manifest.model, manifest.options
+    rows = [
+        ("model", f"{model.name} ({model.family}), block {model.block}, {model.grid} x {model.grid} patches"),
+        (
+            "SAE",
+            f"{manifest.dictionary.name}, {manifest.dictionary.features:,} features, {manifest.dictionary.activation}",
+        ),
+        ("images", f"{manifest.images.source}, {manifest.images.count:,}"),
+        ("options", ", ".join(f"{name} {value}" for name, value in options.items())),
+        ("seconds", ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in manifest.timings.items())),
+        ("command", manifest.command),
+    ]
+    _print_rows(rows)
+
+
+def print_summary(run: Run) -> None:
+    """Print how many features there are, their spectrum, the modes, the threshold and where to look next."""
+    manifest, partition = run.manifest, partition_of(run)
+    settings = settings_of(run)
+    counts = counts_of(run.scope, partition, settings)
+    fit = manifest.fit
+    rows = [
+        (
+            "features",
+            f"{counts.features:,}, of which {counts.scored:,} ({counts.scored / counts.features:.1%}) are scored",
+        ),
+        ("fit", f"{fit_sentence(fit)[1]} L0 {fit.l0:.1f}, dead {fit.dead:.1%}"),
+    ]
+    if partition is None:
+        rows.append(
+            (
+                "CDS",
+                f"no feature has {settings.min_pairs} valid pairs, so there is no score: measure more images, "
+                "or lower --top-images",
+            )
+        )
+    else:
+        rows += [
+            ("CDS", "  ".join(f"{name} {value:.3f}" for name, value in quantiles_of(run.scope))),
+            ("modes", partition.sentence()),
+            ("scope", f"{counts.local:,} local (of which {counts.diffuse:,} diffuse), {counts.global_:,} global"),
+        ]
+    if counts.unscored:
+        rows.append(
+            (
+                "unscored",
+                f"{counts.unscored:,} with fewer than {settings.min_pairs} valid pairs: {counts.silent:,} never fire, "
+                f"{counts.vanishing:,} vanish in one crop for most of their images",
+            )
+        )
+    skipped = manifest.images.skipped
+    if skipped:
+        named = "; ".join(f"{image.id} ({image.reason})" for image in skipped[:3])
+        more = f" and {len(skipped) - 3} more, all in {run.path / 'manifest.json'}" if len(skipped) > 3 else ""
+        rows.append(("skipped", f"{len(skipped)} of {manifest.images.count:,} images: {named}{more}"))
+    rows += [
+        ("table", str(run.path / "scope.parquet")),
+        ("next", f"infoscope report {shlex.quote(str(run.path))}"),
+    ]
+    _print_rows(rows)
+
+
+def _print_rows(rows: list[tuple[str, str]]) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(Text(name), Text(value))
+    # Text, not markup: names and paths may hold brackets.
+    Console(highlight=False, soft_wrap=False).print(table)

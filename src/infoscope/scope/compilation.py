@@ -1,0 +1,30 @@
+"""How the kernels are compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from numba import njit
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """Compile a kernel that other code calls; threads run it side by side, since it leaves Python's lock.
+
+    The machine code is kept beside the module, or in the user's cache folder; where neither can be written to, as in a
+    read-only container, it is compiled anew in each process (numba itself would refuse to import).
+
+    Example:
+        >>> @compiled
+        ... def twice(number):
+        ...     return 2 * number
+        >>> twice(21)
+        42
+    """
+    try:
+        kernel: Function = njit(nogil=True, cache=True)(function)
+    except RuntimeError:
+        kernel = njit(nogil=True)(function)
+    return kernel

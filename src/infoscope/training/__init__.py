@@ -1,0 +1,1 @@
+"""Sparse autoencoders from streams of patch tokens."""

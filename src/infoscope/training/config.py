@@ -1,0 +1,107 @@
+"""The options of SAE training, each with the reason for its default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from infoscope.errors import InfoscopeError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How an SAE is trained.
+
+    "Gao" is Gao et al. 2024, arXiv 2406.04093. "Measured" defaults were the best of those tried on 768,000 patch tokens
+    of a DINOv2 ViT-S/14 (width 384, block 10, 3,000 photographs), judged on photographs not trained on.
+
+    Raises:
+        InfoscopeError: an option is out of range.
+
+    Example:
+        >>> TrainConfig(features=1024, k=16).batch_tokens
+        2048
+        >>> TrainConfig(k=0)
+        Traceback (most recent call last):
+        ...
+        infoscope.errors.InfoscopeError: --k 0 is out of range: choose 1 or more
+    """
+
+    features: int = 4096
+    """Features of the dictionary. Our choice: some ten times the width of a small vision transformer."""
+    activation: Literal["topk", "relu"] = "topk"
+    """topk (k codes a token) or relu (as many as the L1 penalty leaves). topk needs no penalty to be tuned (Gao)."""
+    k: int = 32
+    """Codes a token keeps under topk. As in CLIP-Scope and Gao's smaller runs."""
+    l1: float = 0.1
+    """Weight of the mean L1 norm of a token's codes under relu, tokens scaled to a mean squared norm of the width."""
+    tokens: int = 4_000_000
+    """Tokens to train on, over as many passes as that takes. Measured."""
+    batch_tokens: int = 2048
+    """Tokens to a step. Measured."""
+    learning_rate: float = 1e-3
+    """Of Adam, at its highest. Measured."""
+    warmup: float = 0.05
+    """Share of the steps in which the learning rate, and under relu the penalty, rise from 0. Our choice."""
+    decay: float = 0.2
+    """Share of the steps, at the end, in which the learning rate falls to 0. Our choice."""
+    dead_after: int = 200_000
+    """A feature that fires on none of this many tokens is dead. Gao: 10 million, for runs of billions."""
+    auxk: int | None = None
+    """How many dead features reconstruct what is left unexplained (AuxK). Default: half the width (Gao)."""
+    auxk_coefficient: float = 1 / 32
+    """Weight of the AuxK loss; 0 turns it off. Gao."""
+    clip: float = 1.0
+    """Largest norm of the gradient. Gao."""
+    buffer_tokens: int = 131_072
+    """Tokens among which each batch is drawn; as float32 they stay in memory. Our choice: those of 512 photographs."""
+    log_every: int = 50
+    """Steps between two points of the training curves."""
+    seed: int = 0
+    """Of the decoder's first rows and of the order of tokens."""
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("features", 1),
+            ("k", 1),
+            ("tokens", 1),
+            ("batch_tokens", 1),
+            ("dead_after", 1),
+            ("buffer_tokens", 1),
+            ("log_every", 1),
+        ):
+            self._check(name, getattr(self, name) >= least, f"choose {least} or more")
+        if self.auxk is not None:
+            self._check("auxk", self.auxk >= 1, "choose 1 or more")
+        self._check("k", self.k <= self.features, f"there are {self.features} features")
+        for name in ("learning_rate", "clip"):
+            self._check(name, getattr(self, name) > 0, "choose a number above 0")
+        for name in ("l1", "auxk_coefficient"):
+            self._check(name, getattr(self, name) >= 0, "choose 0 or more")
+        for name in ("warmup", "decay"):
+            self._check(name, 0 <= getattr(self, name) <= 1, "choose a share from 0 to 1")
+        self._check("warmup", self.warmup + self.decay <= 1, "with --decay it is more than the whole")
+
+    def _check(self, name: str, good: bool, advice: str) -> None:
+        if not good:
+            flag = name.replace("_", "-")
+            raise InfoscopeError(f"--{flag} {getattr(self, name)} is out of range: {advice}")
+
+    @property
+    def steps(self) -> int:
+        """Batches in ``tokens``, the last perhaps shorter."""
+        return -(-self.tokens // self.batch_tokens)
+
+    def factor(self, step: int) -> float:
+        """Share of the highest learning rate at ``step``, from 0: a linear rise, a plateau, a linear fall to 0.
+
+        Example:
+            >>> config = TrainConfig(tokens=10, batch_tokens=1, warmup=0.2, decay=0.4)
+            >>> [round(config.factor(step), 2) for step in range(10)]
+            [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
+        """
+        return min(self.rise(step), (self.steps - step) / max(self.decay * self.steps, 1), 1.0)
+
+    def rise(self, step: int) -> float:
+        """The same without the fall."""
+        return min((step + 1) / max(self.warmup * self.steps, 1), 1.0)

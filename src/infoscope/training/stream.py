@@ -1,0 +1,173 @@
+"""Tokens for training: kept between passes where they fit, mixed, and handed out batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from infoscope.errors import InfoscopeError
+
+
+class TokenPool:
+    """Tokens that can be iterated over many times and are computed once, where they fit in memory.
+
+    The first whole pass is kept as float32; when it outgrows ``cache_bytes`` it is let go and every pass is computed
+    anew. The tokens and their order are the same either way.
+
+    Args:
+        compute: starts a fresh pass, which gives tensors ``[token, width]``; each pass must give the same tokens.
+        cache_bytes: how much memory the tokens may take.
+
+    Example:
+        >>> pool = TokenPool(lambda: iter([torch.zeros(2, 3), torch.ones(1, 3)]), cache_bytes=2**20)
+        >>> sum(len(tokens) for tokens in pool), pool.kept
+        (3, True)
+    """
+
+    def __init__(self, compute: Callable[[], Iterable[Tensor]], cache_bytes: int = 2 * 2**30):
+        self._compute = compute
+        self._cache_bytes = cache_bytes
+        self._cache: list[Tensor] | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether a whole pass is in memory."""
+        return self._cache is not None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self._cache is not None:
+            yield from self._cache
+            return
+        seen: list[Tensor] = []
+        size = 0
+        fits = True
+        for tokens in self._compute():
+            if fits:
+                size += 4 * tokens.numel()
+                fits = size <= self._cache_bytes
+                # A copy: what a caller cut these tokens from would otherwise stay alive with them.
+                seen = [*seen, tokens.to("cpu", torch.float32, copy=True)] if fits else []
+            yield tokens
+        if fits:
+            self._cache = seen
+
+
+class TokenStream:
+    """One long sequence of tokens from as many passes as needed, cut anywhere.
+
+    Args:
+        batches: gives tensors ``[token, width]``, and the same ones each time it is iterated.
+    """
+
+    def __init__(self, batches: Iterable[Tensor]):
+        self._batches = batches
+        self._pass: Iterator[Tensor] = iter(())
+        self._rest = torch.empty(0, 0)
+        self._in_pass = 1
+        self.passes = 0
+        self.taken = 0
+
+    def take(self, count: int, *, one_pass: bool = False) -> Float[Tensor, "token width"]:
+        """The next ``count`` tokens, float32 on the CPU; fewer when ``one_pass`` and the pass ends.
+
+        Raises:
+            InfoscopeError: the tokens have run out, or hold NaN or infinity.
+        """
+        parts: list[Tensor] = []
+        missing = count
+        while missing:
+            if not len(self._rest):
+                following = next(self._pass, None)
+                if following is None:
+                    if one_pass and self.passes and self._in_pass:
+                        break
+                    self._begin_pass()
+                    continue
+                self._rest = self._checked(following)
+                self._in_pass += len(self._rest)
+            part, self._rest = self._rest[:missing], self._rest[missing:]
+            parts.append(part)
+            missing -= len(part)
+        self.taken += count - missing
+        return torch.cat(parts) if parts else torch.empty(0, self._rest.shape[1])
+
+    def _begin_pass(self) -> None:
+        if not self._in_pass:
+            raise InfoscopeError(
+                f"there are no more tokens after {self.taken}; give more images, or tokens that can be read again"
+            )
+        self._pass = iter(self._batches)
+        self._in_pass = 0
+        self.passes += 1
+
+    def _checked(self, tokens: Tensor) -> Tensor:
+        if not torch.isfinite(tokens).all():
+            raise InfoscopeError(
+                "the model's tokens hold NaN or infinity; check the checkpoint, or run the model in float32"
+            )
+        return tokens.detach().to("cpu", torch.float32)
+
+
+class ShuffleBuffer:
+    """Hands out random tokens of a window that slides over a stream; each token of the stream once.
+
+    A batch is drawn from the window without replacement and its places are filled with the tokens that come next, so
+    that a batch mixes the tokens of many images. What is drawn depends on the seed and on the sequence of tokens, not
+    on the batches they came in.
+
+    Args:
+        batches: gives tensors ``[token, width]``, and the same ones each time it is iterated.
+        size: tokens in the window; no more than one pass gives are read into it at first.
+        total: tokens to hand out in all.
+        seed: of the draws.
+
+    Example:
+        >>> buffer = ShuffleBuffer([torch.arange(6.0).view(3, 2)], size=3, total=6, seed=0)
+        >>> sorted(torch.cat([buffer.draw(2) for _ in range(3)])[:, 0].tolist())
+        [0.0, 0.0, 2.0, 2.0, 4.0, 4.0]
+    """
+
+    def __init__(self, batches: Iterable[Tensor], size: int, total: int, seed: int):
+        self._stream = TokenStream(batches)
+        self._total = total
+        self._generator = torch.Generator().manual_seed(seed)
+        self._window = self._stream.take(min(size, total), one_pass=True)
+
+    @property
+    def window(self) -> Float[Tensor, "token width"]:
+        """The tokens that may be drawn next."""
+        return self._window
+
+    @property
+    def passes(self) -> int:
+        """How many passes over the tokens were begun."""
+        return self._stream.passes
+
+    def draw(self, count: int) -> Float[Tensor, "token width"]:
+        """``count`` random tokens; fewer only when the total is reached.
+
+        Raises:
+            InfoscopeError: the tokens have run out.
+        """
+        parts: list[Tensor] = []
+        while count and len(self._window):
+            parts.append(self._draw_once(min(count, len(self._window))))
+            count -= len(parts[-1])
+        return torch.cat(parts)
+
+    def _draw_once(self, count: int) -> Tensor:
+        place = torch.randperm(len(self._window), generator=self._generator)[:count]
+        drawn = self._window[place]
+        incoming = self._stream.take(min(count, self._total - self._stream.taken))
+        self._window[place[: len(incoming)]] = incoming
+        if holes := count - len(incoming):
+            # The stream has ended: the last tokens of the window move into the holes before them.
+            left = len(self._window) - holes
+            gone = torch.zeros(len(self._window), dtype=torch.bool)
+            gone[place[len(incoming) :]] = True
+            self._window[:left][gone[:left]] = self._window[left:][~gone[left:]]
+            self._window = self._window[:left]
+        return drawn

@@ -1,0 +1,141 @@
+"""`train_sae`: from a model and images to an SAE on one block's patch tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from infoscope.backbones.backbone import Backbone
+from infoscope.dictionaries.loading import load_sae
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.errors import InfoscopeError
+from infoscope.images.prefetch import all_unreadable, decode_ahead
+from infoscope.images.source import ImageSource
+from infoscope.images.views import Resize, Views
+from infoscope.progress import progress
+from infoscope.training.config import TrainConfig
+from infoscope.training.stream import TokenPool
+from infoscope.training.trainer import TrainingPoint, train_on_tokens
+
+# Our choice: the tokens of 5,000 photographs at 16 x 16 patches and width 384 fit, and so does the machine's rest.
+CACHE_BYTES = 2 * 2**30
+
+
+def train_sae(
+    backbone: Backbone,
+    images: ImageSource,
+    config: TrainConfig | None = None,
+    *,
+    out: Path | str | None = None,
+    resize: Resize = "stretch",
+    batch_size: int = 16,
+    threads: int | None = None,
+    cache_bytes: int = CACHE_BYTES,
+    show_progress: bool = True,
+    **options: Any,
+) -> SparseAutoencoder:
+    """Train a sparse autoencoder on the patch tokens of the full views, in a random order of the images.
+
+    Args:
+        backbone: the model, at the block to train on.
+        images: the images; as many passes over them are made as ``config.tokens`` takes.
+        config: the options; or give them by name, such as ``features=4096, k=32`` (see `TrainConfig`).
+        out: an SAE directory to write. Without it nothing is written.
+        resize: how an image becomes square.
+        batch_size: images to a forward pass; changes memory and speed, not the result.
+        threads: decoding threads; one a core by default.
+        cache_bytes: memory for the tokens, so that a second pass need not run the model again; tokens that do not fit
+            are computed anew for every pass.
+        show_progress: report progress on stderr, with FVU, L0 and the share of dead features.
+        **options: fields of `TrainConfig`.
+
+    Returns:
+        The SAE on the model's own tokens; what centred and scaled them is folded into its weights.
+
+    Raises:
+        InfoscopeError: no image can be read, training diverges, or ``out`` is taken or cannot be written.
+    """
+    config = config or TrainConfig(**options)
+    if out is not None and Path(out).is_dir() and any(Path(out).iterdir()):
+        raise InfoscopeError(f"{out} is not empty, and an SAE is never written over; choose another --out")
+    passes = _TokenPasses(backbone, images, resize, config, batch_size, threads)
+    pool = TokenPool(passes, cache_bytes)
+    size = passes.tokens * backbone.width * 4
+    if size <= cache_bytes and passes.tokens < config.tokens:
+        with progress("Reading tokens", len(passes.order), "images", enabled=show_progress) as advance:
+            for tokens in pool:
+                advance(len(tokens) // passes.patches)
+    with progress("Training", config.tokens, "tokens", enabled=show_progress) as advance:
+        seen = 0
+
+        def report(point: TrainingPoint) -> None:
+            nonlocal seen
+            note = f"FVU {point.fvu:.3f}  L0 {point.l0:.1f}  dead {point.dead:.1%}"
+            advance(min(point.tokens, config.tokens) - seen, note)
+            seen = point.tokens
+
+        trained = train_on_tokens(pool, config, device=backbone.device, on_progress=report)
+    site = {
+        "model": backbone.name,
+        "revision": backbone.revision,
+        "sha256": backbone.sha256,
+        "block": backbone.block,
+        "input_side": backbone.input_side,
+        "tokens": "patch",
+        "resize": resize,
+        "skipped_images": len(passes.skipped),
+    }
+    if out is None:
+        trained.sae.site = site
+        return trained.sae.to(backbone.device)
+    trained.save(out, site)
+    return load_sae(out, backbone.device)
+
+
+@dataclass
+class _TokenPasses:
+    """Each call is a fresh pass over the images in one random order, the same every time.
+
+    Attributes:
+        order: the images of a pass; no more than the tokens asked for need.
+        skipped: images that could not be read, by index.
+    """
+
+    backbone: Backbone
+    images: ImageSource
+    resize: Resize
+    config: TrainConfig
+    batch_size: int
+    threads: int | None
+    order: list[int] = field(init=False)
+    skipped: dict[int, str] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        order = np.random.default_rng(self.config.seed).permutation(len(self.images))
+        self.order = order[: -(-self.config.tokens // self.patches)].tolist()
+
+    @property
+    def patches(self) -> int:
+        """Patch tokens to an image."""
+        return self.backbone.grid**2
+
+    @property
+    def tokens(self) -> int:
+        """Patch tokens to a pass, when every image can be read."""
+        return len(self.order) * self.patches
+
+    def __call__(self) -> Iterator[Tensor]:
+        views = Views(self.backbone.patch_size, self.backbone.grid, shift=0, resize=self.resize)
+        readable = False
+        for batch in decode_ahead(self.images, self.order, views.full, self.batch_size, self.threads):
+            self.skipped.update(batch.unreadable)
+            if batch.index:
+                readable = True
+                yield self.backbone.tokens(batch.pixels).flatten(0, 1).cpu()
+        if not readable:
+            raise all_unreadable(self.images, next(iter(self.skipped.values())))
