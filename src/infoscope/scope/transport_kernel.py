@@ -10,7 +10,7 @@ gets one quantum more and one sink takes them all (Orden 1956). No route of any 
 a whole number, and the walk ends, whichever routes it takes and however many masses are equal. Only the value of the
 last tree is read in float64, from the masses and distances before rounding.
 
-Each kernel module is complete in itself: numba's cache does not notice a change in another file.
+All the compiled code of a kernel is in one file: numba's cache does not notice a change in another.
 """
 
 from __future__ import annotations
