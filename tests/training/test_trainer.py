@@ -37,7 +37,7 @@ def explained(sae, tokens):
 
 def test_recovers_a_planted_dictionary():
     tokens, directions = planted()
-    config = TrainConfig(features=48, k=3, tokens=400_000, batch_tokens=500, learning_rate=3e-3, dead_after=5000)
+    config = TrainConfig(features=48, k=3, tokens=100_000, batch_tokens=250, learning_rate=5e-3, dead_after=5000)
     trained = train_on_tokens([tokens], config)
     closest = (directions @ trained.sae.W_dec.T).max(1).values
     assert (closest > 0.9).float().mean() > 0.9
@@ -107,7 +107,7 @@ def test_auxk_brings_dead_features_back():
 
 def test_relu_is_made_sparse_by_its_penalty():
     tokens, directions = planted()
-    config = replace(SMALL, activation="relu", tokens=150_000, learning_rate=3e-3, l1=1.0)
+    config = replace(SMALL, activation="relu", tokens=100_000, learning_rate=5e-3, l1=1.0)
     trained = train_on_tokens([tokens], config)
     free = train_on_tokens([tokens], replace(config, l1=0.0))
     assert str(trained.sae.activation) == "relu"

@@ -35,11 +35,11 @@ class TrainConfig:
     """Codes a token keeps under topk. As in CLIP-Scope and Gao's smaller runs."""
     l1: float = 0.1
     """Weight of the mean L1 norm of a token's codes under relu, tokens scaled to a mean squared norm of the width."""
-    tokens: int = 4_000_000
+    tokens: int = 2_000_000
     """Tokens to train on, over as many passes as that takes. Measured."""
     batch_tokens: int = 2048
     """Tokens to a step. Measured."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Of Adam, at its highest. Measured."""
     warmup: float = 0.05
     """Share of the steps in which the learning rate, and under relu the penalty, rise from 0. Our choice."""

@@ -118,7 +118,7 @@ def read(directory: Path, name: str) -> SparseAutoencoder:
             f"SAE {name}: {WEIGHTS_FILE} has width {sae.width} and {sae.features} features, but {DESCRIPTION_FILE} "
             f"says {declared[0]} and {declared[1]}: train or fetch it again"
         )
-    if digest != description["sha256"]:
+    if digest != description.get("sha256", digest):
         raise InfoscopeError(
             f"SAE {name}: {DESCRIPTION_FILE} was written for other weights than {WEIGHTS_FILE} holds; "
             "train or fetch it again"
@@ -136,9 +136,9 @@ def _description(path: Path) -> dict[str, Any]:
             f"{path} has format_version {version}, this infoscope reads up to {FORMAT_VERSION}: "
             "install the version that wrote it"
         )
-    if absent := [key for key in ("d_in", "d_sae", "activation", "sha256", "site") if key not in value]:
+    if absent := [key for key in ("d_in", "d_sae", "activation") if key not in value]:
         raise InfoscopeError(f"{path} lacks {', '.join(absent)}; train or fetch the SAE again")
-    if not (value["site"] is None or isinstance(value["site"], dict)):
+    if not isinstance(value.setdefault("site", None), dict | None):
         raise InfoscopeError(f"{path}: site is neither null nor an object; train or fetch the SAE again")
     return value
 

@@ -1,0 +1,222 @@
+"""The command line as a person meets it: what it prints, what it writes, how it fails and how it stops."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.torch import load_file, save_file
+from small import SIDE, pictures, save_model
+
+from infoscope.cli.main import main
+from infoscope.storage.run import open_run
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A model, photographs, and what `train` and `measure` make of them."""
+    folder = tmp_path_factory.mktemp("place")
+    save_model(folder / "model")
+    (folder / "images").mkdir()
+    for i, picture in enumerate(pictures(30)):
+        picture.save(folder / "images" / f"{i:02}.png")
+    train = ["train", "--model", f"{folder}/model", "--block", "1", "--input-side", str(SIDE)]
+    train += ["--features", "40", "--k", "4", "--tokens", "20000", "--batch-tokens", "256"]
+    assert main([*train, "--images", f"{folder}/images", "--out", f"{folder}/sae"]) == 0
+    assert main([*measure(folder), "--out", f"{folder}/run"]) == 0
+    return folder
+
+
+def measure(place, **changed):
+    options = {"sae": f"{place}/sae", "images": f"{place}/images", "top-images": "4", **changed}
+    return ["measure", *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
+
+
+def fails(capsys, arguments, status=2):
+    """The one line a failing command prints."""
+    assert main(arguments) == status
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("infoscope: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in captured.err
+    return lines[0]
+
+
+def test_the_site_comes_from_the_sae(place):
+    manifest = open_run(place / "run").manifest
+    assert manifest.model.block == 1
+    assert manifest.model.name == f"{place}/model"
+    assert manifest.model.grid == 6
+    assert json.loads((place / "sae" / "sae.json").read_text())["site"]["sha256"] == manifest.model.sha256
+
+
+def test_measure_ends_with_a_table_a_person_can_read(place, capsys, tmp_path):
+    assert main([*measure(place), "--out", f"{tmp_path}/run"]) == 0
+    out = capsys.readouterr().out
+    words = " ".join(out.split())
+    for part in ("features 40, of which", "median", "threshold", "mode", "convention", "infoscope report", "FVU", "L0"):
+        assert part.lower() in words.lower() or part == "FVU"
+    assert "variance unexplained" in words
+
+
+def test_info_names_the_inputs(place, capsys):
+    assert main(["info", f"{place}/run"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "DINOv2" in words
+    assert "block 1, 6 x 6 patches" in words
+    assert "shift 2" in words
+
+
+def test_report_writes_the_page(place, capsys):
+    assert main(["report", f"{place}/run", "--features-shown", "2"]) == 0
+    assert capsys.readouterr().out.strip() == f"{place}/run/report/index.html"
+    assert "Most global" in (place / "run" / "report" / "index.html").read_text()
+
+
+def test_report_without_the_photographs(place, capsys, tmp_path):
+    shutil.copytree(place / "run", tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    manifest["images"]["source"] = "/moved/away"
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    assert main(["report", f"{tmp_path}/run"]) == 0
+    assert "no such folder of images: /moved/away; the page is made without" in capsys.readouterr().err
+    assert "no such folder" in fails(capsys, ["report", f"{tmp_path}/run", "--images", "/also/gone"])
+
+
+def test_python_and_the_command_line_measure_the_same(place):
+    import infoscope
+
+    backbone = infoscope.load_backbone(place / "model", 1, input_side=SIDE, device="cpu")
+    scope = infoscope.measure_scope(
+        backbone,
+        infoscope.load_sae(place / "sae"),
+        infoscope.open_images(place / "images"),
+        top_images=4,
+        show_progress=False,
+    )
+    assert scope.table.equals(open_run(place / "run").scope)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"images": "/no/such/folder"}, "no such folder of images: /no/such/folder"),
+        ({"sae": "/no/such/sae"}, "no such SAE: /no/such/sae"),
+        ({"model": "/no/such/model"}, "no such model: /no/such/model"),
+        ({"block": "3"}, "--block 3 is out of range"),
+        ({"block": "-4"}, "--block -4 is out of range"),
+        ({"shift": "5"}, "--shift 5 leaves no overlap"),
+        ({"shift": "-1"}, "--shift -1 leaves no overlap"),
+        ({"top-images": "0"}, "--top-images 0 is out of range"),
+        ({"batch-size": "0"}, "--batch-size 0 is out of range"),
+        ({"device": "cuda:99"}, "--device cuda:99 is not there"),
+        ({"input-side": "50"}, "input side 50 is not a whole number"),
+    ],
+)
+def test_bad_flags_are_one_line_and_write_nothing(place, capsys, tmp_path, changed, message):
+    assert message in fails(capsys, [*measure(place, **changed), "--out", f"{tmp_path}/run"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_images_in_the_folder(place, capsys, tmp_path):
+    assert "no images in" in fails(capsys, [*measure(place, images=tmp_path), "--out", f"{tmp_path}/run"])
+
+
+def test_one_corrupt_image_is_skipped_counted_and_named(place, capsys, tmp_path):
+    shutil.copytree(place / "images", tmp_path / "images")
+    (tmp_path / "images" / "07-broken.png").write_bytes(b"\x89PNG broken")
+    assert main([*measure(place, images=tmp_path / "images"), "--out", f"{tmp_path}/run"]) == 0
+    assert "skipped 1 of 31 images: 07-broken.png" in " ".join(capsys.readouterr().out.split())
+    assert main(["report", f"{tmp_path}/run"]) == 0
+    assert "07-broken.png" in (tmp_path / "run" / "report" / "index.html").read_text()
+
+
+def test_all_images_corrupt(place, capsys, tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"no")
+    line = fails(capsys, [*measure(place, images=tmp_path / "images"), "--out", f"{tmp_path}/run"])
+    assert "none of the 1 images in" in line
+    train = ["train", "--model", f"{place}/model", "--block", "1", "--images", f"{tmp_path}/images"]
+    assert "none of the 1 images in" in fails(capsys, [*train, "--out", f"{tmp_path}/sae"])
+    assert not (tmp_path / "sae").exists()
+
+
+def test_an_unknown_model_type(place, capsys, tmp_path):
+    shutil.copytree(place / "model", tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"model_type": "resnet"}))
+    line = fails(capsys, [*measure(place, model=tmp_path / "model"), "--out", f"{tmp_path}/run"])
+    assert "resnet" in line
+    assert "dinov2" in line.lower()
+
+
+def test_an_sae_of_another_width(place, capsys, tmp_path):
+    shutil.copytree(place / "sae", tmp_path / "sae")
+    weights = load_file(place / "sae" / "sae.safetensors")
+    narrow = {"W_enc": weights["W_enc"][:8], "W_dec": weights["W_dec"][:, :8], "b_dec": weights["b_dec"][:8]}
+    save_file({k: v.contiguous() for k, v in (weights | narrow).items()}, tmp_path / "sae" / "sae.safetensors")
+    description = json.loads((tmp_path / "sae" / "sae.json").read_text()) | {"d_in": 8}
+    description.pop("sha256")
+    (tmp_path / "sae" / "sae.json").write_text(json.dumps(description))
+    line = fails(capsys, [*measure(place, sae=tmp_path / "sae"), "--out", f"{tmp_path}/run"])
+    assert "takes tokens of width 8" in line
+    assert "has width 32" in line
+
+
+def test_another_block_than_the_saes_is_said(place, capsys, tmp_path):
+    assert main([*measure(place, block=2), "--out", f"{tmp_path}/run"]) == 0
+    assert "was trained on block 1 of" in capsys.readouterr().err
+
+
+def test_another_runs_directory(place, capsys):
+    line = fails(capsys, [*measure(place, shift=1), "--out", f"{place}/run"])
+    assert "is another run's directory (options: shift was 2, now 1)" in line
+
+
+def test_an_sae_is_never_written_over(place, capsys):
+    train = ["train", "--model", f"{place}/model", "--block", "1", "--images", f"{place}/images"]
+    assert "never written over" in fails(capsys, [*train, "--out", f"{place}/sae"])
+
+
+def test_an_output_that_cannot_be_written(place, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "is a file; --out needs a directory" in fails(capsys, [*measure(place), "--out", f"{tmp_path}/file"])
+    assert "cannot write" in fails(capsys, [*measure(place), "--out", f"{tmp_path}/file/run"])
+
+
+def test_a_run_that_is_none(capsys, tmp_path):
+    for command in ("info", "report"):
+        assert "no such run directory" in fails(capsys, [command, f"{tmp_path}/gone"])
+        assert "is not a run directory" in fails(capsys, [command, f"{tmp_path}"])
+
+
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(place, tmp_path):
+    many = tmp_path / "images"
+    many.mkdir()
+    for i in range(4000):
+        (many / f"{i:04}.png").symlink_to(place / "images" / f"{i % 30:02}.png")
+    command = [sys.executable, "-m", "infoscope.cli.main", *measure(place, images=many), "--out", f"{tmp_path}/run"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run").glob("partials/*.npz")):  # the first shard is whole
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("infoscope: interrupted")
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "run" / "partials").glob("*.npz")}
+    assert kept
+    assert not list((tmp_path / "run").rglob(".*.tmp"))
+
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert "features" in out
+    assert open_run(tmp_path / "run").manifest.images.count == 4000
