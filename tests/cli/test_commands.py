@@ -10,10 +10,10 @@ import time
 
 import pytest
 from safetensors.torch import load_file, save_file
-from small import SIDE, pictures, save_model
 
 from infoscope.cli.main import main
 from infoscope.storage.run import open_run
+from small import SIDE, pictures, save_model
 
 
 @pytest.fixture(scope="module")

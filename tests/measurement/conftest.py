@@ -1,11 +1,11 @@
 import pytest
 import torch
-from small import FEATURES, SIDE, WIDTH, pictures, save_model
 
 from infoscope.backbones.loading import load_backbone
 from infoscope.dictionaries.activations import TopK
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.images.source import open_images
+from small import FEATURES, SIDE, WIDTH, pictures, save_model
 
 
 @pytest.fixture(scope="session")

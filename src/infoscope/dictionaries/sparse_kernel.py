@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from infoscope.compilation import compiled
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _count_positive(pre: np.ndarray) -> np.ndarray:
     tokens, features = pre.shape
     count = np.empty(tokens, np.int64)
@@ -19,7 +21,7 @@ def _count_positive(pre: np.ndarray) -> np.ndarray:
     return count
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _fill_positive(pre: np.ndarray, start: np.ndarray, feature: np.ndarray, value: np.ndarray) -> None:
     tokens, features = pre.shape
     for t in prange(tokens):
@@ -49,7 +51,7 @@ def positive_entries(pre: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return count, feature, value
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def image_maximum(start: np.ndarray, feature: np.ndarray, value: np.ndarray, patches: int, reduced: np.ndarray) -> None:
     """Raise each entry of ``reduced``, float32 ``[image, feature]`` and 0 before, to the image's largest code."""
     for image in prange(len(reduced)):
@@ -58,7 +60,7 @@ def image_maximum(start: np.ndarray, feature: np.ndarray, value: np.ndarray, pat
             row[feature[entry]] = max(row[feature[entry]], value[entry])
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def image_sum(
     start: np.ndarray, feature: np.ndarray, value: np.ndarray, patches: int, divisor: float, reduced: np.ndarray
 ) -> None:

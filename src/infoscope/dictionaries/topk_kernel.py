@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from infoscope.compilation import compiled
+
 # Widths timed were 8, 16, 32 and 64; from 4,096 to 65,536 features 8 was the fastest.
 BLOCK = 8
 # Rows that share one thread's scratch space.
@@ -26,7 +28,7 @@ def _reaching(values: np.ndarray, size: int, bound: int) -> int:
     return int(count)
 
 
-@njit(cache=True)
+@compiled()
 def _bound(values: np.ndarray, size: int, bound: int, k: int, slack: int) -> int:
     """A bound that at least k values reach, and no more than k + slack unless they tie.
 
@@ -48,7 +50,7 @@ def _bound(values: np.ndarray, size: int, bound: int, k: int, slack: int) -> int
     return low
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _select(bits: np.ndarray, k: int, feature: np.ndarray, value: np.ndarray, count: np.ndarray) -> None:
     rows, features = bits.shape
     blocks = features // BLOCK

@@ -5,10 +5,11 @@ image by image, so a scan costs the codes and not the dictionary.
 """
 
 import numpy as np
-from numba import njit
+
+from infoscope.compilation import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def count_entries(
     start: np.ndarray,
     code_feature: np.ndarray,
@@ -33,7 +34,7 @@ def count_entries(
             slot[feature[pair]] = -1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def fill_entries(
     start: np.ndarray,
     code_feature: np.ndarray,

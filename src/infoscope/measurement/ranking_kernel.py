@@ -1,10 +1,12 @@
 """The insertion behind `Ranking`."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from infoscope.compilation import compiled
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _insert(best_score: np.ndarray, best_image: np.ndarray, score: np.ndarray, image: np.ndarray, chunk: int) -> None:
     images, features = score.shape
     ranks = best_score.shape[1]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from infoscope.compilation import compiled
 
 # A draw whose variance is this small a part of its mean square holds one value only; float64 rounding leaves 1e-15.
 NO_SPREAD = 1e-12
@@ -11,7 +12,7 @@ NO_SPREAD = 1e-12
 AT_MEAN = 1e-9
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _tails(values: np.ndarray, rank: int) -> tuple[float, float]:
     """The ``rank``-th smallest and the ``rank``-th largest value, in one pass that keeps only the tails.
 
@@ -35,7 +36,7 @@ def _tails(values: np.ndarray, rank: int) -> tuple[float, float]:
     return low[-1], high[-1]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def bootstrap_t_bounds(
     samples: np.ndarray, means: np.ndarray, counts: np.ndarray, rank: int
 ) -> tuple[np.ndarray, np.ndarray]:

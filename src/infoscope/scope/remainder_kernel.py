@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from infoscope.scope.compilation import compiled
+from infoscope.compilation import compiled
 from infoscope.scope.transport_workspace import Floats, Ints
 
 # Two normalised masses closer than 4 units of float64 rounding are the same.
@@ -24,7 +24,7 @@ def _total(patch: Ints, value: Floats, cells: int) -> float:
     return total
 
 
-@compiled
+@compiled()
 def remainders(
     first_start: Ints,
     first_patch: Ints,

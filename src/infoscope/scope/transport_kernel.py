@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from infoscope.scope.compilation import compiled
+from infoscope.compilation import compiled
 from infoscope.scope.transport_workspace import Floats, Ints, Workspace
 
 # The mass to be moved is 2^61 quanta.
@@ -249,7 +249,7 @@ def _value(
     return max(value, 0.0)
 
 
-@compiled
+@compiled()
 def transport(
     cell: Ints, mass: Floats, parts: Ints, distances: Floats, costs: Ints, work: Workspace, out: Floats
 ) -> None:

@@ -6,10 +6,12 @@ Each thread owns tokens, or features, and adds in a fixed order: the result does
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from infoscope.compilation import compiled
 
 
-@njit(parallel=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+@compiled(parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def code_gradients(
     feature: np.ndarray, value: np.ndarray, W_dec: np.ndarray, gradient: np.ndarray, of_code: np.ndarray
 ) -> None:
@@ -27,7 +29,7 @@ def code_gradients(
             of_code[t, j] = product
 
 
-@njit(cache=True)
+@compiled()
 def _by_feature(feature: np.ndarray, value: np.ndarray, features: int) -> tuple[np.ndarray, np.ndarray]:
     """The positive codes ordered by feature, then token: row pointers, and places ``t k + j``."""
     tokens, k = feature.shape
@@ -49,7 +51,7 @@ def _by_feature(feature: np.ndarray, value: np.ndarray, features: int) -> tuple[
     return start, place
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _weight_gradients(
     start: np.ndarray,
     place: np.ndarray,

@@ -10,21 +10,28 @@ from numba import njit
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def compiled(function: Function) -> Function:
+def compiled(**options: Any) -> Callable[[Function], Function]:
     """Compile a kernel that other code calls; threads run it side by side, since it leaves Python's lock.
 
     The machine code is kept beside the module, or in the user's cache folder; where neither can be written to, as in a
     read-only container, it is compiled anew in each process (numba itself would refuse to import).
 
+    Args:
+        **options: more of ``numba.njit``'s own, such as ``parallel=True``.
+
     Example:
-        >>> @compiled
+        >>> @compiled()
         ... def twice(number):
         ...     return 2 * number
         >>> twice(21)
         42
     """
-    try:
-        kernel: Function = njit(nogil=True, cache=True)(function)
-    except RuntimeError:
-        kernel = njit(nogil=True)(function)
-    return kernel
+
+    def compile_with_cache(function: Function) -> Function:
+        try:
+            kernel: Function = njit(nogil=True, cache=True, **options)(function)
+        except RuntimeError:
+            kernel = njit(nogil=True, **options)(function)
+        return kernel
+
+    return compile_with_cache

@@ -2,7 +2,7 @@
 
 from numba.core.caching import CacheImpl
 
-from infoscope.scope.compilation import compiled
+from infoscope.compilation import compiled
 
 
 def square(number: int) -> int:
@@ -10,13 +10,13 @@ def square(number: int) -> int:
 
 
 def test_a_kernel_keeps_its_machine_code():
-    kernel = compiled(square)
+    kernel = compiled()(square)
     assert kernel(12) == 144
     assert kernel.stats.cache_path
 
 
 def test_a_kernel_compiles_where_no_folder_can_be_written(monkeypatch):
     monkeypatch.setattr(CacheImpl, "_locator_classes", [])
-    kernel = compiled(square)
+    kernel = compiled()(square)
     assert kernel(12) == 144
     assert kernel.stats.cache_path is None
