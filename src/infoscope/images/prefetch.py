@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from infoscope.cores import available_cores
 from infoscope.errors import InfoscopeError
 from infoscope.images.decode import UnreadableImageError
 from infoscope.images.source import ImageSource
@@ -34,7 +34,7 @@ class Batch:
 
 def decode_threads() -> int:
     """How many threads decode by default: one a core, at most 8 (our choice: decoding is far cheaper than a pass)."""
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return min(8, available_cores())
 
 
 def decode_ahead(

@@ -8,12 +8,12 @@ and with the two maps exchanged.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
+from infoscope.cores import available_cores
 from infoscope.errors import InfoscopeError
 from infoscope.scope.maps import SparseMaps
 from infoscope.scope.remainder_kernel import remainders
@@ -72,7 +72,7 @@ def emd_pairs(
 
     chunks = _chunks(np.diff(first.start), np.diff(second.start))
     if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = available_cores()
     if threads == 1 or len(chunks) <= 1:
         for pairs in chunks:
             solve(pairs)

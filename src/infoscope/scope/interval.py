@@ -17,13 +17,13 @@ Two points are settled here:
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from scipy.special import rel_entr
 
+from infoscope.cores import available_cores
 from infoscope.scope.interval_kernel import bootstrap_t_bounds
 
 # With 1999 draws the 2.5 % and 97.5 % points are order statistics, 50 from either end, and need no interpolation. The
@@ -110,7 +110,7 @@ def _interval(
         return ends
 
     # Threads of this call alone, as in `emd_pairs`: numba's own abort a process that enters them twice or forks.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         parts = list(pool.map(bounds, range(0, len(samples), _CHUNK)))
     lower, upper = (np.concatenate(ends) for ends in zip(*parts, strict=True))
     # 1 - (1 - mean) may round above a tiny mean.
