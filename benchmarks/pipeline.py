@@ -97,7 +97,7 @@ class Pool:
     """Some photographs as an image source."""
 
     def __init__(self, files: list[Path], count: int):
-        self.name, self.fingerprint = "benchmark", ""
+        self.name, self.fingerprint, self.stamp = "benchmark", "", ""
         self._files = spread(files, count)
         self.ids = [str(file) for file in self._files]
 

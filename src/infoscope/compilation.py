@@ -11,7 +11,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(**options: Any) -> Callable[[Function], Function]:
-    """Compile a kernel that other code calls; threads run it side by side, since it leaves Python's lock.
+    """Compile a kernel that other code calls; it leaves Python's lock, so threads run it side by side.
+
+    Only a kernel with ``parallel=True`` must be called from one thread at a time, and not in a forked child: numba's
+    threading layers abort the process otherwise.
 
     The machine code is kept beside the module, or in the user's cache folder; where neither can be written to, as in a
     read-only container, it is compiled anew in each process (numba itself would refuse to import).

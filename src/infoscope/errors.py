@@ -1,5 +1,9 @@
 """The one exception a user meets: a line that names the thing and says what to do."""
 
+from __future__ import annotations
+
+from typing import Any, get_args
+
 
 class InfoscopeError(Exception):
     """A condition the user can act on.
@@ -13,3 +17,26 @@ class InfoscopeError(Exception):
         ...
         infoscope.errors.InfoscopeError: no such folder: photos; check --images
     """
+
+
+def check_choice(name: str, value: str, choices: Any) -> None:
+    """Refuse a value that is none of a ``Literal``'s.
+
+    Args:
+        name: the option as the user knows it.
+        value: what was given.
+        choices: the ``Literal`` type.
+
+    Raises:
+        InfoscopeError: the value is not among the choices.
+
+    Example:
+        >>> from typing import Literal
+        >>> check_choice("rank_by", "median", Literal["max", "mean"])
+        Traceback (most recent call last):
+        ...
+        infoscope.errors.InfoscopeError: rank_by 'median' is not known: choose max or mean
+    """
+    known = get_args(choices)
+    if value not in known:
+        raise InfoscopeError(f"{name} {value!r} is not known: choose {' or '.join(known)}")

@@ -12,7 +12,7 @@ from infoscope.images.prefetch import decode_ahead
 class Source:
     """Images that arrive out of order, some broken, and that count how many are held at once."""
 
-    name, fingerprint = "test", ""
+    name, fingerprint, stamp = "test", "", ""
 
     def __init__(self, count, broken=()):
         self.ids = [str(i) for i in range(count)]

@@ -1,6 +1,8 @@
 """The pipeline on a small random model: what must not matter, what must be refused, and what goes on after a stop."""
 
 import dataclasses
+import inspect
+import io
 import warnings
 
 import numpy as np
@@ -12,6 +14,7 @@ from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from infoscope.images.views import Views
+from infoscope.measurement import fit as fit_module
 from infoscope.measurement import measure as measure_module
 from infoscope.measurement.measure import measure_scope
 from infoscope.measurement.passes import Passes
@@ -23,8 +26,12 @@ from reference import emd
 TABLES = ("table", "top_images", "maps")
 
 
+# Without the type checks that wrap every function under pytest, as a user has it.
+unchecked = inspect.unwrap(measure_scope)
+
+
 def measure(backbone, sae, images, **options):
-    return measure_scope(backbone, sae, images, **{"top_images": 4, "shift": 2, "show_progress": False} | options)
+    return unchecked(backbone, sae, images, **{"top_images": 4, "shift": 2, "show_progress": False} | options)
 
 
 def same(first, second):
@@ -200,6 +207,52 @@ def test_all_images_bad(backbone, sae, tmp_path):
         measure(backbone, sae, open_images(tmp_path))
 
 
+def test_repaired_images_are_read_again(backbone, sae, images, tmp_path):
+    folder, out = tmp_path / "photographs", tmp_path / "run"
+    folder.mkdir()
+    for i in range(3):
+        (folder / f"{i}.png").write_bytes(b"no")
+    with pytest.raises(InfoscopeError, match="none of the 3 images"):
+        measure(backbone, sae, open_images(folder), out=out)
+    for i in range(3):
+        images[i].save(folder / f"{i}.png")
+    with pytest.raises(InfoscopeError, match="another run's directory"):
+        measure(backbone, sae, open_images(folder), out=out)
+    assert measure(backbone, sae, open_images(folder), out=tmp_path / "other").manifest.images.skipped == []
+
+
+def test_a_fit_that_cannot_be_checked_does_not_end_the_measurement(backbone, sae, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit_module, "SAMPLE_IMAGES", 1)
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    (folder / "0.png").write_bytes(b"no")  # the only image of the sample
+    for i in range(1, 6):
+        images[i].save(folder / f"{i}.png")
+    scope = measure(backbone, sae, open_images(folder), out=tmp_path / "run")
+    assert scope.manifest.fit.fvu is None
+    assert Scope.load(tmp_path / "run").manifest.fit.fvu is None
+
+
+def test_a_picture_whose_file_is_cut_short_is_skipped(backbone, sae, images):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    file = io.BytesIO()
+    noise.save(file, "JPEG")
+    cut = Image.open(io.BytesIO(file.getvalue()[:2500]))
+    scope = measure(backbone, sae, [images[0], cut, images[1]])
+    assert [skipped.index for skipped in scope.manifest.images.skipped] == [1]
+
+
+def test_named_options_come_before_those_of_a_config(backbone, sae, images):
+    config = measure_module.MeasureConfig(top_images=3)
+    options = measure_scope(backbone, sae, images, config, shift=1, show_progress=False).manifest.options
+    assert (options["top_images"], options["shift"]) == (3, 1)
+
+
+def test_no_more_ranks_than_images(backbone, sae, images):
+    scope = measure(backbone, sae, [images[0], images[1]], top_images=60000, min_pairs=1)
+    assert scope.top_images["rank"].max() == 1
+
+
 def test_an_sae_of_another_width(backbone, sae, images):
     narrow = SparseAutoencoder(sae.W_enc[:8], sae.b_enc, sae.W_dec[:, :8], sae.b_dec[:8], sae.activation)
     with pytest.raises(InfoscopeError, match=r"takes tokens of width 8, but .* has width 32"):
@@ -213,6 +266,12 @@ def test_an_sae_of_another_width(backbone, sae, images):
         ({"top_images": 0}, "--top-images 0 is out of range"),
         ({"min_pairs": 9}, "--min-pairs 9 is out of range"),
         ({"batch_size": 0}, "--batch-size 0 is out of range"),
+        ({"seed": -1}, "--seed -1 is out of range"),
+        ({"rank_by": "median"}, "rank_by 'median' is not known: choose max or mean or sum"),
+        ({"rank_view": "crop"}, "rank_view 'crop' is not known"),
+        ({"resize": "centre"}, "resize 'centre' is not known"),
+        ({"empty_as": "zero"}, "empty_as 'zero' is not known"),
+        ({"ground_distance": "L1"}, "ground_distance 'L1' is not known"),
     ],
 )
 def test_options_out_of_range_write_nothing(backbone, sae, images, tmp_path, options, message):

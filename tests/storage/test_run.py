@@ -55,6 +55,13 @@ def test_a_new_or_empty_directory_is_claimed(tmp_path):
     assert claim_directory(tmp_path / "new" / "run", PLAN) is True
 
 
+def test_a_kill_before_the_plan_was_whole_leaves_the_directory_free(tmp_path):
+    (tmp_path / "partials").mkdir()
+    (tmp_path / "partials" / ".plan.json.77.tmp").write_text('{"form')
+    assert claim_directory(tmp_path, PLAN) is False
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["plan.json"]
+
+
 def test_another_runs_directory_is_refused_and_named(tmp_path):
     claim_directory(tmp_path, PLAN)
     other = PLAN | {"options": {"shift": 3, "top_images": 16}}

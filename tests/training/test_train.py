@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from small import SIDE, pictures, save_model
 
 from infoscope.backbones.loading import load_backbone
 from infoscope.dictionaries.loading import load_sae
@@ -13,6 +12,7 @@ from infoscope.images.views import Views
 from infoscope.storage.atomic import read_json
 from infoscope.training.config import TrainConfig
 from infoscope.training.train import _TokenPasses, train_sae
+from small import SIDE, pictures, save_model
 
 OPTIONS = {"features": 40, "k": 4, "tokens": 4000, "batch_tokens": 200, "buffer_tokens": 600, "show_progress": False}
 
@@ -72,7 +72,8 @@ def test_unreadable_images_are_left_out(backbone, images, tmp_path):
         images[i].save(tmp_path / f"{i}.png")
     (tmp_path / "broken.png").write_bytes(b"")
     sae = train_sae(backbone, open_images(tmp_path), **OPTIONS)
-    assert sae.site["skipped_images"] == 1
+    assert [skipped["id"] for skipped in sae.site["images"]["skipped"]] == ["broken.png"]
+    assert sae.site["images"]["count"] == 7
 
 
 def test_no_readable_image(backbone, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
@@ -14,6 +15,8 @@ class Info:
 
     run_directory: tyro.conf.Positional[Path]
     """A directory that `infoscope measure` wrote."""
+
+    interrupted: ClassVar[str] = "nothing was written"
 
     def run(self) -> None:
         """Run the command."""

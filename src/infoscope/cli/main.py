@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, 2 for what the user can mend, 130 after Ctrl-C.
     """
+    interrupted = "nothing was written"
     try:
         command: Train | Measure | Report | Info = tyro.cli(
             Command,
@@ -40,13 +41,20 @@ def main(arguments: list[str] | None = None) -> int:
             description="Which features of a vision model's sparse autoencoder are local, and which global?",
             args=arguments,
         )
+        interrupted = command.interrupted
         command.run()
     except InfoscopeError as error:
         print(f"infoscope: {error}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
-        print("infoscope: interrupted; what was finished is kept, and the same command goes on there", file=sys.stderr)
+        print(f"infoscope: interrupted; {interrupted}", file=sys.stderr)
         return INTERRUPTED
+    except (MemoryError, RuntimeError) as error:
+        # torch has an error of its own for a full GPU, but importing torch to name it would slow every command.
+        if not isinstance(error, MemoryError) and "out of memory" not in str(error).lower():
+            raise
+        print("infoscope: out of memory; lower --batch-size", file=sys.stderr)
+        return USER_ERROR
     return 0
 
 

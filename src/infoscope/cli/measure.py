@@ -6,12 +6,16 @@ import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
 from infoscope.cli.inputs import Execution, check_writable, open_backbone
 from infoscope.errors import InfoscopeError
 from infoscope.measurement.config import MeasureConfig
+
+if TYPE_CHECKING:
+    from infoscope.backbones.backbone import Backbone
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Measure:
     config: tyro.conf.OmitArgPrefixes[MeasureConfig] = field(default_factory=MeasureConfig)
     execution: tyro.conf.OmitArgPrefixes[Execution] = field(default_factory=Execution)
 
+    interrupted: ClassVar[str] = "finished shards are kept, and the same command goes on there"
+
     def run(self) -> None:
         """Run the command."""
         check_writable(self.out)
@@ -45,33 +51,38 @@ class Measure:
         from infoscope.dictionaries.loading import load_sae
         from infoscope.images.source import open_images
         from infoscope.measurement.measure import measure_scope
-        from infoscope.storage.run import open_run
+        from infoscope.storage.run import MANIFEST, open_run
 
         images = open_images(self.images)
         sae = load_sae(self.sae)
         site = sae.site or {}
-        model = self.model if self.model is not None else site.get("model")
-        block = self.block if self.block is not None else site.get("block")
+        own = self.model is None or self.model == site.get("model")
+        model = site.get("model") if self.model is None else self.model
+        block = site.get("block") if self.block is None else self.block
         if model is None or block is None:
             missing = "--model" if model is None else "--block"
             raise InfoscopeError(f"{self.sae} does not say which site it was trained on; give {missing}")
-        backbone = open_backbone(
-            model,
-            block,
-            self.input_side or site.get("input_side"),
-            self.revision or site.get("revision"),
-            self.execution,
-        )
-        trained_on = (site.get("sha256", backbone.sha256), site.get("block", backbone.block))
-        if trained_on != (backbone.sha256, backbone.block):
-            print(
-                f"infoscope: {self.sae} was trained on block {site.get('block')} of {site.get('model')}, not on "
-                f"block {backbone.block} of {model}: read the fit before the scores",
-                file=sys.stderr,
+        try:
+            backbone = open_backbone(
+                model,
+                block,
+                self.input_side or (site.get("input_side") if own else None),
+                self.revision or (site.get("revision") if own else None),
+                self.execution,
             )
+        except InfoscopeError as error:
+            if self.model is not None:
+                raise
+            raise InfoscopeError(
+                f"{error} (the model that {self.sae} was trained on; --model names another)"
+            ) from error
+        for difference in _differences(site, backbone, self.config):
+            print(f"infoscope: {self.sae} was trained on {difference}: read the fit before the scores", file=sys.stderr)
+        if (self.out / MANIFEST).is_file():
+            print(f"infoscope: {self.out} is finished; nothing is measured again", file=sys.stderr)
         measure_scope(
             backbone,
-            sae.to(backbone.device),
+            sae,
             images,
             self.config,
             out=self.out,
@@ -80,3 +91,18 @@ class Measure:
             command=shlex.join(["infoscope", *sys.argv[1:]]),
         )
         print_summary(open_run(self.out))
+
+
+def _differences(site: dict[str, Any], backbone: Backbone, config: MeasureConfig) -> list[str]:
+    """In which ways the SAE is used away from where it was trained."""
+    here = {
+        "sha256": ("weights", backbone.sha256),
+        "block": ("block", backbone.block),
+        "input_side": ("input side", backbone.input_side),
+        "resize": ("resize", config.resize),
+    }
+    return [
+        f"{name} {site[key]}, not {value}"
+        for key, (name, value) in here.items()
+        if site.get(key) is not None and site[key] != value
+    ]

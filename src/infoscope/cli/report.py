@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
@@ -18,6 +19,8 @@ class Report:
     """The images, where they are no longer at the place the run names."""
     features_shown: int = 12
     """How many of the most local and of the most global features are shown with their images."""
+
+    interrupted: ClassVar[str] = "nothing was written"
 
     def run(self) -> None:
         """Run the command."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from infoscope.report.summary import counts_of, fit_sentence, partition_of, quantiles_of, settings_of
-from infoscope.storage.run import Run
+from infoscope.storage.run import MANIFEST, Run
 
 
 def print_inputs(run: Run) -> None:
@@ -62,19 +65,23 @@ def print_summary(run: Run) -> None:
             (
                 "unscored",
                 f"{counts.unscored:,} with fewer than {settings.min_pairs} valid pairs: {counts.silent:,} never fire, "
-                f"{counts.vanishing:,} vanish in one crop for most of their images",
+                f"{counts.rare:,} fire on fewer images than that, {counts.vanishing:,} vanish in one crop for most",
             )
         )
-    skipped = manifest.images.skipped
-    if skipped:
-        named = "; ".join(f"{image.id} ({image.reason})" for image in skipped[:3])
-        more = f" and {len(skipped) - 3} more, all in {run.path / 'manifest.json'}" if len(skipped) > 3 else ""
-        rows.append(("skipped", f"{len(skipped)} of {manifest.images.count:,} images: {named}{more}"))
-    rows += [
-        ("table", str(run.path / "scope.parquet")),
-        ("next", f"infoscope report {shlex.quote(str(run.path))}"),
-    ]
+    if manifest.images.skipped:
+        skipped = [asdict(image) for image in manifest.images.skipped]
+        named = name_skipped(skipped, run.path / MANIFEST)
+        rows.append(("skipped", f"{len(skipped)} of {manifest.images.count:,} images: {named}"))
     _print_rows(rows)
+    # Outside the table, which would break a path where the line ends.
+    print(f"table: {run.path / 'scope.parquet'}")
+    print(f"next: infoscope report {shlex.quote(str(run.path))}")
+
+
+def name_skipped(skipped: list[dict[str, Any]], file: Path) -> str:
+    """The first skipped images with their reasons, and where all of them are named."""
+    named = "; ".join(f"{image['id']} ({image['reason']})" for image in skipped[:3])
+    return named + (f" and {len(skipped) - 3} more, all in {file}" if len(skipped) > 3 else "")
 
 
 def _print_rows(rows: list[tuple[str, str]]) -> None:

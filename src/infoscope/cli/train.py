@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
@@ -35,9 +37,12 @@ class Train:
     config: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
     execution: tyro.conf.OmitArgPrefixes[Execution] = field(default_factory=Execution)
 
+    interrupted: ClassVar[str] = "nothing was written"
+
     def run(self) -> None:
         """Run the command."""
         check_writable(self.out)
+        from infoscope.cli.summary import name_skipped
         from infoscope.images.source import open_images
         from infoscope.storage.atomic import read_json
         from infoscope.training.train import train_sae
@@ -54,9 +59,12 @@ class Train:
             threads=self.execution.threads,
             cache_bytes=int(self.cache * 2**30),
         )
-        result = read_json(self.out / "sae.json")["training"]
+        description = read_json(self.out / "sae.json")
+        result, skipped = description["training"], description["site"]["images"]["skipped"]
+        if skipped:
+            print(f"skipped {len(skipped)} of {len(images):,} images: {name_skipped(skipped, self.out / 'sae.json')}")
         print(
             f"{self.config.features:,} features, FVU {result['fvu']:.3f}, L0 {result['l0']:.1f}, "
             f"dead {result['dead']:.1%} on the last batch; tokens had |mean| / |std| {result['mean_over_std']:.2f}\n"
-            f"next: infoscope measure --sae {self.out} --images {self.images} --out ..."
+            f"next: infoscope measure --sae {shlex.quote(str(self.out))} --images {shlex.quote(self.images)} --out ..."
         )

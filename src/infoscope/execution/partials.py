@@ -77,5 +77,5 @@ def _read(file: Path) -> Arrays:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise InfoscopeError(f"cannot read {file} ({error}); delete it and run the same command again") from error

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from infoscope.errors import InfoscopeError
-from infoscope.images.decode import UnreadableImageError, upright_rgb
+from infoscope.images.decode import UnreadableImageError, readable_rgb, upright_rgb
 
 
 class ArraySource:
@@ -34,10 +34,18 @@ class ArraySource:
         """SHA-256 over all pixels, since the ids say nothing of the content."""
         digest = hashlib.sha256()
         for image in self._images:
-            pixels = np.ascontiguousarray(image)
+            try:
+                pixels = np.ascontiguousarray(image)
+            except OSError:  # a picture whose file is cut short; it will be skipped
+                pixels = np.zeros(0, np.uint8)
             digest.update(repr((pixels.shape, pixels.dtype.str)).encode())
             digest.update(pixels.tobytes())
         return digest.hexdigest()
+
+    @property
+    def stamp(self) -> str:
+        """The fingerprint."""
+        return self.fingerprint
 
     def __len__(self) -> int:
         return len(self._images)
@@ -45,7 +53,7 @@ class ArraySource:
     def __getitem__(self, index: int) -> Image.Image:
         image = self._images[index]
         if isinstance(image, Image.Image):
-            return upright_rgb(image)
+            return readable_rgb(image)
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
             raise UnreadableImageError(f"an array of {image.dtype} {image.shape} is not a uint8 image")
         return upright_rgb(Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +26,24 @@ def decode(file: Path | io.BytesIO) -> Image.Image:
     Raises:
         UnreadableImageError: the file is missing, truncated, not an image, or has pixels without a known range.
     """
+    with _unreadable(), Image.open(file) as image:
+        return upright_rgb(image)
+
+
+def readable_rgb(image: Image.Image) -> Image.Image:
+    """As `upright_rgb`, for an image whose pixels may still have to be read from a file.
+
+    Raises:
+        UnreadableImageError: the file is damaged, or its pixels have no known range.
+    """
+    with _unreadable():
+        return upright_rgb(image)
+
+
+@contextmanager
+def _unreadable() -> Iterator[None]:
     try:
-        with Image.open(file) as image:
-            return upright_rgb(image)
+        yield
     except UnreadableImageError:
         raise
     # Pillow's decoders raise nearly anything on damaged bytes: one bad file must not end a long pass.

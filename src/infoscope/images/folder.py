@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from PIL import Image
 
+from infoscope.errors import InfoscopeError
 from infoscope.images.decode import decode
 
 # Pillow recognises these but cannot decode them on its own.
@@ -40,6 +42,15 @@ class FolderSource:
         self.ids = [relative for _, relative, _ in found]
         self._files = [file for _, _, file in found]
 
+    @cached_property
+    def stamp(self) -> str:
+        """SHA-256 over every file's size and time of change; read on first use."""
+        digest = hashlib.sha256()
+        for file in self._files:
+            status = Path(file).stat()
+            digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -52,7 +63,7 @@ def _image_files(root: Path) -> list[tuple[str, str]]:
     suffixes = readable_suffixes()
     seen: set[tuple[int, int]] = set()
     files = []
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=_refuse, followlinks=True):
         status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
@@ -66,3 +77,7 @@ def _image_files(root: Path) -> list[tuple[str, str]]:
                 relative = Path(file).relative_to(root).as_posix()
                 files.append((os.fsencode(relative).decode("utf-8", "backslashreplace"), file))
     return files
+
+
+def _refuse(error: OSError) -> None:
+    raise InfoscopeError(f"cannot read the folder {error.filename}: {error.strerror}") from error

@@ -25,6 +25,7 @@ class HuggingFaceSource:
     """
 
     def __init__(self, dataset: datasets.Dataset, name: str | None = None):
+        _require_datasets(f"cannot open images from a {type(dataset).__name__}; if it is a data set, ")
         from datasets import Dataset
         from datasets import Image as ImageFeature
 
@@ -41,6 +42,11 @@ class HuggingFaceSource:
         self.name = name or f"dataset {dataset.info.dataset_name or dataset.builder_name or 'in memory'}"
         self.fingerprint = str(dataset._fingerprint)
         self.ids = [str(row) for row in range(len(dataset))]
+
+    @property
+    def stamp(self) -> str:
+        """The data set's fingerprint."""
+        return self.fingerprint
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -38,6 +38,10 @@ class ImageSource(Protocol):
     def fingerprint(self) -> str:
         """A hash of the content where ids do not name it (arrays, data sets), else empty."""
 
+    @property
+    def stamp(self) -> str:
+        """Another one whenever the content may be another: what resuming a measurement goes by."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Image.Image:
@@ -49,9 +53,10 @@ class ImageSource(Protocol):
         ...
 
 
-def open_images(
-    source: str | Path | Sequence[Image.Image] | Sequence[np.ndarray] | np.ndarray | datasets.Dataset | ImageSource,
-) -> ImageSource:
+Images: TypeAlias = "str | Path | np.ndarray | Sequence[Image.Image | np.ndarray] | ImageSource | datasets.Dataset"
+
+
+def open_images(source: Images) -> ImageSource:
     """Open an image source.
 
     Args:

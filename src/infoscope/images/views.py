@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, check_choice
 from infoscope.images.decode import UnreadableImageError
 
 Resize = Literal["stretch", "crop"]
@@ -43,6 +43,9 @@ class Views:
     resize: Resize = "stretch"
 
     def __post_init__(self) -> None:
+        check_choice("resize", self.resize, Resize)
+        if self.grid < 2:
+            raise InfoscopeError(f"an input of {self.side} pixels is one patch: choose an --input-side of at least two")
         if not 0 <= self.shift <= self.grid - 2:
             raise InfoscopeError(
                 f"--shift {self.shift} leaves no overlap to compare: this model's grid is "

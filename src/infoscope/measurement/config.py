@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, check_choice
 from infoscope.images.views import Resize
 from infoscope.scope.grid import Metric
 
@@ -19,7 +19,7 @@ class MeasureConfig:
     """The options of a measurement; the same options on the same inputs give the same table.
 
     Raises:
-        InfoscopeError: a number is out of range.
+        InfoscopeError: a number is out of range, or a choice is none of those there are.
 
     Example:
         >>> MeasureConfig(top_images=16).least_pairs
@@ -46,6 +46,13 @@ class MeasureConfig:
     """Seed of the bootstrap intervals, the only random draw of a measurement."""
 
     def __post_init__(self) -> None:
+        check_choice("rank_by", self.rank_by, RankBy)
+        check_choice("rank_view", self.rank_view, RankView)
+        check_choice("resize", self.resize, Resize)
+        check_choice("empty_as", self.empty_as, EmptyPairs)
+        check_choice("ground_distance", self.ground_distance, Metric)
+        if self.seed < 0:
+            raise InfoscopeError(f"--seed {self.seed} is out of range: choose 0 or more")
         if not 1 <= self.top_images <= 65535:
             raise InfoscopeError(f"--top-images {self.top_images} is out of range: choose 1 to 65535")
         if self.min_pairs is not None and not 1 <= self.min_pairs <= self.top_images:

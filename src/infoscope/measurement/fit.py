@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from infoscope.measurement.passes import Ranked
@@ -25,7 +27,7 @@ def fit_record(ranked: Ranked) -> FitRecord:
     """FVU on the sample; L0 and dead share on the whole pool."""
     _, tokens = ranked.ranking.seen
     return FitRecord(
-        fvu=ranked.fvu.value,
+        fvu=None if math.isnan(ranked.fvu.value) else ranked.fvu.value,
         l0=float(ranked.ranking.tokens_active.sum() / tokens),
         dead=float((ranked.ranking.tokens_active == 0).mean()),
         sample=ranked.fvu.tokens,

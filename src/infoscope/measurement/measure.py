@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.execution.partials import Arrays, Partials, shards
 from infoscope.images.prefetch import all_unreadable
-from infoscope.images.source import ImageSource, ids_sha256
+from infoscope.images.source import Images, ids_sha256, open_images
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.fit import fit_record, fit_sample
 from infoscope.measurement.maps import ImageMaps
@@ -48,7 +48,7 @@ SHARD_PAIRS = 16384
 def measure_scope(
     backbone: Backbone,
     sae: SparseAutoencoder,
-    images: ImageSource,
+    images: Images,
     config: MeasureConfig | None = None,
     *,
     out: Path | str | None = None,
@@ -63,15 +63,15 @@ def measure_scope(
     Args:
         backbone: the model, at the block the SAE was trained on.
         sae: the dictionary.
-        images: the pool of images.
-        config: the options; or give them by name, such as ``top_images=16, shift=2`` (see `MeasureConfig`).
+        images: the pool of images: a source, or what `infoscope.open_images` opens.
+        config: the options (see `MeasureConfig`).
         out: a run directory to write; an interrupted measurement with the same options goes on there, and a finished
             one is read. Without it nothing is written.
         batch_size: images to a forward pass; changes memory and speed, not the result.
         threads: decoding threads; one a core by default.
         show_progress: report progress on stderr.
         command: how this measurement was asked for, for the manifest.
-        **options: fields of `MeasureConfig`.
+        **options: options by name, such as ``top_images=16, shift=2``; they come before those of ``config``.
 
     Returns:
         A `Scope`: ``scope.table`` has one row a feature.
@@ -80,7 +80,9 @@ def measure_scope(
         InfoscopeError: the SAE has another width than the model, the shift leaves no overlap, no image can be read,
             or ``out`` is another run's directory or cannot be written.
     """
-    config = config or MeasureConfig(**options)
+    config = replace(config or MeasureConfig(), **options)
+    images = open_images(images)
+    sae = sae.to(backbone.device)
     if sae.width != backbone.width:
         raise InfoscopeError(
             f"the SAE {sae.name} takes tokens of width {sae.width}, but {backbone.name} has width {backbone.width}: "
@@ -93,22 +95,26 @@ def measure_scope(
     _ = passes.views  # refuses an impossible shift before anything is written
     model, dictionary = _model_record(backbone), _dictionary_record(sae)
     ids_hash = ids_sha256(images)
+    stored_options = asdict(config) | {"min_pairs": config.least_pairs}
+    partials = Partials(None if out is None else Path(out) / PARTIALS)
     if out is not None:
         plan = {
             "format_version": FORMAT_VERSION,
-            "options": asdict(config),
+            "options": stored_options,
             "model": {key: value for key, value in asdict(model).items() if key not in ("name", "revision")},
             "dictionary": dictionary.sha256,
-            "images": {"count": len(images), "ids_sha256": ids_hash},
+            "images": {"count": len(images), "ids_sha256": ids_hash, "stamp": images.stamp},
+            "software": software_versions(),
         }
         if claim_directory(Path(out), plan):
+            partials.clear()
             return Scope.load(out)
-    partials = Partials(None if out is None else Path(out) / PARTIALS)
     clock = Clock()
 
     with clock("ranking"):
         ranked = _rank(passes, partials, show_progress)
     if not ranked.ranking.seen[0]:
+        partials.clear()
         raise all_unreadable(images, ranked.skipped[0][1])
     with clock("maps"):
         maps = ranked.maps or _maps(passes, ranked.ranking, partials, show_progress)
@@ -130,7 +136,7 @@ def measure_scope(
         Manifest(
             format_version=FORMAT_VERSION,
             command=command,
-            options=asdict(config) | {"min_pairs": config.least_pairs},
+            options=stored_options,
             model=model,
             dictionary=dictionary,
             images=ImagesRecord(
@@ -249,6 +255,10 @@ def _model_record(backbone: Backbone) -> ModelRecord:
         patch_size=backbone.patch_size,
         grid=backbone.grid,
         prefix_tokens=backbone.prefix_tokens,
+        mean=list(backbone.mean),
+        std=list(backbone.std),
+        dtype=str(backbone.dtype).removeprefix("torch."),
+        device=backbone.device.type,
     )
 
 

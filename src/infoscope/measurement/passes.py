@@ -152,7 +152,8 @@ class Passes:
         return ImageMaps.concatenate(parts)
 
     def _nothing_ranked(self) -> Ranked:
-        ranking = Ranking.empty(self.sae.features, self.config.top_images)
+        # No feature has more top images than there are images.
+        ranking = Ranking.empty(self.sae.features, min(self.config.top_images, len(self.images)))
         return Ranked(ranking, FVU(self.backbone.width), [])
 
     def _decode(

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from infoscope.errors import InfoscopeError
 from infoscope.scope.grid import patch_distances
 from infoscope.scope.modes import Evidence, estimate_density
 from infoscope.scope.partition import Partition
@@ -21,6 +22,9 @@ FVU_FITS, FVU_LOOSE = 0.25, 0.5
 DIFFUSE_SHARE = 0.5
 # Our choice: an unscored feature above this share of vanished pairs is one the score may have missed.
 MOSTLY_VANISHED = 0.5
+
+# What the page says of a measurement rests on these.
+OPTIONS = ("shift", "resize", "top_images", "min_pairs", "rank_by", "rank_view", "ground_distance", "empty_as")
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Counts:
         scored: with a CDS.
         unscored: without.
         silent: unscored, and no image of the pool activates them.
+        rare: unscored, and fewer images than ``min_pairs`` activate them, but some do.
         vanishing: unscored, and mass vanished in one crop for more than half of the top images.
         local: scored, CDS at or under the threshold.
         global_: scored, CDS above it.
@@ -97,6 +102,7 @@ class Counts:
     scored: int
     unscored: int
     silent: int
+    rare: int
     vanishing: int
     local: int
     global_: int
@@ -106,6 +112,9 @@ class Counts:
 def settings_of(run: Run) -> Settings:
     """The measurement's settings, from the manifest."""
     options, model = run.manifest.options, run.manifest.model
+    absent = [name for name in OPTIONS if name not in options]
+    if absent:
+        raise InfoscopeError(f"the manifest of {run.path} lacks the options {', '.join(absent)}; measure again")
     return Settings(
         grid=model.grid,
         shift=int(options["shift"]),
@@ -130,6 +139,7 @@ def counts_of(scope: pl.DataFrame, partition: Partition | None, settings: Settin
         scored=scope.height - unscored.height,
         unscored=unscored.height,
         silent=unscored.filter(pl.col("images_active") == 0).height,
+        rare=unscored.filter(pl.col("images_active").is_between(1, settings.min_pairs - 1)).height,
         vanishing=unscored.filter(pl.col("vanished") > MOSTLY_VANISHED).height,
         local=local,
         global_=len(partition.global_) if partition else 0,
@@ -158,6 +168,8 @@ def fit_sentence(fit: FitRecord) -> tuple[str, str]:
         >>> fit_sentence(FitRecord(fvu=0.18, l0=32.0, dead=0.02, sample=1000))[0]
         'fits'
     """
+    if fit.fvu is None:
+        return "not checked", "Whether the SAE fits is not known: no image of the fit check's sample can be read."
     share = f"it leaves {100 * fit.fvu:.1f} % of the tokens' variance unexplained"
     if fit.fvu < FVU_FITS:
         return "fits", f"The SAE fits this model on these images: {share}."
@@ -179,6 +191,9 @@ def partition_of(run: Run) -> Partition | None:
     if scored.is_empty():
         return None
     saved = run.partition
+    absent = [name for name in ("method", "kind", "threshold", "dip", "bic", "mixture_modes") if name not in saved]
+    if absent:
+        raise InfoscopeError(f"partition.json of {run.path} lacks {', '.join(absent)}; measure again")
     threshold, dip = float(saved["threshold"]), saved["dip"]
     evidence = Evidence(
         dip=math.nan if dip["statistic"] is None else dip["statistic"],

@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64
 
+from infoscope.errors import check_choice
+
 Metric = Literal["euclidean", "l1"]
 
 
@@ -28,6 +30,7 @@ def patch_distances(side: int, metric: Metric = "euclidean") -> Float64[np.ndarr
                [1., 2., 0., 1.],
                [2., 1., 1., 0.]])
     """
+    check_choice("ground distance", metric, Metric)
     row, column = np.divmod(np.arange(side * side), side)
     rows = np.abs(row[:, None] - row[None, :]).astype(np.float64)
     columns = np.abs(column[:, None] - column[None, :]).astype(np.float64)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float64, UInt32
 
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, check_choice
 from infoscope.scope.modes import Evidence, estimate_density, fit_mixtures, gather_evidence
 
 Method = Literal["valley", "otsu", "mixture", "quantile", "value"]
@@ -128,6 +128,7 @@ def partition(
         >>> result.kind, len(result.local), len(result.global_)
         ('valley', 500, 500)
     """
+    check_choice("partition method", method, Method)
     scored = ~np.isnan(cds)
     values = cds[scored]
     if not len(values):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,10 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """The backbone: where it came from, which weights, and the site its tokens are read at."""
+    """The backbone: where it came from, which weights, the site its tokens are read at, and how it was run.
+
+    ``mean`` and ``std`` are those of the normalised pixels; the input has ``grid * patch_size`` pixels a side.
+    """
 
     name: str
     revision: str | None
@@ -26,6 +29,10 @@ class ModelRecord:
     patch_size: int
     grid: int
     prefix_tokens: int
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
+    dtype: str = "float32"
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -63,13 +70,13 @@ class FitRecord:
     """Does the SAE fit the model on these images?
 
     Attributes:
-        fvu: fraction of variance unexplained, against the mean, on the sample.
+        fvu: fraction of variance unexplained, against the mean, on the sample; None when no image of it can be read.
         l0: codes above 0 per patch token, over the whole pool.
         dead: share of features that no image of the pool activates.
         sample: patch tokens the FVU was taken on.
     """
 
-    fvu: float
+    fvu: float | None
     l0: float
     dead: float
     sample: int
@@ -111,7 +118,7 @@ class Manifest:
         try:
             images = value["images"]
             return cls(
-                **{field.name: value[field.name] for field in fields(cls)}
+                **{each.name: value[each.name] for each in fields(cls)}
                 | {
                     "model": ModelRecord(**value["model"]),
                     "dictionary": DictionaryRecord(**value["dictionary"]),

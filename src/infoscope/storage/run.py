@@ -92,6 +92,8 @@ def claim_directory(path: Path, plan: dict[str, Any]) -> bool:
     """
     if path.exists() and not path.is_dir():
         raise InfoscopeError(f"{path} is a file; --out needs a directory")
+    for leftover in path.rglob(".*.tmp"):  # of a process that was killed while it wrote
+        leftover.unlink(missing_ok=True)
     if (path / PLAN).is_file():
         found = read_json(path / PLAN)
         if found != plan:
@@ -99,7 +101,7 @@ def claim_directory(path: Path, plan: dict[str, Any]) -> bool:
                 f"{path} is another run's directory ({_first_difference(found, plan)}); choose another --out"
             )
         return (path / MANIFEST).is_file()
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and any(file.is_file() for file in path.rglob("*")):
         raise InfoscopeError(f"{path} is not empty and not a run of this measurement; choose another --out")
     write_json(path / PLAN, plan)
     return False

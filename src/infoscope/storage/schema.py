@@ -42,7 +42,12 @@ SCOPE: Table = MappingProxyType(
             "lower end of the 95 % bootstrap-t interval over pairs, given the pool's top images",
         ),
         "cds_ci_upper": Column(pl.Float64, "as cds", "upper end of the same interval"),
-        "pairs": Column(pl.UInt32, "count", "valid pairs: top images with mass on the overlap in both crops"),
+        "pairs": Column(
+            pl.UInt32,
+            "count",
+            "valid pairs: top images with mass on the overlap in both crops; with empty_as one "
+            "also those with mass in exactly one, which count as a distance of 1",
+        ),
         "vanished": Column(
             pl.Float64,
             "share, 0 to 1",
@@ -51,7 +56,8 @@ SCOPE: Table = MappingProxyType(
         "retention": Column(
             pl.Float64,
             "ratio",
-            "the smaller of the two overlap maxima over the ranking score, mean over the top images",
+            "the smaller of the two overlap maxima over the ranking score (under rank_by mean or sum: over the larger "
+            "of the crops' peaks), mean over the top images",
         ),
         "cds_retained": Column(
             pl.Float64, "as cds", "cds over the valid pairs with retention of at least 0.5; null as cds is"
@@ -123,8 +129,12 @@ def write_table(path: Path, frame: pl.DataFrame, table: Table) -> None:
     columns = {
         name: {key: text for key, text in asdict(column).items() if key != "dtype"} for name, column in table.items()
     }
-    with atomic_write(path) as temporary:
-        frame.write_parquet(temporary, metadata={METADATA_KEY: json.dumps(columns)})
+    try:
+        with atomic_write(path) as temporary:
+            frame.write_parquet(temporary, metadata={METADATA_KEY: json.dumps(columns)})
+    except pl.exceptions.PolarsError as error:  # how polars reports a full disk
+        reason = str(error).splitlines()[0]
+        raise InfoscopeError(f"cannot write {path}: {reason}; free the space or choose another --out") from error
 
 
 def read_table(path: Path, table: Table) -> pl.DataFrame:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from infoscope.dictionaries.loading import load_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import all_unreadable, decode_ahead
-from infoscope.images.source import ImageSource
+from infoscope.images.source import Images, ImageSource, open_images
 from infoscope.images.views import Resize, Views
 from infoscope.progress import progress
 from infoscope.training.config import TrainConfig
@@ -28,7 +29,7 @@ CACHE_BYTES = 2 * 2**30
 
 def train_sae(
     backbone: Backbone,
-    images: ImageSource,
+    images: Images,
     config: TrainConfig | None = None,
     *,
     out: Path | str | None = None,
@@ -44,7 +45,7 @@ def train_sae(
     Args:
         backbone: the model, at the block to train on.
         images: the images; as many passes over them are made as ``config.tokens`` takes.
-        config: the options; or give them by name, such as ``features=4096, k=32`` (see `TrainConfig`).
+        config: the options (see `TrainConfig`).
         out: an SAE directory to write. Without it nothing is written.
         resize: how an image becomes square.
         batch_size: images to a forward pass; changes memory and speed, not the result.
@@ -52,7 +53,7 @@ def train_sae(
         cache_bytes: memory for the tokens, so that a second pass need not run the model again; tokens that do not fit
             are computed anew for every pass.
         show_progress: report progress on stderr, with FVU, L0 and the share of dead features.
-        **options: fields of `TrainConfig`.
+        **options: options by name, such as ``features=4096, k=32``; they come before those of ``config``.
 
     Returns:
         The SAE on the model's own tokens; what centred and scaled them is folded into its weights.
@@ -60,9 +61,12 @@ def train_sae(
     Raises:
         InfoscopeError: no image can be read, training diverges, or ``out`` is taken or cannot be written.
     """
-    config = config or TrainConfig(**options)
+    config = replace(config or TrainConfig(), **options)
+    images = open_images(images)
     if out is not None and Path(out).is_dir() and any(Path(out).iterdir()):
         raise InfoscopeError(f"{out} is not empty, and an SAE is never written over; choose another --out")
+    if out is not None:
+        _check_space(Path(out), 4 * config.features * (2 * backbone.width + 1))
     passes = _TokenPasses(backbone, images, resize, config, batch_size, threads)
     pool = TokenPool(passes, cache_bytes)
     size = passes.tokens * backbone.width * 4
@@ -70,6 +74,7 @@ def train_sae(
         with progress("Reading tokens", len(passes.order), "images", enabled=show_progress) as advance:
             for tokens in pool:
                 advance(len(tokens) // passes.patches)
+            advance(len(passes.skipped))
     with progress("Training", config.tokens, "tokens", enabled=show_progress) as advance:
         seen = 0
 
@@ -81,20 +86,41 @@ def train_sae(
 
         trained = train_on_tokens(pool, config, device=backbone.device, on_progress=report)
     site = {
-        "model": backbone.name,
+        # Absolute, so that the SAE can be measured from another directory.
+        "model": str(Path(backbone.name).resolve()) if Path(backbone.name).is_dir() else backbone.name,
         "revision": backbone.revision,
         "sha256": backbone.sha256,
         "block": backbone.block,
         "input_side": backbone.input_side,
         "tokens": "patch",
         "resize": resize,
-        "skipped_images": len(passes.skipped),
+        "images": {
+            "source": images.name,
+            "count": len(images),
+            "skipped": [
+                {"index": index, "id": images.ids[index], "reason": reason}
+                for index, reason in sorted(passes.skipped.items())
+            ],
+        },
     }
     if out is None:
         trained.sae.site = site
         return trained.sae.to(backbone.device)
     trained.save(out, site)
     return load_sae(out, backbone.device)
+
+
+def _check_space(out: Path, needed: int) -> None:
+    """Refuse before training what could not be written after it."""
+    folder = out.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InfoscopeError(
+            f"{out} has {free / 2**20:.0f} MiB of free space and the SAE takes {needed / 2**20:.0f}; "
+            "free the space or choose another --out"
+        )
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
@@ -70,7 +71,10 @@ def save_sae(
     }
     try:
         with atomic_write(directory / WEIGHTS_FILE) as temporary:
-            save_file(sae.weights(), temporary)
+            try:
+                save_file(sae.weights(), temporary)
+            except SafetensorError as error:  # how safetensors reports a full disk
+                raise OSError(errno.EIO, str(error)) from error
             digest = _sha256(temporary)
         if curves is not None:
             write_json(directory / CURVES_FILE, {column: list(values) for column, values in curves.items()})
