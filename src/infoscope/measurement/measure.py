@@ -79,6 +79,21 @@ def measure_scope(
     Raises:
         InfoscopeError: the SAE has another width than the model, the shift leaves no overlap, no image can be read,
             or ``out`` is another run's directory or cannot be written.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from transformers import ViTConfig, ViTModel
+        >>> from infoscope.backbones.loading import load_backbone
+        >>> from infoscope.dictionaries.activations import TopK
+        >>> directory = tempfile.mkdtemp()
+        >>> ViTModel(ViTConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        ...                    image_size=64, patch_size=8)).save_pretrained(directory)
+        >>> backbone = load_backbone(directory, block=-1, device="cpu")
+        >>> sae = SparseAutoencoder(torch.eye(32, 64), torch.zeros(64), torch.eye(64, 32), torch.zeros(32), TopK(4))
+        >>> photographs = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+        >>> scope = measure_scope(backbone, sae, photographs, top_images=4, shift=0, show_progress=False)
+        >>> scope.table.height, scope.table["cds"].max()    # without a shift nothing moves
+        (64, 0.0)
     """
     config = replace(config or MeasureConfig(), **options)
     images = open_images(images)

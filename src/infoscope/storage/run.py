@@ -61,6 +61,12 @@ def open_run(path: Path | str) -> Run:
 
     Raises:
         InfoscopeError: there is no such directory, it is not a run, or its measurement has not finished.
+
+    Example:
+        >>> open_run("no/such/run")
+        Traceback (most recent call last):
+        ...
+        infoscope.errors.InfoscopeError: no such run directory: no/such/run
     """
     path = Path(path)
     if not path.is_dir():

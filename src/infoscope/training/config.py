@@ -14,8 +14,8 @@ ActivationName = Literal["topk", "relu"]
 class TrainConfig:
     """How an SAE is trained.
 
-    "Gao" is Gao et al. 2024, arXiv 2406.04093. "Measured" defaults were chosen among a few tried on 768,000 patch tokens
-    of a DINOv2 ViT-S/14 (width 384, block 10, 3,000 photographs), by the FVU on 100 photographs not trained on.
+    "Gao" is Gao et al. 2024, arXiv 2406.04093. "Measured" defaults were chosen among a few tried on 768,000 patch
+    tokens of a DINOv2 ViT-S/14 (width 384, block 10, 3,000 photographs), by the FVU on 100 photographs not trained on.
 
     Raises:
         InfoscopeError: an option is out of range.

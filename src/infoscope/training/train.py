@@ -60,6 +60,19 @@ def train_sae(
 
     Raises:
         InfoscopeError: no image can be read, training diverges, or ``out`` is taken or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from transformers import ViTConfig, ViTModel
+        >>> from infoscope.backbones.loading import load_backbone
+        >>> directory = tempfile.mkdtemp()
+        >>> ViTModel(ViTConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        ...                    image_size=64, patch_size=8)).save_pretrained(directory)
+        >>> backbone = load_backbone(directory, block=-1, device="cpu")
+        >>> photographs = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+        >>> sae = train_sae(backbone, photographs, features=40, k=4, tokens=1000, show_progress=False)
+        >>> sae.features, str(sae.activation), sae.site["block"]
+        (40, 'topk(4)', 1)
     """
     config = replace(config or TrainConfig(), **options)
     images = open_images(images)
