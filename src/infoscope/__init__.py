@@ -3,10 +3,15 @@
 Nothing heavy is imported until a name is used.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# torch and numba bring a pool of OpenMP threads each. By default both spin while they wait, and on few cores the one
+# then starves the other; this must be set before either is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone

@@ -63,6 +63,13 @@ def test_measure_ends_with_a_table_a_person_can_read(place, capsys, tmp_path):
     assert "variance unexplained" in words
 
 
+def test_a_finished_run_is_read_and_that_is_said(place, capsys):
+    assert main([*measure(place), "--out", f"{place}/run"]) == 0
+    captured = capsys.readouterr()
+    assert "was finished before; nothing was measured again" in captured.err
+    assert "features" in captured.out
+
+
 def test_info_names_the_inputs(place, capsys):
     assert main(["info", f"{place}/run"]) == 0
     words = " ".join(capsys.readouterr().out.split())

@@ -78,8 +78,7 @@ class Measure:
             ) from error
         for difference in _differences(site, backbone, self.config):
             print(f"infoscope: {self.sae} was trained on {difference}: read the fit before the scores", file=sys.stderr)
-        if (self.out / MANIFEST).is_file():
-            print(f"infoscope: {self.out} is finished; nothing is measured again", file=sys.stderr)
+        finished = (self.out / MANIFEST).is_file()
         measure_scope(
             backbone,
             sae,
@@ -90,6 +89,8 @@ class Measure:
             threads=self.execution.threads,
             command=shlex.join(["infoscope", *sys.argv[1:]]),
         )
+        if finished:
+            print(f"infoscope: {self.out} was finished before; nothing was measured again", file=sys.stderr)
         print_summary(open_run(self.out))
 
 
