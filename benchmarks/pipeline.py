@@ -97,9 +97,13 @@ class Pool:
     """Some photographs as an image source."""
 
     def __init__(self, files: list[Path], count: int):
-        self.name, self.fingerprint, self.stamp = "benchmark", "", ""
+        self.name, self.fingerprint = "benchmark", ""
         self._files = spread(files, count)
         self.ids = [str(file) for file in self._files]
+
+    def stamp(self) -> str:
+        """Never asked for: nothing is resumed."""
+        return ""
 
     def __len__(self) -> int:
         return len(self._files)

@@ -1,7 +1,6 @@
 """The command line as a person meets it: what it prints, what it writes, how it fails and how it stops."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -238,7 +237,10 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(place, tmp_path):
     for i in range(4000):
         (many / f"{i:04}.png").symlink_to(place / "images" / f"{i % 30:02}.png")
     command = [sys.executable, "-m", "infoscope.cli.main", *measure(place, images=many), "--out", f"{tmp_path}/run"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ)
+    # A process started in the background may have been told to ignore the signal.
+    listen = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, preexec_fn=listen, **pipes)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "run").glob("partials/*.npz")):  # the first shard is whole
         assert process.poll() is None, process.communicate()
@@ -253,7 +255,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(place, tmp_path):
     assert kept
     assert not list((tmp_path / "run").rglob(".*.tmp"))
 
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ)
+    process = subprocess.Popen(command, **pipes)
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0
     assert "features" in out

@@ -12,7 +12,10 @@ from infoscope.images.prefetch import decode_ahead
 class Source:
     """Images that arrive out of order, some broken, and that count how many are held at once."""
 
-    name, fingerprint, stamp = "test", "", ""
+    name, fingerprint = "test", ""
+
+    def stamp(self):
+        return ""
 
     def __init__(self, count, broken=()):
         self.ids = [str(i) for i in range(count)]

@@ -18,7 +18,7 @@ def photographs(imagenette, tmp_path_factory):
     folder = tmp_path_factory.mktemp("photographs")
     files = sorted(imagenette.glob("train/*/*.JPEG"))
     for file in files[:: len(files) // PHOTOGRAPHS][:PHOTOGRAPHS]:
-        (folder / file.name).symlink_to(file)
+        (folder / file.name).symlink_to(file.resolve())
     return folder
 
 

@@ -285,6 +285,8 @@ def test_several_threads_and_a_forked_child_may_call_it_at_once(monkeypatch):
 
 def test_an_interrupt_ends_a_batch_early(monkeypatch):
     solved = []
+    # A process started in the background may have been told to ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def slow(first, second, distances, costs):
         time.sleep(0.005)
@@ -297,8 +299,11 @@ def test_an_interrupt_ends_a_batch_early(monkeypatch):
     main = threading.get_ident()
     timer = threading.Timer(0.2, lambda: signal.pthread_kill(main, signal.SIGINT))
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        emd_pairs(maps, maps, patch_distances(2), threads=2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            emd_pairs(maps, maps, patch_distances(2), threads=2)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(solved) < 4000
 
 

@@ -42,7 +42,6 @@ class ArraySource:
             digest.update(pixels.tobytes())
         return digest.hexdigest()
 
-    @property
     def stamp(self) -> str:
         """The fingerprint."""
         return self.fingerprint

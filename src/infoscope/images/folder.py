@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -42,13 +42,16 @@ class FolderSource:
         self.ids = [relative for _, relative, _ in found]
         self._files = [file for _, _, file in found]
 
-    @cached_property
     def stamp(self) -> str:
-        """SHA-256 over every file's size and time of change; read on first use."""
+        """SHA-256 over every file's size and time of change."""
         digest = hashlib.sha256()
         for file in self._files:
-            status = Path(file).stat()
-            digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
+            try:
+                status = Path(file).stat()
+            except OSError:  # a link to nothing, say: it will be skipped
+                digest.update(b"unreadable\n")
+            else:
+                digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
     def __len__(self) -> int:

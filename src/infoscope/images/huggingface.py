@@ -43,7 +43,6 @@ class HuggingFaceSource:
         self.fingerprint = str(dataset._fingerprint)
         self.ids = [str(row) for row in range(len(dataset))]
 
-    @property
     def stamp(self) -> str:
         """The data set's fingerprint."""
         return self.fingerprint

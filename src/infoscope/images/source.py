@@ -38,7 +38,6 @@ class ImageSource(Protocol):
     def fingerprint(self) -> str:
         """A hash of the content where ids do not name it (arrays, data sets), else empty."""
 
-    @property
     def stamp(self) -> str:
         """Another one whenever the content may be another: what resuming a measurement goes by."""
 

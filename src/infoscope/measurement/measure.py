@@ -118,7 +118,7 @@ def measure_scope(
             "options": stored_options,
             "model": {key: value for key, value in asdict(model).items() if key not in ("name", "revision")},
             "dictionary": dictionary.sha256,
-            "images": {"count": len(images), "ids_sha256": ids_hash, "stamp": images.stamp},
+            "images": {"count": len(images), "ids_sha256": ids_hash, "stamp": images.stamp()},
             "software": software_versions(),
         }
         if claim_directory(Path(out), plan):
