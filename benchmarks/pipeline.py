@@ -122,7 +122,7 @@ def measure(
 def best_forward(backbone: infoscope.Backbone, images: ImageSource) -> float:
     """Seconds a view, by the best of three batch sizes."""
     views = Views(backbone.patch_size, backbone.grid)
-    pixels = np.stack([views.full(images[i]) for i in range(64)])
+    pixels = np.stack([views.full(images[i % len(images)]) for i in range(64)])
     normalised = backbone.normalise(pixels)
     backbone.tokens_from_normalised(normalised[:8])
     best = float("inf")
