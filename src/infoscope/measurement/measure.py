@@ -52,7 +52,7 @@ def measure_scope(
     config: MeasureConfig | None = None,
     *,
     out: Path | str | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     threads: int | None = None,
     show_progress: bool = True,
     command: str = "infoscope.measure_scope",
@@ -67,7 +67,8 @@ def measure_scope(
         config: the options (see `MeasureConfig`).
         out: a run directory to write; an interrupted measurement with the same options goes on there, and a finished
             one is read. Without it nothing is written.
-        batch_size: images to a forward pass; changes memory and speed, not the result.
+        batch_size: views to a forward pass, of which an image's two crops are two; changes memory and speed, not the
+            result. By default what suits the device, `Backbone.batch_size`.
         threads: decoding threads; one a core by default.
         show_progress: report progress on stderr.
         command: how this measurement was asked for, for the manifest.
@@ -103,6 +104,8 @@ def measure_scope(
             f"the SAE {sae.name} takes tokens of width {sae.width}, but {backbone.name} has width {backbone.width}: "
             "give the SAE trained on this model"
         )
+    if batch_size is None:
+        batch_size = backbone.batch_size
     if batch_size < 1:
         raise InfoscopeError(f"--batch-size {batch_size} is out of range: choose 1 or more")
     sample = fit_sample(len(images))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
-from PIL import Image
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.fvu import FVU
@@ -82,7 +81,7 @@ class Passes:
 
     Attributes:
         sample: images the fit check's FVU is taken on.
-        batch_size: images to a forward pass; bounds memory, never changes a result.
+        batch_size: views to a forward pass; bounds memory, never changes a result.
         threads: decoding threads, or None for one a core.
     """
 
@@ -107,7 +106,7 @@ class Passes:
     def rank(self, shard: range, advance: Advance) -> Ranked:
         """Pass 1: each feature's strongest images of a shard, by the full view."""
         result = self._nothing_ranked()
-        for batch in self._decode(shard, self.views.full, result.skipped, advance):
+        for batch in self._decode(shard, False, result.skipped, advance):
             tokens, codes = self._encode(batch.pixels)
             self._rank_batch(result, batch, tokens, codes, self._reduce(codes))
         return result
@@ -116,7 +115,7 @@ class Passes:
         """The only pass with ``rank_view="crops"``: the ranking, and the maps of the images that stay in it."""
         result = self._nothing_ranked()
         parts: list[ImageMaps] = []
-        for batch in self._decode(shard, self.views.crops, result.skipped, advance):
+        for batch in self._decode(shard, True, result.skipped, advance):
             tokens, codes = self._encode(batch.pixels)
             score = self._reduce(codes).reshape(len(batch.index), 2, -1).max(1)
             self._rank_batch(result, batch, tokens, codes, score)
@@ -139,7 +138,7 @@ class Passes:
         """
         skipped: list[tuple[int, str]] = []
         parts = [ImageMaps.empty(self.cells)]
-        for batch in self._decode(np.unique(image).tolist(), self.views.crops, skipped, advance):
+        for batch in self._decode(np.unique(image).tolist(), True, skipped, advance):
             _, codes = self._encode(batch.pixels)
             within = slice(*np.searchsorted(image, [batch.index[0], batch.index[-1] + 1]))
             parts.append(self._gather(codes, batch, image[within], feature[within]))
@@ -159,12 +158,14 @@ class Passes:
     def _decode(
         self,
         indices: Sequence[int],
-        view: Callable[[Image.Image], np.ndarray],
+        crops: bool,
         skipped: list[tuple[int, str]],
         advance: Advance,
     ) -> Iterator[Batch]:
-        """Batches with at least one image; what cannot be read is added to ``skipped``."""
-        for batch in decode_ahead(self.images, indices, view, self.batch_size, self.threads):
+        """Batches of full views or of both crops, with at least one image; what cannot be read goes to ``skipped``."""
+        view = self.views.crops if crops else self.views.full
+        count = max(1, self.batch_size // 2) if crops else self.batch_size
+        for batch in decode_ahead(self.images, indices, view, count, self.threads):
             skipped.extend(batch.unreadable)
             if batch.index:
                 yield batch

@@ -34,7 +34,7 @@ def train_sae(
     *,
     out: Path | str | None = None,
     resize: Resize = "stretch",
-    batch_size: int = 16,
+    batch_size: int | None = None,
     threads: int | None = None,
     cache_bytes: int = CACHE_BYTES,
     show_progress: bool = True,
@@ -48,7 +48,8 @@ def train_sae(
         config: the options (see `TrainConfig`).
         out: an SAE directory to write. Without it nothing is written.
         resize: how an image becomes square.
-        batch_size: images to a forward pass; changes memory and speed, not the result.
+        batch_size: images to a forward pass; changes memory and speed, not the result. By default what suits the
+            device, `Backbone.batch_size`.
         threads: decoding threads; one a core by default.
         cache_bytes: memory for the tokens, so that a second pass need not run the model again; tokens that do not fit
             are computed anew for every pass.
@@ -80,7 +81,7 @@ def train_sae(
         raise InfoscopeError(f"{out} is not empty, and an SAE is never written over; choose another --out")
     if out is not None:
         _check_space(Path(out), 4 * config.features * (2 * backbone.width + 1))
-    passes = _TokenPasses(backbone, images, resize, config, batch_size, threads)
+    passes = _TokenPasses(backbone, images, resize, config, batch_size or backbone.batch_size, threads)
     pool = TokenPool(passes, cache_bytes)
     size = passes.tokens * backbone.width * 4
     if size <= cache_bytes and passes.tokens < config.tokens:
