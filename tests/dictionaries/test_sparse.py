@@ -61,7 +61,7 @@ def test_equals_the_definition_in_float64(activation):
 @pytest.mark.parametrize("activation", [ReLU(), TopK(8)], ids=str)
 def test_path_of_other_devices_gives_the_same(activation):
     sae, tokens = whole_numbers(activation)
-    count, feature, value = (np.concatenate(part) for part in zip(*sparse._parts_device(sae, tokens), strict=True))
+    count, feature, value = sparse._positives_on_device(sae, sae.pre_activations(tokens))
     codes = encode_sparse(sae, tokens)
     np.testing.assert_array_equal(count, np.diff(codes.start))
     np.testing.assert_array_equal(feature, codes.feature)

@@ -25,10 +25,16 @@ class Activation(Protocol):
     """What an SAE asks of its activation function; each implementation is a frozen dataclass of its parameters."""
 
     name: ClassVar[str]
+    pointwise: ClassVar[bool]
+    """Whether a feature's code needs its own pre-activation alone."""
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def __call__(self, pre: Float[Tensor, "*token feature"]) -> Float[Tensor, "*token feature"]:
         """Codes, dense; differentiable."""
+        ...
+
+    def at(self, features: Int64[Tensor, " asked"]) -> Activation:
+        """Where it is pointwise: the same function for the pre-activations of some features alone."""
         ...
 
     def positives(
@@ -53,10 +59,15 @@ class ReLU:
     """
 
     name: ClassVar[str] = "relu"
+    pointwise: ClassVar[bool] = True
 
     def __call__(self, pre: Float[Tensor, "*token feature"]) -> Float[Tensor, "*token feature"]:
         """Codes, dense."""
         return torch.relu(pre)
+
+    def at(self, features: Int64[Tensor, " asked"]) -> Activation:
+        """Itself: it is the same for every feature."""
+        return self
 
     def positives(
         self, pre: Float32[np.ndarray, "token feature"]
@@ -88,6 +99,7 @@ class TopK:
     """
 
     name: ClassVar[str] = "topk"
+    pointwise: ClassVar[bool] = False
     k: int
 
     def __post_init__(self) -> None:
@@ -102,6 +114,14 @@ class TopK:
         room = k - above.sum(-1, keepdim=True)
         kept = above | (tied & (tied.cumsum(-1) <= room))
         return torch.where(kept, torch.relu(pre), 0.0)
+
+    def at(self, features: Int64[Tensor, " asked"]) -> Activation:
+        """Never asked for: which codes are kept depends on all features.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("the largest k of a token are among all its features")
 
     def positives(
         self, pre: Float32[np.ndarray, "token feature"]

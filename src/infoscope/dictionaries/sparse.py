@@ -11,16 +11,11 @@ from jaxtyping import Float, Float32, Int32, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from infoscope.dictionaries.chunks import checked_tokens, pre_activation_chunks
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.dictionaries.sparse_kernel import image_maximum, image_sum
-from infoscope.errors import InfoscopeError
 
 Reduction = Literal["max", "mean", "sum"]
-
-# Pre-activations alive at once: on a CPU what a cache holds, elsewhere a small part of the device's memory.
-CPU_BYTES = 8 * 2**20
-DEVICE_BYTES = 256 * 2**20
-LEAST_TOKENS, MOST_TOKENS = 64, 512
 
 
 @dataclass(frozen=True)
@@ -65,9 +60,7 @@ class SparseCodes:
 def encode_sparse(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"]) -> SparseCodes:
     """Codes of many tokens, sparse and in main memory.
 
-    Pre-activations are made some tokens at a time, so memory stays bounded. On a CPU it is always the same number of
-    tokens, the last ones filled up with zeros: matrix products of a few rows are summed in another order, and a code
-    must not depend on which tokens it is asked for with.
+    Pre-activations are made some tokens at a time (`pre_activation_chunks`), so memory stays bounded.
 
     Args:
         sae: the dictionary; tokens are moved to its device.
@@ -82,17 +75,8 @@ def encode_sparse(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"]) 
         >>> encode_sparse(sae, torch.tensor([[1.0, 2.0, 0.5], [0.0, 0.0, 3.0]])).feature
         array([1, 2], dtype=int32)
     """
-    if tokens.shape[1] != sae.width:
-        raise InfoscopeError(
-            f"SAE {sae.name} takes tokens of width {sae.width}, not {tokens.shape[1]}: "
-            "give the SAE trained on this model"
-        )
-    if not torch.isfinite(tokens).all():
-        raise InfoscopeError(
-            "the model's tokens hold NaN or infinity; check the checkpoint, or run the model in float32"
-        )
-    tokens = tokens.to(sae.W_enc.device, torch.float32)
-    parts = _parts_cpu(sae, tokens) if tokens.device.type == "cpu" else _parts_device(sae, tokens)
+    tokens = checked_tokens(sae, tokens)
+    parts = [_positives(sae, pre) for _, pre in pre_activation_chunks(sae, tokens)]
     start = np.zeros(len(tokens) + 1, np.int64)
     if parts:
         np.cumsum(np.concatenate([count for count, _, _ in parts]), out=start[1:])
@@ -154,28 +138,16 @@ def reduce_images(
     return reduced
 
 
-_Part = tuple[np.ndarray, np.ndarray, np.ndarray]
+_Entries = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def _parts_cpu(sae: SparseAutoencoder, tokens: Tensor) -> list[_Part]:
-    size = min(max(CPU_BYTES // (4 * sae.features), LEAST_TOKENS), MOST_TOKENS)
-    pre = torch.empty(size, sae.features)
-    parts = []
-    for first in range(0, len(tokens), size):
-        some = tokens[first : first + size]
-        full = some if len(some) == size else torch.cat([some, some.new_zeros(size - len(some), sae.width)])
-        torch.mm(full, sae.W_enc, out=pre)
-        pre += sae.b_enc
-        parts.append(sae.activation.positives(pre[: len(some)].numpy()))
-    return parts
+def _positives(sae: SparseAutoencoder, pre: Tensor) -> _Entries:
+    """Counts, features and values of the codes above 0."""
+    return sae.activation.positives(pre.numpy()) if pre.device.type == "cpu" else _positives_on_device(sae, pre)
 
 
-def _parts_device(sae: SparseAutoencoder, tokens: Tensor) -> list[_Part]:
-    size = max(DEVICE_BYTES // (4 * sae.features), LEAST_TOKENS)
-    parts = []
-    for first in range(0, len(tokens), size):
-        codes = sae.encode(tokens[first : first + size])
-        active = codes > 0
-        feature = active.nonzero()[:, 1].to(torch.int32)
-        parts.append((active.sum(1).cpu().numpy(), feature.cpu().numpy(), codes[active].cpu().numpy()))
-    return parts
+def _positives_on_device(sae: SparseAutoencoder, pre: Tensor) -> _Entries:
+    codes = sae.activation(pre)
+    active = codes > 0
+    feature = active.nonzero()[:, 1].to(torch.int32)
+    return active.sum(1).cpu().numpy(), feature.cpu().numpy(), codes[active].cpu().numpy()

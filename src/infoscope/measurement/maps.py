@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 
 from infoscope.dictionaries.sparse import SparseCodes
 from infoscope.execution.partials import Arrays
@@ -104,6 +104,22 @@ def gather_maps(
         feature,
         SparseMaps(starts[0], patch[:split], value[:split], cells),
         SparseMaps(starts[1], patch[split:], value[split:], cells),
+    )
+
+
+def maps_of_dense(
+    image: int, feature: Int64[np.ndarray, " pair"], codes: Float32[np.ndarray, "token pair"]
+) -> ImageMaps:
+    """Maps of one image from dense codes.
+
+    Args:
+        image: its position in the source.
+        feature: the features.
+        codes: their codes on all patches of the first crop, then on all of the second.
+    """
+    first, second = np.split(codes.T, 2, axis=1)
+    return ImageMaps(
+        np.full(len(feature), image, np.int64), feature, SparseMaps.from_dense(first), SparseMaps.from_dense(second)
     )
 
 

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.fvu import FVU
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.dictionaries.sparse import SparseCodes, count_active, decode_sparse, encode_sparse, reduce_images
 from infoscope.errors import InfoscopeError
 from infoscope.execution.partials import Arrays
 from infoscope.images.prefetch import Batch, decode_ahead
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
+from infoscope.measurement.codes import ViewCodes, encode_views
 from infoscope.measurement.config import MeasureConfig
-from infoscope.measurement.maps import ImageMaps, gather_maps
+from infoscope.measurement.maps import ImageMaps
 from infoscope.measurement.ranking import Ranking
 from infoscope.progress import Advance
 
@@ -107,8 +107,7 @@ class Passes:
         """Pass 1: each feature's strongest images of a shard, by the full view."""
         result = self._nothing_ranked()
         for batch in self._decode(shard, False, result.skipped, advance):
-            tokens, codes = self._encode(batch.pixels)
-            self._rank_batch(result, batch, tokens, codes, self._reduce(codes))
+            self._rank_batch(result, batch, *self._encode(batch.pixels))
         return result
 
     def rank_crops(self, shard: range, advance: Advance) -> Ranked:
@@ -117,9 +116,9 @@ class Passes:
         parts: list[ImageMaps] = []
         for batch in self._decode(shard, True, result.skipped, advance):
             tokens, codes = self._encode(batch.pixels)
-            score = self._reduce(codes).reshape(len(batch.index), 2, -1).max(1)
-            self._rank_batch(result, batch, tokens, codes, score)
-            parts.append(self._gather(codes, batch, *result.ranking.chosen(batch.index[0], batch.index[-1])))
+            self._rank_batch(result, batch, tokens, codes)
+            chosen = result.ranking.chosen(batch.index[0], batch.index[-1])
+            parts.append(codes.gather(np.array(batch.index), *chosen))
             # Images that later ones have pushed out are dropped before they outnumber those that stay.
             if sum(len(part.image) for part in parts) > 2 * result.ranking.image.size:
                 parts = [result.ranking.keep(ImageMaps.concatenate(parts))]
@@ -141,7 +140,7 @@ class Passes:
         for batch in self._decode(np.unique(image).tolist(), True, skipped, advance):
             _, codes = self._encode(batch.pixels)
             within = slice(*np.searchsorted(image, [batch.index[0], batch.index[-1] + 1]))
-            parts.append(self._gather(codes, batch, image[within], feature[within]))
+            parts.append(codes.gather(np.array(batch.index), image[within], feature[within]))
         if skipped:
             index, reason = skipped[0]
             raise InfoscopeError(
@@ -171,26 +170,21 @@ class Passes:
                 yield batch
             advance(len(batch.index) + len(batch.unreadable))
 
-    def _encode(self, pixels: np.ndarray) -> tuple[torch.Tensor, SparseCodes]:
+    def _encode(self, pixels: np.ndarray) -> tuple[torch.Tensor, ViewCodes]:
         """Tokens ``[view * patch, width]`` and their codes, views in order."""
         side = self.backbone.input_side
         tokens = self.backbone.tokens(pixels.reshape(-1, side, side, 3)).flatten(0, 1)
-        return tokens, encode_sparse(self.sae, tokens)
+        return tokens, encode_views(self.sae, tokens, self.cells)
 
-    def _reduce(self, codes: SparseCodes) -> Float32[np.ndarray, "view feature"]:
-        return reduce_images(codes, self.cells, self.config.rank_by, self.sae.features)
-
-    def _rank_batch(
-        self, result: Ranked, batch: Batch, tokens: torch.Tensor, codes: SparseCodes, score: np.ndarray
-    ) -> None:
-        result.ranking.update(np.array(batch.index), score, count_active(codes, self.sae.features), len(tokens))
-        per_image = len(tokens) // len(batch.index)
+    def _rank_batch(self, result: Ranked, batch: Batch, tokens: torch.Tensor, codes: ViewCodes) -> None:
+        """Take in a batch; where an image has two views, the larger score counts."""
+        score, active = codes.reduce(self.config.rank_by)
+        images = len(batch.index)
+        result.ranking.update(
+            np.array(batch.index), score.reshape(images, -1, self.sae.features).max(1), active, len(tokens)
+        )
+        per_image = len(tokens) // images
         for place, index in enumerate(batch.index):
             if index in self.sample:
                 rows = slice(place * per_image, (place + 1) * per_image)
-                result.fvu.update(tokens[rows], decode_sparse(self.sae, codes.rows(rows)))
-
-    def _gather(
-        self, codes: SparseCodes, batch: Batch, image: Int64[np.ndarray, " pair"], feature: Int64[np.ndarray, " pair"]
-    ) -> ImageMaps:
-        return gather_maps(codes, np.array(batch.index), image, feature, self.cells, self.sae.features)
+                result.fvu.update(tokens[rows], codes.reconstruct(rows))

@@ -1,0 +1,125 @@
+"""Codes that are used and let go chunk by chunk, where most of them are above 0 or a GPU holds them.
+
+A sparse list would then be larger than the codes themselves. Nothing here is wider than a chunk of pre-activations.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
+
+from infoscope.dictionaries.chunks import checked_tokens, device_chunks, pre_activation_chunks
+from infoscope.dictionaries.dense_kernel import add_maximum, add_sum
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.dictionaries.sparse import Reduction
+
+# Columns to a product of `encode_features`; on a CPU always all of them, so that a code does not depend on which others
+# are asked for with it.
+COLUMNS = 256
+
+
+@torch.no_grad()
+def reduce_dense(
+    sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], patches: int, how: Reduction
+) -> tuple[Float32[np.ndarray, "image feature"], Int64[np.ndarray, " feature"]]:
+    """Each image's score by feature (method, section 3), and how many tokens each feature is active on.
+
+    Args:
+        sae: the dictionary.
+        tokens: tokens of whole images, one after the other.
+        patches: tokens to an image.
+        how: ``max``, ``mean`` or ``sum`` over an image's tokens; sums are float64.
+
+    Raises:
+        InfoscopeError: the tokens have another width, or hold NaN or infinity.
+
+    Example:
+        >>> from infoscope.dictionaries.activations import ReLU
+        >>> sae = SparseAutoencoder(torch.eye(2), torch.zeros(2), torch.eye(2), torch.zeros(2), ReLU())
+        >>> score, active = reduce_dense(sae, torch.tensor([[1.0, -1.0], [2.0, -2.0]]), patches=2, how="max")
+        >>> score.tolist(), active.tolist()
+        ([[2.0, 0.0]], [2, 0])
+    """
+    tokens = checked_tokens(sae, tokens)
+    images = len(tokens) // patches
+    if tokens.device.type != "cpu":
+        return _reduce_on_device(sae, tokens, patches, how)
+    reduced = np.zeros((images, sae.features), np.float32 if how == "max" else np.float64)
+    active = np.zeros(sae.features, np.int32)
+    add = add_maximum if how == "max" else add_sum
+    for first, pre in pre_activation_chunks(sae, tokens):
+        add(sae.activation(pre).numpy(), first, patches, reduced, active)
+    if how == "mean":
+        reduced /= patches
+    return reduced.astype(np.float32, copy=False), active.astype(np.int64)
+
+
+def _reduce_on_device(
+    sae: SparseAutoencoder, tokens: Tensor, patches: int, how: Reduction
+) -> tuple[np.ndarray, np.ndarray]:
+    scores = []
+    active = torch.zeros(sae.features, dtype=torch.int64, device=tokens.device)
+    for _, pre in device_chunks(sae, tokens, whole=patches):
+        codes = sae.activation(pre)
+        active += (codes > 0).sum(0)
+        views = codes.view(-1, patches, sae.features)
+        score = views.amax(1) if how == "max" else views.sum(1, dtype=torch.float64)
+        scores.append((score / patches if how == "mean" else score).to(torch.float32))
+    if not scores:
+        return np.zeros((0, sae.features), np.float32), active.cpu().numpy()
+    return torch.cat(scores).cpu().numpy(), active.cpu().numpy()
+
+
+@torch.no_grad()
+def reconstruct(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"]) -> Float[Tensor, "token width"]:
+    """Reconstructions of tokens, on the SAE's device, with dense codes of a chunk at a time.
+
+    Raises:
+        InfoscopeError: as for `reduce_dense`.
+
+    Example:
+        >>> from infoscope.dictionaries.activations import ReLU
+        >>> sae = SparseAutoencoder(torch.eye(2), torch.zeros(2), torch.eye(2), torch.zeros(2), ReLU())
+        >>> reconstruct(sae, torch.tensor([[1.0, -1.0]])).tolist()
+        [[1.0, 0.0]]
+    """
+    tokens = checked_tokens(sae, tokens)
+    parts = [sae.decode(sae.activation(pre)) for _, pre in pre_activation_chunks(sae, tokens)]
+    return torch.cat(parts) if parts else tokens.clone()
+
+
+@torch.no_grad()
+def encode_features(
+    sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], features: Int64[np.ndarray, " asked"]
+) -> Float32[np.ndarray, "token asked"]:
+    """Codes of some features; the others are not computed where the activation function does not need them.
+
+    Args:
+        sae: the dictionary.
+        tokens: a few views' tokens; the result is dense.
+        features: which ones.
+
+    Raises:
+        InfoscopeError: as for `reduce_dense`.
+
+    Example:
+        >>> from infoscope.dictionaries.activations import ReLU
+        >>> sae = SparseAutoencoder(torch.eye(2), torch.zeros(2), torch.eye(2), torch.zeros(2), ReLU())
+        >>> encode_features(sae, torch.tensor([[-1.0, 3.0], [2.0, 4.0]]), np.array([1])).tolist()
+        [[3.0], [4.0]]
+    """
+    tokens = checked_tokens(sae, tokens)
+    asked = torch.from_numpy(np.ascontiguousarray(features)).to(tokens.device)
+    if not sae.activation.pointwise:
+        parts = [sae.activation(pre)[:, asked].cpu() for _, pre in pre_activation_chunks(sae, tokens)]
+        return torch.cat(parts).numpy() if parts else np.zeros((0, len(features)), np.float32)
+    codes = np.empty((len(tokens), len(features)), np.float32)
+    for first in range(0, len(features), COLUMNS):
+        some = asked[first : first + COLUMNS]
+        padded = torch.cat([some, some.new_zeros(COLUMNS - len(some))])
+        pre = tokens @ sae.W_enc[:, padded]
+        pre += sae.b_enc[padded]
+        codes[:, first : first + len(some)] = sae.activation.at(padded)(pre)[:, : len(some)].cpu().numpy()
+    return codes

@@ -1,0 +1,122 @@
+"""The codes of some views' tokens, in whichever form costs least, and what the passes ask of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
+
+from infoscope.dictionaries.dense import encode_features, reconstruct, reduce_dense
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.dictionaries.sparse import (
+    Reduction,
+    SparseCodes,
+    count_active,
+    decode_sparse,
+    encode_sparse,
+    reduce_images,
+)
+from infoscope.measurement.maps import ImageMaps, gather_maps, maps_of_dense
+
+# Features of one image whose maps are laid out densely at a time.
+MAPS_AT_ONCE = 4096
+
+
+@runtime_checkable
+class ViewCodes(Protocol):
+    """Codes of some views, each of the same number of patches."""
+
+    def reduce(self, how: Reduction) -> tuple[Float32[np.ndarray, "view feature"], Int64[np.ndarray, " feature"]]:
+        """Each view's score by feature, and how many tokens each feature is active on."""
+        ...
+
+    def reconstruct(self, tokens: slice) -> Float[Tensor, "token width"]:
+        """Reconstructions of consecutive tokens."""
+        ...
+
+    def gather(
+        self,
+        index: Int64[np.ndarray, " image"],
+        image: Int64[np.ndarray, " pair"],
+        feature: Int64[np.ndarray, " pair"],
+    ) -> ImageMaps:
+        """The maps of (image, feature) pairs, where the views are both crops of each image; see `gather_maps`."""
+        ...
+
+
+def encode_views(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], patches: int) -> ViewCodes:
+    """Codes of whole views, one after the other.
+
+    Sparse where an activation function leaves few on a CPU. Elsewhere nothing is kept but the tokens: they are encoded
+    when a reduction or a map is asked for, and of a map's codes only the features asked for where the activation
+    function allows it.
+
+    Raises:
+        InfoscopeError: the tokens have another width, or hold NaN or infinity.
+    """
+    if sae.activation.pointwise or tokens.device.type != "cpu":
+        return DenseViews(sae, tokens, patches)
+    return SparseViews(sae, encode_sparse(sae, tokens), patches)
+
+
+@dataclass(frozen=True)
+class SparseViews:
+    """Codes as a sparse list; see `ViewCodes`."""
+
+    sae: SparseAutoencoder
+    codes: SparseCodes
+    patches: int
+
+    def reduce(self, how: Reduction) -> tuple[Float32[np.ndarray, "view feature"], Int64[np.ndarray, " feature"]]:
+        """From the list."""
+        score = reduce_images(self.codes, self.patches, how, self.sae.features)
+        return score, count_active(self.codes, self.sae.features)
+
+    def reconstruct(self, tokens: slice) -> Float[Tensor, "token width"]:
+        """From the list."""
+        return decode_sparse(self.sae, self.codes.rows(tokens))
+
+    def gather(
+        self,
+        index: Int64[np.ndarray, " image"],
+        image: Int64[np.ndarray, " pair"],
+        feature: Int64[np.ndarray, " pair"],
+    ) -> ImageMaps:
+        """From the list."""
+        return gather_maps(self.codes, index, image, feature, self.patches, self.sae.features)
+
+
+@dataclass(frozen=True)
+class DenseViews:
+    """Tokens that are encoded when asked; see `ViewCodes`."""
+
+    sae: SparseAutoencoder
+    tokens: Tensor
+    patches: int
+
+    def reduce(self, how: Reduction) -> tuple[Float32[np.ndarray, "view feature"], Int64[np.ndarray, " feature"]]:
+        """Chunk by chunk."""
+        return reduce_dense(self.sae, self.tokens, self.patches, how)
+
+    def reconstruct(self, tokens: slice) -> Float[Tensor, "token width"]:
+        """Chunk by chunk."""
+        return reconstruct(self.sae, self.tokens[tokens])
+
+    def gather(
+        self,
+        index: Int64[np.ndarray, " image"],
+        image: Int64[np.ndarray, " pair"],
+        feature: Int64[np.ndarray, " pair"],
+    ) -> ImageMaps:
+        """Image by image, the features asked for."""
+        parts = [ImageMaps.empty(self.patches)]
+        for place, number in enumerate(index):
+            tokens = self.tokens[2 * place * self.patches : 2 * (place + 1) * self.patches]
+            asked = feature[slice(*np.searchsorted(image, [number, number + 1]))]
+            for first in range(0, len(asked), MAPS_AT_ONCE):
+                some = asked[first : first + MAPS_AT_ONCE]
+                parts.append(maps_of_dense(int(number), some, encode_features(self.sae, tokens, some)))
+        return ImageMaps.concatenate(parts)
