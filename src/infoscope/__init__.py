@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from infoscope.dictionaries.loading import load_sae, save_sae
     from infoscope.dictionaries.sae import SparseAutoencoder
     from infoscope.errors import InfoscopeError
+    from infoscope.execution.config import Execution
     from infoscope.images.source import ImageSource, open_images
     from infoscope.measurement.config import MeasureConfig
     from infoscope.measurement.measure import measure_scope
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
     from infoscope.scope.partition import Partition
     from infoscope.storage.run import Run, open_run
     from infoscope.training.config import TrainConfig
+    from infoscope.training.from_cache import train_on_cache
     from infoscope.training.train import train_sae
 
 _HOMES = {
     "Backbone": "backbones.backbone",
+    "Execution": "execution.config",
     "ImageSource": "images.source",
     "InfoscopeError": "errors",
     "MeasureConfig": "measurement.config",
@@ -45,12 +48,14 @@ _HOMES = {
     "open_images": "images.source",
     "open_run": "storage.run",
     "save_sae": "dictionaries.loading",
+    "train_on_cache": "training.from_cache",
     "train_sae": "training.train",
     "write_report": "report.page",
 }
 
 __all__ = [
     "Backbone",
+    "Execution",
     "ImageSource",
     "InfoscopeError",
     "MeasureConfig",
@@ -65,6 +70,7 @@ __all__ = [
     "open_images",
     "open_run",
     "save_sae",
+    "train_on_cache",
     "train_sae",
     "write_report",
 ]

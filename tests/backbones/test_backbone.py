@@ -176,7 +176,7 @@ def test_tokens_can_be_trained_on(saved, pixels):
 def test_half_precision_gives_float32_tokens_near_the_full_ones(saved, pixels):
     images = pixels(2, 40)
     full = load_backbone(saved("vit").directory, 1, device="cpu")
-    half = load_backbone(saved("vit").directory, 1, device="cpu", dtype=torch.bfloat16)
+    half = load_backbone(saved("vit").directory, 1, device="cpu", precision="bf16")
     assert (full.dtype, half.dtype) == (torch.float32, torch.bfloat16)
     tokens = half.tokens(images)
     assert tokens.dtype == torch.float32

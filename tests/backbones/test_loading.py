@@ -170,7 +170,7 @@ def test_weights_that_are_not_finite(vit_directory, edit_weights, value):
 def test_weights_too_large_for_the_precision(vit_directory, edit_weights):
     edit_weights(vit_directory, lambda weights: weights["embeddings.cls_token"].fill_(1e6))
     with pytest.raises(InfoscopeError, match="hold NaN or infinity as float16"):
-        load_backbone(vit_directory, 0, device="cpu", dtype=torch.float16)
+        load_backbone(vit_directory, 0, device="cpu", precision="fp16")
 
 
 @pytest.mark.parametrize("block", [3, -4, 100])
@@ -262,3 +262,13 @@ def test_geometry_that_has_no_square_grid_of_rgb(vit_directory, changes, message
     edit_config(vit_directory, **changes)
     with pytest.raises(InfoscopeError, match=message):
         load_backbone(vit_directory, 0, device="cpu")
+
+
+def test_precisions(saved):
+    directory = saved("vit").directory
+    backbone = load_backbone(directory, 0, device="cpu", precision="fp16")
+    assert (backbone.precision, backbone.dtype) == ("fp16", torch.float16)
+    with pytest.raises(
+        InfoscopeError, match="tf32 is how a CUDA GPU multiplies; choose another of float32, bf16, fp16"
+    ):
+        load_backbone(directory, 0, device="cpu", precision="tf32")

@@ -189,6 +189,43 @@ def test_an_sae_is_never_written_over(place, capsys):
     assert "never written over" in fails(capsys, [*train, "--out", f"{place}/sae"])
 
 
+def test_tokens_on_disk_train_the_same_sae_without_model_and_images(place, capsys, tmp_path):
+    shutil.copytree(place / "images", tmp_path / "images")
+    shutil.copytree(place / "model", tmp_path / "model")
+    options = ["--features", "40", "--k", "4", "--tokens", "5000", "--batch-tokens", "256"]
+    train = ["train", "--model", f"{tmp_path}/model", "--block", "1", "--input-side", str(SIDE), *options]
+    train += ["--images", f"{tmp_path}/images"]
+    assert main([*train, "--cache", f"{tmp_path}/caches", "--out", f"{tmp_path}/disk"]) == 0
+    (cache,) = (tmp_path / "caches").iterdir()
+    assert f"The tokens of 30 images are in {cache}" in capsys.readouterr().err
+    assert main([*train, "--cache", "none", "--out", f"{tmp_path}/none"]) == 0
+    assert main([*train, "--cache-gib", "0", "--out", f"{tmp_path}/memory"]) == 0
+    shutil.rmtree(tmp_path / "images")
+    shutil.rmtree(tmp_path / "model")
+    assert main(["train", "--from-cache", str(cache), *options, "--out", f"{tmp_path}/alone"]) == 0
+    assert f"--images {tmp_path}/images --out" in capsys.readouterr().out
+    saes = [(tmp_path / name / "sae.safetensors").read_bytes() for name in ("disk", "none", "memory", "alone")]
+    assert saes == saes[:1] * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--block", "1"], "--model, --images missing; give all three, or a finished token cache with --from-cache"),
+        (["--from-cache", "no/such/cache"], "no such token cache: no/such/cache; name a directory CACHE/<hash>"),
+        (["--from-cache", "c", "--model", "m"], "--model does not go with --from-cache"),
+        (["--from-cache", "c", "--block", "0"], "--block does not go with --from-cache"),
+        (["--from-cache", "c", "--images", "i"], "--images does not go with --from-cache"),
+        (["--from-cache", "c", "--input-side", "64"], "--input-side does not go with --from-cache"),
+        (["--from-cache", "c", "--resize", "crop"], "--resize does not go with --from-cache"),
+        (["--from-cache", "c", "--cache", "none"], "--cache does not go with --from-cache"),
+    ],
+)
+def test_train_takes_its_tokens_from_one_place(capsys, tmp_path, options, message):
+    assert message in fails(capsys, ["train", *options, "--out", f"{tmp_path}/sae"])
+    assert not (tmp_path / "sae").exists()
+
+
 def test_an_output_that_cannot_be_written(place, capsys, tmp_path):
     (tmp_path / "file").write_text("")
     assert "is a file; --out needs a directory" in fails(capsys, [*measure(place), "--out", f"{tmp_path}/file"])

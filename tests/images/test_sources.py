@@ -1,3 +1,4 @@
+import pickle
 import sys
 
 import numpy as np
@@ -126,6 +127,34 @@ def test_dataset_rows_without_a_readable_image(dataset):
     for row in range(2):
         with pytest.raises(UnreadableImageError):
             images[row]
+
+
+def test_a_dataset_is_not_read_for_its_length(dataset, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+
+    def refuse(*arguments, **options):
+        raise AssertionError("rows were read")
+
+    for reading in ("_getitem", "__getitem__", "__iter__", "map", "filter"):
+        monkeypatch.setattr(datasets.Dataset, reading, refuse)
+    images = open_images(dataset)
+    assert len(images) == len(images.ids) == 4
+    assert ids_sha256(images)
+    assert images.stamp()
+
+
+def test_a_dataset_goes_to_other_processes(dataset, tmp_path):
+    dataset.save_to_disk(tmp_path / "saved")
+    for source in (dataset, tmp_path / "saved"):
+        images = open_images(source)
+        copy = pickle.loads(pickle.dumps(images))
+        assert [copy[row].getpixel((0, 0))[0] for row in range(4)] == [0, 1, 2, 3]
+        assert ids_sha256(copy) == ids_sha256(images)
+
+
+def test_streamed_datasets_are_refused(dataset):
+    with pytest.raises(InfoscopeError, match=r"from a IterableDataset: .*a data set with rows"):
+        open_images(dataset.to_iterable_dataset())
 
 
 def test_dataset_without_images(dataset):

@@ -13,6 +13,7 @@ from PIL import Image
 from infoscope.dictionaries.activations import ReLU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
+from infoscope.execution.config import Execution
 from infoscope.images.source import open_images
 from infoscope.images.views import Views
 from infoscope.measurement import fit as fit_module
@@ -82,11 +83,14 @@ def test_every_option_follows_the_definition(backbone, sae, images, rank_by, ran
 
 
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
-def test_nothing_depends_on_batches_threads_or_shards(backbone, sae, images, rank_view, monkeypatch):
+@pytest.mark.parametrize("kind", ["topk", "relu"])
+def test_nothing_depends_on_batches_threads_or_shards(backbone, sae, images, rank_view, kind):
+    if kind == "relu":
+        sae = SparseAutoencoder(sae.W_enc, sae.b_enc - 6, sae.W_dec, sae.b_dec, ReLU())
     whole = measure(backbone, sae, images, rank_view=rank_view)
     for batch_size, threads, shard in ((1, 1, 1024), (7, 5, 9), (40, 2, 1)):
-        monkeypatch.setattr(measure_module, "SHARD_IMAGES", shard)
-        again = measure(backbone, sae, images, rank_view=rank_view, batch_size=batch_size, threads=threads)
+        execution = Execution(batch_size=batch_size, threads=threads, shard_images=shard)
+        again = measure(backbone, sae, images, rank_view=rank_view, execution=execution)
         assert same(whole, again)
         assert again.manifest.fit.fvu == pytest.approx(whole.manifest.fit.fvu, rel=1e-12)
 
@@ -148,7 +152,6 @@ def test_a_finished_run_is_read_and_another_is_refused(backbone, sae, images, tm
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
 @pytest.mark.parametrize("stopped_after", [1, 6, 9])
 def test_an_interrupted_run_goes_on(backbone, sae, images, tmp_path, monkeypatch, rank_view, stopped_after):
-    monkeypatch.setattr(measure_module, "SHARD_IMAGES", 8)
     whole = measure(backbone, sae, images, rank_view=rank_view)
     calls = []
 
@@ -165,7 +168,7 @@ def test_an_interrupted_run_goes_on(backbone, sae, images, tmp_path, monkeypatch
         for name in ("rank", "rank_crops", "maps"):
             patch.setattr(Passes, name, stopping(getattr(Passes, name)))
         try:
-            measure(backbone, sae, images, rank_view=rank_view, out=tmp_path / "run")
+            measure(backbone, sae, images, rank_view=rank_view, out=tmp_path / "run", shard_images=8)
             assert len(calls) < stopped_after
         except KeyboardInterrupt:
             with pytest.raises(InfoscopeError, match="unfinished"):
@@ -173,7 +176,7 @@ def test_an_interrupted_run_goes_on(backbone, sae, images, tmp_path, monkeypatch
         done = len(calls) - 1
         calls.clear()
         calls.extend(["offset"] * 100)  # past the stop
-        again = measure(backbone, sae, images, rank_view=rank_view, out=tmp_path / "run")
+        again = measure(backbone, sae, images, rank_view=rank_view, out=tmp_path / "run", shard_images=8)
         total = 5 if rank_view == "crops" else 10
         assert len(calls) - 100 == max(total - done, 0) or stopped_after > total
     assert same(whole, again)

@@ -140,3 +140,9 @@ def test_tokens_that_are_not_finite():
 def test_half_precision_is_widened():
     buffer = ShuffleBuffer([tokens(4).half()], size=4, total=4, seed=0)
     assert buffer.draw(4).dtype == torch.float32
+
+
+def test_large_finite_tokens_are_taken():
+    # Their sum overflows.
+    buffer = ShuffleBuffer([torch.full((4, 3), 3e38)], size=4, total=4, seed=0)
+    assert buffer.draw(4).shape == (4, 3)

@@ -11,7 +11,8 @@ from infoscope.images.source import open_images
 from infoscope.images.views import Views
 from infoscope.storage.atomic import read_json
 from infoscope.training.config import TrainConfig
-from infoscope.training.train import _TokenPasses, train_sae
+from infoscope.training.passes import TokenPasses
+from infoscope.training.train import train_sae
 from small import SIDE, pictures, save_model
 
 OPTIONS = {"features": 40, "k": 4, "tokens": 4000, "batch_tokens": 200, "buffer_tokens": 600, "show_progress": False}
@@ -32,7 +33,7 @@ def same(first, second):
 
 
 def test_tokens_are_the_full_views_in_one_random_order(backbone, images):
-    passes = _TokenPasses(backbone, images, "stretch", TrainConfig(tokens=10**6, seed=3), batch_size=7, threads=2)
+    passes = TokenPasses(backbone, images, "stretch", TrainConfig(tokens=10**6, seed=3), batch_size=7, threads=2)
     tokens = torch.cat(list(passes()))
     assert sorted(passes.order) == list(range(30))
     assert passes.order != list(range(30))
@@ -43,13 +44,14 @@ def test_tokens_are_the_full_views_in_one_random_order(backbone, images):
 
 
 def test_no_more_images_are_read_than_the_tokens_need(backbone, images):
-    passes = _TokenPasses(backbone, images, "stretch", TrainConfig(tokens=100), batch_size=7, threads=2)
+    passes = TokenPasses(backbone, images, "stretch", TrainConfig(tokens=100), batch_size=7, threads=2)
     assert len(passes.order) == 3  # 36 tokens each
 
 
 def test_cached_and_streamed_tokens_train_the_same_sae(backbone, images):
     cached = train_sae(backbone, images, **OPTIONS)
     assert same(cached, train_sae(backbone, images, cache_bytes=0, **OPTIONS))
+    assert same(cached, train_sae(backbone, images, cache="none", **OPTIONS))
     assert not same(cached, train_sae(backbone, images, **OPTIONS, seed=1))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from infoscope.backbones.checkpoint import hash_files
 from infoscope.backbones.families import Channels, Family
+from infoscope.backbones.precision import Precision
 from infoscope.errors import InfoscopeError
 
 # Measured on two cores with a ViT-S/14 at 224 pixels: 4 and 8 are the fastest, 16 and 32 take a tenth longer.
@@ -44,6 +45,7 @@ class Backbone:
         model: the vision model of transformers, in evaluation mode and without gradients.
         layout: the row of the table of families it belongs to.
         weight_files: the safetensors files it was read from, in order of their names.
+        precision: of the forward pass; tokens are given as float32 whatever it is.
 
     Example:
         >>> import tempfile
@@ -72,6 +74,7 @@ class Backbone:
     model: nn.Module = field(repr=False)
     layout: Family = field(repr=False)
     weight_files: tuple[Path, ...] = field(repr=False)
+    precision: Precision = "float32"
 
     @property
     def family(self) -> str:
@@ -95,7 +98,7 @@ class Backbone:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the forward pass; tokens are given as float32 whatever it is."""
+        """Type of the weights."""
         return next(self.model.parameters()).dtype
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,12 @@ from safetensors.torch import load_file
 
 from infoscope.backbones.preprocessing import FILES as PREPROCESSOR_FILES
 from infoscope.errors import InfoscopeError
+from infoscope.hub import is_hub_id
 from infoscope.storage.atomic import read_json
 
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def _find(model: str | Path, revision: str | None) -> Checkpoint:
             raise InfoscopeError(f"{model} is a local directory and has no revision {revision!r}; leave it out")
         if not directory.is_dir():
             raise InfoscopeError(f"{model} is a file; name the directory that holds config.json and the weights")
-    elif isinstance(model, str) and _HUB_ID.fullmatch(model):
+    elif isinstance(model, str) and is_hub_id(model):
         directory = _fetch(model, revision)
         commit = directory.name
     else:

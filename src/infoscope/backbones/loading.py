@@ -13,7 +13,9 @@ from torch import nn
 from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.checkpoint import Checkpoint, find_checkpoint
 from infoscope.backbones.families import Family, family_of
+from infoscope.backbones.precision import Precision, set_multiplication, weights_dtype
 from infoscope.backbones.preprocessing import read_normalisation
+from infoscope.devices import find_device
 from infoscope.errors import InfoscopeError
 
 _NAMED = 3
@@ -27,11 +29,11 @@ def load_backbone(
     input_side: int | None = None,
     device: str = "auto",
     revision: str | None = None,
-    dtype: torch.dtype = torch.float32,
+    precision: Precision = "float32",
 ) -> Backbone:
     """Load a vision transformer to be read at one block.
 
-    On a GPU, TF32 is turned off for the process: scores are compared across machines.
+    On a GPU, TF32 is turned off for the process unless asked for: scores are compared across machines.
 
     Args:
         model: a directory in Hugging Face layout, which is never looked up on the network, or a hub id.
@@ -41,7 +43,8 @@ def load_backbone(
             trained number of patches for SigLIP 2 NaFlex. Elsewhere learned position tables are interpolated.
         device: ``auto`` (a CUDA GPU where there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, ...
         revision: branch, tag or commit on the hub.
-        dtype: precision of the weights and the forward pass.
+        precision: of the forward pass: ``float32`` is the reference; ``bf16`` and ``fp16`` are for GPUs; ``tf32`` lets
+            a CUDA GPU multiply float32 with 10 bits of mantissa, the SAE's products included.
 
     Raises:
         InfoscopeError: the model is not found, incomplete, of an unknown type or not finite, its weights do not
@@ -55,7 +58,7 @@ def load_backbone(
         openai/clip-vit-base-patch16
     """
     checkpoint = find_checkpoint(model, revision)
-    place = _device(device)
+    place = find_device(device)
     model_type = checkpoint.config.get("model_type")
     if not isinstance(model_type, str):
         raise InfoscopeError(f"{model}: config.json names no model_type; name a model saved by transformers")
@@ -69,10 +72,9 @@ def load_backbone(
         block = _resolve(block, int(config.num_hidden_layers), checkpoint)
         side = _input_side(input_side, config, family, checkpoint)
         mean, std = read_normalisation(checkpoint.directory, family)
-        vision = _build(checkpoint, family, config, dtype)
+        vision = _build(checkpoint, family, config, weights_dtype(precision, place))
     if place.type == "cuda":
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = False
+        set_multiplication(precision)
     return Backbone(
         name=checkpoint.name,
         revision=checkpoint.revision,
@@ -86,6 +88,7 @@ def load_backbone(
         model=vision.to(place),
         layout=family,
         weight_files=checkpoint.weight_files,
+        precision=precision,
     )
 
 
@@ -143,17 +146,6 @@ def _input_side(side: int | None, config: Any, family: Family, checkpoint: Check
     return side
 
 
-def _device(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InfoscopeError(f"--device {device} is not there; choose auto, cpu or a GPU of this machine") from error
-    return place
-
-
 def _build(checkpoint: Checkpoint, family: Family, config: Any, dtype: torch.dtype) -> nn.Module:
     """The vision model with its weights, checked one by one.
 
@@ -190,7 +182,7 @@ def _build(checkpoint: Checkpoint, family: Family, config: Any, dtype: torch.dty
     if broken:
         raise InfoscopeError(
             f"{checkpoint.name}: {_some(broken)} hold NaN or infinity as {str(dtype).removeprefix('torch.')}; "
-            "fetch the model again or choose another dtype"
+            "fetch the model again or choose another --precision"
         )
     vision: nn.Module = model.eval().requires_grad_(False)
     return vision

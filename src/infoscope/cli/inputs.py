@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infoscope.backbones.precision import Precision
 from infoscope.errors import InfoscopeError
 
 if TYPE_CHECKING:
@@ -14,29 +15,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Execution:
-    """How the passes run; none of it changes a result."""
+class Hardware:
+    """Where the model runs, and in which numbers."""
 
-    batch_size: int | None = None
-    """Views to a forward pass; a picture's two crops are two. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
     device: str = "auto"
     """auto (a GPU when there is one), cpu, cuda, cuda:1, ..."""
-    threads: int | None = None
-    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
-
-    def __post_init__(self) -> None:
-        for flag, value in (("--batch-size", self.batch_size), ("--threads", self.threads)):
-            if value is not None and value < 1:
-                raise InfoscopeError(f"{flag} {value} is out of range: choose 1 or more")
+    precision: Precision = "float32"
+    """Of the model's passes. float32 is the reference; bf16 and fp16 are faster on a GPU and change the tokens a
+    little; tf32 lets a GPU round what it multiplies."""
 
 
-def open_backbone(
-    model: str, block: int, input_side: int | None, revision: str | None, execution: Execution
-) -> Backbone:
+def open_backbone(model: str, block: int, input_side: int | None, revision: str | None, hardware: Hardware) -> Backbone:
     """Load the model the flags name."""
     from infoscope.backbones.loading import load_backbone
 
-    return load_backbone(model, block, input_side=input_side, revision=revision, device=execution.device)
+    return load_backbone(
+        model,
+        block,
+        input_side=input_side,
+        revision=revision,
+        device=hardware.device,
+        precision=hardware.precision,
+    )
 
 
 def check_writable(out: Path) -> None:

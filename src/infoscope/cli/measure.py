@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
-from infoscope.cli.inputs import Execution, check_writable, open_backbone
+from infoscope.cli.inputs import Hardware, check_writable, open_backbone
 from infoscope.errors import InfoscopeError
+from infoscope.execution.config import Execution
 from infoscope.measurement.config import MeasureConfig
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class Measure:
     sae: str
     """The SAE: a directory that `infoscope train` wrote, or a hub id."""
     images: str
-    """The images: a folder (searched recursively), a saved data set, or a data set of the hub, owner/name[:split]."""
+    """The images: a folder (searched recursively), webdataset shards ('shards/*.tar'), a saved data set, parquet files
+    (folder[:split]), or a data set of the hub, owner/name[:split]."""
     out: Path
     """The run directory to write."""
     model: str | None = None
@@ -40,6 +42,7 @@ class Measure:
     revision: str | None = None
     """The model's revision on the hub."""
     config: tyro.conf.OmitArgPrefixes[MeasureConfig] = field(default_factory=MeasureConfig)
+    hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
     execution: tyro.conf.OmitArgPrefixes[Execution] = field(default_factory=Execution)
 
     interrupted: ClassVar[str] = "finished shards are kept, and the same command goes on there"
@@ -68,7 +71,7 @@ class Measure:
                 block,
                 self.input_side or (site.get("input_side") if own else None),
                 self.revision or (site.get("revision") if own else None),
-                self.execution,
+                self.hardware,
             )
         except InfoscopeError as error:
             if self.model is not None:
@@ -85,8 +88,7 @@ class Measure:
             images,
             self.config,
             out=self.out,
-            batch_size=self.execution.batch_size,
-            threads=self.execution.threads,
+            execution=self.execution,
             command=shlex.join(["infoscope", *sys.argv[1:]]),
         )
         if finished:

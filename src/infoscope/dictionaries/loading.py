@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Protocol
 
@@ -12,10 +11,9 @@ from infoscope.dictionaries.formats import infoscope
 from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
+from infoscope.hub import is_hub_id
 
 __all__ = ["load_sae", "save_sae"]
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class Format(Protocol):
@@ -60,7 +58,7 @@ def load_sae(path: str | Path, device: str | torch.device = "cpu") -> SparseAuto
         if directory.exists():
             if not directory.is_dir():
                 raise InfoscopeError(f"{path} is a file; name the directory that holds the SAE")
-        elif _HUB_ID.fullmatch(str(path)) and not str(path).startswith("."):
+        elif is_hub_id(str(path)):
             directory = _fetch(str(path))
         else:
             raise InfoscopeError(

@@ -41,10 +41,10 @@ class Partials:
     """
 
     def __init__(self, directory: Path | None):
-        self._directory = directory
+        self.directory = directory
 
     def __contains__(self, name: str) -> bool:
-        return self._directory is not None and self._file(name).is_file()
+        return self.directory is not None and self._file(name).is_file()
 
     def get_or_compute(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
         """The arrays of shard ``name``: read when finished before, else computed and kept.
@@ -52,30 +52,41 @@ class Partials:
         Raises:
             InfoscopeError: the kept file cannot be read, or a new one cannot be written.
         """
-        if self._directory is None:
-            return compute()
-        file = self._file(name)
-        if file.is_file():
-            return _read(file)
+        if name in self:
+            return self.read(name)
         arrays = compute()
-        with atomic_write(file) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
+        self.put(name, arrays)
         return arrays
+
+    def read(self, name: str) -> Arrays:
+        """The arrays of a finished shard.
+
+        Raises:
+            InfoscopeError: the kept file cannot be read.
+        """
+        file = self._file(name)
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            raise InfoscopeError(f"cannot read {file} ({error}); delete it and run the same command again") from error
+
+    def put(self, name: str, arrays: Arrays) -> None:
+        """Keep the arrays of a finished shard, where there is a directory.
+
+        Raises:
+            InfoscopeError: the file cannot be written.
+        """
+        if self.directory is not None:
+            with atomic_write(self._file(name)) as temporary, temporary.open("wb") as stream:
+                np.savez(stream, allow_pickle=False, **arrays)
 
     def clear(self) -> None:
         """Remove the kept shards, once what they were kept for is written."""
-        if self._directory is not None:
-            for file in self._directory.glob("*.npz"):
+        if self.directory is not None:
+            for file in self.directory.glob("*.npz"):
                 file.unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:
-        assert self._directory is not None
-        return self._directory / f"{name}.npz"
-
-
-def _read(file: Path) -> Arrays:
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise InfoscopeError(f"cannot read {file} ({error}); delete it and run the same command again") from error
+        assert self.directory is not None
+        return self.directory / f"{name}.npz"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +29,19 @@ def readable_suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, kind in suffixes.items() if kind in Image.OPEN and kind not in IDENTIFIED_ONLY)
 
 
+def stamp_files(files: Iterable[str | Path]) -> str:
+    """SHA-256 over the size and time of change of files, in order."""
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            status = Path(file).stat()
+        except OSError:  # a link to nothing, say: it will be skipped
+            digest.update(b"unreadable\n")
+        else:
+            digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
 class FolderSource:
     """Every image file under a folder, links followed, hidden files left out.
 
@@ -44,15 +58,7 @@ class FolderSource:
 
     def stamp(self) -> str:
         """SHA-256 over every file's size and time of change."""
-        digest = hashlib.sha256()
-        for file in self._files:
-            try:
-                status = Path(file).stat()
-            except OSError:  # a link to nothing, say: it will be skipped
-                digest.update(b"unreadable\n")
-            else:
-                digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+        return stamp_files(self._files)
 
     def __len__(self) -> int:
         return len(self.ids)

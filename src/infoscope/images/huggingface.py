@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from infoscope.errors import InfoscopeError
 from infoscope.images.decode import UnreadableImageError, decode
+from infoscope.images.ids import RowIds
 
 if TYPE_CHECKING:
     import datasets
@@ -41,7 +43,7 @@ class HuggingFaceSource:
         self._dataset = dataset.select_columns(self._column).cast_column(self._column, ImageFeature(decode=False))
         self.name = name or f"dataset {dataset.info.dataset_name or dataset.builder_name or 'in memory'}"
         self.fingerprint = str(dataset._fingerprint)
-        self.ids = [str(row) for row in range(len(dataset))]
+        self.ids = RowIds(len(dataset))
 
     def stamp(self) -> str:
         """The data set's fingerprint."""
@@ -51,10 +53,18 @@ class HuggingFaceSource:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Image.Image:
-        encoded = self._dataset[index][self._column]
-        if encoded is None:
-            raise UnreadableImageError("the row has no image")
-        return decode(io.BytesIO(encoded["bytes"]) if encoded["bytes"] is not None else Path(encoded["path"]))
+        return decode_cell(self._dataset[index][self._column])
+
+
+def decode_cell(cell: Mapping[str, Any] | None) -> Image.Image:
+    """The image in a cell of an image column as data sets store it: its bytes, or the path of its file.
+
+    Raises:
+        UnreadableImageError: the cell is empty, or as for `decode`.
+    """
+    if cell is None or (cell["bytes"] is None and cell.get("path") is None):
+        raise UnreadableImageError("the row has no image")
+    return decode(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]))
 
 
 def is_saved_dataset(path: Path) -> bool:
@@ -74,7 +84,7 @@ def load_saved(path: Path) -> datasets.Dataset:
     try:
         dataset = load_from_disk(str(path))
     except Exception as error:  # arrow, JSON and file errors alike: the directory cannot be read
-        raise InfoscopeError(f"cannot read the data set in {path}: {_first_line(error)}") from error
+        raise InfoscopeError(f"cannot read the data set in {path}: {first_line(error)}") from error
     if isinstance(dataset, DatasetDict):
         raise InfoscopeError(f"{path} holds several splits; give one of {', '.join(str(path / s) for s in dataset)}")
     return dataset
@@ -94,7 +104,7 @@ def load_hub(name: str) -> datasets.Dataset:
         dataset = load_dataset(repository, split=split or "train")
     except Exception as error:  # network, naming and parsing errors alike
         raise InfoscopeError(
-            f"no such folder of images: {name}, nor a data set of the hub ({_first_line(error)})"
+            f"no such folder of images: {name}, nor a data set of the hub ({first_line(error)})"
         ) from error
     return dataset
 
@@ -106,5 +116,6 @@ def _require_datasets(prefix: str = "to read a data set, ") -> None:
         raise InfoscopeError(f"{prefix}install infoscope[datasets]") from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -16,6 +16,9 @@ from infoscope.errors import InfoscopeError
 from infoscope.images.decode import UnreadableImageError
 from infoscope.images.source import ImageSource
 
+# Our choice: decoding is far cheaper than a pass.
+MOST_DECODE_THREADS = 8
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -33,8 +36,8 @@ class Batch:
 
 
 def decode_threads() -> int:
-    """How many threads decode by default: one a core, at most 8 (our choice: decoding is far cheaper than a pass)."""
-    return min(8, available_cores())
+    """How many threads decode by default: one a core, at most `MOST_DECODE_THREADS`."""
+    return min(MOST_DECODE_THREADS, available_cores())
 
 
 def decode_ahead(

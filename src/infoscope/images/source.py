@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
@@ -12,14 +11,15 @@ import numpy as np
 from PIL import Image
 
 from infoscope.errors import InfoscopeError
+from infoscope.hub import is_hub_id
 from infoscope.images.arrays import ArraySource
 from infoscope.images.folder import FolderSource
 from infoscope.images.huggingface import HuggingFaceSource, is_saved_dataset, load_hub, load_saved
+from infoscope.images.parquet import open_parquet, open_parquet_folder
+from infoscope.images.webdataset import WebDatasetSource, names_compressed, open_shards
 
 if TYPE_CHECKING:
     import datasets
-
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.\[\]%-]+)?")
 
 
 @runtime_checkable
@@ -59,13 +59,15 @@ def open_images(source: Images) -> ImageSource:
     """Open an image source.
 
     Args:
-        source: a folder (searched recursively, ordered by the bytes of the relative paths); a Hugging Face data set:
-            a ``datasets.Dataset``, a directory made by its ``save_to_disk``, or a hub id ``owner/name[:split]``
-            (split ``train`` when not named); a uint8 array ``[image, height, width, 3]``, or a sequence of such
-            images or of PIL images; or a source already open.
+        source: a folder (searched recursively, ordered by the bytes of the relative paths); webdataset shards: a
+            ``.tar``, a pattern such as ``shards/*.tar`` or ``train-{000..099}.tar``, or a folder of them; a Hugging
+            Face data set: a ``datasets.Dataset``, a directory made by its ``save_to_disk``, a folder of parquet files
+            ``folder[:split]`` or a pattern of them, or a hub id ``owner/name[:split]`` (split ``train`` when not
+            named); a uint8 array ``[image, height, width, 3]``, or a sequence of such images or of PIL images; or a
+            source already open.
 
     Raises:
-        InfoscopeError: there is no such folder or data set, or it holds no images.
+        InfoscopeError: there is no such folder, file or data set, it cannot be read, or it holds no images.
 
     Example:
         >>> images = open_images(np.zeros((2, 32, 48, 3), np.uint8))
@@ -88,12 +90,38 @@ def open_images(source: Images) -> ImageSource:
 def _open_named(name: str) -> ImageSource:
     path = Path(name).expanduser()
     if path.is_dir():
-        return HuggingFaceSource(load_saved(path), name) if is_saved_dataset(path) else FolderSource(path, name)
+        return HuggingFaceSource(load_saved(path), name) if is_saved_dataset(path) else _open_folder(path, name)
+    if name.lower().endswith(".tar") or names_compressed(name):
+        return open_shards(name)
+    if name.lower().endswith(".parquet"):
+        return open_parquet(name)
     if path.exists():
         raise InfoscopeError(f"{name} is a file; give the folder that holds the images")
-    if HUB_ID.fullmatch(name) and not name.startswith("."):
+    before, _, split = name.rpartition(":")
+    folder = Path(before).expanduser()
+    if before and folder.is_dir():
+        opened = open_parquet_folder(folder, split, name)
+        if opened is None:
+            raise InfoscopeError(f"{before} holds no parquet files, so it has no split {split}; leave out :{split}")
+        return opened
+    if is_hub_id(name, with_split=True):
         return HuggingFaceSource(load_hub(name), name)
     raise InfoscopeError(f"no such folder of images: {name}")
+
+
+def _open_folder(path: Path, name: str) -> ImageSource:
+    """A folder's images; where it has none, the shards it holds."""
+    images = FolderSource(path, name)
+    if len(images):
+        return images
+    files = sorted(file for file in path.iterdir() if not file.name.startswith(".") and file.is_file())
+    shards = [file for file in files if file.suffix.lower() == ".tar"]
+    if shards:
+        return WebDatasetSource(shards, name)
+    compressed = [file for file in files if names_compressed(file.name)]
+    if compressed:
+        return open_shards(str(compressed[0]))  # refuses it
+    return open_parquet_folder(path, "", name) or images
 
 
 def ids_sha256(source: ImageSource) -> str:

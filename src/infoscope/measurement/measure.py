@@ -3,46 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
-from infoscope.execution.partials import Arrays, Partials, shards
+from infoscope.execution.config import Execution
+from infoscope.execution.executor import Executor, LocalExecutor
+from infoscope.execution.partials import Partials
 from infoscope.images.prefetch import all_unreadable
 from infoscope.images.source import Images, ids_sha256, open_images
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.fit import fit_record, fit_sample
-from infoscope.measurement.maps import ImageMaps
-from infoscope.measurement.passes import Passes, Ranked
-from infoscope.measurement.ranking import Ranking
+from infoscope.measurement.passes import Passes
+from infoscope.measurement.records import dictionary_record, model_record, plan
 from infoscope.measurement.scope import Scope
+from infoscope.measurement.stages import map_images, map_pairs, rank_images, score_all
 from infoscope.measurement.tables import maps_table, scope_table, top_images_table
-from infoscope.progress import Advance, progress
-from infoscope.scope.pairs import MapPairs
-from infoscope.scope.score import PairScores, score_features, score_pairs
-from infoscope.storage.manifest import (
-    FORMAT_VERSION,
-    DictionaryRecord,
-    ImagesRecord,
-    Manifest,
-    ModelRecord,
-    SkippedImage,
-    software_versions,
-)
+from infoscope.scope.score import score_features
+from infoscope.storage.manifest import FORMAT_VERSION, ImagesRecord, Manifest, SkippedImage, software_versions
 from infoscope.storage.run import PARTIALS, claim_directory
-
-# Our choice: a minute or two of work on two cores, which is what a kill can lose; the result does not depend on it.
-SHARD_IMAGES = 1024
-# Pairs scored between two reports of progress.
-SHARD_PAIRS = 16384
 
 
 def measure_scope(
@@ -52,8 +36,7 @@ def measure_scope(
     config: MeasureConfig | None = None,
     *,
     out: Path | str | None = None,
-    batch_size: int | None = None,
-    threads: int | None = None,
+    execution: Execution | None = None,
     show_progress: bool = True,
     command: str = "infoscope.measure_scope",
     **options: Any,
@@ -67,22 +50,21 @@ def measure_scope(
         config: the options (see `MeasureConfig`).
         out: a run directory to write; an interrupted measurement with the same options goes on there, and a finished
             one is read. Without it nothing is written.
-        batch_size: views to a forward pass, of which an image's two crops are two; changes memory and speed, not the
-            result. By default what suits the device, `Backbone.batch_size`.
-        threads: decoding threads; one a core by default.
+        execution: how the passes run (see `Execution`); it changes memory and speed, not the result.
         show_progress: report progress on stderr.
         command: how this measurement was asked for, for the manifest.
-        **options: options by name, such as ``top_images=16, shift=2``; they come before those of ``config``.
+        **options: options of both by name, such as ``top_images=16, shift=2, batch_size=4``; they come before those of
+            ``config`` and ``execution``.
 
     Returns:
         A `Scope`: ``scope.table`` has one row a feature.
 
     Raises:
         InfoscopeError: the SAE has another width than the model, the shift leaves no overlap, no image can be read,
-            or ``out`` is another run's directory or cannot be written.
+            ``out`` is another run's directory or cannot be written, or the executor is not there.
 
     Example:
-        >>> import tempfile, torch
+        >>> import tempfile, numpy as np, torch
         >>> from transformers import ViTConfig, ViTModel
         >>> from infoscope.backbones.loading import load_backbone
         >>> from infoscope.dictionaries.activations import TopK
@@ -96,6 +78,8 @@ def measure_scope(
         >>> scope.table.height, scope.table["cds"].max()    # without a shift nothing moves
         (64, 0.0)
     """
+    running = {name: options.pop(name) for name in [field.name for field in fields(Execution)] if name in options}
+    execution = replace(execution or Execution(), **running)
     config = replace(config or MeasureConfig(), **options)
     images = open_images(images)
     sae = sae.to(backbone.device)
@@ -104,41 +88,31 @@ def measure_scope(
             f"the SAE {sae.name} takes tokens of width {sae.width}, but {backbone.name} has width {backbone.width}: "
             "give the SAE trained on this model"
         )
-    if batch_size is None:
-        batch_size = backbone.batch_size
-    if batch_size < 1:
-        raise InfoscopeError(f"--batch-size {batch_size} is out of range: choose 1 or more")
-    sample = fit_sample(len(images))
-    passes = Passes(backbone, sae, images, config, sample, batch_size, threads)
+    batch_size = execution.batch_size or backbone.batch_size
+    passes = Passes(backbone, sae, images, config, fit_sample(len(images)), batch_size, execution.threads)
     _ = passes.views  # refuses an impossible shift before anything is written
-    model, dictionary = _model_record(backbone), _dictionary_record(sae)
+    model, dictionary = model_record(backbone), dictionary_record(sae)
     ids_hash = ids_sha256(images)
     stored_options = asdict(config) | {"min_pairs": config.least_pairs}
     partials = Partials(None if out is None else Path(out) / PARTIALS)
-    if out is not None:
-        plan = {
-            "format_version": FORMAT_VERSION,
-            "options": stored_options,
-            "model": {key: value for key, value in asdict(model).items() if key not in ("name", "revision")},
-            "dictionary": dictionary.sha256,
-            "images": {"count": len(images), "ids_sha256": ids_hash, "stamp": images.stamp()},
-            "software": software_versions(),
-        }
-        if claim_directory(Path(out), plan):
-            partials.clear()
-            return Scope.load(out)
+    if out is not None and claim_directory(Path(out), plan(model, dictionary, images, ids_hash, stored_options)):
+        partials.clear()
+        return Scope.load(out)
     clock = Clock()
 
-    with clock("ranking"):
-        ranked = _rank(passes, partials, show_progress)
-    if not ranked.ranking.seen[0]:
-        partials.clear()
-        raise all_unreadable(images, ranked.skipped[0][1])
-    with clock("maps"):
-        maps = ranked.maps or _maps(passes, ranked.ranking, partials, show_progress)
+    with _executor(passes, execution) as executor:
+        with clock("ranking"):
+            ranked = rank_images(executor, len(images), execution.shard_images, config, partials, show_progress)
+        if not ranked.ranking.seen[0]:
+            partials.clear()
+            raise all_unreadable(images, ranked.skipped[0][1])
+        with clock("maps"):
+            maps = ranked.maps or map_images(
+                executor, ranked.ranking, passes.cells, execution.shard_images, partials, show_progress
+            )
     with clock("scores"):
         pairs = map_pairs(ranked.ranking, maps)
-        pair_scores = _score(pairs, backbone.grid, config, show_progress)
+        pair_scores = score_all(pairs, backbone.grid, config, show_progress)
         scores = score_features(
             pair_scores,
             pairs.feature,
@@ -189,98 +163,9 @@ class Clock:
         self.seconds[stage] = round(time.monotonic() - start, 3)
 
 
-def map_pairs(ranking: Ranking, maps: ImageMaps) -> MapPairs:
-    """The maps of a ranking's images, ordered by feature, then rank."""
-    feature, rank = np.nonzero(ranking.image >= 0)
-    image = ranking.image[feature, rank]
-    by_feature = np.lexsort((maps.image, maps.feature))
-    # Position of each ranked (feature, image) among the maps in that order: the k-th of its feature by image.
-    wanted = np.lexsort((image, feature))
-    place = np.empty(len(feature), np.int64)
-    place[wanted] = by_feature
-    assert np.array_equal(maps.image[place], image)
-    assert np.array_equal(maps.feature[place], feature)
-    return MapPairs(
-        feature=feature.astype(np.uint32),
-        rank=rank.astype(np.uint16),
-        image=image.astype(np.uint64),
-        score=ranking.score[feature, rank],
-        first=maps.first.take(place),
-        second=maps.second.take(place),
-    )
+def _executor(passes: Passes, execution: Execution) -> AbstractContextManager[Executor]:
+    if execution.executor == "local":
+        return nullcontext(LocalExecutor(passes))
+    from infoscope.execution.ray import RayExecutor
 
-
-def _rank(passes: Passes, partials: Partials, show_progress: bool) -> Ranked:
-    """Rank every image, shard by shard."""
-    rank, title = (passes.rank, "Ranking") if passes.config.rank_view == "full" else (passes.rank_crops, "Crops")
-    merged: Ranked | None = None
-    with progress(title, len(passes.images), "images", enabled=show_progress) as advance:
-        for number, shard in enumerate(shards(len(passes.images), SHARD_IMAGES)):
-            name = f"ranking-{number:06}"
-            if name in partials:
-                advance(len(shard))
-            arrays = partials.get_or_compute(name, partial(_ranked_arrays, rank, shard, advance))
-            part = Ranked.from_arrays(arrays)
-            merged = part if merged is None else merged.merge(part)
-    assert merged is not None  # a source is never empty
-    return merged
-
-
-def _maps(passes: Passes, ranking: Ranking, partials: Partials, show_progress: bool) -> ImageMaps:
-    """The maps of every chosen image, shard by shard."""
-    image, feature = ranking.chosen()
-    chosen = np.unique(image)
-    parts = [ImageMaps.empty(passes.cells)]
-    with progress("Crops of the chosen images", len(chosen), "images", enabled=show_progress) as advance:
-        for number, shard in enumerate(shards(len(chosen), SHARD_IMAGES)):
-            name = f"maps-{number:06}"
-            if name in partials:
-                advance(len(shard))
-            within = slice(*np.searchsorted(image, [chosen[shard.start], chosen[shard.stop - 1] + 1]))
-            compute = partial(_map_arrays, passes, image[within], feature[within], advance)
-            parts.append(ImageMaps.from_arrays(partials.get_or_compute(name, compute)))
-    return ImageMaps.concatenate(parts)
-
-
-def _ranked_arrays(rank: Callable[[range, Advance], Ranked], shard: range, advance: Advance) -> Arrays:
-    return rank(shard, advance).arrays()
-
-
-def _map_arrays(passes: Passes, image: np.ndarray, feature: np.ndarray, advance: Advance) -> Arrays:
-    return passes.maps(image, feature, advance).arrays()
-
-
-def _score(pairs: MapPairs, grid: int, config: MeasureConfig, show_progress: bool) -> PairScores:
-    """Score all pairs, some at a time."""
-    count = len(pairs)
-    with progress("Earth mover's distances", count, "pairs", enabled=show_progress) as advance:
-        parts = []
-        for shard in shards(count, SHARD_PAIRS) or [range(0)]:
-            some = pairs.take(shard)
-            reference = some.score if config.rank_by == "max" else some.peak()
-            parts.append(score_pairs(some, grid, config.shift, config.ground_distance, reference))
-            advance(len(shard))
-    return PairScores.concatenate(parts)
-
-
-def _model_record(backbone: Backbone) -> ModelRecord:
-    return ModelRecord(
-        name=backbone.name,
-        revision=backbone.revision,
-        sha256=backbone.sha256,
-        family=backbone.family,
-        block=backbone.block,
-        patch_size=backbone.patch_size,
-        grid=backbone.grid,
-        prefix_tokens=backbone.prefix_tokens,
-        mean=list(backbone.mean),
-        std=list(backbone.std),
-        dtype=str(backbone.dtype).removeprefix("torch."),
-        device=backbone.device.type,
-    )
-
-
-def _dictionary_record(sae: SparseAutoencoder) -> DictionaryRecord:
-    return DictionaryRecord(
-        name=sae.name, format=sae.format, sha256=sae.sha256, features=sae.features, activation=str(sae.activation)
-    )
+    return RayExecutor(passes, execution.workers, execution.address)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 
 from infoscope.backbones.backbone import Backbone
+from infoscope.backbones.precision import set_multiplication
 from infoscope.dictionaries.fvu import FVU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.execution.partials import Arrays
-from infoscope.images.prefetch import Batch, decode_ahead
+from infoscope.images.prefetch import MOST_DECODE_THREADS, Batch, decode_ahead
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
 from infoscope.measurement.codes import ViewCodes, encode_views
@@ -102,6 +104,26 @@ class Passes:
     def cells(self) -> int:
         """Patches in a view, p^2."""
         return self.backbone.grid**2
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether the model is on a GPU."""
+        return self.backbone.device.type == "cuda"
+
+    def packed(self) -> Passes:
+        """A copy to be pickled, with model and SAE in main memory."""
+        return self._on("cpu") if self.needs_gpu else self
+
+    def unpacked(self, threads: int, gpu: bool) -> Passes:
+        """The packed passes in the process that does them: on its GPU, or on ``threads`` cores."""
+        if gpu:
+            set_multiplication(self.backbone.precision)
+        passes = self._on("cuda") if gpu else self
+        return replace(passes, threads=self.threads or min(threads, MOST_DECODE_THREADS))
+
+    def _on(self, device: str) -> Passes:
+        model = deepcopy(self.backbone.model).to(device)
+        return replace(self, backbone=replace(self.backbone, model=model), sae=deepcopy(self.sae).to(device))
 
     def rank(self, shard: range, advance: Advance) -> Ranked:
         """Pass 1: each feature's strongest images of a shard, by the full view."""

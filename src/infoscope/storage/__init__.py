@@ -1,1 +1,1 @@
-"""Run directories: the manifest, the tables with their columns, and writing them whole or not at all."""
+"""Run directories and token caches: manifests, tables with their columns, and writing them whole or not at all."""

@@ -13,11 +13,12 @@ from infoscope.errors import InfoscopeError
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, flag: str = "--out") -> Iterator[Path]:
     """Yield a temporary path that replaces ``path`` when the block ends well and vanishes when it does not.
 
     Args:
         path: the file to write; its folder is created when missing.
+        flag: the option that names the folder, for the message.
 
     Yields:
         A path in the same folder, to be written and closed inside the block.
@@ -42,7 +43,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise InfoscopeError(
-            f"cannot write {path}: {error.strerror or error}; free the space or choose another --out"
+            f"cannot write {path}: {error.strerror or error}; free the space or choose another {flag}"
         ) from error
     finally:
         # Only there when the block failed; a full disk or a lost folder must not hide the first error.
@@ -50,7 +51,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, flag: str = "--out") -> None:
     """Write ``value`` as indented JSON, atomically; NaN is refused, since JSON has none.
 
     Example:
@@ -60,7 +61,7 @@ def write_json(path: Path, value: Any) -> None:
         >>> read_json(target)
         {'threshold': 0.2}
     """
-    with atomic_write(path) as temporary:
+    with atomic_write(path, flag) as temporary:
         temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 

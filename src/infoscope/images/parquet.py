@@ -1,0 +1,201 @@
+"""Images in parquet shards, as the Hugging Face hub stores data sets; no second copy is made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from infoscope.errors import InfoscopeError
+from infoscope.images.decode import UnreadableImageError
+from infoscope.images.folder import stamp_files
+from infoscope.images.huggingface import decode_cell, first_line
+from infoscope.images.ids import RowIds
+from infoscope.images.patterns import matching_files
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# train-00000-of-00002.parquet, with a hash in older data sets; train.parquet; 0000.parquet.
+SHARD_NAME = re.compile(r"(?P<split>.*?)(?:-\d+-of-(?P<count>\d+)(?:-[0-9a-f]{16})?|[-_.]?\d+)?")
+# The threads that decode a stretch of rows are at most at the end of one row group and the beginning of the next.
+GROUPS_KEPT = 2
+
+
+class ParquetSource:
+    """The first image column of parquet files, read a row group at a time; an image's id is its row over all files.
+
+    Only the footers are read here. Images in order cost one read of each row group; images in random order, as in
+    training, may cost one each.
+
+    Args:
+        files: the parquet files, in order.
+        name: the source as the user named it.
+
+    Raises:
+        InfoscopeError: pyarrow is missing, or a file is unreadable or has no image column.
+    """
+
+    def __init__(self, files: Sequence[Path], name: str):
+        self.name = name
+        self._files = [file.absolute() for file in files]
+        digest = hashlib.sha256()
+        self._column = ""
+        groups: list[tuple[int, int, int]] = []
+        for number, file in enumerate(self._files):
+            footer, column, rows = _footer(file)
+            if number and column != self._column:
+                raise InfoscopeError(f"{file} holds its images in {column}, the files before it in {self._column}")
+            digest.update(footer)
+            self._column = column
+            groups += [(number, group, count) for group, count in enumerate(rows)]
+        # Sizes and statistics of every row group are in the footers, so another content has others.
+        self.fingerprint = digest.hexdigest()
+        self._groups = [(number, group) for number, group, _ in groups]
+        self._ends = np.cumsum([count for _, _, count in groups], dtype=np.int64)
+        self.ids = RowIds(int(self._ends[-1]) if groups else 0)
+        self._recent = _Recent(GROUPS_KEPT)
+
+    def stamp(self) -> str:
+        """SHA-256 over every file's size and time of change."""
+        return stamp_files(self._files)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        index = range(len(self))[index]
+        group = int(np.searchsorted(self._ends, index, side="right"))
+        cells = self._recent.get(group, self._read)
+        return decode_cell(cells[index - int(self._ends[group])].as_py())
+
+    def _read(self, group: int) -> pa.ChunkedArray:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        number, within = self._groups[group]
+        file = self._files[number]
+        try:
+            with parquet.ParquetFile(file) as opened:
+                return opened.read_row_group(within, columns=[self._column]).column(0)
+        except (OSError, pa.ArrowException) as error:
+            raise UnreadableImageError(f"{file.name}, row group {within}: {first_line(error)}") from error
+
+
+class _Recent:
+    """The last few things read by number, each once, by whichever thread asks first; a copy starts empty."""
+
+    def __init__(self, kept: int):
+        self._kept = kept
+        self._lock = Lock()
+        self._futures: OrderedDict[int, Future[pa.ChunkedArray]] = OrderedDict()
+
+    def __reduce__(self) -> tuple[type[_Recent], tuple[int]]:
+        return _Recent, (self._kept,)
+
+    def get(self, number: int, read: Callable[[int], pa.ChunkedArray]) -> pa.ChunkedArray:
+        with self._lock:
+            future = self._futures.get(number)
+            mine = future is None
+            if future is None:
+                future = self._futures[number] = Future()
+                if len(self._futures) > self._kept:
+                    self._futures.popitem(last=False)
+            self._futures.move_to_end(number)
+        if mine:
+            try:
+                future.set_result(read(number))
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+
+def open_parquet(pattern: str) -> ParquetSource:
+    """The parquet files that a path, a glob or a brace pattern names (see `matching_files`).
+
+    Raises:
+        InfoscopeError: as for `ParquetSource` and `matching_files`.
+    """
+    return ParquetSource(matching_files(pattern), pattern)
+
+
+def open_parquet_folder(folder: Path, split: str, name: str) -> ParquetSource | None:
+    """The parquet files of one split in a folder or its ``data``, as the hub lays them out; None where there are none.
+
+    Raises:
+        InfoscopeError: a split must be chosen, there is none of that name, or some of its files are missing.
+    """
+    for place in (folder, folder / "data"):
+        splits: dict[str, list[Path]] = {}
+        for file in sorted(place.glob("*.parquet")):
+            if not file.name.startswith("."):
+                splits.setdefault(_shard_name(file)["split"], []).append(file)
+        if splits:
+            break
+    else:
+        return None
+    if split not in splits and (split or len(splits) > 1):
+        problem = f"has no split {split}" if split else "holds several splits"
+        raise InfoscopeError(f"{folder} {problem}; give one of {', '.join(f'{folder}:{known}' for known in splits)}")
+    files = splits[split] if split in splits else next(iter(splits.values()))
+    count = _shard_name(files[0])["count"]
+    if count is not None and int(count) != len(files):
+        raise InfoscopeError(
+            f"{files[0].parent} has {len(files)} of {int(count)} parquet files; fetch the others, or give a pattern "
+            f"such as {files[0].parent}/*.parquet for these alone"
+        )
+    return ParquetSource(files, name)
+
+
+def _shard_name(file: Path) -> re.Match[str]:
+    match = SHARD_NAME.fullmatch(file.stem)
+    assert match is not None  # every part of it may be empty
+    return match
+
+
+def _footer(file: Path) -> tuple[bytes, str, list[int]]:
+    """The bytes of a parquet file's footer, the name of its first image column, and the rows of its row groups."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InfoscopeError(f"to read {file.name} and other parquet files, install infoscope[datasets]") from error
+    try:
+        with file.open("rb") as stream:
+            opened = parquet.ParquetFile(stream)
+            rows = [opened.metadata.row_group(group).num_rows for group in range(opened.metadata.num_row_groups)]
+            schema = opened.schema_arrow
+            # A footer ends with its own length in four bytes and the format's mark in four.
+            stream.seek(-8, 2)
+            length = int.from_bytes(stream.read(4), "little")
+            stream.seek(-8 - length, 2)
+            footer = stream.read(length)
+    except (OSError, pa.ArrowException) as error:
+        raise InfoscopeError(f"cannot read {file}: {first_line(error)}") from error
+    columns = _image_columns(schema)
+    if not columns:
+        raise InfoscopeError(f"{file} has no image column (its columns: {', '.join(schema.names)})")
+    return footer, columns[0], rows
+
+
+def _image_columns(schema: pa.Schema) -> list[str]:
+    """The columns that hold images, going by what the data set says of itself where it does (sounds look alike)."""
+    import pyarrow as pa
+
+    columns = [
+        field.name for field in schema if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
+    ]
+    described = (schema.metadata or {}).get(b"huggingface")
+    if described is None:
+        return columns
+    features: dict[str, Any] = json.loads(described).get("info", {}).get("features", {})
+    return [column for column in columns if features.get(column, {"_type": "Image"}).get("_type") == "Image"]

@@ -1,0 +1,131 @@
+"""Images in webdataset shards: tar files in which the files of one sample share a name."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from infoscope.errors import InfoscopeError
+from infoscope.images.decode import UnreadableImageError, decode
+from infoscope.images.folder import readable_suffixes, stamp_files
+from infoscope.images.ids import MemberIds
+from infoscope.images.patterns import matching_files, names_below_common_folder
+from infoscope.images.tar import Member, tar_members
+from infoscope.progress import progress
+
+# Headers are waited for more than worked on.
+INDEX_THREADS = 8
+# Our choice: so many are indexed within seconds, and need no bar.
+QUIET_SHARDS = 32
+COMPRESSED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+
+class WebDatasetSource:
+    """The picture of every sample in tar shards.
+
+    A sample is the files of one key in a shard; the key is the name up to the first dot after the last slash. Its
+    picture is the first file in the tar's order whose suffix Pillow reads; a file named by that suffix alone
+    (``7.jpg``) comes before one whose name says more (``7.depth.png``). Everything else is ignored, hidden files and
+    links too.
+
+    An image's id is ``shard/member``, the shard named below the folder that all shards share; the order is the byte
+    order of ids. Of a name that a tar holds twice the last counts, as when it is unpacked.
+
+    Each tar's headers are read once, here. Nothing stays open: an image opens its shard for one read, which costs
+    microseconds beside decoding, so threads and other processes need no care.
+
+    Args:
+        shards: the tar files.
+        name: the source as the user named it.
+
+    Raises:
+        InfoscopeError: a shard cannot be read, is compressed, is no tar, or is cut short or damaged.
+    """
+
+    def __init__(self, shards: Sequence[Path], name: str):
+        self.name = name
+        self.fingerprint = ""
+        named = zip(names_below_common_folder(shards), (shard.absolute() for shard in shards), strict=True)
+        # With the slash, as in an id: "a.tar/" comes after "a.tar-2.tar/".
+        names, paths = zip(*sorted(named, key=lambda pair: f"{pair[0]}/".encode()), strict=True)
+        self._shards: list[Path] = list(paths)
+        members = _index(self._shards)
+        self.ids = MemberIds(names, [[member.name for member in shard] for shard in members])
+        self._offset = [np.array([member.offset for member in shard], np.int64) for shard in members]
+        self._size = [np.array([member.size for member in shard], np.int64) for shard in members]
+
+    def stamp(self) -> str:
+        """SHA-256 over every shard's size and time of change."""
+        return stamp_files(self._shards)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        shard, member = self.ids.place(index)
+        size = int(self._size[shard][member])
+        try:
+            with self._shards[shard].open("rb", buffering=0) as file:
+                file.seek(int(self._offset[shard][member]))
+                encoded = file.read(size)
+        except OSError as error:
+            raise UnreadableImageError(f"{self._shards[shard].name}: {error.strerror}") from error
+        if len(encoded) != size:
+            raise UnreadableImageError(f"{self._shards[shard].name} is shorter than when it was indexed")
+        return decode(io.BytesIO(encoded))
+
+
+def open_shards(pattern: str) -> WebDatasetSource:
+    """The shards that a path, a glob or a brace pattern names (see `matching_files`).
+
+    Raises:
+        InfoscopeError: as for `WebDatasetSource` and `matching_files`.
+    """
+    if names_compressed(pattern):
+        raise InfoscopeError(
+            f"{pattern} is compressed: its images cannot be found one by one; unpack it to a .tar (gunzip, unxz, ...)"
+        )
+    return WebDatasetSource(matching_files(pattern), pattern)
+
+
+def names_compressed(name: str) -> bool:
+    """Whether a name is that of a compressed tar."""
+    return name.lower().endswith(COMPRESSED_SUFFIXES)
+
+
+def _index(shards: Sequence[Path]) -> list[list[Member]]:
+    """Each shard's pictures, by the bytes of their names."""
+    executor = ThreadPoolExecutor(INDEX_THREADS, thread_name_prefix="index")
+    members = []
+    try:
+        with progress("Indexing", len(shards), "shards", enabled=len(shards) > QUIET_SHARDS) as advance:
+            for found in executor.map(_pictures, shards):
+                members.append(found)
+                advance()
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+    return members
+
+
+def _pictures(shard: Path) -> list[Member]:
+    suffixes = readable_suffixes()
+    chosen: dict[str, tuple[bool, Member]] = {}
+    for member in tar_members(shard):
+        # As in an id: relative, without the "./" of `tar -c .`.
+        name = posixpath.normpath(member.name.decode("utf-8", "backslashreplace")).lstrip("/")
+        base = name.rpartition("/")[2]
+        stem, _, extension = base.partition(".")
+        if not stem or f".{extension.rpartition('.')[2].lower()}" not in suffixes:
+            continue
+        key, says_more = name[: -len(base)] + stem, "." in extension
+        picture = Member(name.encode(), member.offset, member.size)
+        before = chosen.get(key)
+        if before is None or before[1].name == picture.name or says_more < before[0]:
+            chosen[key] = (says_more, picture)
+    return sorted(picture for _, picture in chosen.values())

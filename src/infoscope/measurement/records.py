@@ -1,0 +1,50 @@
+"""What a run records of the model and the dictionary it measured, and what its directory is recognised by."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from infoscope.backbones.backbone import Backbone
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.images.source import ImageSource
+from infoscope.storage.manifest import FORMAT_VERSION, DictionaryRecord, ModelRecord, software_versions
+
+
+def plan(
+    model: ModelRecord, dictionary: DictionaryRecord, images: ImageSource, ids_hash: str, options: dict[str, Any]
+) -> dict[str, Any]:
+    """All that a result depends on, as JSON values: a directory is gone on with only when it is the same."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "options": options,
+        "model": {key: value for key, value in asdict(model).items() if key not in ("name", "revision")},
+        "dictionary": dictionary.sha256,
+        "images": {"count": len(images), "ids_sha256": ids_hash, "stamp": images.stamp()},
+        "software": software_versions(),
+    }
+
+
+def model_record(backbone: Backbone) -> ModelRecord:
+    """The model at its block."""
+    return ModelRecord(
+        name=backbone.name,
+        revision=backbone.revision,
+        sha256=backbone.sha256,
+        family=backbone.family,
+        block=backbone.block,
+        patch_size=backbone.patch_size,
+        grid=backbone.grid,
+        prefix_tokens=backbone.prefix_tokens,
+        mean=list(backbone.mean),
+        std=list(backbone.std),
+        precision=backbone.precision,
+        device=backbone.device.type,
+    )
+
+
+def dictionary_record(sae: SparseAutoencoder) -> DictionaryRecord:
+    """The SAE."""
+    return DictionaryRecord(
+        name=sae.name, format=sae.format, sha256=sae.sha256, features=sae.features, activation=str(sae.activation)
+    )

@@ -1,0 +1,138 @@
+"""Tokens from a model and images: the same random order of the images in every pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from infoscope.backbones.backbone import Backbone
+from infoscope.images.prefetch import all_unreadable, decode_ahead
+from infoscope.images.source import ImageSource, ids_sha256
+from infoscope.images.views import Resize, Views
+from infoscope.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class ImageTokens:
+    """Some images' tokens.
+
+    Attributes:
+        images: their positions in the source; may be empty where the last images cannot be read.
+        tokens: ``[image, patch, width]`` on the CPU.
+        unreadable: position and reason of each image skipped since the tokens before these.
+    """
+
+    images: list[int]
+    tokens: Float32[Tensor, "image patch width"]
+    unreadable: list[tuple[int, str]]
+
+
+@dataclass
+class TokenPasses:
+    """Each call is a fresh pass over the images in one random order, the same every time.
+
+    Attributes:
+        order: the images of a pass; no more than the tokens asked for need.
+        skipped: images that could not be read, by index.
+    """
+
+    backbone: Backbone
+    images: ImageSource
+    resize: Resize
+    config: TrainConfig
+    batch_size: int
+    threads: int | None
+    order: list[int] = field(init=False)
+    skipped: dict[int, str] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        order = np.random.default_rng(self.config.seed).permutation(len(self.images))
+        self.order = order[: -(-self.config.tokens // self.patches)].tolist()
+
+    @property
+    def patches(self) -> int:
+        """Patch tokens to an image."""
+        return self.backbone.grid**2
+
+    @property
+    def tokens(self) -> int:
+        """Patch tokens to a pass, when every image can be read."""
+        return len(self.order) * self.patches
+
+    def __call__(self) -> Iterator[Float32[Tensor, "token width"]]:
+        """A pass, in groups of images."""
+        for group in self.image_tokens():
+            if group.images:
+                yield group.tokens.flatten(0, 1)
+
+    def image_tokens(self, start: int = 0) -> Iterator[ImageTokens]:
+        """A pass, image by image.
+
+        Args:
+            start: how many images of the order to leave out, of which at least one could be read.
+
+        Raises:
+            InfoscopeError: no image can be read.
+        """
+        views = Views(self.backbone.patch_size, self.backbone.grid, shift=0, resize=self.resize)
+        readable = start > 0
+        nothing = torch.empty(0, self.patches, self.backbone.width)
+        for batch in decode_ahead(self.images, self.order[start:], views.full, self.batch_size, self.threads):
+            self.skipped.update(batch.unreadable)
+            readable = readable or bool(batch.index)
+            tokens = self.backbone.tokens(batch.pixels).cpu() if batch.index else nothing
+            yield ImageTokens(batch.index, tokens, batch.unreadable)
+        if not readable:
+            raise all_unreadable(self.images, next(iter(self.skipped.values())))
+
+    def made_by(self) -> dict[str, Any]:
+        """Everything the tokens of a pass and their order depend on, as JSON values."""
+        backbone = self.backbone
+        return {
+            "model": {
+                "sha256": backbone.sha256,
+                "family": backbone.family,
+                "block": backbone.block,
+                "patch_size": backbone.patch_size,
+                "input_side": backbone.input_side,
+                "mean": list(backbone.mean),
+                "std": list(backbone.std),
+                "precision": backbone.precision,
+            },
+            "resize": self.resize,
+            "images": {
+                "count": len(self.images),
+                "ids_sha256": ids_sha256(self.images),
+                "stamp": self.images.stamp(),
+            },
+            "order": {"seed": self.config.seed, "images": len(self.order)},
+        }
+
+    def site(self) -> dict[str, Any]:
+        """Where the tokens come from, as ``sae.json`` records it; the skipped images are those met so far."""
+        backbone = self.backbone
+        return {
+            # Absolute, so that the SAE can be measured from another directory.
+            "model": str(Path(backbone.name).resolve()) if Path(backbone.name).is_dir() else backbone.name,
+            "revision": backbone.revision,
+            "sha256": backbone.sha256,
+            "block": backbone.block,
+            "input_side": backbone.input_side,
+            "tokens": "patch",
+            "resize": self.resize,
+            "images": {
+                "source": self.images.name,
+                "count": len(self.images),
+                "skipped": [
+                    {"index": index, "id": self.images.ids[index], "reason": reason}
+                    for index, reason in sorted(self.skipped.items())
+                ],
+            },
+        }
