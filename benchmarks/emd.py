@@ -10,6 +10,7 @@ sides run on one thread, in turns, and medians count; a ratio above 1 says that 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from infoscope.scope.maps import SparseMaps
 
 ITERATIONS = 10**8
 TURNS = 5
+TURN_SECONDS = 0.4
 
 Problem = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -147,8 +149,10 @@ def row(load: Load) -> list[str]:
     ]
     ours = emd_pairs(first, second, distances, threads=1)
     difference = np.abs(ours - solve_all(public, kinds[0])).max()
-    # Few pairs are solved several times over, so that a turn is long enough to be timed.
-    repeats = max(1, 4000 // len(ours)) if load.side < 20 else 1
+    # Solved several times over, so that a turn is long enough to be timed and to be shared by two threads.
+    start = time.perf_counter()
+    emd_pairs(first, second, distances, threads=1)
+    repeats = math.ceil(TURN_SECONDS / (time.perf_counter() - start))
     many = SparseMaps.from_dense(np.tile(load.first, (repeats, 1)))
     many_second = SparseMaps.from_dense(np.tile(load.second, (repeats, 1)))
     own, two, *theirs = median_times(

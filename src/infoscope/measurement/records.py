@@ -38,6 +38,7 @@ def model_record(backbone: Backbone) -> ModelRecord:
         prefix_tokens=backbone.prefix_tokens,
         mean=list(backbone.mean),
         std=list(backbone.std),
+        dtype=str(backbone.dtype).removeprefix("torch."),
         precision=backbone.precision,
         device=backbone.device.type,
     )

@@ -31,6 +31,7 @@ class ModelRecord:
     prefix_tokens: int
     mean: list[float] = field(default_factory=list)
     std: list[float] = field(default_factory=list)
+    dtype: str = "float32"
     precision: str = "float32"
     device: str = "cpu"
 
