@@ -14,7 +14,7 @@ from infoscope.errors import InfoscopeError
 
 
 def from_positives(activation, pre):
-    count, feature, value = activation.positives(pre)
+    count, feature, value = activation.positives([(first, pre[:, first : first + 16]) for first in range(0, 40, 16)])
     codes = np.zeros_like(pre)
     codes[np.repeat(np.arange(len(pre)), count), feature] = value
     assert (value > 0).all()

@@ -28,12 +28,12 @@ def tokens():
 
 @pytest.mark.parametrize("how", ["max", "mean", "sum"])
 @pytest.mark.parametrize("activation", [ReLU(), TopK(7)], ids=str)
-@pytest.mark.parametrize("chunk", [64, 128, 512])
-def test_reduction_is_that_of_the_sparse_list(tokens, how, activation, chunk, monkeypatch):
-    monkeypatch.setattr(chunks, "MOST_TOKENS", chunk)
+@pytest.mark.parametrize("memory", [2**17, 2**19, 2**25])
+def test_reduction_is_that_of_the_sparse_list(tokens, how, activation, memory, monkeypatch):
+    monkeypatch.setattr(chunks, "CPU_BYTES", memory)
     sae = random_sae(activation)
     score, active = reduce_dense(sae, tokens, PATCHES, how)
-    codes = encode_sparse(sae, tokens)
+    codes = encode_sparse(sae, tokens, PATCHES)
     assert np.array_equal(score, reduce_images(codes, PATCHES, how, FEATURES))
     assert np.array_equal(active, count_active(codes, FEATURES))
     device_score, device_active = dense._reduce_on_device(sae, tokens, PATCHES, how)

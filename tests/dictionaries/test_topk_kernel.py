@@ -16,8 +16,11 @@ def defined(pre, k):
     return codes
 
 
-def dense(pre, k):
-    feature, value, count = select_topk(pre, k)
+def dense(pre, k, block=None):
+    kept = None
+    for first in range(0, pre.shape[1], block or pre.shape[1]):
+        kept = select_topk(np.ascontiguousarray(pre[:, first : first + (block or pre.shape[1])]), k, first, kept)
+    feature, value, count = kept
     codes = np.zeros(pre.shape)
     for row in range(len(pre)):
         kept = slice(count[row])
@@ -35,6 +38,14 @@ def dense(pre, k):
 def test_selects_as_defined(features, k):
     pre = np.random.default_rng(features + k).normal(size=(50, features)).astype(np.float32)
     np.testing.assert_array_equal(dense(pre, k), defined(pre, k))
+
+
+@pytest.mark.parametrize("block", [1, 8, 50, 100, 199])
+@pytest.mark.parametrize("k", [1, 7, 32, 150])
+def test_blocks_of_features_make_no_difference(block, k):
+    random = np.random.default_rng(k)
+    for pre in (random.normal(size=(40, 200)), random.integers(-2, 3, size=(40, 200))):
+        np.testing.assert_array_equal(dense(pre.astype(np.float32), k, block), defined(pre.astype(np.float32), k))
 
 
 @pytest.mark.parametrize("k", [1, 7, 32, 200])
@@ -69,6 +80,7 @@ def test_sixty_five_thousand_features():
 @given(
     arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 70)), elements=st.floats(-4, 4, width=16)),
     st.integers(1, 70),
+    st.integers(1, 70),
 )
-def test_any_small_array(pre, k):
-    np.testing.assert_array_equal(dense(pre, k), defined(pre, k))
+def test_any_small_array(pre, k, block):
+    np.testing.assert_array_equal(dense(pre, k, block), defined(pre, k))

@@ -6,7 +6,7 @@ tables need no further code. A new one is added by writing the class and naming 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, asdict, dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -18,6 +18,9 @@ from torch import Tensor
 from infoscope.dictionaries.sparse_kernel import positive_entries
 from infoscope.dictionaries.topk_kernel import select_topk
 from infoscope.errors import InfoscopeError
+
+Blocks = Iterable[tuple[int, Float32[np.ndarray, "token _"]]]
+Entries = tuple[Int64[np.ndarray, " token"], Int32[np.ndarray, " entry"], Float32[np.ndarray, " entry"]]
 
 
 @runtime_checkable
@@ -37,12 +40,16 @@ class Activation(Protocol):
         """Where it is pointwise: the same function for the pre-activations of some features alone."""
         ...
 
-    def positives(
-        self, pre: Float32[np.ndarray, "token feature"]
-    ) -> tuple[Int64[np.ndarray, " token"], Int32[np.ndarray, " entry"], Float32[np.ndarray, " entry"]]:
-        """The same codes, sparse and on the CPU: how many a token has above 0, then their features and values.
+    def positives(self, blocks: Blocks) -> Entries:
+        """The codes above 0 of some tokens, sparse and on the CPU.
 
-        Entries come token by token, features ascending within one.
+        Args:
+            blocks: pre-activations ``[token, feature]``, block by block of features, each with its first feature; one
+                may overwrite the one before.
+
+        Returns:
+            How many codes each token has, then their features and values: token by token, features ascending within
+            one.
         """
         ...
 
@@ -69,11 +76,14 @@ class ReLU:
         """Itself: it is the same for every feature."""
         return self
 
-    def positives(
-        self, pre: Float32[np.ndarray, "token feature"]
-    ) -> tuple[Int64[np.ndarray, " token"], Int32[np.ndarray, " entry"], Float32[np.ndarray, " entry"]]:
+    def positives(self, blocks: Blocks) -> Entries:
         """Codes, sparse: counts, features, values."""
-        return positive_entries(pre)
+        parts = [(first, *positive_entries(pre)) for first, pre in blocks]
+        count = np.sum([part[1] for part in parts], axis=0)
+        token = np.concatenate([np.repeat(np.arange(len(count)), part[1]) for part in parts])
+        order = np.argsort(token, kind="stable")
+        feature = np.concatenate([first + feature for first, _, feature, _ in parts])
+        return count, feature[order].astype(np.int32), np.concatenate([part[3] for part in parts])[order]
 
     def __str__(self) -> str:
         return self.name
@@ -123,12 +133,14 @@ class TopK:
         """
         raise ValueError("the largest k of a token are among all its features")
 
-    def positives(
-        self, pre: Float32[np.ndarray, "token feature"]
-    ) -> tuple[Int64[np.ndarray, " token"], Int32[np.ndarray, " entry"], Float32[np.ndarray, " entry"]]:
+    def positives(self, blocks: Blocks) -> Entries:
         """Codes, sparse: counts, features, values."""
-        feature, value, count = select_topk(pre, min(self.k, pre.shape[1]))
-        filled = np.arange(feature.shape[1]) < count[:, None]
+        kept = None
+        for first, pre in blocks:
+            kept = select_topk(pre, self.k, first, kept)
+        assert kept is not None  # there is no dictionary without features
+        feature, value, count = kept
+        filled = np.arange(self.k) < count[:, None]
         return count, feature[filled], value[filled]
 
     def __str__(self) -> str:

@@ -5,15 +5,17 @@ A sparse list would then be larger than the codes themselves. Nothing here is wi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from infoscope.dictionaries.chunks import checked_tokens, device_chunks, pre_activation_chunks
+from infoscope.dictionaries.chunks import Blocks, checked_tokens, device_chunks, pre_activation_chunks
 from infoscope.dictionaries.dense_kernel import add_maximum, add_sum
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.dictionaries.sparse import Reduction
+from infoscope.dictionaries.sparse import Reduction, SparseCodes, encode_sparse
 
 # Columns to a product of `encode_features`; on a CPU always all of them, so that a code does not depend on which others
 # are asked for with it.
@@ -49,8 +51,9 @@ def reduce_dense(
     reduced = np.zeros((images, sae.features), np.float32 if how == "max" else np.float64)
     active = np.zeros(sae.features, np.int32)
     add = add_maximum if how == "max" else add_sum
-    for first, pre in pre_activation_chunks(sae, tokens):
-        add(sae.activation(pre).numpy(), first, patches, reduced, active)
+    for first, _, blocks in pre_activation_chunks(sae, tokens, whole=patches):
+        for offset, codes in _block_codes(sae, blocks):
+            add(codes.numpy(), first, patches, offset, reduced, active)
     if how == "mean":
         reduced /= patches
     return reduced.astype(np.float32, copy=False), active.astype(np.int64)
@@ -73,8 +76,15 @@ def _reduce_on_device(
 
 
 @torch.no_grad()
-def reconstruct(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"]) -> Float[Tensor, "token width"]:
+def reconstruct(
+    sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], patches: int = 1
+) -> Float[Tensor, "token width"]:
     """Reconstructions of tokens, on the SAE's device, with dense codes of a chunk at a time.
+
+    Args:
+        sae: the dictionary.
+        tokens: ``[token, width]``.
+        patches: tokens to an image.
 
     Raises:
         InfoscopeError: as for `reduce_dense`.
@@ -86,8 +96,11 @@ def reconstruct(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"]) ->
         [[1.0, 0.0]]
     """
     tokens = checked_tokens(sae, tokens)
-    parts = [sae.decode(sae.activation(pre)) for _, pre in pre_activation_chunks(sae, tokens)]
-    return torch.cat(parts) if parts else tokens.clone()
+    total = sae.b_dec.expand(len(tokens), -1).clone()
+    for first, count, blocks in pre_activation_chunks(sae, tokens, whole=patches):
+        for offset, codes in _block_codes(sae, blocks):
+            total[first : first + count].addmm_(codes, sae.W_dec[offset : offset + codes.shape[1]])
+    return total
 
 
 @torch.no_grad()
@@ -113,7 +126,9 @@ def encode_features(
     tokens = checked_tokens(sae, tokens)
     asked = torch.from_numpy(np.ascontiguousarray(features)).to(tokens.device)
     if not sae.activation.pointwise:
-        parts = [sae.activation(pre)[:, asked].cpu() for _, pre in pre_activation_chunks(sae, tokens)]
+        if tokens.device.type == "cpu":
+            return _columns(encode_sparse(sae, tokens), features, sae.features)
+        parts = [sae.activation(pre)[:, asked].cpu() for _, pre in device_chunks(sae, tokens)]
         return torch.cat(parts).numpy() if parts else np.zeros((0, len(features)), np.float32)
     codes = np.empty((len(tokens), len(features)), np.float32)
     for first in range(0, len(features), COLUMNS):
@@ -123,3 +138,24 @@ def encode_features(
         pre += sae.b_enc[padded]
         codes[:, first : first + len(some)] = sae.activation.at(padded)(pre)[:, : len(some)].cpu().numpy()
     return codes
+
+
+def _block_codes(sae: SparseAutoencoder, blocks: Blocks) -> Iterator[tuple[int, Tensor]]:
+    """First feature and codes of each block; of all features at once where a code depends on the others."""
+    if sae.activation.pointwise:
+        for first, pre in blocks:
+            features = torch.arange(first, first + pre.shape[1], device=pre.device)
+            yield first, sae.activation.at(features)(pre)
+    else:
+        yield 0, sae.activation(torch.cat([pre.clone() for _, pre in blocks], dim=1))
+
+
+def _columns(codes: SparseCodes, features: np.ndarray, of: int) -> np.ndarray:
+    """Some features' codes, dense."""
+    place = np.full(of, -1)
+    place[features] = np.arange(len(features))
+    dense = np.zeros((len(codes), len(features)), np.float32)
+    token, column = np.repeat(np.arange(len(codes)), np.diff(codes.start)), place[codes.feature]
+    asked = column >= 0
+    dense[token[asked], column[asked]] = codes.value[asked]
+    return dense

@@ -11,7 +11,8 @@ from jaxtyping import Float, Float32, Int32, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from infoscope.dictionaries.chunks import checked_tokens, pre_activation_chunks
+from infoscope.dictionaries.activations import Entries
+from infoscope.dictionaries.chunks import Blocks, checked_tokens, pre_activation_chunks
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.dictionaries.sparse_kernel import image_maximum, image_sum
 
@@ -57,7 +58,7 @@ class SparseCodes:
 
 
 @torch.no_grad()
-def encode_sparse(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"]) -> SparseCodes:
+def encode_sparse(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], whole: int = 1) -> SparseCodes:
     """Codes of many tokens, sparse and in main memory.
 
     Pre-activations are made some tokens at a time (`pre_activation_chunks`), so memory stays bounded.
@@ -65,6 +66,7 @@ def encode_sparse(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"]) 
     Args:
         sae: the dictionary; tokens are moved to its device.
         tokens: ``[token, width]``.
+        whole: tokens are encoded in multiples of this many, such as an image's.
 
     Raises:
         InfoscopeError: the tokens have another width, or hold NaN or infinity.
@@ -76,7 +78,7 @@ def encode_sparse(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"]) 
         array([1, 2], dtype=int32)
     """
     tokens = checked_tokens(sae, tokens)
-    parts = [_positives(sae, pre) for _, pre in pre_activation_chunks(sae, tokens)]
+    parts = [_positives(sae, blocks) for _, _, blocks in pre_activation_chunks(sae, tokens, whole)]
     start = np.zeros(len(tokens) + 1, np.int64)
     if parts:
         np.cumsum(np.concatenate([count for count, _, _ in parts]), out=start[1:])
@@ -138,15 +140,15 @@ def reduce_images(
     return reduced
 
 
-_Entries = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def _positives(sae: SparseAutoencoder, pre: Tensor) -> _Entries:
+def _positives(sae: SparseAutoencoder, blocks: Blocks) -> Entries:
     """Counts, features and values of the codes above 0."""
-    return sae.activation.positives(pre.numpy()) if pre.device.type == "cpu" else _positives_on_device(sae, pre)
+    if sae.W_enc.device.type == "cpu":
+        return sae.activation.positives((first, pre.numpy()) for first, pre in blocks)
+    ((_, pre),) = blocks
+    return _positives_on_device(sae, pre)
 
 
-def _positives_on_device(sae: SparseAutoencoder, pre: Tensor) -> _Entries:
+def _positives_on_device(sae: SparseAutoencoder, pre: Tensor) -> Entries:
     codes = sae.activation(pre)
     active = codes > 0
     feature = active.nonzero()[:, 1].to(torch.int32)

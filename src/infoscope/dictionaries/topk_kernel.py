@@ -51,13 +51,13 @@ def _bound(values: np.ndarray, size: int, bound: int, k: int, slack: int) -> int
 
 
 @compiled(parallel=True)
-def _select(bits: np.ndarray, k: int, feature: np.ndarray, value: np.ndarray, count: np.ndarray) -> None:
+def _select(bits: np.ndarray, first: int, k: int, feature: np.ndarray, value: np.ndarray, count: np.ndarray) -> None:
     rows, features = bits.shape
     blocks = features // BLOCK
     for group in prange((rows + ROWS - 1) // ROWS):
         peak = np.empty(blocks, np.int32)
-        found_value = np.empty(features + 1, np.int32)
-        found_feature = np.empty(features + 1, np.int32)
+        found_value = np.empty(k + features + 1, np.int32)
+        found_feature = np.empty(k + features + 1, np.int32)
         for t in range(group * ROWS, min(rows, (group + 1) * ROWS)):
             row = bits[t]
             for block in range(blocks):
@@ -65,30 +65,41 @@ def _select(bits: np.ndarray, k: int, feature: np.ndarray, value: np.ndarray, co
                 for j in range(block * BLOCK, (block + 1) * BLOCK):
                     most = max(most, row[j])
                 peak[block] = most
-            bound = 1
+            # Those kept of lower features come first; when there are k, only what is larger than the least can enter.
+            found = count[t]
+            reached = 1
+            for i in range(found):
+                found_value[i] = value[t, i]
+                found_feature[i] = feature[t, i]
+            if found == k:
+                reached = found_value[0]
+                for i in range(1, k):
+                    reached = min(reached, found_value[i])
+            bound = reached + 1 if found == k else 1
             if _reaching(peak, blocks, bound) > k:
                 bound = _bound(peak, blocks, bound, k, k // 4)
+                reached = bound
             # Every entry is written, and the next one overwrites it unless it counts: no branch to mispredict.
-            found = 0
             for block in range(blocks):
                 if peak[block] >= bound:
                     for j in range(block * BLOCK, (block + 1) * BLOCK):
                         found_value[found] = row[j]
-                        found_feature[found] = j
+                        found_feature[found] = first + j
                         found += int(row[j] >= bound)
             for j in range(blocks * BLOCK, features):
                 found_value[found] = row[j]
-                found_feature[found] = j
+                found_feature[found] = first + j
                 found += int(row[j] >= bound)
-            ties = found
+            least = 0
+            ties = 0
             if found > k:
-                bound = _bound(found_value, found, bound, k, 0)
-                ties = k - _reaching(found_value, found, bound + 1)
+                least = _bound(found_value, found, reached, k, 0)
+                ties = k - _reaching(found_value, found, least + 1)
             kept = 0
             for i in range(found):
-                if found_value[i] == bound and ties > 0:
+                if found_value[i] == least and ties > 0:
                     ties -= 1
-                elif found_value[i] <= bound:
+                elif found_value[i] <= least:
                     continue
                 feature[t, kept] = found_feature[i]
                 value[t, kept] = found_value[i]
@@ -98,21 +109,26 @@ def _select(bits: np.ndarray, k: int, feature: np.ndarray, value: np.ndarray, co
             value[t, kept:] = 0
 
 
-def select_topk(pre: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+Kept = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def select_topk(pre: np.ndarray, k: int, first: int = 0, kept: Kept | None = None) -> Kept:
     """The k largest entries of each row, as far as they are positive.
 
     Args:
         pre: float32 ``[token, feature]``, rows contiguous, without NaN.
         k: how many to keep; more than there are features keeps all.
+        first: the feature of the first column.
+        kept: what was kept of the features before; overwritten.
 
     Returns:
         feature: int32 ``[token, k]``, ascending within a token; of equal values the lower features are kept.
         value: float32 ``[token, k]``.
         count: int64 ``[token]``, how many are positive; both arrays are 0 from there on.
     """
-    tokens = len(pre)
-    feature = np.empty((tokens, k), np.int32)
-    value = np.empty((tokens, k), np.float32)
-    count = np.empty(tokens, np.int64)
-    _select(pre.view(np.int32), k, feature, value.view(np.int32), count)
-    return feature, value, count
+    if kept is None:
+        tokens = len(pre)
+        kept = np.zeros((tokens, k), np.int32), np.zeros((tokens, k), np.float32), np.zeros(tokens, np.int64)
+    feature, value, count = kept
+    _select(pre.view(np.int32), first, k, feature, value.view(np.int32), count)
+    return kept

@@ -59,7 +59,7 @@ def encode_views(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], p
     """
     if sae.activation.pointwise or tokens.device.type != "cpu":
         return DenseViews(sae, tokens, patches)
-    return SparseViews(sae, encode_sparse(sae, tokens), patches)
+    return SparseViews(sae, encode_sparse(sae, tokens, patches), patches)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class DenseViews:
 
     def reconstruct(self, tokens: slice) -> Float[Tensor, "token width"]:
         """Chunk by chunk."""
-        return reconstruct(self.sae, self.tokens[tokens])
+        return reconstruct(self.sae, self.tokens[tokens], self.patches)
 
     def gather(
         self,
