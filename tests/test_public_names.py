@@ -22,7 +22,7 @@ def test_an_unknown_name_is_refused():
 
 @pytest.mark.parametrize("module", ["infoscope", "infoscope.cli.main"])
 def test_nothing_heavy_is_imported_until_used(module):
-    heavy = ("torch", "numba", "altair", "transformers", "polars")
+    heavy = ("torch", "numba", "altair", "transformers", "polars", "numpy", "jaxtyping", "ray")
     code = f"import sys, {module}; print(*(set({heavy}) & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert found == []

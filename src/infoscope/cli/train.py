@@ -11,7 +11,7 @@ import tyro
 
 from infoscope.cli.inputs import Hardware, check_writable, open_backbone
 from infoscope.errors import InfoscopeError
-from infoscope.images.views import Resize
+from infoscope.images.resize import Resize
 from infoscope.training.config import TrainConfig
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,8 +10,7 @@ from PIL import Image
 
 from infoscope.errors import InfoscopeError, check_choice
 from infoscope.images.decode import UnreadableImageError
-
-Resize = Literal["stretch", "crop"]
+from infoscope.images.resize import Resize
 
 
 @dataclass(frozen=True)

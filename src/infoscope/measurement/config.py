@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from infoscope.errors import InfoscopeError, check_choice
-from infoscope.images.views import Resize
-from infoscope.scope.grid import Metric
+from infoscope.images.resize import Resize
+from infoscope.scope.metric import Metric
 
 RankBy = Literal["max", "mean", "sum"]
 RankView = Literal["full", "crops"]

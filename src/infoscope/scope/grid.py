@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from jaxtyping import Float64
 
 from infoscope.errors import check_choice
-
-Metric = Literal["euclidean", "l1"]
+from infoscope.scope.metric import Metric
 
 
 def patch_distances(side: int, metric: Metric = "euclidean") -> Float64[np.ndarray, "cell cell"]:

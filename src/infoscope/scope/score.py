@@ -11,9 +11,10 @@ from jaxtyping import Float, Float64, UInt32
 
 from infoscope.errors import InfoscopeError
 from infoscope.scope.emd import emd_pairs
-from infoscope.scope.grid import Metric, patch_distances
+from infoscope.scope.grid import patch_distances
 from infoscope.scope.interval import DRAWS, mean_interval
 from infoscope.scope.maps import SparseMaps, overlap_maps
+from infoscope.scope.metric import Metric
 from infoscope.scope.pairs import MapPairs
 
 EmptyPairs = Literal["leave-out", "one"]

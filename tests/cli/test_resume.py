@@ -1,0 +1,103 @@
+"""A measurement that is killed, or whose disk fills, goes on where it was and ends as if nothing had happened."""
+
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from infoscope.dictionaries.activations import TopK
+from infoscope.dictionaries.loading import save_sae
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.storage.run import open_run
+from small import FEATURES, SIDE, WIDTH, pictures, save_model
+
+IMAGES = 120
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("place")
+    save_model(folder / "model")
+    (folder / "images").mkdir()
+    for i, picture in enumerate(pictures(IMAGES)):
+        picture.save(folder / "images" / f"{i:03}.png")
+    (folder / "images" / "044-broken.png").write_bytes(b"no")
+    W_enc = torch.randn(WIDTH, FEATURES, generator=torch.Generator().manual_seed(1))
+    sae = SparseAutoencoder(W_enc, torch.zeros(FEATURES), W_enc.T.contiguous(), torch.zeros(WIDTH), TopK(6))
+    save_sae(sae, folder / "sae")
+    finish(measure(folder, folder / "undisturbed"))
+    return folder
+
+
+def measure(place, out, rank_view="full", **options):
+    command = [sys.executable, "-m", "infoscope.cli.main", "measure", "--model", f"{place}/model", "--block", "1"]
+    command += ["--input-side", str(SIDE), "--sae", f"{place}/sae", "--images", f"{place}/images", "--out", str(out)]
+    command += ["--top-images", "4", "--shard-images", "5", "--batch-size", "2", "--rank-view", rank_view]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options)
+
+
+def finish(process):
+    _, error = process.communicate()
+    assert process.returncode == 0, error
+
+
+def assert_same(place, out):
+    whole, again = open_run(place / "undisturbed"), open_run(out)
+    for name in ("scope", "top_images", "maps"):
+        first, second = getattr(whole, name), getattr(again, name)
+        assert first.drop(name for name, kind in first.schema.items() if kind.is_float()).equals(
+            second.drop(name for name, kind in second.schema.items() if kind.is_float())
+        )
+        for column, kind in first.schema.items():
+            if kind.is_float():
+                np.testing.assert_allclose(first[column].to_numpy(), second[column].to_numpy(), atol=1e-6)
+    assert whole.manifest.fit == again.manifest.fit
+    assert whole.manifest.images == again.manifest.images
+    assert [file.name for file in (out / "partials").iterdir()] == ["plan.json"]
+
+
+def test_killed_at_random_moments(place, tmp_path):
+    out, moments = tmp_path / "run", random.Random(0)
+    shards = 2 * -(-(IMAGES + 1) // 5)
+    kills = 0
+    while True:
+        seen = len(list(out.glob("partials/*.npz")))
+        process = measure(place, out)
+        # Some shards further, and a moment more, which may fall into the writing of a file or of the tables.
+        further = min(seen + moments.randint(1, shards // 4), shards)
+        while process.poll() is None and len(list(out.glob("partials/*.npz"))) < further:
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.03))
+        process.send_signal(signal.SIGKILL)
+        _, error = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, error
+        kills += 1
+        assert len(list(out.glob("partials/*.npz"))) >= seen or (out / "manifest.json").exists()
+    assert kills >= 3
+    assert_same(place, out)
+
+
+def test_a_full_disk_loses_no_finished_shard(place, tmp_path):
+    out = tmp_path / "run"
+    # Partials are small; the table of maps is the first file that does not fit.
+    largest = max(file.stat().st_size for file in (place / "undisturbed").glob("*.parquet"))
+    limit = largest - 1
+    full = measure(place, out, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    error = full.communicate()[1]
+    assert full.returncode == 2
+    (line,) = [line for line in error.splitlines() if line.startswith("infoscope: ")]
+    assert "cannot write" in line
+    assert "free the space or choose another --out" in line
+    kept = {file: file.stat().st_mtime_ns for file in out.glob("partials/*.npz")}
+    assert kept
+    assert not list(out.rglob("*.tmp"))
+    finish(measure(place, out))
+    assert_same(place, out)
