@@ -58,7 +58,9 @@ def main(options: Benchmark) -> None:
         )
     Console(width=120).print(table)
     spread = reference.table["cds"].drop_nulls()
-    print(f"for scale: CDS has median {spread.median():.3f}, and its interval is {interval(reference.table):.3f} wide")
+    print(
+        f"for scale: CDS has median {float(np.median(spread.to_numpy())):.3f}, and its interval is {interval(reference.table):.3f} wide"
+    )
 
 
 def scored(options: Benchmark, files: list[Path], precision: Precision) -> tuple[infoscope.Scope, float]:
