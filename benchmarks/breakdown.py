@@ -3,7 +3,8 @@
     python benchmarks/breakdown.py
 
 The parts are timed in turns, one process, medians. Decoding runs in threads ahead of the model, and the distances after
-the passes; here each is timed by itself, with all threads it would use.
+the passes; here each is timed by itself: decoding on one thread, the distances and the writing of maps on synthetic
+maps of ten patches, shared out over the 3 N views of a thousand images.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from rich.console import Console
 from rich.table import Table
 
 import infoscope
-from infoscope.dictionaries.chunks import pre_activation_chunks
 from infoscope.dictionaries.sparse import encode_sparse
 from infoscope.images.views import Views
 from infoscope.measurement.codes import encode_views
@@ -75,11 +75,6 @@ def parts(
         for first in range(0, len(tokens), 512):
             torch.mm(tokens[first : first + 512], sae.W_enc, out=out)
 
-    def blocks() -> None:
-        for _, _, chunk in pre_activation_chunks(sae, tokens, patches):
-            for _ in chunk:
-                pass
-
     def rank() -> None:
         nonlocal seen
         ranking.update(np.arange(seen, seen + batch), *codes.reduce("max"), len(tokens))
@@ -90,7 +85,6 @@ def parts(
         lambda: [views.crops(images[i]) for i in range(batch // 2)],
         lambda: backbone.normalise(pixels),
         products,
-        blocks,
         lambda: encode_sparse(sae, tokens, patches),
         rank,
     ]
@@ -100,7 +94,7 @@ def parts(
             start = time.perf_counter()
             call()
             seconds.append((time.perf_counter() - start) / batch)
-    forward, decode, normalise, product, _, encode, ranked = (median(seconds[1:]) for seconds in taken)
+    forward, decode, normalise, product, encode, ranked = (median(seconds[1:]) for seconds in taken)
     # Once a measurement, not once a view: shared out over 3 views of a thousand images, as a small pool has them.
     spread = 3 * 1000
     distances, writing = (seconds / spread for seconds in once(sae.features, backbone.grid))

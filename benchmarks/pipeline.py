@@ -104,7 +104,7 @@ def random_sae(options: Benchmark, backbone: infoscope.Backbone) -> infoscope.Sp
     if options.activation == "relu":
         activation = ReLU()
         noise = np.random.default_rng(0).integers(0, 256, (1, backbone.input_side, backbone.input_side, 3), np.uint8)
-        pre = backbone.tokens(noise)[0] @ W_dec.T
+        pre = backbone.tokens(noise)[0].cpu() @ W_dec.T
         b_enc = -pre.flatten()[:: pre.numel() // 2**20 + 1].quantile(0.99).expand(options.features)
     return infoscope.SparseAutoencoder(W_dec.T.contiguous(), b_enc, W_dec, torch.zeros(backbone.width), activation)
 
@@ -162,25 +162,35 @@ class Bare:
 
     def time(self, backbone: infoscope.Backbone, sae: infoscope.SparseAutoencoder, normalised: torch.Tensor) -> None:
         """Once over the views with every batch size."""
+        sae = sae.to(backbone.device)
         for batch in (8, 16, 32):
+            synchronise(backbone)
             start = time.perf_counter()
             for first in range(0, len(normalised), batch):
                 tokens = backbone.tokens_from_normalised(normalised[first : first + batch])
+            synchronise(backbone)
             seconds = (time.perf_counter() - start) / len(normalised)
             self.forward.setdefault(batch, []).append(seconds)
         # Some tokens at a time, into one array: the product alone, not the cost of fresh memory.
         tokens = tokens.flatten(0, 1)
-        out = torch.empty(512, sae.features)
+        out = torch.empty(512, sae.features, device=tokens.device)
         start = time.perf_counter()
         for _ in range(REPEATS):
             for first in range(0, len(tokens), len(out)):
                 torch.mm(tokens[first : first + len(out)], sae.W_enc, out=out)
+        synchronise(backbone)
         self.product.append((time.perf_counter() - start) / REPEATS / 32)
 
     def around(self, number: int) -> tuple[float, float]:
         """Forward, by the batch size with the least median, and product: means of before and after a measurement."""
         best = min(self.forward.values(), key=median)
         return mean(best[number : number + 2]), mean(self.product[number : number + 2])
+
+
+def synchronise(backbone: infoscope.Backbone) -> None:
+    """Wait for a GPU, so that what is timed is its work."""
+    if backbone.device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def print_agreement(options: Benchmark, scope: infoscope.Scope, files: list[Path]) -> None:

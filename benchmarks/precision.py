@@ -57,10 +57,8 @@ def main(options: Benchmark) -> None:
             f"{spearmanr(both['cds'], both['other']).statistic:.4f}",
         )
     Console(width=120).print(table)
-    spread = reference.table["cds"].drop_nulls()
-    print(
-        f"for scale: CDS has median {float(np.median(spread.to_numpy())):.3f}, and its interval is {interval(reference.table):.3f} wide"
-    )
+    middle = float(np.median(reference.table["cds"].drop_nulls().to_numpy()))
+    print(f"for scale: CDS has median {middle:.3f}, and its interval is {interval(reference.table):.3f} wide")
 
 
 def scored(options: Benchmark, files: list[Path], precision: Precision) -> tuple[infoscope.Scope, float]:

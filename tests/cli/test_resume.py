@@ -31,7 +31,8 @@ def place(tmp_path_factory):
     W_enc = torch.randn(WIDTH, FEATURES, generator=torch.Generator().manual_seed(1))
     sae = SparseAutoencoder(W_enc, torch.zeros(FEATURES), W_enc.T.contiguous(), torch.zeros(WIDTH), TopK(6))
     save_sae(sae, folder / "sae")
-    finish(measure(folder, folder / "undisturbed"))
+    for rank_view in ("full", "crops"):
+        finish(measure(folder, folder / f"undisturbed-{rank_view}", rank_view))
     return folder
 
 
@@ -47,8 +48,8 @@ def finish(process):
     assert process.returncode == 0, error
 
 
-def assert_same(place, out):
-    whole, again = open_run(place / "undisturbed"), open_run(out)
+def assert_same(place, out, rank_view="full"):
+    whole, again = open_run(place / f"undisturbed-{rank_view}"), open_run(out)
     for name in ("scope", "top_images", "maps"):
         first, second = getattr(whole, name), getattr(again, name)
         assert first.drop(name for name, kind in first.schema.items() if kind.is_float()).equals(
@@ -62,15 +63,16 @@ def assert_same(place, out):
     assert [file.name for file in (out / "partials").iterdir()] == ["plan.json"]
 
 
-def test_killed_at_random_moments(place, tmp_path):
+@pytest.mark.parametrize("rank_view", ["full", "crops"])
+def test_killed_at_random_moments(place, tmp_path, rank_view):
     out, moments = tmp_path / "run", random.Random(0)
-    shards = 2 * -(-(IMAGES + 1) // 5)
+    shards = {"full": 2, "crops": 1}[rank_view] * -(-(IMAGES + 1) // 5)
     kills = 0
     while True:
         seen = len(list(out.glob("partials/*.npz")))
-        process = measure(place, out)
+        process = measure(place, out, rank_view)
         # Some shards further, and a moment more, which may fall into the writing of a file or of the tables.
-        further = min(seen + moments.randint(1, shards // 4), shards)
+        further = min(seen + moments.randint(1, shards // 3), shards)
         while process.poll() is None and len(list(out.glob("partials/*.npz"))) < further:
             time.sleep(0.001)
         time.sleep(moments.uniform(0, 0.03))
@@ -82,13 +84,13 @@ def test_killed_at_random_moments(place, tmp_path):
         kills += 1
         assert len(list(out.glob("partials/*.npz"))) >= seen or (out / "manifest.json").exists()
     assert kills >= 3
-    assert_same(place, out)
+    assert_same(place, out, rank_view)
 
 
 def test_a_full_disk_loses_no_finished_shard(place, tmp_path):
     out = tmp_path / "run"
     # Partials are small; the table of maps is the first file that does not fit.
-    largest = max(file.stat().st_size for file in (place / "undisturbed").glob("*.parquet"))
+    largest = max(file.stat().st_size for file in (place / "undisturbed-full").glob("*.parquet"))
     limit = largest - 1
     full = measure(place, out, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
     error = full.communicate()[1]

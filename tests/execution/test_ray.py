@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 import time
 
 import numpy as np
@@ -37,13 +36,18 @@ class Squares:
         return self
 
     def unpacked(self, threads, gpu):
-        self.threads = threads
+        assert threads >= 1
+        assert not gpu
         return self
 
     def square(self, numbers, advance):
         for _ in numbers:
             advance(1)
         return Result(square=np.square(numbers), process=np.array(os.getpid()))
+
+    def slow(self, numbers, advance):
+        time.sleep(0.5)
+        return self.square(numbers, advance)
 
     def die_once(self, numbers, mark, advance):
         if not mark.exists():
@@ -107,20 +111,22 @@ def test_a_worker_that_dies_is_replaced(executor, tmp_path):
     assert steps.done == 21
 
 
-def test_a_worker_killed_from_outside_is_replaced(executor):
-    (first, *_) = executor.run(jobs(), Partials(None), Steps())
-    victim = int(first["process"])
+def test_a_worker_killed_at_work_is_replaced(executor, tmp_path):
+    found = executor.run(jobs("slow"), Partials(tmp_path), Steps())
+    victim = int(next(found)["process"])
+    os.kill(victim, signal.SIGKILL)
+    rest = list(found)
+    assert [arrays["square"][0] for arrays in rest] == [i * i for i in range(1, 7)]
+    assert victim not in {int(arrays["process"]) for arrays in rest[2:]}
 
-    def kill():
-        time.sleep(0.3)
-        os.kill(victim, signal.SIGKILL)
 
-    thread = threading.Thread(target=kill)
-    thread.start()
-    thread.join()
-    found = list(executor.run(jobs(), Partials(None), Steps()))
-    assert [arrays["square"][0] for arrays in found] == [i * i for i in range(7)]
-    assert victim not in {int(arrays["process"]) for arrays in found}
+def test_jobs_that_were_left_do_not_answer_the_next(executor):
+    left = executor.run(jobs("slow"), Partials(None), Steps())
+    next(left)
+    left.close()
+    other = [Job(job.name, 3, "square", (job.arguments[0] + 100,)) for job in jobs()]
+    found = list(executor.run(other, Partials(None), Steps()))
+    assert [arrays["square"][0] for arrays in found] == [(i + 100) ** 2 for i in range(7)]
 
 
 def test_a_shard_that_always_kills_is_named(executor):

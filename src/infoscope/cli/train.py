@@ -106,12 +106,14 @@ class Train:
         )
 
     def _from_cache(self, path: Path) -> None:
-        own = ("model", "block", "images", "input_side", "revision", "resize", "cache")
+        settled = ("model", "block", "images", "input_side", "revision", "resize", "cache", "cache_gib")
         defaults = {field.name: field.default for field in fields(self)}
-        for name in own:
-            if getattr(self, name) != defaults[name]:
-                flag = name.replace("_", "-")
-                raise InfoscopeError(f"--{flag} does not go with --from-cache, which settles it; leave it out")
+        given = [name for name in (*settled, "batch_size", "threads") if getattr(self, name) != defaults[name]]
+        if self.hardware.precision != Hardware().precision:
+            given.append("precision")
+        for name in given:
+            flag = name.replace("_", "-")
+            raise InfoscopeError(f"--{flag} does not go with --from-cache, which settles it; leave it out")
         from infoscope.training.from_cache import train_on_cache
 
         train_on_cache(path, self.config, out=self.out, device=self.hardware.device)

@@ -122,7 +122,7 @@ class TopK:
         least = pre.topk(k).values[..., -1:]
         above, tied = pre > least, pre == least
         room = k - above.sum(-1, keepdim=True)
-        kept = above | (tied & (tied.cumsum(-1) <= room))
+        kept = above | (tied & (tied.cumsum(-1, dtype=torch.int32) <= room))
         return torch.where(kept, torch.relu(pre), 0.0)
 
     def at(self, features: Int64[Tensor, " asked"]) -> Activation:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -24,6 +25,10 @@ from infoscope.progress import Advance
 
 # Our choice: how often workers are asked how far they are.
 POLL_SECONDS = 0.5
+# Our choice: what was in use a moment ago is free by then.
+ROOM_SECONDS = 5.0
+# Our choice: a worker imports, unpacks and is there in seconds; a busy cluster may be slow to place it.
+START_SECONDS = 180.0
 # Our choice: a shard that takes its worker down this often would take down the next as well.
 MOST_DEATHS = 3
 # Our choice: enough that cores do not wait for each other much, few enough that copies of the model fit.
@@ -52,11 +57,21 @@ class _Actor:
 
     def __init__(self, packed: Portable, threads: int, gpu: bool):
         self._threads = threads
-        self._worker = packed.unpacked(threads, gpu)
         self._steps = 0
+        self._problem = ""
+        try:
+            self._worker = packed.unpacked(threads, gpu)
+        except InfoscopeError as error:
+            self._problem = str(error)
+
+    def ready(self) -> int:
+        """Its process, once it has all it needs."""
+        return os.getpid()
 
     def run(self, job: Job) -> Arrays | str:
         """The job's arrays, or what the user can mend, in words."""
+        if self._problem:
+            return self._problem
         self._steps = 0
         limit_threads(self._threads)
         try:
@@ -77,6 +92,7 @@ class _Slot:
     """One place for a worker, and what it is doing."""
 
     actor: Any
+    starting: Any
     job: Job | None = None
     result: Any = None
     asked: Any = None
@@ -102,23 +118,16 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
         except ImportError as error:
             raise InfoscopeError("--executor ray needs Ray: install infoscope[ray]") from error
         self._ray = ray
+        self._death = ""
         self._started = not ray.is_initialized()
         if self._started:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             self._connect(workers, address)
         try:
             self._gpu = worker.needs_gpu
-            kind, what = ("GPU", "GPUs") if self._gpu else ("CPU", "CPU cores")
-            slots, free = (int(r.get(kind, 0)) for r in (ray.cluster_resources(), ray.available_resources()))
-            self.workers = workers or max(1, free if self._gpu else free // CORES_PER_WORKER)
-            if free < self.workers:
-                raise InfoscopeError(
-                    f"{free} of the cluster's {slots} {what} are free, too few for --workers {self.workers}"
-                )
-            cores = int(ray.available_resources().get("CPU", 1))
-            self._threads = max(1, cores // self.workers)
+            self.workers, self._threads = self._room(workers)
             self._worker = ray.put(worker.packed())
-            self._slots = [_Slot(self._actor()) for _ in range(self.workers)]
+            self._slots = [self._slot() for _ in range(self.workers)]
         except BaseException:
             self._disconnect()
             raise
@@ -133,43 +142,65 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
         results: dict[str, Arrays] = {}
         deaths: Counter[str] = Counter()
         advance(sum(job.size for job in jobs if job.name in partials))
-        for job in jobs:
-            while job.name not in results and job.name not in partials:
-                for slot in self._slots:
-                    if slot.job is None and waiting:
-                        slot.job, slot.steps = waiting.popleft(), 0
-                        slot.result = slot.actor.run.remote(slot.job)
-                for slot in self._ended(advance):
-                    done, slot.job = slot.job, None
-                    assert done is not None
-                    arrays = self._result(slot)
-                    if arrays is None:
-                        deaths[done.name] += 1
-                        if deaths[done.name] == MOST_DEATHS:
-                            raise InfoscopeError(
-                                f"{MOST_DEATHS} workers died over {done.name}, for want of memory perhaps; give fewer "
-                                "--workers or a smaller --batch-size, and the same command goes on"
-                            )
-                        advance(-slot.steps)
-                        waiting.appendleft(done)
-                        slot.actor = self._actor()
-                        continue
-                    advance(done.size - slot.steps)
-                    if partials.directory is None:
-                        results[done.name] = arrays
-                    else:
-                        partials.put(done.name, arrays)
-            yield results.pop(job.name) if job.name in results else partials.read(job.name)
+        try:
+            for job in jobs:
+                while job.name not in results and job.name not in partials:
+                    self._assign(waiting)
+                    for slot in self._ended(advance):
+                        done, slot.job = slot.job, None
+                        assert done is not None
+                        arrays = self._result(slot)
+                        if arrays is None:
+                            deaths[done.name] += 1
+                            self._check_deaths(done, deaths[done.name])
+                            advance(-slot.steps)
+                            waiting.appendleft(done)
+                            self._slots[self._slots.index(slot)] = self._slot()
+                            continue
+                        advance(done.size - slot.steps)
+                        if partials.directory is None:
+                            results[done.name] = arrays
+                        else:
+                            partials.put(done.name, arrays)
+                yield results.pop(job.name) if job.name in results else partials.read(job.name)
+        finally:
+            # Whoever was stopped at work is of no use to the next jobs.
+            for place, slot in enumerate(self._slots):
+                if slot.job is not None:
+                    self._ray.kill(slot.actor)
+                    self._slots[place] = self._slot()
 
     def __exit__(self, *_: object) -> None:
         for slot in self._slots:
             self._ray.kill(slot.actor)
         self._disconnect()
 
+    def _room(self, workers: int | None) -> tuple[int, int]:
+        """How many workers there are to be, and cores to each; what others hold is waited for a moment only."""
+        kind, what = ("GPU", "GPUs") if self._gpu else ("CPU", "CPU cores")
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        slots = sum(int(node.get(kind, 0)) for node in nodes)
+        deadline = time.monotonic() + ROOM_SECONDS
+        while True:
+            free = int(self._ray.available_resources().get(kind, 0))
+            wanted = workers or max(1, free if self._gpu else free // CORES_PER_WORKER)
+            if free >= wanted:
+                break
+            if time.monotonic() > deadline:
+                raise InfoscopeError(f"{free} of the cluster's {slots} {what} are free, too few for --workers {wanted}")
+            time.sleep(POLL_SECONDS)
+        if self._gpu:
+            return wanted, min(int(node.get("CPU", 1) // node["GPU"]) or 1 for node in nodes if node.get("GPU"))
+        # A worker is on one machine: as many cores to each as lets all of them find a place.
+        threads = max(1, free // wanted)
+        while threads > 1 and sum(int(node.get("CPU", 0)) // threads for node in nodes) < wanted:
+            threads -= 1
+        return wanted, threads
+
     def _connect(self, workers: int | None, address: str | None) -> None:
-        options: dict[str, Any] = {"address": address} if address else {}
+        options: dict[str, Any] = {"address": address or "local"}
         if not address:
-            options = {"num_cpus": max(available_cores(), workers or 1), "include_dashboard": False}
+            options |= {"num_cpus": max(available_cores(), workers or 1), "include_dashboard": False}
         try:
             self._ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # connections fail in as many ways as there are networks
@@ -180,18 +211,56 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
         if self._started:
             self._ray.shutdown()
 
-    def _actor(self) -> Any:
-        options = {"num_cpus": self._threads, "num_gpus": int(self._gpu), "scheduling_strategy": "SPREAD"}
+    def _check_deaths(self, job: Job, deaths: int) -> None:
+        if deaths == MOST_DEATHS:
+            raise InfoscopeError(
+                f"{deaths} workers died over {job.name} ({self._death}); where it is for want of memory, give fewer "
+                "--workers or a smaller --batch-size: the same command goes on"
+            )
+
+    def _slot(self) -> _Slot:
+        """A place with a worker on its way."""
+        # A worker with a GPU is never short of cores; those of one without are what it is placed by.
+        options = {"num_cpus": 0 if self._gpu else self._threads, "num_gpus": int(self._gpu)}
         # Two threads: one works, one says how far it is.
-        return (
-            self._ray.remote(_Actor)
-            .options(max_concurrency=2, **options)
-            .remote(self._worker, self._threads, self._gpu)
-        )
+        kind = self._ray.remote(_Actor).options(max_concurrency=2, scheduling_strategy="SPREAD", **options)
+        actor = kind.remote(self._worker, self._threads, self._gpu)
+        return _Slot(actor, actor.ready.remote())
+
+    def _assign(self, waiting: deque[Job]) -> None:
+        """Give jobs to workers that are there and have none; the others are still starting, or never will.
+
+        Raises:
+            InfoscopeError: no worker is there, and none has come for a while.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while waiting:
+            for place, slot in enumerate(self._slots):
+                if slot.starting is not None and self._ray.wait([slot.starting], timeout=0)[0]:
+                    try:
+                        self._ray.get(slot.starting)
+                        slot.starting = None
+                    except self._ray.exceptions.RayError as error:
+                        self._death = _last_line(error)
+                        self._slots[place] = self._slot()
+                elif slot.starting is None and slot.job is None and waiting:
+                    slot.job, slot.steps = waiting.popleft(), 0
+                    slot.result = slot.actor.run.remote(slot.job)
+            if any(slot.job is not None for slot in self._slots):
+                return
+            if time.monotonic() > deadline:
+                why = self._death or "the cluster has no place for it"
+                raise InfoscopeError(
+                    f"no worker has started within {START_SECONDS:.0f} seconds ({why}); give fewer --workers, and see "
+                    "that every machine has the same infoscope installed"
+                )
+            time.sleep(0.02)
 
     def _ended(self, advance: Advance) -> list[_Slot]:
         """Slots whose job is done or lost, after a short wait; reports how far the others are."""
         busy = [slot for slot in self._slots if slot.job is not None]
+        if not busy:
+            return []
         ready, _ = self._ray.wait([slot.result for slot in busy], num_returns=1, timeout=POLL_SECONDS)
         for slot in busy:
             if slot.asked is None:
@@ -200,7 +269,7 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
                 with_answer, slot.asked = slot.asked, None
                 try:
                     steps = min(self._ray.get(with_answer), slot.job.size if slot.job else 0)
-                except self._ray.exceptions.RayActorError:
+                except self._ray.exceptions.RayError:
                     continue
                 if steps > slot.steps:
                     advance(steps - slot.steps)
@@ -211,9 +280,18 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
         """What the slot's worker gave; None when it died."""
         try:
             outcome: Arrays | str = self._ray.get(slot.result)
-        except (self._ray.exceptions.RayActorError, self._ray.exceptions.ObjectLostError):
+        except self._ray.exceptions.RayTaskError:
+            raise
+        except self._ray.exceptions.RayError as error:  # killed, out of memory, its machine gone, its result lost
+            self._death = _last_line(error)
             return None
         if isinstance(outcome, str):
             raise InfoscopeError(outcome)
         # Ray's arrays share its memory and are read-only; a ranking merges in place.
         return {name: array.copy() for name, array in outcome.items()}
+
+
+def _last_line(error: Exception) -> str:
+    """Where Ray's long messages name the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

@@ -52,7 +52,7 @@ class FolderSource:
     def __init__(self, path: Path, name: str | None = None):
         self.name = name or str(path)
         self.fingerprint = ""
-        found = sorted((relative.encode("utf-8"), relative, file) for relative, file in _image_files(path))
+        found = sorted((relative.encode("utf-8"), relative, file) for relative, file in _image_files(path.absolute()))
         self.ids = [relative for _, relative, _ in found]
         self._files = [file for _, _, file in found]
 

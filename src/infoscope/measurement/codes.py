@@ -116,7 +116,9 @@ class DenseViews:
         for place, number in enumerate(index):
             tokens = self.tokens[2 * place * self.patches : 2 * (place + 1) * self.patches]
             asked = feature[slice(*np.searchsorted(image, [number, number + 1]))]
-            for first in range(0, len(asked), MAPS_AT_ONCE):
-                some = asked[first : first + MAPS_AT_ONCE]
+            # Where every feature is encoded anyway, once.
+            step = MAPS_AT_ONCE if self.sae.activation.pointwise else max(1, len(asked))
+            for first in range(0, len(asked), step):
+                some = asked[first : first + step]
                 parts.append(maps_of_dense(int(number), some, encode_features(self.sae, tokens, some)))
         return ImageMaps.concatenate(parts)

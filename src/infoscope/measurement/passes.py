@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from infoscope.dictionaries.fvu import FVU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.execution.partials import Arrays
+from infoscope.images.decode import UnreadableImageError
 from infoscope.images.prefetch import MOST_DECODE_THREADS, Batch, decode_ahead
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
@@ -24,6 +26,9 @@ from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.maps import ImageMaps
 from infoscope.measurement.ranking import Ranking
 from infoscope.progress import Advance
+
+# Our choice: enough to notice a folder that is not there, and nothing beside the loading of a model.
+WITNESSES = 4
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class Passes:
         sample: images the fit check's FVU is taken on.
         batch_size: views to a forward pass; bounds memory, never changes a result.
         threads: decoding threads, or None for one a core.
+        witnesses: images that the process that packed these passes could read.
     """
 
     backbone: Backbone
@@ -94,6 +100,7 @@ class Passes:
     sample: frozenset[int]
     batch_size: int
     threads: int | None
+    witnesses: tuple[int, ...] = ()
 
     @property
     def views(self) -> Views:
@@ -111,15 +118,35 @@ class Passes:
         return self.backbone.device.type == "cuda"
 
     def packed(self) -> Passes:
-        """A copy to be pickled, with model and SAE in main memory."""
-        return self._on("cpu") if self.needs_gpu else self
+        """A copy to be pickled: model and SAE in main memory, and images that its processes must be able to read."""
+        spread = np.linspace(0, len(self.images) - 1, min(WITNESSES, len(self.images))).round().astype(int).tolist()
+        readable = tuple(index for index in spread if self._reads(index))
+        return replace(self._on("cpu") if self.needs_gpu else self, witnesses=readable)
 
     def unpacked(self, threads: int, gpu: bool) -> Passes:
-        """The packed passes in the process that does them: on its GPU, or on ``threads`` cores."""
+        """The packed passes in the process that does them: on its GPU, or on ``threads`` cores.
+
+        Raises:
+            InfoscopeError: images that could be read where they were packed cannot be read here, so that they would
+                be skipped.
+        """
+        for index in self.witnesses:
+            if not self._reads(index):
+                raise InfoscopeError(
+                    f"the worker on {platform.node()} cannot read {self.images.ids[index]}, which this process can: "
+                    "have the images under the same path on every machine"
+                )
         if gpu:
             set_multiplication(self.backbone.precision)
         passes = self._on("cuda") if gpu else self
         return replace(passes, threads=self.threads or min(threads, MOST_DECODE_THREADS))
+
+    def _reads(self, index: int) -> bool:
+        try:
+            self.images[index]
+        except UnreadableImageError:
+            return False
+        return True
 
     def _on(self, device: str) -> Passes:
         model = deepcopy(self.backbone.model).to(device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from infoscope.execution.executor import Executor, Job
@@ -45,8 +47,10 @@ def map_images(
     jobs = []
     for shard in shards(len(chosen), shard_images):
         within = slice(*np.searchsorted(image, [chosen[shard.start], chosen[shard.stop - 1] + 1]))
-        name = f"maps-{shard.start:09}-{shard.stop:09}"
-        jobs.append(Job(name, len(shard), "maps", (image[within], feature[within])))
+        asked = image[within], feature[within]
+        # By what is asked: where a ranking is done again on other hardware, maps of the one before do not answer it.
+        digest = hashlib.sha256(b"".join(array.tobytes() for array in asked)).hexdigest()[:12]
+        jobs.append(Job(f"maps-{shard.start:09}-{shard.stop:09}-{digest}", len(shard), "maps", asked))
     with progress("Crops of the chosen images", len(chosen), "images", enabled=show_progress) as advance:
         parts = [ImageMaps.from_arrays(arrays) for arrays in executor.run(jobs, partials, advance)]
     return ImageMaps.concatenate([ImageMaps.empty(cells), *parts])

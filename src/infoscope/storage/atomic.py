@@ -51,6 +51,35 @@ def atomic_write(path: Path, flag: str = "--out") -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files, in the folder and below, of processes that were killed while they wrote.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / ".table.parquet.99999999.tmp").touch()
+        >>> with atomic_write(folder / "b") as temporary:
+        ...     temporary.touch()
+        ...     remove_leftovers(folder)
+        ...     [file.name for file in folder.iterdir()] == [temporary.name]
+        True
+    """
+    for leftover in folder.rglob(".*.tmp"):
+        process = leftover.name.split(".")[-2]
+        if not (process.isdigit() and _alive(int(process))):
+            leftover.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def write_json(path: Path, value: Any, flag: str = "--out") -> None:
     """Write ``value`` as indented JSON, atomically; NaN is refused, since JSON has none.
 

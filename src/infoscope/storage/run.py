@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from infoscope.errors import InfoscopeError
-from infoscope.storage.atomic import read_json, write_json
+from infoscope.storage.atomic import read_json, remove_leftovers, write_json
 from infoscope.storage.manifest import Manifest
 from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, read_table
 
@@ -98,8 +98,7 @@ def claim_directory(path: Path, plan: dict[str, Any]) -> bool:
     """
     if path.exists() and not path.is_dir():
         raise InfoscopeError(f"{path} is a file; --out needs a directory")
-    for leftover in path.rglob(".*.tmp"):  # of a process that was killed while it wrote
-        leftover.unlink(missing_ok=True)
+    remove_leftovers(path)
     if (path / PLAN).is_file():
         found = read_json(path / PLAN)
         if found != plan:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from infoscope.errors import InfoscopeError
-from infoscope.storage.atomic import read_json, write_json
+from infoscope.storage.atomic import read_json, remove_leftovers, write_json
 from infoscope.storage.token_cache import MANIFEST, PLAN, ShardRecord, TokenCache
 from infoscope.storage.token_shards import read_header, write_shard
 
@@ -121,8 +121,7 @@ class TokenCacheWriter:
             write_json(plan, self._made_by, flag="--cache")
         # Before any shard changes: where the manifest is, the cache is whole.
         (self._path / MANIFEST).unlink(missing_ok=True)
-        for leftover in self._path.glob(".*.tmp"):  # of a process that was killed while it wrote
-            leftover.unlink(missing_ok=True)
+        remove_leftovers(self._path)
 
     def _keep_finished(self) -> None:
         """Take over the shards up to the first that is missing; those after it go."""
