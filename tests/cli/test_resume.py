@@ -72,7 +72,7 @@ def test_killed_at_random_moments(place, tmp_path, rank_view):
         seen = len(list(out.glob("partials/*.npz")))
         process = measure(place, out, rank_view)
         # Some shards further, and a moment more, which may fall into the writing of a file or of the tables.
-        further = min(seen + moments.randint(1, shards // 3), shards)
+        further = min(seen + moments.randint(1, shards // 5), shards)
         while process.poll() is None and len(list(out.glob("partials/*.npz"))) < further:
             time.sleep(0.001)
         time.sleep(moments.uniform(0, 0.03))
@@ -83,7 +83,7 @@ def test_killed_at_random_moments(place, tmp_path, rank_view):
         assert process.returncode == -signal.SIGKILL, error
         kills += 1
         assert len(list(out.glob("partials/*.npz"))) >= seen or (out / "manifest.json").exists()
-    assert kills >= 3
+    assert kills >= 2
     assert_same(place, out, rank_view)
 
 

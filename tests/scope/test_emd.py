@@ -107,6 +107,19 @@ def test_disjoint_maps_agree_with_pot(side, metric):
 
 
 @pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("most", [2, 3, 10, 63, 64, 65, 120])
+def test_two_cells_against_many_agree_with_pot(most, metric):
+    rng = np.random.default_rng(most)
+    first, second = np.zeros((60, 144)), np.zeros((60, 144))
+    for pair in range(60):
+        cells = rng.permutation(144)
+        first[pair, cells[:2]] = rng.exponential(size=2) if pair % 2 else 1.0
+        second[pair, cells[2 : 2 + most]] = rng.exponential(size=most) if pair % 2 else 1.0
+    agrees(first, second, patch_distances(12, metric))
+    agrees(second, first, patch_distances(12, metric))
+
+
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("side", [2, 5, 14])
 def test_masses_from_1e_minus_12_to_1_agree_with_pot(side, metric):
     rng = np.random.default_rng(side)

@@ -25,6 +25,8 @@ from infoscope.scope.transport_workspace import Floats, Ints, Workspace
 MASS_BITS = 61
 FAR = np.int64(2**62)
 CLOSED = np.int64(2**61)
+# Up to this many sinks of two sources are put in order one by one.
+SORTED = 64
 # At least this many sources are priced before the best route among them is let in.
 ROWS = 4
 
@@ -249,6 +251,28 @@ def _value(
     return max(value, 0.0)
 
 
+@njit(nogil=True)
+def _two_sources(cells: tuple[Ints, Ints], masses: tuple[Floats, Floats], distances: Floats, work: Workspace) -> float:
+    """The least total distance from two sources: the first serves the sinks that it is nearest to by comparison."""
+    (source_cell, sink_cell), (source_mass, sink_mass) = cells, masses
+    near, far = distances[source_cell[0]], distances[source_cell[1]]
+    nearer, order = work.height, work.preceding
+    for sink in range(len(sink_cell)):
+        key = near[sink_cell[sink]] - far[sink_cell[sink]]
+        place = sink
+        while place > 0 and nearer[place - 1] > key:
+            nearer[place], order[place] = nearer[place - 1], order[place - 1]
+            place -= 1
+        nearer[place], order[place] = key, sink
+    value, left = 0.0, source_mass[0]
+    for place in range(len(sink_cell)):
+        sink = order[place]
+        moved = min(left, sink_mass[sink])
+        left -= moved
+        value += moved * near[sink_cell[sink]] + (sink_mass[sink] - moved) * far[sink_cell[sink]]
+    return value
+
+
 @compiled()
 def transport(
     cell: Ints, mass: Floats, parts: Ints, distances: Floats, costs: Ints, work: Workspace, out: Floats
@@ -275,7 +299,9 @@ def transport(
         if m == 1:
             for sink in range(n):
                 out[pair] += sink_mass[sink] * distances[source_cell[0], sink_cell[sink]]
-        if m <= 1:
+        elif m == 2 and n <= SORTED:
+            out[pair] += _two_sources((source_cell, sink_cell), (source_mass, sink_mass), distances, work)
+        if m <= 1 or (m == 2 and n <= SORTED):
             continue
         total = max(source_mass.sum(), sink_mass.sum())
         scale = 2.0 ** (MASS_BITS - low_bits) / total
