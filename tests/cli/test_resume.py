@@ -68,8 +68,7 @@ def test_killed_at_random_moments(place, tmp_path, rank_view):
     out, moments = tmp_path / "run", random.Random(0)
     shards = {"full": 2, "crops": 1}[rank_view] * -(-(IMAGES + 1) // 5)
     kills = 0
-    while True:
-        seen = len(list(out.glob("partials/*.npz")))
+    while (seen := len(list(out.glob("partials/*.npz")))) < shards:
         process = measure(place, out, rank_view)
         # Some shards further, and a moment more, which may fall into the writing of a file or of the tables.
         further = min(seen + moments.randint(1, shards // 5), shards)
@@ -83,6 +82,7 @@ def test_killed_at_random_moments(place, tmp_path, rank_view):
         assert process.returncode == -signal.SIGKILL, error
         kills += 1
         assert len(list(out.glob("partials/*.npz"))) >= seen or (out / "manifest.json").exists()
+    finish(measure(place, out, rank_view))
     assert kills >= 2
     assert_same(place, out, rank_view)
 
