@@ -15,6 +15,6 @@ def is_hub_id(name: str, *, with_split: bool = False) -> bool:
         >>> is_hub_id("openai/clip-vit-base-patch16"), is_hub_id("./model"), is_hub_id("a/b/c")
         (True, False, False)
         >>> is_hub_id("owner/images:train[:10%]"), is_hub_id("owner/images:train[:10%]", with_split=True)
-        (False, False)
+        (False, True)
     """
     return not name.startswith(".") and re.fullmatch(_NAME + (_SPLIT if with_split else ""), name) is not None

@@ -1,6 +1,7 @@
 """The directory of shards: order, resuming, and what is refused."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -69,7 +70,9 @@ def test_a_killed_writer_goes_on_with_the_first_missing_shard(tmp_path, cache, s
     path = tmp_path / "killed"
     fill(writer(path), stop)
     whole = {file: file.stat().st_mtime_ns for file in path.glob("*.safetensors")}
-    (path / ".tokens-000009.safetensors.1.tmp").write_bytes(b"half")
+    half = path / ".tokens-000009.safetensors.1.tmp"
+    half.write_bytes(b"half")
+    os.utime(half, (0, 0))
     with pytest.raises(InfoscopeError, match="is not finished; give `infoscope train`"):
         open_token_cache(path)
     assert find_token_cache(path) is None

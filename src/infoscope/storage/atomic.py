@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -51,33 +52,28 @@ def atomic_write(path: Path, flag: str = "--out") -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path, untouched: float = 0.0) -> None:
     """Remove temporary files, in the folder and below, of processes that were killed while they wrote.
+
+    Args:
+        folder: where to look.
+        untouched: only those that nobody has written to for so many seconds; another process may be at work on them.
 
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> (folder / ".table.parquet.99999999.tmp").touch()
-        >>> with atomic_write(folder / "b") as temporary:
-        ...     temporary.touch()
-        ...     remove_leftovers(folder)
-        ...     [file.name for file in folder.iterdir()] == [temporary.name]
-        True
+        >>> (folder / ".table.parquet.77.tmp").touch()
+        >>> remove_leftovers(folder, untouched=60)
+        >>> [file.name for file in folder.iterdir()]
+        ['.table.parquet.77.tmp']
+        >>> remove_leftovers(folder)
+        >>> [file.name for file in folder.iterdir()]
+        []
     """
     for leftover in folder.rglob(".*.tmp"):
-        process = leftover.name.split(".")[-2]
-        if not (process.isdigit() and _alive(int(process))):
-            leftover.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+        with suppress(OSError):  # gone already
+            if not untouched or time.time() - leftover.stat().st_mtime >= untouched:
+                leftover.unlink()
 
 
 def write_json(path: Path, value: Any, flag: str = "--out") -> None:

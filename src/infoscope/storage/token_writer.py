@@ -18,6 +18,8 @@ from infoscope.storage.token_shards import read_header, write_shard
 
 # Our choice: long enough to be read in one go, and little to lose or to hold while a shard fills.
 SHARD_BYTES = 256 * 2**20
+# Our choice: two trainings may write one cache; a shard that is being written is touched many times a second.
+LEFT_SECONDS = 60.0
 
 
 class TokenCacheWriter:
@@ -121,7 +123,7 @@ class TokenCacheWriter:
             write_json(plan, self._made_by, flag="--cache")
         # Before any shard changes: where the manifest is, the cache is whole.
         (self._path / MANIFEST).unlink(missing_ok=True)
-        remove_leftovers(self._path)
+        remove_leftovers(self._path, LEFT_SECONDS)
 
     def _keep_finished(self) -> None:
         """Take over the shards up to the first that is missing; those after it go."""
