@@ -63,7 +63,7 @@ def remove_leftovers(folder: Path, untouched: float = 0.0) -> None:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> (folder / ".table.parquet.77.tmp").touch()
-        >>> remove_leftovers(folder, untouched=60)
+        >>> remove_leftovers(folder, untouched=60.0)
         >>> [file.name for file in folder.iterdir()]
         ['.table.parquet.77.tmp']
         >>> remove_leftovers(folder)
