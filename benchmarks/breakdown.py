@@ -27,7 +27,7 @@ from infoscope.dictionaries.sparse import encode_sparse
 from infoscope.images.views import Views
 from infoscope.measurement.codes import encode_views
 from infoscope.measurement.ranking import Ranking
-from infoscope.measurement.stages import score_all
+from infoscope.measurement.stages import score_some
 from infoscope.scope.maps import SparseMaps
 from infoscope.scope.pairs import MapPairs
 from pipeline import DATA, Pool, random_sae
@@ -125,9 +125,9 @@ def once(features: int, grid: int) -> tuple[float, float]:
         second,
     )
     config = infoscope.MeasureConfig()
-    score_all(pairs.take(range(16)), grid, config, False)
+    score_some(pairs.take(range(16)), grid, config, lambda steps: None)
     start = time.perf_counter()
-    score_all(pairs, grid, config, False)
+    score_some(pairs, grid, config, lambda steps: None)
     scored = time.perf_counter() - start
     from infoscope.measurement.tables import maps_table
     from infoscope.storage.schema import MAPS, write_table

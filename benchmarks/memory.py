@@ -34,7 +34,8 @@ class Benchmark:
     features: int = 65_536
     counts: tuple[int, ...] = (24, 48, 96)
     """Images, a measurement each."""
-    activations: tuple[Literal["topk", "relu"], ...] = ("topk", "relu")
+    activations: tuple[Literal["topk", "relu", "half"], ...] = ("topk", "relu")
+    """TopK with k = 32; ReLU with about one code in forty above 0; ReLU with half of them, which takes many minutes."""
     top_images: int = 16
     rank_view: Literal["full", "crops"] = "full"
     one: tuple[str, str, int] | None = None
@@ -60,8 +61,7 @@ def measure_one(options: Benchmark, model: str, activation: str, count: int) -> 
     backbone = infoscope.load_backbone(model, block=10, device="cpu")
     generator = torch.Generator().manual_seed(0)
     W_dec = torch.nn.functional.normalize(torch.randn(options.features, WIDTH, generator=generator))
-    # Under relu, about one code in forty is above 0.
-    b_enc = torch.full((options.features,), 0.0 if activation == "topk" else -2.0 * WIDTH**0.5 / 14)
+    b_enc = torch.full((options.features,), -2.0 * WIDTH**0.5 / 14 if activation == "relu" else 0.0)
     kind = TopK(32) if activation == "topk" else ReLU()
     sae = infoscope.SparseAutoencoder(W_dec.T.contiguous(), b_enc, W_dec, torch.zeros(WIDTH), kind)
     random = np.random.default_rng(0)
@@ -78,8 +78,9 @@ def measure_one(options: Benchmark, model: str, activation: str, count: int) -> 
             rank_view=options.rank_view,
             show_progress=False,
         )
+        # Before the table of maps is read, for its size.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         codes = scope.maps["patch"].list.len().sum()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{count} images, {scope.manifest.fit.l0:.0f} codes a token, {codes:,} in maps: peak {peak:.2f} GiB")
 
 

@@ -159,7 +159,9 @@ class Backbone:
             )
         # Copied, because Pillow's arrays are read-only and torch will not share them silently.
         image = pixels if isinstance(pixels, Tensor) else torch.tensor(pixels)
-        image = image.to(self.device).permute(0, 3, 1, 2)
+        if self.device.type == "cuda":
+            image = image.pin_memory()  # so that the copy does not wait for what the GPU has to do
+        image = image.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
         image = image.to(torch.float32, memory_format=torch.contiguous_format)
         mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         return image.div_(255).sub_(mean).div_(std)

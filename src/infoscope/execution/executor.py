@@ -54,7 +54,7 @@ class LocalExecutor:
         ...         advance(1)
         ...         return ImageMaps.empty(cells)
         >>> jobs = [Job("one", size=1, method="maps", arguments=(9,))]
-        >>> [int(arrays["cells"]) for arrays in LocalExecutor(Empty()).run(jobs, Partials(None), lambda steps: None)]
+        >>> [int(arrays["cells"][0]) for arrays in LocalExecutor(Empty()).run(jobs, Partials(None), lambda steps: None)]
         [9]
     """
 

@@ -7,12 +7,13 @@ stopped goes on with the first shard that is missing.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from infoscope.errors import InfoscopeError
+from infoscope.execution.parts import ArraysHere, Part, StoredArrays
 from infoscope.storage.atomic import atomic_write
 
 Arrays = dict[str, np.ndarray]
@@ -83,10 +84,29 @@ class Partials:
 
     def clear(self) -> None:
         """Remove the kept shards, once what they were kept for is written."""
+        for name in self.names():
+            self.remove(name)
         if self.directory is not None:
-            for file in self.directory.glob("*.npz"):
+            for file in self.directory.glob("*.parquet"):
                 file.unlink(missing_ok=True)
 
-    def _file(self, name: str) -> Path:
+    def part(self, name: str, arrays: Arrays) -> Part:
+        """What was kept under ``name``, to be read in stretches; without a directory, the arrays themselves."""
+        return ArraysHere(arrays) if self.directory is None else StoredArrays(self._file(name))
+
+    def names(self) -> Iterator[str]:
+        """All that is kept, in no order."""
+        return iter([] if self.directory is None else [file.stem for file in self.directory.glob("*.npz")])
+
+    def remove(self, name: str) -> None:
+        """Forget what is kept under ``name``, if anything is."""
+        if self.directory is not None:
+            self._file(name).unlink(missing_ok=True)
+
+    def beside(self, name: str) -> Path:
+        """A file of another kind in the same directory, which there must be; `clear` removes ``.parquet``."""
         assert self.directory is not None
-        return self.directory / f"{name}.npz"
+        return self.directory / name
+
+    def _file(self, name: str) -> Path:
+        return self.beside(f"{name}.npz")

@@ -1,4 +1,4 @@
-"""The activation maps that were asked of images, gathered from sparse codes."""
+"""The activation maps that were asked of images, gathered from their codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from infoscope.scope.maps import SparseMaps
 
 @dataclass(frozen=True)
 class ImageMaps:
-    """Both crops' maps of some (image, feature) pairs, in the order they were asked for.
+    """Both crops' maps of some (image, feature) pairs.
 
     Attributes:
         image: ``[pair]``, position of the image in the source.
@@ -32,6 +32,10 @@ class ImageMaps:
     def take(self, index: Int64[np.ndarray, " taken"]) -> ImageMaps:
         """The pairs at ``index``, in that order."""
         return ImageMaps(self.image[index], self.feature[index], self.first.take(index), self.second.take(index))
+
+    def by_feature(self) -> ImageMaps:
+        """Ordered by feature, then image."""
+        return self.take(np.lexsort((self.image, self.feature)))
 
     @classmethod
     def empty(cls, cells: int) -> ImageMaps:
@@ -55,7 +59,7 @@ class ImageMaps:
         return {
             "image": self.image,
             "feature": self.feature,
-            "cells": np.array(self.first.cells),
+            "cells": np.array([self.first.cells]),
             **{f"first_{key}": value for key, value in _fields(self.first).items()},
             **{f"second_{key}": value for key, value in _fields(self.second).items()},
         }
@@ -63,7 +67,7 @@ class ImageMaps:
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> ImageMaps:
         """What `arrays` gave."""
-        cells = int(arrays["cells"])
+        cells = int(arrays["cells"][0])
         first, second = (
             SparseMaps(arrays[f"{crop}_start"], arrays[f"{crop}_patch"], arrays[f"{crop}_value"], cells)
             for crop in ("first", "second")

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
@@ -19,14 +21,16 @@ from infoscope.images.prefetch import all_unreadable
 from infoscope.images.source import Images, ids_sha256, open_images
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.fit import fit_record, fit_sample
+from infoscope.measurement.map_parts import MapParts, feature_groups
 from infoscope.measurement.passes import Passes
 from infoscope.measurement.records import dictionary_record, model_record, plan
 from infoscope.measurement.scope import Scope
-from infoscope.measurement.stages import map_images, map_pairs, rank_images, score_all
-from infoscope.measurement.tables import maps_table, scope_table, top_images_table
+from infoscope.measurement.scoring import Scoring
+from infoscope.measurement.stages import map_images, rank_images
+from infoscope.measurement.tables import scope_table, top_images_table
 from infoscope.scope.score import score_features
 from infoscope.storage.manifest import FORMAT_VERSION, ImagesRecord, Manifest, SkippedImage, software_versions
-from infoscope.storage.run import PARTIALS, claim_directory
+from infoscope.storage.run import MAPS_FILE, PARTIALS, claim_directory
 
 
 def measure_scope(
@@ -100,31 +104,37 @@ def measure_scope(
         return Scope.load(out)
     clock = Clock()
 
+    groups = feature_groups(sae.features, config.top_images, passes.cells)
     with _executor(passes, execution) as executor:
+        shard_images = execution.shard_images
         with clock("ranking"):
-            ranked = rank_images(executor, len(images), execution.shard_images, config, partials, show_progress)
-        if not ranked.ranking.seen[0]:
+            fold = rank_images(
+                executor, len(images), shard_images, config, partials, groups, passes.cells, show_progress
+            )
+        assert fold.ranked is not None  # a source is never empty
+        ranked, ranking = fold.ranked, fold.ranked.ranking
+        if not ranking.seen[0]:
             partials.clear()
             raise all_unreadable(images, ranked.skipped[0][1])
         with clock("maps"):
-            maps = ranked.maps or map_images(
-                executor, ranked.ranking, passes.cells, execution.shard_images, partials, show_progress
-            )
+            parts = fold.parts or map_images(executor, ranking, passes.cells, shard_images, partials, show_progress)
     with clock("scores"):
-        pairs = map_pairs(ranked.ranking, maps)
-        pair_scores = score_all(pairs, backbone.grid, config, show_progress)
+        maps = MapParts(parts, groups, passes.cells)
+        pair_scores, maps_source = Scoring(maps, groups, ranking, backbone.grid, config, partials).run(
+            None if out is None else Path(out) / MAPS_FILE, show_progress
+        )
         scores = score_features(
             pair_scores,
-            pairs.feature,
+            np.nonzero(ranking.image >= 0)[0].astype(np.uint32),
             sae.features,
             min_pairs=config.least_pairs,
             empty_as=config.empty_as,
             seed=config.seed,
         )
     scope = Scope(
-        scope_table(scores, ranked.ranking),
-        top_images_table(pairs, pair_scores, images.ids),
-        maps_table(pairs),
+        scope_table(scores, ranking),
+        top_images_table(ranking, pair_scores, images.ids),
+        maps_source,
         Manifest(
             format_version=FORMAT_VERSION,
             command=command,

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from infoscope.dictionaries.fvu import FVU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.execution.partials import Arrays
+from infoscope.execution.trailing import trailing
 from infoscope.images.decode import UnreadableImageError
 from infoscope.images.prefetch import MOST_DECODE_THREADS, Batch, decode_ahead
 from infoscope.images.source import ImageSource
@@ -39,7 +41,7 @@ class Ranked:
         ranking: each feature's strongest images among them.
         fvu: sums behind the fraction of variance unexplained, over the sampled images among them.
         skipped: position and reason of each image that could not be read, ascending.
-        maps: with ``rank_view="crops"`` the maps of the ranking's images, else None.
+        maps: with ``rank_view="crops"`` the maps of a shard's strongest images, by feature, then image; else None.
     """
 
     ranking: Ranking
@@ -48,13 +50,10 @@ class Ranked:
     maps: ImageMaps | None = None
 
     def merge(self, other: Ranked) -> Ranked:
-        """This and what another pass learnt of other images; neither may be used afterwards."""
+        """This and what another pass learnt of other images, without maps; neither may be used afterwards."""
         self.ranking.merge(other.ranking)
         self.fvu.merge(other.fvu)
-        maps = None
-        if self.maps is not None and other.maps is not None:
-            maps = self.ranking.keep(ImageMaps.concatenate([self.maps, other.maps]))
-        return Ranked(self.ranking, self.fvu, sorted(self.skipped + other.skipped), maps)
+        return Ranked(self.ranking, self.fvu, sorted(self.skipped + other.skipped))
 
     def arrays(self) -> Arrays:
         """As named arrays, for a shard's file."""
@@ -68,18 +67,21 @@ class Ranked:
             "reasons": np.array([reason for _, reason in self.skipped], np.str_),
             **{f"fvu_{name}": value for name, value in self.fvu.arrays().items()},
         }
-        return kept | {f"maps_{key}": value for key, value in (self.maps.arrays() if self.maps else {}).items()}
+        return kept | (self.maps.arrays() if self.maps else {})
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Ranked:
         """What `arrays` gave."""
-        maps = {key.removeprefix("maps_"): value for key, value in arrays.items() if key.startswith("maps_")}
         return cls(
             Ranking(*(arrays[key] for key in ("score", "best", "images_active", "tokens_active", "seen"))),
             FVU.from_arrays({key.removeprefix("fvu_"): value for key, value in arrays.items() if "fvu_" in key}),
             list(zip(arrays["skipped"].tolist(), arrays["reasons"].tolist(), strict=True)),
-            ImageMaps.from_arrays(maps) if maps else None,
+            ImageMaps.from_arrays(arrays) if "cells" in arrays else None,
         )
+
+    def without_maps(self) -> Ranked:
+        """The rest."""
+        return replace(self, maps=None)
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,11 @@ class Passes:
     def needs_gpu(self) -> bool:
         """Whether the model is on a GPU."""
         return self.backbone.device.type == "cuda"
+
+    @property
+    def trails(self) -> bool:
+        """Whether a batch is ranked and its maps gathered while the model has the next."""
+        return self.needs_gpu
 
     def packed(self) -> Passes:
         """A copy to be pickled: model and SAE in main memory, and images that its processes must be able to read."""
@@ -155,29 +162,34 @@ class Passes:
     def rank(self, shard: range, advance: Advance) -> Ranked:
         """Pass 1: each feature's strongest images of a shard, by the full view."""
         result = self._nothing_ranked()
-        for batch in self._decode(shard, False, result.skipped, advance):
-            self._rank_batch(result, batch, *self._encode(batch.pixels))
+        with trailing(self.trails) as follow:
+            for batch in self._decode(shard, False, result.skipped, advance):
+                follow(partial(self._rank_batch, result, batch, *self._encode(batch.pixels)))
         return result
 
     def rank_crops(self, shard: range, advance: Advance) -> Ranked:
         """The only pass with ``rank_view="crops"``: the ranking, and the maps of the images that stay in it."""
         result = self._nothing_ranked()
         parts: list[ImageMaps] = []
-        for batch in self._decode(shard, True, result.skipped, advance):
-            tokens, codes = self._encode(batch.pixels)
+
+        def take(batch: Batch, tokens: torch.Tensor, codes: ViewCodes) -> None:
             self._rank_batch(result, batch, tokens, codes)
             chosen = result.ranking.chosen(batch.index[0], batch.index[-1])
             parts.append(codes.gather(np.array(batch.index), *chosen))
             # Images that later ones have pushed out are dropped before they outnumber those that stay.
             if sum(len(part.image) for part in parts) > 2 * result.ranking.image.size:
-                parts = [result.ranking.keep(ImageMaps.concatenate(parts))]
+                parts[:] = [result.ranking.keep(ImageMaps.concatenate(parts))]
+
+        with trailing(self.trails) as follow:
+            for batch in self._decode(shard, True, result.skipped, advance):
+                follow(partial(take, batch, *self._encode(batch.pixels)))
         maps = result.ranking.keep(ImageMaps.concatenate(parts or [ImageMaps.empty(self.cells)]))
-        return Ranked(result.ranking, result.fvu, result.skipped, maps)
+        return replace(result, maps=maps.by_feature())
 
     def maps(
         self, image: Int64[np.ndarray, " pair"], feature: Int64[np.ndarray, " pair"], advance: Advance
     ) -> ImageMaps:
-        """Pass 2: the maps of chosen (image, feature) pairs, ordered by image, then feature.
+        """Pass 2: the maps of chosen (image, feature) pairs, ordered by feature, then image.
 
         Each image is decoded once and encoded twice, whatever the number of features that chose it.
 
@@ -186,17 +198,21 @@ class Passes:
         """
         skipped: list[tuple[int, str]] = []
         parts = [ImageMaps.empty(self.cells)]
-        for batch in self._decode(np.unique(image).tolist(), True, skipped, advance):
-            _, codes = self._encode(batch.pixels)
+
+        def take(batch: Batch, codes: ViewCodes) -> None:
             within = slice(*np.searchsorted(image, [batch.index[0], batch.index[-1] + 1]))
             parts.append(codes.gather(np.array(batch.index), image[within], feature[within]))
+
+        with trailing(self.trails) as follow:
+            for batch in self._decode(np.unique(image).tolist(), True, skipped, advance):
+                follow(partial(take, batch, self._encode(batch.pixels)[1]))
         if skipped:
             index, reason = skipped[0]
             raise InfoscopeError(
                 f"{self.images.ids[index]} was read in the first pass and cannot be read now ({reason}); "
                 "restore it, or measure into a new directory"
             )
-        return ImageMaps.concatenate(parts)
+        return ImageMaps.concatenate(parts).by_feature()
 
     def _nothing_ranked(self) -> Ranked:
         # No feature has more top images than there are images.

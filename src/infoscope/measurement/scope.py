@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import polars as pl
 from infoscope.scope.partition import Method, Partition, partition
 from infoscope.storage.atomic import write_json
 from infoscope.storage.manifest import Manifest
-from infoscope.storage.run import MANIFEST, PARTITION, open_run
-from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, write_table
+from infoscope.storage.run import MANIFEST, MAPS_FILE, PARTITION, open_run
+from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, read_table, write_table
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,23 @@ class Scope:
     Attributes:
         table: one row a feature; columns and units in `infoscope.storage.schema.SCOPE`.
         top_images: one row a feature and rank.
-        maps: one row a feature, rank and crop.
+        maps_source: the table of maps, or the file it is in.
         manifest: what was measured, with what, on what.
     """
 
     table: pl.DataFrame
     top_images: pl.DataFrame
-    maps: pl.DataFrame
+    maps_source: pl.DataFrame | Path
     manifest: Manifest
+
+    @cached_property
+    def maps(self) -> pl.DataFrame:
+        """One row a feature, rank and crop; columns in `infoscope.storage.schema.MAPS`. Read when first asked for.
+
+        Raises:
+            InfoscopeError: its file cannot be read.
+        """
+        return self.maps_source if isinstance(self.maps_source, pl.DataFrame) else read_table(self.maps_source, MAPS)
 
     def partition(self, method: Method = "valley", **options: Any) -> Partition:
         """Split the scored features into local and global; see `infoscope.scope.partition.partition`."""
@@ -45,7 +55,8 @@ class Scope:
         path = Path(path)
         write_table(path / "scope.parquet", self.table, SCOPE)
         write_table(path / "top_images.parquet", self.top_images, TOP_IMAGES)
-        write_table(path / "maps.parquet", self.maps, MAPS)
+        if self.maps_source != path / MAPS_FILE:
+            write_table(path / MAPS_FILE, self.maps, MAPS)
         write_json(path / PARTITION, self._partition_document())
         self.manifest.write(path / MANIFEST)
 
@@ -72,4 +83,4 @@ class Scope:
             InfoscopeError: it is not a finished run, or a table cannot be read.
         """
         run = open_run(path)
-        return cls(run.scope, run.top_images, run.maps, run.manifest)
+        return cls(run.scope, run.top_images, run.path / MAPS_FILE, run.manifest)

@@ -36,15 +36,17 @@ def scope_table(scores: FeatureScores, ranking: Ranking) -> pl.DataFrame:
     )
 
 
-def top_images_table(pairs: MapPairs, scores: PairScores, ids: Sequence[str]) -> pl.DataFrame:
+def top_images_table(ranking: Ranking, scores: PairScores, ids: Sequence[str]) -> pl.DataFrame:
     """One row a feature and rank. Columns: `infoscope.storage.schema.TOP_IMAGES`."""
+    feature, rank = np.nonzero(ranking.image >= 0)
+    image = ranking.image[feature, rank]
     return _frame(
         TOP_IMAGES,
-        feature=pairs.feature,
-        rank=pairs.rank,
-        image=pairs.image,
-        image_id=[ids[image] for image in pairs.image],
-        score=pairs.score,
+        feature=feature,
+        rank=rank,
+        image=image,
+        image_id=[ids[position] for position in image],
+        score=ranking.score[feature, rank],
         mass_first=scores.mass_first,
         mass_second=scores.mass_second,
         emd=scores.emd,

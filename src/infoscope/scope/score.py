@@ -55,6 +55,10 @@ class PairScores:
         names = [field.name for field in fields(cls)]
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name, as the class takes them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
 
 @dataclass(frozen=True)
 class FeatureScores:

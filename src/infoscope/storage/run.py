@@ -16,6 +16,7 @@ from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, read_table
 
 MANIFEST = "manifest.json"
 PARTITION = "partition.json"
+MAPS_FILE = "maps.parquet"
 PARTIALS = "partials"
 PLAN = f"{PARTIALS}/plan.json"
 
@@ -45,7 +46,7 @@ class Run:
     @cached_property
     def maps(self) -> pl.DataFrame:
         """``maps.parquet``: one row a feature, rank and crop, patches and codes as lists."""
-        return read_table(self.path / "maps.parquet", MAPS)
+        return read_table(self.path / MAPS_FILE, MAPS)
 
     @cached_property
     def partition(self) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -126,15 +128,46 @@ def write_table(path: Path, frame: pl.DataFrame, table: Table) -> None:
     expected = {name: column.dtype for name, column in table.items()}
     if dict(frame.schema) != expected:
         raise ValueError(f"columns of {path.name} are {dict(frame.schema)}, expected {expected}")
-    columns = {
-        name: {key: text for key, text in asdict(column).items() if key != "dtype"} for name, column in table.items()
-    }
+    with _writing(path) as temporary:
+        frame.write_parquet(temporary, metadata=_metadata(table))
+
+
+def join_tables(path: Path, parts: Sequence[Path], table: Table) -> None:
+    """One table of several that `write_table` wrote, in their order, without holding it in memory.
+
+    Raises:
+        InfoscopeError: a part cannot be read, or the table not be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder, table = Path(tempfile.mkdtemp()), MappingProxyType({"feature": Column(pl.UInt32, "index", "")})
+        >>> for number in range(2):
+        ...     frame = pl.DataFrame({"feature": [number, number]}, schema={"feature": pl.UInt32})
+        ...     write_table(folder / f"{number}.parquet", frame, table)
+        >>> join_tables(folder / "all.parquet", [folder / "0.parquet", folder / "1.parquet"], table)
+        >>> read_table(folder / "all.parquet", table)["feature"].to_list()
+        [0, 0, 1, 1]
+    """
+    with _writing(path) as temporary:
+        pl.scan_parquet(list(parts)).sink_parquet(temporary, metadata=_metadata(table), maintain_order=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """`atomic_write`, with what polars raises."""
     try:
         with atomic_write(path) as temporary:
-            frame.write_parquet(temporary, metadata={METADATA_KEY: json.dumps(columns)})
+            yield temporary
     except pl.exceptions.PolarsError as error:  # how polars reports a full disk
         reason = str(error).splitlines()[0]
         raise InfoscopeError(f"cannot write {path}: {reason}; free the space or choose another --out") from error
+
+
+def _metadata(table: Table) -> dict[str, str]:
+    columns = {
+        name: {key: text for key, text in asdict(column).items() if key != "dtype"} for name, column in table.items()
+    }
+    return {METADATA_KEY: json.dumps(columns)}
 
 
 def read_table(path: Path, table: Table) -> pl.DataFrame:

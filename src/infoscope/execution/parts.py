@@ -1,0 +1,95 @@
+"""Named arrays of one shard, of which a stretch can be read without the rest."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.lib import format as npy
+
+from infoscope.errors import InfoscopeError
+
+# A member's local header: 26 bytes on are the lengths of its name and of what follows the name (PKWARE APPNOTE, 4.3.7).
+_LENGTHS = struct.Struct("<26xHH")
+
+
+@runtime_checkable
+class Part(Protocol):
+    """Named arrays with one axis."""
+
+    def rows(self, name: str, first: int = 0, stop: int | None = None) -> np.ndarray:
+        """Entries ``first`` to ``stop`` of an array, by default all."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArraysHere:
+    """Arrays in memory, as a `Part`.
+
+    Example:
+        >>> ArraysHere({"image": np.arange(5)}).rows("image", 1, 3).tolist()
+        [1, 2]
+    """
+
+    arrays: Mapping[str, np.ndarray]
+
+    def rows(self, name: str, first: int = 0, stop: int | None = None) -> np.ndarray:
+        """See `Part`."""
+        return self.arrays[name][first:stop]
+
+
+@dataclass(frozen=True)
+class StoredArrays:
+    """Arrays in a file that `numpy.savez` wrote, as a `Part`.
+
+    Raises:
+        InfoscopeError: the file cannot be read, when it is first asked.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "part.npz"
+        >>> np.savez(file, image=np.arange(5), cells=np.array(9))
+        >>> StoredArrays(file).rows("image", 1, 3).tolist(), StoredArrays(file).rows("cells").tolist()
+        ([1, 2], [9])
+    """
+
+    file: Path
+
+    def rows(self, name: str, first: int = 0, stop: int | None = None) -> np.ndarray:
+        """See `Part`."""
+        offset, dtype, length = self._places[name]
+        first, stop, _ = slice(first, stop).indices(length)
+        count = max(stop - first, 0)
+        try:
+            found = np.fromfile(self.file, dtype, count, offset=offset + first * dtype.itemsize)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        if len(found) != count:
+            raise self._unreadable("it has become shorter")
+        return found
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[int, np.dtype, int]]:
+        """Of each array, where its first entry is, its type, and how many entries there are."""
+        places = {}
+        try:
+            with zipfile.ZipFile(self.file) as members, self.file.open("rb") as stream:
+                for member in members.infolist():
+                    stream.seek(member.header_offset)
+                    stream.seek(sum(_LENGTHS.unpack(stream.read(_LENGTHS.size))), 1)
+                    version = npy.read_magic(stream)
+                    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+                    shape, _, dtype = read(stream)
+                    places[member.filename.removesuffix(".npy")] = stream.tell(), dtype, int(np.prod(shape, dtype=int))
+        except (OSError, EOFError, ValueError, struct.error, zipfile.BadZipFile) as error:
+            raise self._unreadable(error) from error
+        return places
+
+    def _unreadable(self, reason: object) -> InfoscopeError:
+        return InfoscopeError(f"cannot read {self.file} ({reason}); delete it and run the same command again")

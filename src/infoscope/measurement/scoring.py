@@ -1,0 +1,82 @@
+"""From the maps' parts to scores and the table of maps, some features at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from infoscope.execution.partials import Arrays, Partials
+from infoscope.measurement.config import MeasureConfig
+from infoscope.measurement.map_parts import MapParts
+from infoscope.measurement.ranking import Ranking
+from infoscope.measurement.stages import digest, score_some
+from infoscope.measurement.tables import maps_table
+from infoscope.progress import Advance, progress
+from infoscope.scope.score import PairScores
+from infoscope.storage.schema import MAPS, join_tables, write_table
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Scores every pair of a ranking.
+
+    Attributes:
+        maps: the maps of the ranking's pairs.
+        groups: features whose maps are in memory together.
+        ranking: the strongest images.
+        grid: p, patches per side.
+        config: the options.
+        partials: where finished groups are kept.
+    """
+
+    maps: MapParts
+    groups: Sequence[range]
+    ranking: Ranking
+    grid: int
+    config: MeasureConfig
+    partials: Partials
+
+    def run(self, out: Path | None, show_progress: bool) -> tuple[PairScores, pl.DataFrame | Path]:
+        """All pairs' scores, by feature, then rank, and the table of maps: in memory, or the file ``out``.
+
+        Raises:
+            InfoscopeError: a file cannot be read or written.
+        """
+        total = int((self.ranking.image >= 0).sum())
+        name = f"scores-{digest(self.ranking.image, self.ranking.score)}"
+        scores: list[PairScores] = []
+        tables: list[pl.DataFrame] = []
+        files: list[Path] = []
+        with progress("Earth mover's distances", total, "pairs", enabled=show_progress) as advance:
+            for group in range(len(self.groups)):
+                kept = f"{name}-{group:06}"
+                if out is None:
+                    arrays, table = self._group(group, advance)
+                    tables.append(table)
+                else:
+                    files.append(self.partials.beside(f"{kept}.parquet"))
+                    arrays = self._kept_group(group, kept, files[-1], advance)
+                scores.append(PairScores(**arrays))
+        if out is None:
+            return PairScores.concatenate(scores), pl.concat(tables)
+        join_tables(out, files, MAPS)
+        return PairScores.concatenate(scores), out
+
+    def _kept_group(self, group: int, name: str, file: Path, advance: Advance) -> Arrays:
+        if name in self.partials:
+            arrays = self.partials.read(name)
+            advance(len(arrays["emd"]))
+            return arrays
+        arrays, table = self._group(group, advance)
+        # The scores last: they say that the maps are there too.
+        write_table(file, table, MAPS)
+        self.partials.put(name, arrays)
+        return arrays
+
+    def _group(self, group: int, advance: Advance) -> tuple[Arrays, pl.DataFrame]:
+        pairs = self.maps.pairs(group, self.groups[group], self.ranking)
+        scores = score_some(pairs, self.grid, self.config, advance)
+        return scores.arrays(), maps_table(pairs)

@@ -1,0 +1,99 @@
+"""However little fits into memory or stays on disk at a time, the result is the same."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infoscope.execution.partials import Partials
+from infoscope.measurement import fold, map_parts
+from infoscope.measurement.measure import measure_scope
+from infoscope.measurement.stages import _image_shards
+
+TABLES = ("table", "top_images", "maps")
+
+
+def measure(backbone, sae, images, **options):
+    return measure_scope(backbone, sae, images, top_images=4, shift=1, show_progress=False, **options)
+
+
+@pytest.fixture
+def little(monkeypatch):
+    """Room for the maps of few features, and three shards to a fold."""
+    monkeypatch.setattr(map_parts, "MAPS_BYTES", 10_000)
+    monkeypatch.setattr(fold, "SHARDS_TO_FOLD", 3)
+
+
+def same(one, other):
+    return all(getattr(one, name).equals(getattr(other, name)) for name in TABLES)
+
+
+@pytest.mark.parametrize("rank_view", ["full", "crops"])
+@pytest.mark.parametrize("stored", [True, False])
+def test_small_groups_and_folds_change_nothing(request, backbone, sae, images, tmp_path, rank_view, stored):
+    whole = measure(backbone, sae, images, rank_view=rank_view)
+    request.getfixturevalue("little")
+    assert len(map_parts.feature_groups(sae.features, 4, backbone.grid**2)) > 3
+    out = tmp_path / "run" if stored else None
+    again = measure(backbone, sae, images, rank_view=rank_view, out=out, shard_images=2)
+    assert same(whole, again)
+    assert whole.manifest.fit.fvu == pytest.approx(again.manifest.fit.fvu, abs=1e-12)
+    if stored:
+        assert [file.name for file in (out / "partials").iterdir()] == ["plan.json"]
+        assert same(whole, type(whole).load(out))
+
+
+@pytest.mark.parametrize("rank_view", ["full", "crops"])
+@pytest.mark.usefixtures("little")
+def test_a_stop_before_or_after_any_file(backbone, sae, images, tmp_path, monkeypatch, rank_view):
+    """Whatever is kept when it stops is gone on with, and old shards do not gather."""
+    put, puts, most = Partials.put, [], []
+
+    def stopping(self, name, arrays):
+        if len(puts) == before:
+            raise KeyboardInterrupt
+        put(self, name, arrays)
+        puts.append(name)
+        most.append(sum("ranking" in kept or "crops" in kept for kept in self.names()))
+        if len(puts) == after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Partials, "put", stopping)
+    before = after = None
+    whole = measure(backbone, sae, images, rank_view=rank_view, out=tmp_path / "whole", shard_images=2)
+    groups = len(map_parts.feature_groups(sae.features, 4, backbone.grid**2)) if rank_view == "crops" else 0
+    # Three shards, and an old and a new fold, for the moment that both are there.
+    assert max(most) <= 3 + 2 * (1 + groups)
+    stops, moments = 0, random.Random(0)
+    out = tmp_path / "run"
+    for _ in range(400):
+        # Now before a file, now after one; sometimes far enough for a fold.
+        further = moments.randint(1, 6 + 2 * groups)
+        before, after = (further, None) if moments.random() < 0.5 else (None, further)
+        puts.clear()
+        try:
+            found = measure(backbone, sae, images, rank_view=rank_view, out=out, shard_images=2)
+            break
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops >= 4
+    assert same(whole, found)
+
+
+@given(
+    counts=st.lists(st.integers(1, 9), max_size=30),
+    most_images=st.integers(1, 6),
+    most=st.integers(1, 20),
+)
+def test_shards_of_images_are_whole_and_small(counts, most_images, most):
+    image = np.repeat(np.arange(len(counts)) * 3, counts)
+    cut = list(_image_shards(image, most_images, most))
+    assert [first for first, _ in cut] == [0, *(stop for _, stop in cut)][: len(cut)]
+    assert sum(stop - first for first, stop in cut) == len(image)
+    for first, stop in cut:
+        images = np.unique(image[first:stop])
+        assert len(images) <= most_images
+        assert stop - first <= most or len(images) == 1
+        assert stop == len(image) or image[stop] != image[stop - 1]
