@@ -1,26 +1,19 @@
-"""Activation functions: from pre-activations to codes that are 0 or above.
+"""Activation functions: from pre-activations to codes.
 
-One class each, a frozen dataclass whose fields are its parameters, so that its JSON form, its equality and its name in
-tables need no further code. A new one is added by writing the class and naming it in `ACTIVATIONS`.
+One class each, a frozen dataclass whose fields are its parameters: numbers, and tensors with an entry a feature. A new
+one is added by writing the class and naming it in `activation_form.ACTIVATIONS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import Field, asdict, dataclass
+from dataclasses import Field, dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int32, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from infoscope.dictionaries.sparse_kernel import positive_entries
-from infoscope.dictionaries.topk_kernel import select_topk
 from infoscope.errors import InfoscopeError
-
-Blocks = Iterable[tuple[int, Float32[np.ndarray, "token _"]]]
-Entries = tuple[Int64[np.ndarray, " token"], Int32[np.ndarray, " entry"], Float32[np.ndarray, " entry"]]
 
 
 @runtime_checkable
@@ -30,6 +23,12 @@ class Activation(Protocol):
     name: ClassVar[str]
     pointwise: ClassVar[bool]
     """Whether a feature's code needs its own pre-activation alone."""
+
+    @property
+    def signed(self) -> bool:
+        """Whether a code may be below 0; scores and maps take it as 0, reconstructions as it is."""
+        ...
+
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def __call__(self, pre: Float[Tensor, "*token feature"]) -> Float[Tensor, "*token feature"]:
@@ -38,19 +37,6 @@ class Activation(Protocol):
 
     def at(self, features: Int64[Tensor, " asked"]) -> Activation:
         """Where it is pointwise: the same function for the pre-activations of some features alone."""
-        ...
-
-    def positives(self, blocks: Blocks) -> Entries:
-        """The codes above 0 of some tokens, sparse and on the CPU.
-
-        Args:
-            blocks: pre-activations ``[token, feature]``, block by block of features, each with its first feature; one
-                may overwrite the one before.
-
-        Returns:
-            How many codes each token has, then their features and values: token by token, features ascending within
-            one.
-        """
         ...
 
 
@@ -67,6 +53,7 @@ class ReLU:
 
     name: ClassVar[str] = "relu"
     pointwise: ClassVar[bool] = True
+    signed: ClassVar[bool] = False
 
     def __call__(self, pre: Float[Tensor, "*token feature"]) -> Float[Tensor, "*token feature"]:
         """Codes, dense."""
@@ -76,27 +63,19 @@ class ReLU:
         """Itself: it is the same for every feature."""
         return self
 
-    def positives(self, blocks: Blocks) -> Entries:
-        """Codes, sparse: counts, features, values."""
-        parts = [(first, *positive_entries(pre)) for first, pre in blocks]
-        count = np.sum([part[1] for part in parts], axis=0)
-        token = np.concatenate([np.repeat(np.arange(len(count)), part[1]) for part in parts])
-        order = np.argsort(token, kind="stable")
-        feature = np.concatenate([first + feature for first, _, feature, _ in parts])
-        return count, feature[order].astype(np.int32), np.concatenate([part[3] for part in parts])[order]
-
     def __str__(self) -> str:
         return self.name
 
 
 @dataclass(frozen=True)
 class TopK:
-    """The k largest pre-activations of a token, then ReLU (Gao et al. 2024, arXiv 2406.04093).
+    """The k largest pre-activations of a token, then ReLU unless asked otherwise (Gao et al. 2024, arXiv 2406.04093).
 
     Of equal pre-activations the lower features are kept, so that codes never depend on a library's order.
 
     Attributes:
         k: how many to keep; with more than there are features all are kept.
+        relu: whether those below 0 become 0; some projects keep them.
 
     Raises:
         InfoscopeError: k is below 1.
@@ -111,6 +90,7 @@ class TopK:
     name: ClassVar[str] = "topk"
     pointwise: ClassVar[bool] = False
     k: int
+    relu: bool = True
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -123,7 +103,12 @@ class TopK:
         above, tied = pre > least, pre == least
         room = k - above.sum(-1, keepdim=True)
         kept = above | (tied & (tied.cumsum(-1, dtype=torch.int32) <= room))
-        return torch.where(kept, torch.relu(pre), 0.0)
+        return torch.where(kept, torch.relu(pre) if self.relu else pre, 0.0)
+
+    @property
+    def signed(self) -> bool:
+        """Whether negative entries are kept."""
+        return not self.relu
 
     def at(self, features: Int64[Tensor, " asked"]) -> Activation:
         """Never asked for: which codes are kept depends on all features.
@@ -133,54 +118,71 @@ class TopK:
         """
         raise ValueError("the largest k of a token are among all its features")
 
-    def positives(self, blocks: Blocks) -> Entries:
-        """Codes, sparse: counts, features, values."""
-        kept = None
-        for first, pre in blocks:
-            kept = select_topk(pre, self.k, first, kept)
-        assert kept is not None  # there is no dictionary without features
-        feature, value, count = kept
-        filled = np.arange(self.k) < count[:, None]
-        return count, feature[filled], value[filled]
+    def __str__(self) -> str:
+        return f"{self.name}({self.k})" if self.relu else f"{self.name}({self.k}), signed"
+
+
+@dataclass(frozen=True, eq=False)
+class JumpReLU:
+    """Pre-activations above a threshold are codes, unchanged (Rajamanoharan et al. 2024, arXiv 2407.14435).
+
+    BatchTopK encodes so too, with one threshold for all features that was learned in training (Bussmann et al. 2024,
+    arXiv 2412.06410, section 3).
+
+    Attributes:
+        threshold: ``[feature]``; below 0 it acts as 0.
+
+    Example:
+        >>> JumpReLU(torch.tensor([1.0, 1.0, -1.0]))(torch.tensor([1.5, 0.5, -0.5])).tolist()
+        [1.5, 0.0, 0.0]
+    """
+
+    name: ClassVar[str] = "jumprelu"
+    pointwise: ClassVar[bool] = True
+    signed: ClassVar[bool] = False
+    threshold: Tensor
+
+    def __call__(self, pre: Float[Tensor, "*token feature"]) -> Float[Tensor, "*token feature"]:
+        """Codes, dense."""
+        return torch.where(pre > self.threshold, torch.relu(pre), 0.0)
+
+    def at(self, features: Int64[Tensor, " asked"]) -> Activation:
+        """With their thresholds."""
+        return JumpReLU(self.threshold[features])
 
     def __str__(self) -> str:
-        return f"{self.name}({self.k})"
+        return self.name
 
 
-ACTIVATIONS: dict[str, Callable[..., Activation]] = {"relu": ReLU, "topk": TopK}
+@dataclass(frozen=True, eq=False)
+class Gated:
+    """A pre-activation above 0 opens the gate; the code is an affine function of it, cut at 0.
 
+    Rajamanoharan et al. 2024, arXiv 2404.16014, section 3.2, where gate and magnitude share the encoder.
 
-def activation_to_json(activation: Activation) -> dict[str, Any]:
-    """Name and parameters, for ``sae.json``.
-
-    Example:
-        >>> activation_to_json(TopK(32))
-        {'name': 'topk', 'k': 32}
-    """
-    return {"name": activation.name, **asdict(activation)}
-
-
-def activation_from_json(value: Mapping[str, Any]) -> Activation:
-    """The activation function that `activation_to_json` described.
-
-    Raises:
-        InfoscopeError: the name is unknown, or the parameters are not its own.
+    Attributes:
+        slope: ``[feature]``, greater than 0; exp(r_mag) of the paper.
+        offset: ``[feature]``; b_mag - exp(r_mag) b_gate, since pre-activations hold the gate's bias.
 
     Example:
-        >>> activation_from_json({"name": "topk", "k": 32})
-        TopK(k=32)
-        >>> activation_from_json({"name": "softmax"})
-        Traceback (most recent call last):
-        ...
-        infoscope.errors.InfoscopeError: unknown activation function softmax; known are relu, topk
+        >>> gated = Gated(slope=torch.full((3,), 2.0), offset=torch.tensor([1.0, -4.0, 9.0]))
+        >>> gated(torch.tensor([1.5, 1.5, -1.0])).tolist()
+        [4.0, 0.0, 0.0]
     """
-    parameters = dict(value)
-    name = parameters.pop("name", None)
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise InfoscopeError(f"unknown activation function {name}; known are {', '.join(ACTIVATIONS)}")
-    if not all(isinstance(parameter, int) for parameter in parameters.values()):
-        raise InfoscopeError(f"the parameters of activation function {name} are not whole numbers: {parameters}")
-    try:
-        return ACTIVATIONS[name](**parameters)
-    except TypeError:
-        raise InfoscopeError(f"activation function {name} does not take the parameters {parameters}") from None
+
+    name: ClassVar[str] = "gated"
+    pointwise: ClassVar[bool] = True
+    signed: ClassVar[bool] = False
+    slope: Tensor
+    offset: Tensor
+
+    def __call__(self, pre: Float[Tensor, "*token feature"]) -> Float[Tensor, "*token feature"]:
+        """Codes, dense."""
+        return torch.where(pre > 0, torch.relu(self.slope * pre + self.offset), 0.0)
+
+    def at(self, features: Int64[Tensor, " asked"]) -> Activation:
+        """With their slopes and offsets."""
+        return Gated(self.slope[features], self.offset[features])
+
+    def __str__(self) -> str:
+        return self.name

@@ -23,7 +23,7 @@ Blocks = Iterator[tuple[int, Float[Tensor, "token feature"]]]
 
 
 def checked_tokens(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"]) -> Float[Tensor, "token width"]:
-    """The tokens in float32 on the SAE's device.
+    """The tokens in float32 on the SAE's device, as its encoder takes them: with its ``token_norm``, if it has one.
 
     Raises:
         InfoscopeError: they have another width than the SAE, or hold NaN or infinity.
@@ -37,7 +37,8 @@ def checked_tokens(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"])
         raise InfoscopeError(
             "the model's tokens hold NaN or infinity; check the checkpoint, or run the model in float32"
         )
-    return tokens.to(sae.W_enc.device, torch.float32)
+    tokens = tokens.to(sae.W_enc.device, torch.float32)
+    return tokens if sae.token_norm is None else sae.token_norm.apply(tokens)
 
 
 def pre_activation_chunks(

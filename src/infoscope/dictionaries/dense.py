@@ -65,7 +65,7 @@ def _reduce_on_device(
     scores = []
     active = torch.zeros(sae.features, dtype=torch.int64, device=tokens.device)
     for _, pre in device_chunks(sae, tokens, whole=patches):
-        codes = sae.activation(pre)
+        codes = sae.activation(pre).clamp_(min=0)
         active += (codes > 0).sum(0)
         views = codes.view(-1, patches, sae.features)
         score = views.amax(1) if how == "max" else views.sum(1, dtype=torch.float64)
@@ -95,12 +95,12 @@ def reconstruct(
         >>> reconstruct(sae, torch.tensor([[1.0, -1.0]])).tolist()
         [[1.0, 0.0]]
     """
-    tokens = checked_tokens(sae, tokens)
+    checked = checked_tokens(sae, tokens)
     total = sae.b_dec.expand(len(tokens), -1).clone()
-    for first, count, blocks in pre_activation_chunks(sae, tokens, whole=patches):
+    for first, count, blocks in pre_activation_chunks(sae, checked, whole=patches):
         for offset, codes in _block_codes(sae, blocks):
             total[first : first + count].addmm_(codes, sae.W_dec[offset : offset + codes.shape[1]])
-    return total
+    return sae.token_norm.undo(total, tokens.to(total)) if sae.token_norm else total
 
 
 @torch.no_grad()
@@ -113,6 +113,9 @@ def encode_features(
         sae: the dictionary.
         tokens: a few views' tokens; the result is dense.
         features: which ones.
+
+    Returns:
+        ``[token, asked]``, codes below 0 as 0.
 
     Raises:
         InfoscopeError: as for `reduce_dense`.
@@ -128,7 +131,7 @@ def encode_features(
     if not sae.activation.pointwise:
         if tokens.device.type == "cpu":
             return _columns(encode_sparse(sae, tokens), features, sae.features)
-        parts = [sae.activation(pre)[:, asked].cpu() for _, pre in device_chunks(sae, tokens)]
+        parts = [sae.activation(pre)[:, asked].relu_().cpu() for _, pre in device_chunks(sae, tokens)]
         return torch.cat(parts).numpy() if parts else np.zeros((0, len(features)), np.float32)
     codes = np.empty((len(tokens), len(features)), np.float32)
     for first in range(0, len(features), COLUMNS):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,9 @@ from jaxtyping import Float
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from infoscope.dictionaries.activation_form import activation_tensors, map_tensors
 from infoscope.dictionaries.activations import Activation
+from infoscope.dictionaries.token_norm import TokenNorm
 from infoscope.errors import InfoscopeError
 
 WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
@@ -21,7 +23,8 @@ class SparseAutoencoder(nn.Module):
     """codes = activation(x W_enc + b_enc); reconstruction = codes W_dec + b_dec.
 
     Nothing is subtracted from tokens first: whatever centring and scale an SAE was trained with is folded into its
-    weights. The weights are fixed; `infoscope.training` makes new ones.
+    weights. Only what differs from token to token cannot be: ``token_norm`` is applied to x first, and undone on the
+    reconstruction. The weights are fixed; `infoscope.training` makes new ones.
 
     Args:
         W_enc: encoder, ``[width, features]``.
@@ -29,6 +32,7 @@ class SparseAutoencoder(nn.Module):
         W_dec: decoder, ``[features, width]``; row j is the direction of feature j.
         b_dec: decoder bias, ``[width]``.
         activation: the activation function.
+        token_norm: what is done to each token by itself, if anything.
         name: how the user named it: a path or hub id.
         format: the checkpoint format it was read from.
         sha256: SHA-256 of the weights file, 64 hex digits; taken from the weights themselves when not given.
@@ -59,6 +63,7 @@ class SparseAutoencoder(nn.Module):
         b_dec: Tensor,
         activation: Activation,
         *,
+        token_norm: TokenNorm | None = None,
         name: str = "in memory",
         format: str = "infoscope",
         sha256: str | None = None,
@@ -66,11 +71,12 @@ class SparseAutoencoder(nn.Module):
     ):
         super().__init__()
         weights = dict(zip(WEIGHTS, (W_enc, b_enc, W_dec, b_dec), strict=True))
-        _check(name, weights)
+        _check(name, weights, activation_tensors(activation))
         for key, weight in weights.items():
             value = weight.detach().to(torch.float32).contiguous()
             self.register_parameter(key, nn.Parameter(value, requires_grad=False))
-        self.activation = activation
+        self.activation = map_tensors(activation, lambda tensor: tensor.detach().to(torch.float32))
+        self.token_norm = token_norm
         self.name = name
         self.format = format
         self.site = None if site is None else dict(site)
@@ -94,8 +100,15 @@ class SparseAutoencoder(nn.Module):
         return self._sha256
 
     def weights(self) -> dict[str, Tensor]:
-        """The four tensors by name, on the CPU."""
-        return {key: getattr(self, key).detach().cpu() for key in WEIGHTS}
+        """All tensors by name, on the CPU: the four of `WEIGHTS`, and the activation function's."""
+        tensors = {key: getattr(self, key) for key in WEIGHTS} | activation_tensors(self.activation)
+        return {key: tensor.detach().cpu() for key, tensor in tensors.items()}
+
+    def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseAutoencoder:
+        """What moves a module to another device; torch's own does not know the activation function's tensors."""
+        super()._apply(change, recurse)  # type: ignore[no-untyped-call]
+        self.activation = map_tensors(self.activation, change)
+        return self
 
     def pre_activations(self, tokens: Float[Tensor, "*token width"]) -> Float[Tensor, "*token feature"]:
         """``tokens W_enc + b_enc``."""
@@ -104,23 +117,42 @@ class SparseAutoencoder(nn.Module):
 
     def encode(self, tokens: Float[Tensor, "*token width"]) -> Float[Tensor, "*token feature"]:
         """Codes, dense; `encode_sparse` is for many tokens."""
-        return self.activation(self.pre_activations(tokens))
+        return self.activation(self.pre_activations(self.token_norm.apply(tokens) if self.token_norm else tokens))
 
-    def decode(self, codes: Float[Tensor, "*token feature"]) -> Float[Tensor, "*token width"]:
-        """Reconstructions of the tokens behind some codes."""
-        return codes @ self.W_dec + self.b_dec
+    def decode(
+        self, codes: Float[Tensor, "*token feature"], tokens: Float[Tensor, "*token width"] | None = None
+    ) -> Float[Tensor, "*token width"]:
+        """Reconstructions of the tokens behind some codes.
+
+        Args:
+            codes: what `encode` gave.
+            tokens: those tokens; needed with a ``token_norm``, since a code does not tell a token's own scale.
+
+        Raises:
+            InfoscopeError: there is a ``token_norm``, and no tokens.
+        """
+        reconstruction = codes @ self.W_dec + self.b_dec
+        if self.token_norm is None:
+            return reconstruction
+        if tokens is None:
+            raise InfoscopeError(
+                f"SAE {self.name} scales each token by its own {self.token_norm.kind}: give decode the tokens too"
+            )
+        return self.token_norm.undo(reconstruction, tokens)
 
     def forward(self, tokens: Float[Tensor, "*token width"]) -> Float[Tensor, "*token width"]:
         """Reconstructions: encode, then decode."""
-        return self.decode(self.encode(tokens))
+        return self.decode(self.encode(tokens), tokens)
 
 
-def _check(name: str, weights: Mapping[str, Tensor]) -> None:
+def _check(name: str, weights: Mapping[str, Tensor], of_activation: Mapping[str, Tensor]) -> None:
     W_enc = weights["W_enc"]
     if W_enc.ndim != 2 or 0 in W_enc.shape:
         raise InfoscopeError(f"SAE {name}: W_enc has shape {_shape(W_enc)}, expected [width, features]")
     width, features = W_enc.shape
+    weights = {**weights, **of_activation}
     expected = {"b_enc": (features,), "W_dec": (features, width), "b_dec": (width,)}
+    expected |= dict.fromkeys(of_activation, (features,))
     for key, shape in expected.items():
         if weights[key].shape != shape:
             raise InfoscopeError(

@@ -11,12 +11,15 @@ from jaxtyping import Float, Float32, Int32, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from infoscope.dictionaries.activations import Entries
+from infoscope.dictionaries.activations import Activation, TopK
 from infoscope.dictionaries.chunks import Blocks, checked_tokens, pre_activation_chunks
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.dictionaries.sparse_kernel import image_maximum, image_sum
+from infoscope.dictionaries.sparse_kernel import image_maximum, image_sum, positive_entries
+from infoscope.dictionaries.topk_kernel import select_topk
 
 Reduction = Literal["max", "mean", "sum"]
+# How many codes each token has, then their features and values: token by token, features ascending within one.
+Entries = tuple[Int64[np.ndarray, " token"], Int32[np.ndarray, " entry"], Float32[np.ndarray, " entry"]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class SparseCodes:
 
 @torch.no_grad()
 def encode_sparse(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], whole: int = 1) -> SparseCodes:
-    """Codes of many tokens, sparse and in main memory.
+    """Codes above 0 of many tokens, sparse and in main memory.
 
     Pre-activations are made some tokens at a time (`pre_activation_chunks`), so memory stays bounded.
 
@@ -91,7 +94,16 @@ def encode_sparse(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], 
 
 @torch.no_grad()
 def decode_sparse(sae: SparseAutoencoder, codes: SparseCodes) -> Float[Tensor, "token width"]:
-    """Reconstructions of the tokens behind sparse codes, on the SAE's device."""
+    """Reconstructions of the tokens behind sparse codes, on the SAE's device.
+
+    Where codes below 0 count too, or each token has a scale of its own, the codes above 0 do not tell them:
+    `infoscope.dictionaries.dense.reconstruct` does.
+
+    Raises:
+        ValueError: it is such an SAE.
+    """
+    if sae.activation.signed or sae.token_norm is not None:
+        raise ValueError("its codes above 0 do not say all")
     device = sae.W_dec.device
     total = functional.embedding_bag(
         torch.from_numpy(codes.feature).to(device, torch.int64),
@@ -141,11 +153,35 @@ def reduce_images(
 
 
 def _positives(sae: SparseAutoencoder, blocks: Blocks) -> Entries:
-    """Counts, features and values of the codes above 0."""
+    """The codes above 0 of a chunk."""
     if sae.W_enc.device.type == "cpu":
-        return sae.activation.positives((first, pre.numpy()) for first, pre in blocks)
+        if isinstance(sae.activation, TopK):
+            return _largest(sae.activation.k, blocks)
+        return _positives_of_blocks(sae.activation, blocks)
     ((_, pre),) = blocks
     return _positives_on_device(sae, pre)
+
+
+def _largest(k: int, blocks: Blocks) -> Entries:
+    kept = None
+    for first, pre in blocks:
+        kept = select_topk(pre.numpy(), k, first, kept)
+    assert kept is not None  # there is no dictionary without features
+    feature, value, count = kept
+    filled = np.arange(k) < count[:, None]
+    return count, feature[filled], value[filled]
+
+
+def _positives_of_blocks(activation: Activation, blocks: Blocks) -> Entries:
+    parts = []
+    for first, pre in blocks:
+        codes = activation.at(torch.arange(first, first + pre.shape[1]))(pre)
+        parts.append((first, *positive_entries(codes.numpy())))
+    count = np.sum([part[1] for part in parts], axis=0)
+    token = np.concatenate([np.repeat(np.arange(len(count)), part[1]) for part in parts])
+    order = np.argsort(token, kind="stable")
+    feature = np.concatenate([first + feature for first, _, feature, _ in parts])
+    return count, feature[order].astype(np.int32), np.concatenate([part[3] for part in parts])[order]
 
 
 def _positives_on_device(sae: SparseAutoencoder, pre: Tensor) -> Entries:

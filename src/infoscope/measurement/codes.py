@@ -59,7 +59,7 @@ def encode_views(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], p
     """
     if sae.activation.pointwise or tokens.device.type != "cpu":
         return DenseViews(sae, tokens, patches)
-    return SparseViews(sae, encode_sparse(sae, tokens, patches), patches)
+    return SparseViews(sae, tokens, encode_sparse(sae, tokens, patches), patches)
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class SparseViews:
     """Codes as a sparse list; see `ViewCodes`."""
 
     sae: SparseAutoencoder
+    tokens: Tensor
     codes: SparseCodes
     patches: int
 
@@ -76,7 +77,9 @@ class SparseViews:
         return score, count_active(self.codes, self.sae.features)
 
     def reconstruct(self, tokens: slice) -> Float[Tensor, "token width"]:
-        """From the list."""
+        """From the list, where it says all."""
+        if self.sae.activation.signed or self.sae.token_norm is not None:
+            return reconstruct(self.sae, self.tokens[tokens], self.patches)
         return decode_sparse(self.sae, self.codes.rows(tokens))
 
     def gather(

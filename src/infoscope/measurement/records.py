@@ -19,7 +19,8 @@ def plan(
         "format_version": FORMAT_VERSION,
         "options": options,
         "model": {key: value for key, value in asdict(model).items() if key not in ("name", "revision")},
-        "dictionary": dictionary.sha256,
+        # A weights file alone does not say how many codes are kept.
+        "dictionary": {"sha256": dictionary.sha256, "activation": dictionary.activation},
         "images": {"count": len(images), "ids_sha256": ids_hash, "stamp": images.stamp()},
         "software": software_versions(),
     }

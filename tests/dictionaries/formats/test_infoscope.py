@@ -57,10 +57,11 @@ def test_round_trip_is_bit_equal(tmp_path, activation):
     assert json.loads((tmp_path / "a" / "sae" / "training.json").read_text()) == {"step": [1, 2], "fvu": [0.5, 0.4]}
     assert json.loads((tmp_path / "a" / "sae" / "sae.json").read_text()) == {
         "format": "infoscope",
-        "format_version": 1,
+        "format_version": 2,
         "d_in": 6,
         "d_sae": 10,
-        "activation": {"name": "relu"} if activation == ReLU() else {"name": "topk", "k": 3},
+        "activation": {"name": "relu"} if activation == ReLU() else {"name": "topk", "k": 3, "relu": True},
+        "token_norm": None,
         "site": SITE,
         "training": {"seed": 0},
         "sha256": sae.sha256,
@@ -151,8 +152,8 @@ def test_description_of_something_else(saved, text):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 2}, "format_version 2, this infoscope reads up to 1: install the version that wrote it"),
-        ({"format_version": "1"}, "format_version 1, this infoscope reads up to 1"),
+        ({"format_version": 3}, "format_version 3, this infoscope reads up to 2: install the version that wrote it"),
+        ({"format_version": "1"}, "format_version 1, this infoscope reads up to 2"),
         ({"format_version": None}, "format_version None"),
         ({"activation": {"name": "softmax"}}, r"sae\.json: unknown activation function softmax"),
         ({"activation": {"name": "topk"}}, r"sae\.json: activation function topk does not take"),

@@ -13,13 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from infoscope.dictionaries.activations import activation_from_json, activation_to_json
+from infoscope.dictionaries.activation_form import activation_from_json, activation_to_json
 from infoscope.dictionaries.sae import WEIGHTS, SparseAutoencoder
+from infoscope.dictionaries.token_norm import TokenNorm
 from infoscope.errors import InfoscopeError
 from infoscope.storage.atomic import atomic_write, read_json, write_json
 
 NAME = "infoscope"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DESCRIPTION_FILE = "sae.json"
 WEIGHTS_FILE = "sae.safetensors"
 CURVES_FILE = "training.json"
@@ -66,6 +67,7 @@ def save_sae(
         "d_in": sae.width,
         "d_sae": sae.features,
         "activation": activation_to_json(sae.activation),
+        "token_norm": None if sae.token_norm is None else sae.token_norm.to_json(),
         "site": dict(site) if site is not None else sae.site,
         "training": None if training is None else dict(training),
     }
@@ -87,7 +89,9 @@ def save_sae(
 
 def recognises(directory: Path) -> bool:
     """Whether a directory looks like an SAE of this format, whole or broken."""
-    return (directory / DESCRIPTION_FILE).exists() or (directory / WEIGHTS_FILE).exists()
+    # A weights file of this name beside another project's cfg.json is that project's.
+    alone = (directory / WEIGHTS_FILE).exists() and not (directory / "cfg.json").exists()
+    return (directory / DESCRIPTION_FILE).exists() or alone
 
 
 def read(directory: Path, name: str) -> SparseAutoencoder:
@@ -107,14 +111,21 @@ def read(directory: Path, name: str) -> SparseAutoencoder:
     activation = description["activation"]
     if not isinstance(activation, dict):
         raise InfoscopeError(f"{directory / DESCRIPTION_FILE}: activation is not an object with a name")
+    weights, others = _weights(directory / WEIGHTS_FILE)
     try:
-        function = activation_from_json(activation)
+        function = activation_from_json(activation, others)
+        norm = None if description["token_norm"] is None else TokenNorm.from_json(description["token_norm"])
     except InfoscopeError as error:
         raise InfoscopeError(f"{directory / DESCRIPTION_FILE}: {error}") from error
-    weights = _weights(directory / WEIGHTS_FILE)
     digest = _sha256(directory / WEIGHTS_FILE)
     sae = SparseAutoencoder(
-        **weights, activation=function, name=name, format=NAME, sha256=digest, site=description["site"]
+        **weights,
+        activation=function,
+        token_norm=norm,
+        name=name,
+        format=NAME,
+        sha256=digest,
+        site=description["site"],
     )
     declared = (description["d_in"], description["d_sae"])
     if (sae.width, sae.features) != declared:
@@ -142,12 +153,14 @@ def _description(path: Path) -> dict[str, Any]:
         )
     if absent := [key for key in ("d_in", "d_sae", "activation") if key not in value]:
         raise InfoscopeError(f"{path} lacks {', '.join(absent)}; train or fetch the SAE again")
-    if not isinstance(value.setdefault("site", None), dict | None):
-        raise InfoscopeError(f"{path}: site is neither null nor an object; train or fetch the SAE again")
+    for key in ("site", "token_norm"):
+        if not isinstance(value.setdefault(key, None), dict | None):
+            raise InfoscopeError(f"{path}: {key} is neither null nor an object; train or fetch the SAE again")
     return value
 
 
-def _weights(path: Path) -> dict[str, Tensor]:
+def _weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The four weights, and the tensors beside them."""
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -156,7 +169,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
         ) from error
     if absent := [key for key in WEIGHTS if key not in weights]:
         raise InfoscopeError(f"{path} lacks {', '.join(absent)}; train or fetch the SAE again")
-    return {key: weights[key] for key in WEIGHTS}
+    return {key: weights.pop(key) for key in WEIGHTS}, weights
 
 
 def _sha256(path: Path) -> str:
