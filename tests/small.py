@@ -33,3 +33,13 @@ def pictures(count: int, seed: int = 0) -> list[Image.Image]:
         )
         for i in range(count)
     ]
+
+
+def new_autoencoder(width, features, activation="topk", seed=0, window=None, **options):
+    """A training autoencoder at its start."""
+    from infoscope.training.config import TrainConfig
+    from infoscope.training.processes import Processes
+    from infoscope.training.variants import make_autoencoder
+
+    config = TrainConfig(features=features, activation=activation, seed=seed, **options)
+    return make_autoencoder(config, torch.zeros(1, width) if window is None else window, Processes(), "cpu")

@@ -2,15 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from infoscope.dictionaries.activations import TopK
-from infoscope.training.autoencoder import TrainingAutoencoder
 from infoscope.training.loss import auxk_loss, reconstruction_loss
+from small import new_autoencoder
 
 
 @pytest.fixture
 def setting():
     generator = torch.Generator().manual_seed(0)
-    autoencoder = TrainingAutoencoder(width=8, features=30, activation=TopK(4), seed=0)
+    autoencoder = new_autoencoder(8, 30, k=4)
     with torch.no_grad():
         autoencoder.decoder_bias += 3 * torch.randn(8, generator=generator)
         autoencoder.encoder_bias += torch.randn(30, generator=generator)
@@ -44,7 +43,7 @@ def by_hand(autoencoder, tokens, dead, k):
 @pytest.mark.parametrize("k", [1, 2, 5, 100])
 def test_auxk_is_the_formula(setting, k):
     autoencoder, tokens, dead = setting
-    loss = auxk_loss(autoencoder, tokens, autoencoder(tokens).reconstruction, dead, k)
+    loss = auxk_loss(autoencoder, tokens, autoencoder(tokens, 1.0).reconstruction, dead, k)
     assert loss.item() == pytest.approx(by_hand(autoencoder, tokens, dead, k), rel=1e-4)
 
 
@@ -53,12 +52,12 @@ def test_decoder_bias_is_not_added_again(setting):
     with torch.no_grad():
         autoencoder.encoder_bias[dead] = -1e6
     # With nothing to explain the residual by, all of it is left.
-    assert auxk_loss(autoencoder, tokens, autoencoder(tokens).reconstruction, dead, 2).item() == pytest.approx(1)
+    assert auxk_loss(autoencoder, tokens, autoencoder(tokens, 1.0).reconstruction, dead, 2).item() == pytest.approx(1)
 
 
 def test_auxk_moves_dead_features_only(setting):
     autoencoder, tokens, dead = setting
-    output = autoencoder(tokens)
+    output = autoencoder(tokens, 1.0)
     output.reconstruction.retain_grad()
     auxk_loss(autoencoder, tokens, output.reconstruction, dead, 2).backward()
     assert output.reconstruction.grad is None

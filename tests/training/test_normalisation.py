@@ -4,8 +4,8 @@ import torch
 
 from infoscope.dictionaries.activations import ReLU, TopK
 from infoscope.errors import InfoscopeError
-from infoscope.training.autoencoder import TrainingAutoencoder
 from infoscope.training.normalisation import Normalisation
+from small import new_autoencoder
 
 
 def some_tokens(offset, count=20_000, width=16):
@@ -30,7 +30,7 @@ def test_normalised_tokens_are_centred_with_norm_of_the_width(offset):
 def test_folding_is_exact(activation, offset):
     tokens = some_tokens(offset, count=300)
     normalisation = Normalisation.estimate(tokens)
-    autoencoder = TrainingAutoencoder(width=16, features=64, activation=activation, seed=0)
+    autoencoder = new_autoencoder(16, 64, k=5)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         autoencoder.encoder += 0.2 * torch.randn(64, 16, generator=generator)

@@ -44,8 +44,9 @@ def test_tokens_are_the_full_views_in_one_random_order(backbone, images):
 
 
 def test_no_more_images_are_read_than_the_tokens_need(backbone, images):
-    passes = TokenPasses(backbone, images, "stretch", TrainConfig(tokens=100), batch_size=7, threads=2)
-    assert len(passes.order) == 3  # 36 tokens each
+    passes = TokenPasses(backbone, images, "stretch", TrainConfig(tokens=90), batch_size=7, threads=2)
+    assert len(passes.order) == 3  # 36 tokens each, of which a tenth is held out
+    assert passes.held_out == 10
 
 
 def test_cached_and_streamed_tokens_train_the_same_sae(backbone, images):

@@ -4,16 +4,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from infoscope.dictionaries.activations import TopK
 from infoscope.dictionaries.fvu import FVU
 from infoscope.dictionaries.loading import load_sae
 from infoscope.dictionaries.sparse import decode_sparse, encode_sparse
 from infoscope.errors import InfoscopeError
-from infoscope.training.autoencoder import TrainingAutoencoder
 from infoscope.training.config import TrainConfig
+from infoscope.training.loop import train_on_tokens
 from infoscope.training.normalisation import Normalisation
 from infoscope.training.stream import TokenPool
-from infoscope.training.trainer import Trainer, train_on_tokens
+from infoscope.training.trainer import Trainer
+from small import new_autoencoder
 
 SMALL = TrainConfig(
     features=48, k=4, tokens=20_000, batch_tokens=250, dead_after=2000, buffer_tokens=2000, log_every=20
@@ -88,15 +88,15 @@ def share_that_fires(config):
     """Of 30 features that begin too weak to be among a token's k largest, the share that fires after training."""
     tokens, _ = planted(offset=0.0)
     batches = Normalisation.estimate(tokens)(tokens).split(config.batch_tokens)
-    autoencoder = TrainingAutoencoder(width=24, features=40, activation=TopK(config.k), seed=0)
+    autoencoder = new_autoencoder(24, 40, k=config.k)
     with torch.no_grad():
         autoencoder.encoder[10:] *= 0.01
         autoencoder.encoder_bias[:10] = 1.5
-    assert not autoencoder(torch.cat(batches)).active[10:].any()
+    assert not autoencoder(torch.cat(batches), 1.0).active[10:].any()
     trainer = Trainer(autoencoder, config)
     for step in range(config.steps):
         trainer.step(step, batches[step % len(batches)])
-    return (autoencoder(torch.cat(batches)).active[10:] > 0).float().mean().item()
+    return (autoencoder(torch.cat(batches), 1.0).active[10:] > 0).float().mean().item()
 
 
 def test_auxk_brings_dead_features_back():
@@ -122,7 +122,8 @@ def test_saved_with_its_site_options_and_curves(tmp_path):
     trained.save(tmp_path / "sae", site={"model": "vit", "block": 3})
     sae = load_sae(tmp_path / "sae")
     assert sae.sha256 == trained.sae.sha256
-    assert sae.site == {"model": "vit", "block": 3}
+    assert sae.site == {"model": "vit", "block": 3, "mean_token_norm": trained.mean_token_norm}
+    assert trained.mean_token_norm == pytest.approx(tokens.norm(dim=1).mean().item(), rel=1e-5)
     training = json.loads((tmp_path / "sae" / "sae.json").read_text())["training"]
     assert training["config"]["tokens"] == 20_000
     assert training["fvu"] == trained.history[-1].fvu
@@ -135,8 +136,8 @@ def test_saved_with_its_site_options_and_curves(tmp_path):
 def test_progress_is_told_point_by_point():
     tokens, _ = planted(count=2000)
     told = []
-    trained = train_on_tokens([tokens], SMALL, on_progress=told.append)
-    assert tuple(told) == trained.history
+    trained = train_on_tokens([tokens], SMALL, on_progress=lambda number, point: told.append((number, point)))
+    assert told == [(0, point) for point in trained.history]
 
 
 def test_ctrl_c_is_not_caught():

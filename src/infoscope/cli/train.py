@@ -10,14 +10,36 @@ from typing import ClassVar
 import tyro
 
 from infoscope.cli.inputs import Hardware, check_writable, open_backbone
+from infoscope.cli.lists import Numbers
 from infoscope.errors import InfoscopeError
 from infoscope.images.resize import Resize
 from infoscope.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
+class TrainFlags(TrainConfig):
+    """`TrainConfig`, with several numbers where several SAEs are to be trained."""
+
+    features: Numbers = (TrainConfig.features,)  # type: ignore[assignment]
+    """Features of the dictionary; several, such as 4096,16384, train an SAE each, on the same batches. Our choice: some
+    ten times the width of a small vision transformer."""
+    k: Numbers = (TrainConfig.k,)  # type: ignore[assignment]
+    """Codes a token keeps under topk, on average under batchtopk; several train an SAE each. As in CLIP-Scope and
+    Gao's smaller runs."""
+
+    def __post_init__(self) -> None:
+        _ = self.configs  # refuses what is out of range
+
+    @property
+    def configs(self) -> list[TrainConfig]:
+        """The options of each SAE."""
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        return [TrainConfig(**options | {"features": features, "k": k}) for features in self.features for k in self.k]
+
+
+@dataclass(frozen=True)
 class Train:
-    """Train a sparse autoencoder on the patch tokens of one block, into an SAE directory.
+    """Train a sparse autoencoder on the patch tokens of one block, into an SAE directory; or several.
 
     The tokens come from --model, --block and --images, or --from-cache.
     """
@@ -44,14 +66,16 @@ class Train:
     next training on the same tokens finds them."""
     cache_gib: float = 2.0
     """GiB of memory for the tokens under --cache memory; what does not fit is computed anew in every pass."""
-    config: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+    checkpoint_seconds: float = 120.0
+    """How much of the work a stop may lose; the same command goes on. Our choice."""
+    config: tyro.conf.OmitArgPrefixes[TrainFlags] = field(default_factory=lambda: TrainFlags())
     hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
     batch_size: int | None = None
     """Images to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
     threads: int | None = None
     """Threads that decode images ahead of the model. Default: one a core, at most 8."""
 
-    interrupted: ClassVar[str] = "no SAE was written; finished shards of a --cache folder are kept"
+    interrupted: ClassVar[str] = "no SAE was written; the same command goes on from the last state kept in --out"
 
     def __post_init__(self) -> None:
         for flag, value in (("--batch-size", self.batch_size), ("--threads", self.threads)):
@@ -61,27 +85,16 @@ class Train:
     def run(self) -> None:
         """Run the command."""
         check_writable(self.out)
-        from infoscope.cli.summary import name_skipped
-        from infoscope.storage.atomic import read_json
+        from infoscope.training.output import Destination
+        from infoscope.training.processes import is_first_process
 
         if self.from_cache is None:
             self._from_images()
         else:
             self._from_cache(self.from_cache)
-        description = read_json(self.out / "sae.json")
-        result = description["training"]
-        # A cache that another program wrote may not say.
-        images = description["site"].get("images", {"source": "...", "count": 0, "skipped": []})
-        if skipped := images["skipped"]:
-            print(
-                f"skipped {len(skipped)} of {images['count']:,} images: {name_skipped(skipped, self.out / 'sae.json')}"
-            )
-        source = shlex.quote(images["source"])
-        print(
-            f"{self.config.features:,} features, FVU {result['fvu']:.3f}, L0 {result['l0']:.1f}, "
-            f"dead {result['dead']:.1%} on the last batch; tokens had |mean| / |std| {result['mean_over_std']:.2f}\n"
-            f"next: infoscope measure --sae {shlex.quote(str(self.out))} --images {source} --out ..."
-        )
+        if is_first_process():
+            for folder in Destination(self.out, self.config.configs).folders:
+                _tell(folder)
 
     def _from_images(self) -> None:
         if self.model is None or self.block is None or self.images is None:
@@ -89,20 +102,21 @@ class Train:
             missing = ", ".join(flag for flag, value in given.items() if value is None)
             raise InfoscopeError(f"{missing} missing; give all three, or a finished token cache with --from-cache")
         from infoscope.images.source import open_images
-        from infoscope.training.train import train_sae
+        from infoscope.training.train import train_saes
 
         images = open_images(self.images)
         backbone = open_backbone(self.model, self.block, self.input_side, self.revision, self.hardware)
-        train_sae(
+        train_saes(
             backbone,
             images,
-            self.config,
+            self.config.configs,
             out=self.out,
             resize=self.resize,
             batch_size=self.batch_size,
             threads=self.threads,
             cache=self.cache,
             cache_bytes=int(self.cache_gib * 2**30),
+            checkpoint_seconds=self.checkpoint_seconds,
         )
 
     def _from_cache(self, path: Path) -> None:
@@ -114,6 +128,47 @@ class Train:
         for name in given:
             flag = name.replace("_", "-")
             raise InfoscopeError(f"--{flag} does not go with --from-cache, which settles it; leave it out")
-        from infoscope.training.from_cache import train_on_cache
+        from infoscope.training.from_cache import train_several_on_cache
 
-        train_on_cache(path, self.config, out=self.out, device=self.hardware.device)
+        train_several_on_cache(
+            path,
+            self.config.configs,
+            out=self.out,
+            device=self.hardware.device,
+            checkpoint_seconds=self.checkpoint_seconds,
+        )
+
+
+def _tell(folder: Path) -> None:
+    """One SAE's figures, and what to do with it."""
+    from infoscope.cli.summary import name_skipped
+    from infoscope.storage.atomic import read_json
+
+    description = read_json(folder / "sae.json")
+    result = description["training"]
+    # A cache that another program wrote may not say.
+    images = description["site"].get("images", {"source": "...", "count": 0, "skipped": []})
+    if skipped := images["skipped"]:
+        print(f"skipped {len(skipped)} of {images['count']:,} images: {name_skipped(skipped, folder / 'sae.json')}")
+    found, where = result, "the last batch"
+    if result["held_out"] is not None:
+        found, where = result["held_out"], f"{result['held_out']['tokens']:,} tokens held out"
+    ratio = result["mean_over_std"]
+    print(
+        f"{description['d_sae']:,} features, {result['config']['activation']}: FVU {found['fvu']:.3f}, "
+        f"L0 {found['l0']:.1f}, dead {found['dead']:.1%} on {where}\n"
+        f"tokens had |mean| / |std| {ratio:.2f}: {mean_means(ratio)}\n"
+        f"next: infoscope measure --sae {shlex.quote(str(folder))} --images {shlex.quote(images['source'])} --out ..."
+    )
+
+
+def mean_means(ratio: float) -> str:
+    """What |mean| / |std| of the tokens says of features that die (arXiv 2605.31518).
+
+    Example:
+        >>> mean_means(0.3)
+        'small; centring changes little'
+    """
+    if ratio < 1:
+        return "small; centring changes little"
+    return "uncentred, many features would die at once; the tokens were centred, so none does for that"

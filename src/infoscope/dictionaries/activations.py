@@ -39,6 +39,10 @@ class Activation(Protocol):
         """Where it is pointwise: the same function for the pre-activations of some features alone."""
         ...
 
+    def scaled(self, factor: float) -> Activation:
+        """The function that gives ``factor`` times these codes for ``factor`` times the pre-activations."""
+        ...
+
 
 @dataclass(frozen=True)
 class ReLU:
@@ -61,6 +65,10 @@ class ReLU:
 
     def at(self, features: Int64[Tensor, " asked"]) -> Activation:
         """Itself: it is the same for every feature."""
+        return self
+
+    def scaled(self, factor: float) -> Activation:
+        """Itself: it commutes with a factor."""
         return self
 
     def __str__(self) -> str:
@@ -118,6 +126,10 @@ class TopK:
         """
         raise ValueError("the largest k of a token are among all its features")
 
+    def scaled(self, factor: float) -> Activation:
+        """Itself: it commutes with a factor."""
+        return self
+
     def __str__(self) -> str:
         return f"{self.name}({self.k})" if self.relu else f"{self.name}({self.k}), signed"
 
@@ -149,6 +161,10 @@ class JumpReLU:
     def at(self, features: Int64[Tensor, " asked"]) -> Activation:
         """With their thresholds."""
         return JumpReLU(self.threshold[features])
+
+    def scaled(self, factor: float) -> Activation:
+        """With what is in units of codes."""
+        return JumpReLU(factor * self.threshold)
 
     def __str__(self) -> str:
         return self.name
@@ -183,6 +199,10 @@ class Gated:
     def at(self, features: Int64[Tensor, " asked"]) -> Activation:
         """With their slopes and offsets."""
         return Gated(self.slope[features], self.offset[features])
+
+    def scaled(self, factor: float) -> Activation:
+        """With what is in units of codes."""
+        return Gated(self.slope, factor * self.offset)
 
     def __str__(self) -> str:
         return self.name

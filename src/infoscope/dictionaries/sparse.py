@@ -14,7 +14,7 @@ from torch.nn import functional
 from infoscope.dictionaries.activations import Activation, TopK
 from infoscope.dictionaries.chunks import Blocks, checked_tokens, pre_activation_chunks
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.dictionaries.sparse_kernel import image_maximum, image_sum, positive_entries
+from infoscope.dictionaries.sparse_kernel import entries_above, image_maximum, image_sum
 from infoscope.dictionaries.topk_kernel import select_topk
 
 Reduction = Literal["max", "mean", "sum"]
@@ -176,7 +176,7 @@ def _positives_of_blocks(activation: Activation, blocks: Blocks) -> Entries:
     parts = []
     for first, pre in blocks:
         codes = activation.at(torch.arange(first, first + pre.shape[1]))(pre)
-        parts.append((first, *positive_entries(codes.numpy())))
+        parts.append((first, *entries_above(codes.numpy())))
     count = np.sum([part[1] for part in parts], axis=0)
     token = np.concatenate([np.repeat(np.arange(len(count)), part[1]) for part in parts])
     order = np.argsort(token, kind="stable")

@@ -9,45 +9,45 @@ from infoscope.compilation import compiled
 
 
 @compiled(parallel=True)
-def _count_positive(pre: np.ndarray) -> np.ndarray:
+def _count_above(pre: np.ndarray, bound: np.float32) -> np.ndarray:
     tokens, features = pre.shape
     count = np.empty(tokens, np.int64)
     for t in prange(tokens):
         row = pre[t]
-        positive = 0
+        above = 0
         for j in range(features):
-            positive += int(row[j] > 0)
-        count[t] = positive
+            above += int(row[j] > bound)
+        count[t] = above
     return count
 
 
 @compiled(parallel=True)
-def _fill_positive(pre: np.ndarray, start: np.ndarray, feature: np.ndarray, value: np.ndarray) -> None:
+def _fill_above(pre: np.ndarray, bound: np.float32, start: np.ndarray, feature: np.ndarray, value: np.ndarray) -> None:
     tokens, features = pre.shape
     for t in prange(tokens):
         row = pre[t]
         entry = start[t]
         for j in range(features):
-            if row[j] > 0:
+            if row[j] > bound:
                 feature[entry] = j
                 value[entry] = row[j]
                 entry += 1
 
 
-def positive_entries(pre: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The positive entries of float32 ``[token, feature]``.
+def entries_above(pre: np.ndarray, bound: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The entries of float32 ``[token, feature]`` above a bound.
 
     Returns:
         count: int64 ``[token]``.
         feature: int32 ``[entry]``, token by token, ascending within one.
         value: float32 ``[entry]``.
     """
-    count = _count_positive(pre)
+    count = _count_above(pre, np.float32(bound))
     end = np.cumsum(count)
     entries = int(end[-1]) if len(end) else 0
     feature = np.empty(entries, np.int32)
     value = np.empty(entries, np.float32)
-    _fill_positive(pre, end - count, feature, value)
+    _fill_above(pre, np.float32(bound), end - count, feature, value)
     return count, feature, value
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from infoscope.errors import InfoscopeError, check_choice
 
-ActivationName = Literal["topk", "relu"]
+L0Loss = Literal["quadratic", "step", "tanh"]
+
+ActivationName = Literal["topk", "batchtopk", "relu", "jumprelu", "gated"]
+Start = Literal["random", "data"]
+BiasStart = Literal["mean", "median"]
+Schedule = Literal["linear", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,26 @@ class TrainConfig:
     features: int = 4096
     """Features of the dictionary. Our choice: some ten times the width of a small vision transformer."""
     activation: ActivationName = "topk"
-    """topk (k codes a token) or relu (as many as the L1 penalty leaves). topk needs no penalty to be tuned (Gao)."""
+    """topk (k codes a token), batchtopk (k on average), jumprelu (l0 on average), relu or gated (as many as an L1
+    penalty leaves). topk needs no penalty to be tuned (Gao), and its codes do not depend on other tokens."""
     k: int = 32
-    """Codes a token keeps under topk. As in CLIP-Scope and Gao's smaller runs."""
+    """Codes a token keeps under topk, on average under batchtopk. As in CLIP-Scope and Gao's smaller runs."""
+    prefixes: tuple[int, ...] = ()
+    """Under topk and batchtopk: sizes of nested dictionaries (Matryoshka), each of the first so many features, that are
+    to reconstruct tokens alone; all features are always the last. Default: none."""
+    l0: float = 32.0
+    """Codes a token that jumprelu aims at. Our choice, to go with k."""
+    l0_loss: L0Loss = "quadratic"
+    """What holds jumprelu's codes down: quadratic ((L0 / l0 - 1)^2), step (L0) or tanh (of the codes). quadratic alone
+    needs no tuning to reach l0."""
+    l0_weight: float = 1.0
+    """Its weight. Measured for quadratic; step and tanh want one chosen by trial."""
+    bandwidth: float = 0.001
+    """Width of the window in which codes move jumprelu's thresholds, in units of the root mean squared norm of tokens
+    (Rajamanoharan et al. 2024, arXiv 2407.14435)."""
     l1: float = 2.0
-    """Weight of the mean L1 norm of a token's codes under relu, tokens scaled to a mean squared norm of the width.
+    """Weight of the mean L1 norm of a token's codes under relu, and of its gates under gated, tokens scaled to a mean
+    squared norm of the width.
     Measured early in training (250,000 to 400,000 tokens): 0.1 leaves 1,578 codes a token, 2 leaves 509 (FVU 0.40),
     4 leaves 39 (FVU 0.75); the number falls as training goes on, so try a few."""
     tokens: int = 2_000_000
@@ -49,8 +70,14 @@ class TrainConfig:
     """Share of the steps in which the learning rate, and under relu the penalty, rise from 0. Our choice."""
     decay: float = 0.2
     """Share of the steps, at the end, in which the learning rate falls to 0. Our choice."""
+    schedule: Schedule = "linear"
+    """How it falls at the end: linear or cosine. Our choice."""
     dead_after: int = 200_000
     """A feature that fires on none of this many tokens is dead. Gao: 10 million, for runs of billions."""
+    start: Start = "random"
+    """Where decoder rows start: random directions, or those of random tokens (data). Our choice."""
+    bias_start: BiasStart = "mean"
+    """Where the decoder's bias starts: the mean of tokens, or their geometric median, which outliers move little."""
     auxk: int | None = None
     """How many dead features reconstruct what is left unexplained (AuxK). Default: half the width (Gao)."""
     auxk_coefficient: float = 1 / 32
@@ -59,13 +86,22 @@ class TrainConfig:
     """Largest norm of the gradient; longer ones are shortened to it. Our choice."""
     buffer_tokens: int = 131_072
     """Tokens among which each batch is drawn; as float32 they stay in memory. Our choice: those of 512 photographs."""
+    autocast: bool = False
+    """On a GPU, products in bfloat16 with weights in float32. Off, since float32 is the reference."""
     log_every: int = 50
     """Steps between two points of the training curves."""
     seed: int = 0
     """Of the decoder's first rows and of the order of tokens."""
 
     def __post_init__(self) -> None:
-        check_choice("activation", self.activation, ActivationName)
+        for name, choices in (
+            ("activation", ActivationName),
+            ("l0_loss", L0Loss),
+            ("start", Start),
+            ("bias_start", BiasStart),
+            ("schedule", Schedule),
+        ):
+            check_choice(name, getattr(self, name), choices)
         for name, least in (
             ("features", 1),
             ("k", 1),
@@ -79,10 +115,14 @@ class TrainConfig:
             self._check(name, getattr(self, name) >= least, f"choose {least} or more")
         if self.auxk is not None:
             self._check("auxk", self.auxk >= 1, "choose 1 or more")
-        self._check("k", self.activation != "topk" or self.k <= self.features, f"there are {self.features} features")
-        for name in ("learning_rate", "clip"):
+        keeps = self.activation in ("topk", "batchtopk")
+        self._check("k", not keeps or self.k <= self.features, f"there are {self.features} features")
+        self._check("prefixes", keeps or not self.prefixes, "they belong to topk and batchtopk")
+        rising = all(first < second for first, second in zip((0, *self.prefixes), self.groups, strict=False))
+        self._check("prefixes", rising, f"choose rising sizes from 1 to {self.features}")
+        for name in ("learning_rate", "clip", "l0", "bandwidth"):
             self._check(name, getattr(self, name) > 0, "choose a number above 0")
-        for name in ("l1", "auxk_coefficient"):
+        for name in ("l1", "l0_weight", "auxk_coefficient"):
             self._check(name, getattr(self, name) >= 0, "choose 0 or more")
         for name in ("warmup", "decay"):
             self._check(name, 0 <= getattr(self, name) <= 1, "choose a share from 0 to 1")
@@ -94,19 +134,30 @@ class TrainConfig:
             raise InfoscopeError(f"--{flag} {getattr(self, name)} is out of range: {advice}")
 
     @property
+    def groups(self) -> tuple[int, ...]:
+        """Sizes of the nested dictionaries, all features last.
+
+        Example:
+            >>> TrainConfig(features=64, prefixes=(16,)).groups, TrainConfig(features=64).groups
+            ((16, 64), (64,))
+        """
+        return self.prefixes if self.prefixes[-1:] == (self.features,) else (*self.prefixes, self.features)
+
+    @property
     def steps(self) -> int:
         """Batches in ``tokens``, the last perhaps shorter."""
         return -(-self.tokens // self.batch_tokens)
 
     def factor(self, step: int) -> float:
-        """Share of the highest learning rate at ``step``, from 0: a linear rise, a plateau, a linear fall to 0.
+        """Share of the highest learning rate at ``step``, from 0: a linear rise, a plateau, a fall to 0.
 
         Example:
             >>> config = TrainConfig(tokens=10, batch_tokens=1, warmup=0.2, decay=0.4)
             >>> [round(config.factor(step), 2) for step in range(10)]
             [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
         """
-        return min(self.rise(step), (self.steps - step) / max(self.decay * self.steps, 1), 1.0)
+        left = min((self.steps - step) / max(self.decay * self.steps, 1), 1.0)
+        return min(self.rise(step), (1 - math.cos(math.pi * left)) / 2 if self.schedule == "cosine" else left)
 
     def rise(self, step: int) -> float:
         """The same without the fall."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from infoscope.devices import find_device
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.storage.token_cache import open_token_cache
+from infoscope.training.checkpoint import EVERY_SECONDS
 from infoscope.training.config import TrainConfig
-from infoscope.training.output import check_out, hand_out, train_with_progress
+from infoscope.training.held_out import hold_out
+from infoscope.training.output import Destination, train_with_progress
+from infoscope.training.processes import Processes, join_processes
 
 
 def train_on_cache(
@@ -21,6 +26,7 @@ def train_on_cache(
     *,
     out: Path | str | None = None,
     device: str | torch.device = "auto",
+    checkpoint_seconds: float = EVERY_SECONDS,
     show_progress: bool = True,
     **options: Any,
 ) -> SparseAutoencoder:
@@ -34,6 +40,7 @@ def train_on_cache(
             order of the images is the one they are stored in, whatever the seed.
         out: an SAE directory to write. Without it nothing is written.
         device: ``auto`` (a CUDA GPU where there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, ...
+        checkpoint_seconds: how much of the work a stop may lose; see `train_sae`.
         show_progress: report progress on stderr, with FVU, L0 and the share of dead features.
         **options: options by name, such as ``features=4096, k=32``; they come before those of ``config``.
 
@@ -52,12 +59,70 @@ def train_on_cache(
         >>> writer.add(list(range(20)), tokens, skipped=[])
         >>> cache = writer.finish({"block": 10})
         >>> sae = train_on_cache(cache.path, features=12, k=4, tokens=1000, show_progress=False)
-        >>> sae.features, sae.site
-        (12, {'block': 10})
+        >>> sae.features, sae.site["block"]
+        (12, 10)
     """
     config = replace(config or TrainConfig(), **options)
+    return train_several_on_cache(
+        path, [config], out=out, device=device, checkpoint_seconds=checkpoint_seconds, show_progress=show_progress
+    )[0]
+
+
+def train_several_on_cache(
+    path: Path | str,
+    configs: Sequence[TrainConfig],
+    *,
+    out: Path | str | None = None,
+    device: str | torch.device = "auto",
+    checkpoint_seconds: float = EVERY_SECONDS,
+    show_progress: bool = True,
+) -> list[SparseAutoencoder]:
+    """Train several sparse autoencoders on the same batches of a finished token cache, read once.
+
+    Args:
+        path: the cache, ``CACHE/<hash>``.
+        configs: the options of each; see `infoscope.training.train.train_saes`.
+        out: a directory to write them to.
+        device: as for `train_on_cache`.
+        checkpoint_seconds: how much of the work a stop may lose.
+        show_progress: report progress on stderr.
+
+    Raises:
+        InfoscopeError: as for `train_on_cache`, or the options differ in the batches.
+    """
     cache = open_token_cache(path)
-    check_out(out, config.features, cache.width)
     place = find_device(device)
-    trained = train_with_progress(cache, config, place, show_progress)
-    return hand_out(trained, cache.site, out, place)
+    processes = join_processes(place)
+    output = Destination(None if out is None else Path(out), configs)
+    if processes.rank == 0:
+        output.check(cache.width)
+    stored = cache.made_by.get("order", {}).get("images", cache.images) * cache.patches
+    trained = train_with_progress(
+        cache if processes.count == 1 else Share(cache, processes),
+        output,
+        place,
+        show_progress and processes.rank == 0,
+        held_out=hold_out(stored // processes.count),
+        processes=processes,
+        # As `train_sae` has it, so that either goes on with what the other began.
+        identity=cache.made_by,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    return (output if processes.rank == 0 else Destination(None, configs)).hand_out(trained, cache.site, place)
+
+
+@dataclass(frozen=True)
+class Share:
+    """One process's share of the tokens: every so many-th.
+
+    Example:
+        >>> [tokens[:, 0].tolist() for tokens in Share([torch.arange(5.0)[:, None]], Processes(rank=1, count=2))]
+        [[1.0, 3.0]]
+    """
+
+    tokens: Iterable[Tensor]
+    processes: Processes
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for tokens in self.tokens:
+            yield tokens[self.processes.rank :: self.processes.count]

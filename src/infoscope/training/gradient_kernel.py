@@ -1,6 +1,7 @@
-"""Gradients of a TopK reconstruction from k codes a token, compiled; `infoscope.training.topk` has the algebra.
+"""Decoding from sparse codes, and the gradients of it, compiled; `infoscope.training.sparse_step` has the algebra.
 
-Each thread owns tokens, or features, and adds in a fixed order: the result does not depend on the number of threads.
+Features fall into groups, nested prefixes of the dictionary, each with a reconstruction of its own. Each thread owns
+tokens, or features, and adds in a fixed order: the result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -11,52 +12,77 @@ from numba import prange
 from infoscope.compilation import compiled
 
 
+@compiled(parallel=True)
+def decode_groups(
+    start: np.ndarray, feature: np.ndarray, value: np.ndarray, group: np.ndarray, W_dec: np.ndarray, total: np.ndarray
+) -> None:
+    """``total[g, t]`` becomes the sum of ``value W_dec[feature]`` over the codes of token t in groups 0 to g."""
+    groups, tokens, width = total.shape
+    for t in prange(tokens):
+        for g in range(groups):
+            total[g, t] = 0
+        for entry in range(start[t], start[t + 1]):
+            f = feature[entry]
+            code = value[entry]
+            row = total[group[f], t]
+            direction = W_dec[f]
+            for i in range(width):
+                row[i] += code * direction[i]
+        for g in range(1, groups):
+            for i in range(width):
+                total[g, t, i] += total[g - 1, t, i]
+
+
 @compiled(parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def code_gradients(
-    feature: np.ndarray, value: np.ndarray, W_dec: np.ndarray, gradient: np.ndarray, of_code: np.ndarray
+    start: np.ndarray,
+    feature: np.ndarray,
+    group: np.ndarray,
+    W_dec: np.ndarray,
+    gradient: np.ndarray,
+    of_code: np.ndarray,
 ) -> None:
-    """``of_code[t, j] = gradient[t] . W_dec[feature[t, j]]`` where the code is above 0, else 0."""
-    tokens, k = feature.shape
-    width = W_dec.shape[1]
+    """``of_code[entry] = gradient[g, t] . W_dec[feature[entry]]``, g the feature's group."""
+    _, tokens, width = gradient.shape
     for t in prange(tokens):
-        above = gradient[t]
-        for j in range(k):
+        for entry in range(start[t], start[t + 1]):
+            f = feature[entry]
+            above = gradient[group[f], t]
+            direction = W_dec[f]
             product = np.float32(0)
-            if value[t, j] > 0:
-                direction = W_dec[feature[t, j]]
-                for i in range(width):
-                    product += above[i] * direction[i]
-            of_code[t, j] = product
+            for i in range(width):
+                product += above[i] * direction[i]
+            of_code[entry] = product
 
 
 @compiled()
-def _by_feature(feature: np.ndarray, value: np.ndarray, features: int) -> tuple[np.ndarray, np.ndarray]:
-    """The positive codes ordered by feature, then token: row pointers, and places ``t k + j``."""
-    tokens, k = feature.shape
-    start = np.zeros(features + 1, np.int64)
-    for t in range(tokens):
-        for j in range(k):
-            if value[t, j] > 0:
-                start[feature[t, j] + 1] += 1
+def _by_feature(start: np.ndarray, feature: np.ndarray, features: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The codes ordered by feature, then token: row pointers, and each one's entry and token."""
+    begin = np.zeros(features + 1, np.int64)
+    for f in feature:
+        begin[f + 1] += 1
     for f in range(features):
-        start[f + 1] += start[f]
-    place = np.empty(start[features], np.int64)
-    filled = start.copy()
-    for t in range(tokens):
-        for j in range(k):
-            if value[t, j] > 0:
-                f = feature[t, j]
-                place[filled[f]] = t * k + j
-                filled[f] += 1
-    return start, place
+        begin[f + 1] += begin[f]
+    place = np.empty(len(feature), np.int64)
+    token = np.empty(len(feature), np.int64)
+    filled = begin.copy()
+    for t in range(len(start) - 1):
+        for entry in range(start[t], start[t + 1]):
+            f = feature[entry]
+            place[filled[f]] = entry
+            token[filled[f]] = t
+            filled[f] += 1
+    return begin, place, token
 
 
 @compiled(parallel=True)
 def _weight_gradients(
-    start: np.ndarray,
+    begin: np.ndarray,
     place: np.ndarray,
+    token: np.ndarray,
     value: np.ndarray,
     of_code: np.ndarray,
+    group: np.ndarray,
     gradient: np.ndarray,
     tokens: np.ndarray,
     of_W_dec: np.ndarray,
@@ -64,31 +90,31 @@ def _weight_gradients(
     of_b_enc: np.ndarray,
 ) -> None:
     features, width = of_W_dec.shape
-    k = value.shape[1]
     for f in prange(features):
         decoder = of_W_dec[f]
         encoder = of_W_enc[f]
         decoder[:] = 0
         encoder[:] = 0
         bias = np.float32(0)
-        for entry in range(start[f], start[f + 1]):
-            t, j = divmod(place[entry], k)
-            code = value[t, j]
-            above = gradient[t]
-            for i in range(width):
-                decoder[i] += code * above[i]
-            slope = of_code[t, j]
-            token = tokens[t]
-            for i in range(width):
-                encoder[i] += slope * token[i]
+        for i in range(begin[f], begin[f + 1]):
+            code = value[place[i]]
+            slope = of_code[place[i]]
+            above = gradient[group[f], token[i]]
+            for j in range(width):
+                decoder[j] += code * above[j]
+            row = tokens[token[i]]
+            for j in range(width):
+                encoder[j] += slope * row[j]
             bias += slope
         of_b_enc[f] = bias
 
 
 def weight_gradients(
+    start: np.ndarray,
     feature: np.ndarray,
     value: np.ndarray,
     of_code: np.ndarray,
+    group: np.ndarray,
     gradient: np.ndarray,
     tokens: np.ndarray,
     of_W_dec: np.ndarray,
@@ -96,5 +122,5 @@ def weight_gradients(
     of_b_enc: np.ndarray,
 ) -> None:
     """Sum what the tokens say about the decoder rows, the encoder rows and the encoder bias, feature by feature."""
-    start, place = _by_feature(feature, value, len(of_b_enc))
-    _weight_gradients(start, place, value, of_code, gradient, tokens, of_W_dec, of_W_enc, of_b_enc)
+    begin, place, token = _by_feature(start, feature, len(of_b_enc))
+    _weight_gradients(begin, place, token, value, of_code, group, gradient, tokens, of_W_dec, of_W_enc, of_b_enc)

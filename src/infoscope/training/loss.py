@@ -41,4 +41,7 @@ def auxk_loss(
     index = dead.nonzero()[:, 0]
     pre = torch.addmm(autoencoder.encoder_bias[index], tokens, autoencoder.encoder[index].T)
     explained = TopK(k)(pre) @ autoencoder.decoder[index]
-    return (residual - explained).square().sum() / residual.square().sum().clamp_min(torch.finfo(torch.float32).tiny)
+    # Of all processes' tokens; their gradients are averaged.
+    left = residual.square().sum()
+    autoencoder.processes.average([left])
+    return (residual - explained).square().sum() / left.clamp_min(torch.finfo(torch.float32).tiny)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from infoscope.dictionaries.activations import Activation
 from infoscope.dictionaries.fvu import FVU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
+from infoscope.training.processes import Processes
 
 # Tokens taken in at once; float64 copies of more than that would not stay in a cache.
 _CHUNK = 8192
@@ -29,6 +31,7 @@ class Normalisation:
         scale: greater than 0.
         mean_over_std: |mean| / |std| of the sample before (arXiv 2605.31518: the larger, the more features die when
             tokens are not centred).
+        mean_token_norm: mean length of the sample's tokens before.
 
     Example:
         >>> normalisation = Normalisation.estimate(torch.tensor([[2.0], [6.0]]))
@@ -39,22 +42,29 @@ class Normalisation:
     mean: Float64[np.ndarray, " width"]
     scale: float
     mean_over_std: float
+    mean_token_norm: float = math.nan
 
     @classmethod
-    def estimate(cls, tokens: Float[Tensor, "token width"]) -> Normalisation:
-        """Mean and scale of a sample, in float64.
+    def estimate(cls, tokens: Float[Tensor, "token width"], processes: Processes | None = None) -> Normalisation:
+        """Mean and scale of a sample, in float64; of all processes' samples together.
 
         Raises:
             InfoscopeError: the tokens are all the same.
         """
-        sums = FVU(tokens.shape[1])
+        mine, sums = FVU(tokens.shape[1]), FVU(tokens.shape[1])
+        norms = 0.0
         for first in range(0, len(tokens), _CHUNK):
             some = tokens[first : first + _CHUNK]
-            sums.update(some, some)
+            mine.update(some, some)
+            norms += float(some.norm(dim=1).double().sum())
+        processes = processes or Processes()
+        for arrays in processes.gather(mine.arrays()):
+            sums.merge(FVU.from_arrays(arrays))
+        norms = sum(processes.gather(norms))
         if not sums.variation > 0:
             raise InfoscopeError("all tokens of the sample are the same; give images that differ")
         scale = float(np.sqrt(tokens.shape[1] * sums.tokens / sums.variation))
-        return cls(sums.mean, scale, sums.mean_over_std)
+        return cls(sums.mean, scale, sums.mean_over_std, norms / sums.tokens)
 
     def __call__(self, tokens: Float[Tensor, "token width"]) -> Float[Tensor, "token width"]:
         """Centred and scaled tokens, float32."""
@@ -72,7 +82,7 @@ class Normalisation:
         """The SAE on raw tokens that does what these weights do on normalised ones.
 
         Codes are divided by the scale, so they are lengths along the decoder's unit rows in the units of raw tokens.
-        That is exact for an activation function that commutes with a positive factor, as ReLU and TopK do.
+        That is exact for activation functions that commute with a positive factor, once their thresholds have it too.
         """
         W_enc = encoder.detach().double().cpu().T
         mean = torch.from_numpy(self.mean)
@@ -81,5 +91,5 @@ class Normalisation:
             b_enc=(encoder_bias.detach().double().cpu() / self.scale - mean @ W_enc).float(),
             W_dec=decoder.detach().float().cpu(),
             b_dec=(mean + decoder_bias.detach().double().cpu() / self.scale).float(),
-            activation=activation,
+            activation=activation.scaled(1 / self.scale),
         )

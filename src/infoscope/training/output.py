@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,88 @@ from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.progress import progress
 from infoscope.training.config import TrainConfig
-from infoscope.training.trainer import TrainedSAE, TrainingPoint, train_on_tokens
+from infoscope.training.loop import train_several
+from infoscope.training.result import TrainedSAE, TrainingPoint
+
+ADVICE = "choose another --out"
 
 
-def check_out(out: Path | str | None, features: int, width: int) -> None:
-    """Refuse before training an SAE directory that could not be written after it.
+# The folder in an output directory that holds the state of an unfinished training.
+CHECKPOINTS = "unfinished"
 
-    Raises:
-        InfoscopeError: ``out`` is not empty, or the disk is too full.
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the SAEs of one training go.
+
+    Attributes:
+        out: the directory; None writes nothing.
+        configs: their options. One is written to ``out`` itself, several to a folder each in it (`names`).
     """
-    if out is None:
-        return
-    if Path(out).is_dir() and any(Path(out).iterdir()):
-        raise InfoscopeError(f"{out} is not empty, and an SAE is never written over; choose another --out")
-    check_space(Path(out), 4 * features * (2 * width + 1), "the SAE takes", "choose another --out")
+
+    out: Path | None
+    configs: Sequence[TrainConfig]
+
+    @property
+    def names(self) -> list[str]:
+        """Several SAEs' folders, by the options in which they differ.
+
+        Example:
+            >>> Destination(None, [TrainConfig(k=16), TrainConfig(k=32)]).names
+            ['k16', 'k32']
+        """
+        differing = [
+            field.name
+            for field in fields(TrainConfig)
+            if any(getattr(config, field.name) != getattr(self.configs[0], field.name) for config in self.configs)
+        ]
+        return ["-".join(f"{name}{getattr(config, name)}" for name in differing) for config in self.configs]
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where each SAE goes."""
+        assert self.out is not None
+        return [self.out] if len(self.configs) == 1 else [self.out / name for name in self.names]
+
+    @property
+    def checkpoints(self) -> Path | None:
+        """Where the state of the unfinished training is kept."""
+        return None if self.out is None else self.out / CHECKPOINTS
+
+    def check(self, width: int) -> None:
+        """Refuse before training what could not be written after it.
+
+        Raises:
+            InfoscopeError: there is something else than this training's state in the directory, or the disk is too
+                full.
+        """
+        if len(set(self.names)) < len(self.configs):
+            raise InfoscopeError("two of the SAEs have the same options; give each once")
+        if self.out is None:
+            return
+        if self.out.is_dir() and any(path.name != CHECKPOINTS for path in self.out.iterdir()):
+            raise InfoscopeError(f"{self.out} is not empty, and an SAE is never written over; choose another --out")
+        weights = sum(4 * config.features * (2 * width + 1) for config in self.configs)
+        window = 4 * width * min(self.configs[0].buffer_tokens, self.configs[0].tokens)
+        # Weights and two moments, and the tokens under way; twice, since one is written before the other goes.
+        check_space(self.out, weights + 2 * (3 * weights + window), "the SAE and its training's state take", ADVICE)
+
+    def hand_out(
+        self, trained: Sequence[TrainedSAE], site: Mapping[str, Any], device: str | torch.device
+    ) -> list[SparseAutoencoder]:
+        """The SAEs with their site, on the device; written and read back where there is a directory.
+
+        Raises:
+            InfoscopeError: they cannot be written.
+        """
+        if self.out is None:
+            for each in trained:
+                each.sae.site = each.site(site)
+            return [each.sae.to(device) for each in trained]
+        for each, folder in zip(trained, self.folders, strict=True):
+            each.save(folder, site)
+        shutil.rmtree(self.out / CHECKPOINTS, ignore_errors=True)
+        return [load_sae(folder, device) for folder in self.folders]
 
 
 def check_space(place: Path, needed: int, what: str, advice: str) -> None:
@@ -62,31 +131,27 @@ def check_space(place: Path, needed: int, what: str, advice: str) -> None:
 
 
 def train_with_progress(
-    tokens: Iterable[Tensor], config: TrainConfig, device: str | torch.device, show_progress: bool
-) -> TrainedSAE:
-    """`train_on_tokens`, with FVU, L0 and the share of dead features on stderr."""
-    with progress("Training", config.tokens, "tokens", enabled=show_progress) as advance:
+    tokens: Iterable[Tensor],
+    output: Destination,
+    device: str | torch.device,
+    show_progress: bool,
+    **options: Any,
+) -> list[TrainedSAE]:
+    """`train_several`, with FVU, L0 and the share of dead features of the last SAE on stderr."""
+    total = output.configs[0].tokens
+    with progress("Training", total, "tokens", enabled=show_progress) as advance:
         seen = 0
 
-        def report(point: TrainingPoint) -> None:
+        def report(number: int, point: TrainingPoint) -> None:
             nonlocal seen
-            note = f"FVU {point.fvu:.3f}  L0 {point.l0:.1f}  dead {point.dead:.1%}"
-            advance(min(point.tokens, config.tokens) - seen, note)
-            seen = point.tokens
+            if number + 1 == len(output.configs):
+                of = f"{output.names[number]}: " if number else ""
+                advance(
+                    min(point.tokens, total) - seen,
+                    f"{of}FVU {point.fvu:.3f}  L0 {point.l0:.1f}  dead {point.dead:.1%}",
+                )
+                seen = point.tokens
 
-        return train_on_tokens(tokens, config, device=device, on_progress=report)
-
-
-def hand_out(
-    trained: TrainedSAE, site: Mapping[str, Any], out: Path | str | None, device: str | torch.device
-) -> SparseAutoencoder:
-    """The trained SAE with its site, on the device; written to ``out`` and read back where there is one.
-
-    Raises:
-        InfoscopeError: ``out`` cannot be written.
-    """
-    if out is None:
-        trained.sae.site = dict(site)
-        return trained.sae.to(device)
-    trained.save(out, site)
-    return load_sae(out, device)
+        return train_several(
+            tokens, output.configs, device=device, checkpoints=output.checkpoints, on_progress=report, **options
+        )

@@ -18,6 +18,8 @@ from infoscope.images.resize import Resize
 from infoscope.images.source import ImageSource, ids_sha256
 from infoscope.images.views import Views
 from infoscope.training.config import TrainConfig
+from infoscope.training.held_out import hold_out, with_held_out
+from infoscope.training.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class TokenPasses:
     """Each call is a fresh pass over the images in one random order, the same every time.
 
     Attributes:
-        order: the images of a pass; no more than the tokens asked for need.
+        order: the images of a pass, of which each process has its own; no more than the tokens asked for need.
         skipped: images that could not be read, by index.
     """
 
@@ -50,17 +52,26 @@ class TokenPasses:
     config: TrainConfig
     batch_size: int
     threads: int | None
+    processes: Processes = field(default_factory=Processes)
     order: list[int] = field(init=False)
     skipped: dict[int, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         order = np.random.default_rng(self.config.seed).permutation(len(self.images))
-        self.order = order[: -(-self.config.tokens // self.patches)].tolist()
+        # Some more than are trained on, to be held out.
+        each = with_held_out(-(-self.config.tokens // self.processes.count))
+        needed = -(-each // self.patches) * self.processes.count
+        self.order = order[:needed][self.processes.rank :: self.processes.count].tolist()
 
     @property
     def patches(self) -> int:
         """Patch tokens to an image."""
         return self.backbone.grid**2
+
+    @property
+    def held_out(self) -> int:
+        """Tokens of each pass that are not trained on."""
+        return hold_out(self.tokens)
 
     @property
     def tokens(self) -> int:
@@ -113,8 +124,12 @@ class TokenPasses:
                 "ids_sha256": ids_sha256(self.images),
                 "stamp": self.images.stamp(),
             },
-            "order": {"seed": self.config.seed, "images": len(self.order)},
+            "order": {"seed": self.config.seed, "images": len(self.order)} | self._share(),
         }
+
+    def _share(self) -> dict[str, int]:
+        alone = self.processes.count == 1
+        return {} if alone else {"process": self.processes.rank, "processes": self.processes.count}
 
     def site(self) -> dict[str, Any]:
         """Where the tokens come from, as ``sae.json`` records it; the skipped images are those met so far."""

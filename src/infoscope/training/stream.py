@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,10 +75,18 @@ class TokenStream:
 
     Args:
         batches: gives tensors ``[token, width]``, and the same ones each time it is iterated.
+        held_out: so many tokens at the beginning of each pass are left out.
+
+    Attributes:
+        passes: passes that were begun.
+        taken: tokens handed out.
+        held_out: those that are left out, ``[token, width]``, once a pass was begun.
     """
 
-    def __init__(self, batches: Iterable[Tensor]):
+    def __init__(self, batches: Iterable[Tensor], held_out: int = 0):
         self._batches = batches
+        self._held_out = held_out
+        self.held_out = torch.empty(0, 0)
         self._pass: Iterator[Tensor] = iter(())
         self._rest = torch.empty(0, 0)
         self._in_pass = 1
@@ -125,6 +134,40 @@ class TokenStream:
         self._pass = iter(self._batches)
         self._in_pass = 0
         self.passes += 1
+        self.held_out = self._skip(self._held_out)
+        self._in_pass -= len(self.held_out)
+
+    @property
+    def position(self) -> int:
+        """Tokens of this pass that were handed out."""
+        return self._in_pass - len(self._rest)
+
+    def move_to(self, passes: int, position: int, taken: int) -> None:
+        """Go on where another stream of the same tokens was.
+
+        Raises:
+            InfoscopeError: there are not as many tokens.
+        """
+        self._rest, self._in_pass = torch.empty(0, 0), 1
+        self._begin_pass()
+        if len(self._skip(position)) < position:
+            raise InfoscopeError("there are fewer tokens than when the training was stopped; start it again")
+        self.passes, self.taken = passes, taken
+
+    def _skip(self, count: int) -> Tensor:
+        """The next tokens of this pass; fewer when it ends."""
+        parts: list[Tensor] = []
+        while count:
+            if not len(self._rest):
+                following = next(self._pass, None)
+                if following is None:
+                    break
+                self._rest = self._checked(following)
+                self._in_pass += len(self._rest)
+            part, self._rest = self._rest[:count], self._rest[count:]
+            parts.append(part)
+            count -= len(part)
+        return torch.cat(parts) if parts else torch.empty(0, 0)
 
     def _checked(self, tokens: Tensor) -> Tensor:
         check_finite(tokens)
@@ -143,6 +186,7 @@ class ShuffleBuffer:
         size: tokens in the window; no more than one pass gives are read into it at first.
         total: tokens to hand out in all.
         seed: of the draws.
+        held_out: so many tokens at the beginning of each pass are never handed out.
 
     Example:
         >>> buffer = ShuffleBuffer([torch.arange(6.0).view(3, 2)], size=3, total=6, seed=0)
@@ -150,8 +194,8 @@ class ShuffleBuffer:
         [0.0, 0.0, 2.0, 2.0, 4.0, 4.0]
     """
 
-    def __init__(self, batches: Iterable[Tensor], size: int, total: int, seed: int):
-        self._stream = TokenStream(batches)
+    def __init__(self, batches: Iterable[Tensor], size: int, total: int, seed: int, held_out: int = 0):
+        self._stream = TokenStream(batches, held_out)
         self._total = total
         self._random = np.random.default_rng(seed)
         self._window = self._stream.take(min(size, total), one_pass=True)
@@ -165,6 +209,35 @@ class ShuffleBuffer:
     def passes(self) -> int:
         """How many passes over the tokens were begun."""
         return self._stream.passes
+
+    @property
+    def held_out(self) -> Float[Tensor, "token width"]:
+        """The tokens that are never handed out."""
+        return self._stream.held_out
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the next draws depend on, beside `numbers`."""
+        return {"window": self._window}
+
+    def numbers(self) -> dict[str, Any]:
+        """The rest of it, as JSON values."""
+        stream = self._stream
+        return {
+            "passes": stream.passes,
+            "position": stream.position,
+            "taken": stream.taken,
+            "random": self._random.bit_generator.state,
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+        """Draw as the buffer that gave these would, from the same tokens.
+
+        Raises:
+            InfoscopeError: there are fewer of them.
+        """
+        self._window = tensors["window"]
+        self._random.bit_generator.state = numbers["random"]
+        self._stream.move_to(numbers["passes"], numbers["position"], numbers["taken"])
 
     def draw(self, count: int) -> Float[Tensor, "token width"]:
         """``count`` random tokens; fewer only when the total is reached.

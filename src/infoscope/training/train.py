@@ -1,8 +1,8 @@
-"""`train_sae`: from a model and images to an SAE on one block's patch tokens."""
+"""`train_sae`: from a model and images to SAEs on one block's patch tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from infoscope.images.resize import Resize
 from infoscope.images.source import Images, open_images
 from infoscope.progress import progress
 from infoscope.training.cached import cache_tokens
+from infoscope.training.checkpoint import EVERY_SECONDS
 from infoscope.training.config import TrainConfig
-from infoscope.training.output import check_out, hand_out, train_with_progress
+from infoscope.training.output import Destination, train_with_progress
 from infoscope.training.passes import TokenPasses
+from infoscope.training.processes import join_processes
 from infoscope.training.stream import TokenPool
 
 # Our choice: the tokens of 5,000 photographs at 16 x 16 patches and width 384 fit, and so does the machine's rest.
@@ -35,6 +37,7 @@ def train_sae(
     threads: int | None = None,
     cache: Path | str = "memory",
     cache_bytes: int = CACHE_BYTES,
+    checkpoint_seconds: float = EVERY_SECONDS,
     show_progress: bool = True,
     **options: Any,
 ) -> SparseAutoencoder:
@@ -54,6 +57,8 @@ def train_sae(
             of what made them, are written before training, and are found by the next training on the same tokens. The
             SAE is the same to the bit.
         cache_bytes: memory for the tokens under ``memory``; those that do not fit are computed anew for every pass.
+        checkpoint_seconds: how much of the work a stop may lose. An unfinished training's state is kept in
+            ``out/unfinished``, and the same call goes on from there to the same weights.
         show_progress: report progress on stderr, with FVU, L0 and the share of dead features.
         **options: options by name, such as ``features=4096, k=32``; they come before those of ``config``.
 
@@ -78,9 +83,64 @@ def train_sae(
         (40, 'topk(4)', 1)
     """
     config = replace(config or TrainConfig(), **options)
+    return train_saes(
+        backbone,
+        images,
+        [config],
+        out=out,
+        resize=resize,
+        batch_size=batch_size,
+        threads=threads,
+        cache=cache,
+        cache_bytes=cache_bytes,
+        checkpoint_seconds=checkpoint_seconds,
+        show_progress=show_progress,
+    )[0]
+
+
+def train_saes(
+    backbone: Backbone,
+    images: Images,
+    configs: Sequence[TrainConfig],
+    *,
+    out: Path | str | None = None,
+    resize: Resize = "stretch",
+    batch_size: int | None = None,
+    threads: int | None = None,
+    cache: Path | str = "memory",
+    cache_bytes: int = CACHE_BYTES,
+    checkpoint_seconds: float = EVERY_SECONDS,
+    show_progress: bool = True,
+) -> list[SparseAutoencoder]:
+    """Train several sparse autoencoders on the same batches of tokens, which the model gives once.
+
+    Args:
+        backbone: as for `train_sae`, as are all arguments but these two.
+        images: the images.
+        configs: the options of each, which differ in what the SAE is and how it learns, not in the batches.
+        out: a directory to write them to, each in a folder named by what the options differ in.
+        resize: how an image becomes square.
+        batch_size: images to a forward pass.
+        threads: decoding threads.
+        cache: where the tokens are kept.
+        cache_bytes: memory for the tokens under ``memory``.
+        checkpoint_seconds: how much of the work a stop may lose.
+        show_progress: report progress on stderr.
+
+    Returns:
+        The SAEs; each is, to the bit, the one that `train_sae` gives alone on a CPU with as many threads.
+
+    Raises:
+        InfoscopeError: as for `train_sae`, or the options differ in the batches.
+    """
     images = open_images(images)
-    check_out(out, config.features, backbone.width)
-    passes = TokenPasses(backbone, images, resize, config, batch_size or backbone.batch_size, threads)
+    output = Destination(None if out is None else Path(out), configs)
+    processes = join_processes(backbone.device)
+    if processes.rank == 0:
+        output.check(backbone.width)
+    show_progress = show_progress and processes.rank == 0
+    threads_and_size = batch_size or backbone.batch_size, threads
+    passes = TokenPasses(backbone, images, resize, configs[0], *threads_and_size, processes)
     tokens: Iterable[Tensor]
     if cache == "memory":
         tokens = _in_memory(passes, cache_bytes, show_progress)
@@ -88,8 +148,19 @@ def train_sae(
         tokens = TokenPool(passes, cache_bytes=0)
     else:
         tokens = cache_tokens(passes, cache, show_progress=show_progress)
-    trained = train_with_progress(tokens, config, backbone.device, show_progress)
-    return hand_out(trained, passes.site(), out, backbone.device)
+    trained = train_with_progress(
+        tokens,
+        output,
+        backbone.device,
+        show_progress,
+        held_out=passes.held_out,
+        processes=processes,
+        identity=passes.made_by(),
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    return (output if processes.rank == 0 else Destination(None, configs)).hand_out(
+        trained, passes.site(), backbone.device
+    )
 
 
 def _in_memory(passes: TokenPasses, cache_bytes: int, show_progress: bool) -> TokenPool:

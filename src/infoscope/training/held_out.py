@@ -1,0 +1,98 @@
+"""What an SAE does on tokens it was not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from infoscope.dictionaries.dense import reconstruct
+from infoscope.dictionaries.fvu import FVU
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.dictionaries.sparse import count_active, encode_sparse
+
+# Our choice: the tokens of 64 photographs at 16 x 16 patches fix an FVU to about a hundredth of itself.
+MOST = 16_384
+# Tokens at a time; what is alive of them is bounded by their codes.
+_CHUNK = 2048
+# Edges of the histogram of densities, in powers of ten; a feature that never fires is counted apart.
+DENSITY_EDGES = tuple(round(-6 + 0.25 * i, 2) for i in range(25))
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """An SAE on tokens that were left out of its training.
+
+    Attributes:
+        tokens: how many there are.
+        fvu: fraction of variance unexplained, against their mean.
+        l0: codes above 0 a token.
+        dead: share of features that fire on none of them.
+        density: how many features fire on a share of the tokens within each pair of edges, 10^-6 to 1 in quarters of a
+            power of ten (`DENSITY_EDGES`); rarer ones are in the first.
+    """
+
+    tokens: int
+    fvu: float
+    l0: float
+    dead: float
+    density: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``sae.json``, with the edges."""
+        return asdict(self) | {"density_edges_log10": list(DENSITY_EDGES)}
+
+
+def evaluate(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"]) -> HeldOut:
+    """Look at an SAE on tokens.
+
+    Args:
+        sae: the dictionary.
+        tokens: raw tokens, at least two different ones.
+
+    Example:
+        >>> import torch
+        >>> from infoscope.dictionaries.activations import ReLU
+        >>> sae = SparseAutoencoder(torch.eye(2), torch.zeros(2), torch.eye(2), torch.zeros(2), ReLU())
+        >>> held_out = evaluate(sae, torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
+        >>> held_out.fvu, held_out.l0, held_out.dead, sum(held_out.density)
+        (0.0, 1.0, 0.5, 1)
+    """
+    fvu = FVU(sae.width)
+    active = np.zeros(sae.features, np.int64)
+    for first in range(0, len(tokens), _CHUNK):
+        some = tokens[first : first + _CHUNK].to(sae.W_enc.device)
+        active += count_active(encode_sparse(sae, some), sae.features)
+        fvu.update(some, reconstruct(sae, some))
+    density = active[active > 0] / len(tokens)
+    counts, _ = np.histogram(np.log10(density).clip(DENSITY_EDGES[0], DENSITY_EDGES[-1]), DENSITY_EDGES)
+    return HeldOut(
+        tokens=len(tokens),
+        fvu=fvu.value,
+        l0=float(active.sum() / len(tokens)),
+        dead=float((active == 0).mean()),
+        density=tuple(counts.tolist()),
+    )
+
+
+def hold_out(tokens: int) -> int:
+    """How many tokens to leave out of a pass of ``tokens``: a tenth, and no more than `MOST`.
+
+    Example:
+        >>> hold_out(1000), hold_out(10**6)
+        (100, 16384)
+    """
+    return min(tokens // 10, MOST)
+
+
+def with_held_out(tokens: int) -> int:
+    """How long a pass is that has ``tokens`` left when some are held out.
+
+    Example:
+        >>> with_held_out(900), with_held_out(10**6) - 10**6
+        (1000, 16384)
+    """
+    return min(-(-10 * tokens // 9), tokens + MOST)

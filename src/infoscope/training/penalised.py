@@ -1,0 +1,138 @@
+"""ReLU, gated and JumpReLU: every code is computed, and a penalty keeps them few."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from infoscope.dictionaries.activations import Activation, Gated, JumpReLU, ReLU
+from infoscope.training.autoencoder import Output, TrainingAutoencoder
+from infoscope.training.config import L0Loss
+from infoscope.training.jump import jump, step
+from infoscope.training.loss import reconstruction_loss
+
+# How steep tanh is (Anthropic's update of January 2025, "Dictionary Learning Optimization Techniques").
+TANH_SLOPE = 4.0
+# Where thresholds start, in codes of tokens whose mean squared norm is the width; the paper's 0.001 is for a mean
+# squared norm of 1.
+FIRST_THRESHOLD = 0.001
+
+
+class ReLUAutoencoder(TrainingAutoencoder):
+    """ReLU with an L1 penalty weighted by the norms of the decoder's rows, which are free.
+
+    The loss is what is unexplained plus ``l1`` times the mean over tokens of sum_j c_j |d_j| / width (Anthropic's
+    update of April 2024).
+
+    Args:
+        l1: weight of the penalty.
+    """
+
+    unit_rows: ClassVar[bool] = False
+
+    def __init__(self, *start: Any, l1: float):
+        super().__init__(*start)
+        self.l1 = l1
+
+    def forward(self, tokens: Float[Tensor, "token width"], rise: float) -> Output:
+        """See `TrainingAutoencoder`."""
+        codes = torch.relu(self.pre_activations(tokens))
+        reconstruction = torch.addmm(self.decoder_bias, codes, self.decoder)
+        penalty = (codes @ self.decoder.norm(dim=1)).mean() / tokens.shape[1]
+        loss = reconstruction_loss(tokens, reconstruction) + self.l1 * rise * penalty
+        return Output(reconstruction, (codes > 0).sum(0), loss)
+
+    def activation(self) -> Activation:
+        """See `TrainingAutoencoder`."""
+        return ReLU()
+
+
+class GatedAutoencoder(TrainingAutoencoder):
+    """A gate that is penalised and a magnitude that is not (Rajamanoharan et al. 2024, arXiv 2404.16014, section 3).
+
+    The loss is what is unexplained, plus ``l1`` times the mean L1 norm of the open gates' pre-activations over the
+    width, plus what those alone leave unexplained with a decoder they cannot change (equation 8).
+
+    Args:
+        l1: weight of the penalty.
+    """
+
+    def __init__(self, *start: Any, l1: float):
+        super().__init__(*start)
+        self.l1 = l1
+        # The gate's bias is the encoder's.
+        self.log_slope = nn.Parameter(torch.zeros(len(self.encoder)))
+        self.magnitude_bias = nn.Parameter(torch.zeros(len(self.encoder)))
+
+    def forward(self, tokens: Float[Tensor, "token width"], rise: float) -> Output:
+        """See `TrainingAutoencoder`."""
+        product = tokens @ self.encoder.T
+        gate = torch.relu(product + self.encoder_bias)
+        magnitude = torch.relu(product * self.log_slope.exp() + self.magnitude_bias)
+        codes = torch.where(gate > 0, magnitude, 0.0)
+        reconstruction = torch.addmm(self.decoder_bias, codes, self.decoder)
+        by_gate = torch.addmm(self.decoder_bias.detach(), gate, self.decoder.detach())
+        penalty = gate.sum(1).mean() / tokens.shape[1]
+        loss = reconstruction_loss(tokens, reconstruction) + reconstruction_loss(tokens, by_gate)
+        return Output(reconstruction, (codes > 0).sum(0), loss + self.l1 * rise * penalty)
+
+    def activation(self) -> Activation:
+        """See `TrainingAutoencoder`."""
+        slope = self.log_slope.detach().exp()
+        return Gated(slope, self.magnitude_bias.detach() - slope * self.encoder_bias.detach())
+
+
+class JumpReLUAutoencoder(TrainingAutoencoder):
+    """Learned thresholds, with straight-through gradients (Rajamanoharan et al. 2024, arXiv 2407.14435).
+
+    The loss is what is unexplained plus ``weight`` times, with L0 the mean number of codes a token,
+    ``step``: L0 / width (equation 8); ``quadratic``: (L0 / l0 - 1)^2, which needs no tuning to reach ``l0``
+    (appendix); ``tanh``: the mean of sum_j tanh(4 c_j |d_j|) / width, which needs no straight-through gradient of
+    its own (Anthropic's update of January 2025).
+
+    Args:
+        l0: codes a token to aim at, under ``quadratic``.
+        l0_loss: which.
+        weight: of the penalty.
+        bandwidth: width of the window around a threshold within which codes move it.
+    """
+
+    def __init__(self, *start: Any, l0: float, l0_loss: L0Loss, weight: float, bandwidth: float):
+        super().__init__(*start)
+        self.l0 = l0
+        self.l0_loss = l0_loss
+        self.weight = weight
+        # Tokens have a mean squared norm of the width here, and 1 in the paper.
+        scale = self.encoder.shape[1] ** 0.5
+        self.bandwidth = bandwidth * scale
+        self.log_threshold = nn.Parameter(torch.full((len(self.encoder),), FIRST_THRESHOLD * scale).log())
+
+    def forward(self, tokens: Float[Tensor, "token width"], rise: float) -> Output:
+        """See `TrainingAutoencoder`."""
+        pre = torch.relu(self.pre_activations(tokens))
+        threshold = self.log_threshold.exp()
+        codes = jump(pre, threshold, self.bandwidth)
+        reconstruction = torch.addmm(self.decoder_bias, codes, self.decoder)
+        active = (codes > 0).sum(0)
+        loss = reconstruction_loss(tokens, reconstruction) + self.weight * rise * self._penalty(pre, threshold, codes)
+        return Output(reconstruction, active, loss)
+
+    def activation(self) -> Activation:
+        """See `TrainingAutoencoder`."""
+        return JumpReLU(self.log_threshold.detach().exp())
+
+    def _penalty(self, pre: Tensor, threshold: Tensor, codes: Tensor) -> Tensor:
+        width = self.encoder.shape[1]
+        if self.l0_loss == "tanh":
+            return torch.tanh(TANH_SLOPE * codes).sum(1).mean() / width
+        l0 = step(pre, threshold, self.bandwidth).sum(1).mean()
+        if self.l0_loss == "step":
+            return l0 / width
+        # The square is of the mean over all processes, whose gradients are averaged: its slope is the same everywhere.
+        everyone = l0.detach().clone()
+        self.processes.average([everyone])
+        excess = everyone / self.l0 - 1
+        return excess**2 + 2 * excess / self.l0 * (l0 - l0.detach())

@@ -1,0 +1,138 @@
+"""Encode, keep some codes, decode: one differentiable step that never touches a code that is 0.
+
+With codes c_j = x . e_j + b_j where they are kept and above 0, and reconstructions r_g = sum_j c_j d_j over the
+features of groups 0 to g, a loss L gives, with G_j the sum of dL/dr_g over the reconstructions that j is part of,
+  dL/dd_j = c_j G_j,   dL/dc_j = G_j . d_j,   dL/de_j = dL/dc_j x,   dL/db_j = dL/dc_j.
+Only the pre-activations need all features. At width 384 with 4,096 features and k = 32 the rest is then a quarter of
+their cost; dense, it is five times as much as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int16, Int32, Int64
+from torch import Tensor
+
+from infoscope.dictionaries.topk_kernel import select_topk
+from infoscope.training.gradient_kernel import code_gradients, decode_groups, weight_gradients
+
+# Tokens whose pre-activations are alive at once, so that they stay in a CPU's cache.
+CHUNK = 512
+
+# Row pointers, features and codes above 0: token by token, features ascending within one.
+Entries = tuple[Int64[np.ndarray, " token_plus_one"], Int32[np.ndarray, " entry"], Float32[np.ndarray, " entry"]]
+# Pre-activations [token, feature] of consecutive tokens, each overwriting the one before; each call computes them.
+Chunks = Callable[[], Iterable[Float32[np.ndarray, "token feature"]]]
+Select = Callable[[Chunks], Entries]
+
+
+def sparse_reconstruction(
+    tokens: Float[Tensor, "token width"],
+    encoder: Float[Tensor, "feature width"],
+    encoder_bias: Float[Tensor, " feature"],
+    decoder: Float[Tensor, "feature width"],
+    select: Select,
+    group: Int16[np.ndarray, " feature"] | None = None,
+) -> tuple[Float[Tensor, "group token width"], Entries]:
+    """Reconstruct tokens from the codes that are kept of them, on the CPU.
+
+    Gradients flow to the three weights, not to the tokens, and not through the choice.
+
+    Args:
+        tokens: float32 ``[token, width]``.
+        encoder: a row a feature.
+        encoder_bias: one number a feature.
+        decoder: a row a feature; no bias is added.
+        select: which codes are kept; it may ask for the pre-activations, chunk by chunk.
+        group: each feature's group, from 0 without gaps; all in one by default.
+
+    Returns:
+        reconstructions: ``[group, token, width]``, the g-th from the features of groups 0 to g.
+        codes: the kept codes.
+
+    Example:
+        >>> reconstructions, (start, feature, value) = sparse_reconstruction(
+        ...     torch.tensor([[1.0, 2.0]]), torch.eye(2), torch.zeros(2), torch.eye(2), keep_topk(1))
+        >>> reconstructions.tolist(), feature.tolist(), value.tolist()
+        ([[[0.0, 2.0]]], [1], [2.0])
+    """
+    group = np.zeros(len(encoder), np.int16) if group is None else group
+    step = _SparseReconstruction.apply
+    kept: list[Entries] = []
+    total: Tensor = step(tokens, encoder, encoder_bias, decoder, select, group, kept)  # type: ignore[no-untyped-call]
+    return total, kept[0]
+
+
+def keep_topk(k: int) -> Select:
+    """The k largest codes of each token."""
+
+    def select(chunks: Chunks) -> Entries:
+        counts, features, values = [], [], []
+        for pre in chunks():
+            feature, value, count = select_topk(pre, min(k, pre.shape[1]))
+            filled = np.arange(feature.shape[1]) < count[:, None]
+            counts.append(count)
+            features.append(feature[filled])
+            values.append(value[filled])
+        start = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+        return start, np.concatenate(features), np.concatenate(values)
+
+    return select
+
+
+class _SparseReconstruction(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        tokens: Tensor,
+        encoder: Tensor,
+        encoder_bias: Tensor,
+        decoder: Tensor,
+        select: Select,
+        group: np.ndarray,
+        kept: list[Entries],
+    ) -> Tensor:
+        start, feature, value = select(partial(_pre_activations, tokens, encoder, encoder_bias))
+        kept.append((start, feature, value))
+        total = tokens.new_empty(int(group.max()) + 1, *tokens.shape)
+        decode_groups(start, feature, value, group, decoder.detach().numpy(), total.numpy())
+        ctx.save_for_backward(tokens, decoder)
+        ctx.codes = start, feature, value, group
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        tokens, decoder = ctx.saved_tensors
+        start, feature, value, group = ctx.codes
+        # A feature is part of its own group's reconstruction and of all later ones.
+        of_all = gradients[0] if len(gradients[0]) == 1 else gradients[0].flip(0).cumsum(0).flip(0)
+        above = of_all.contiguous().numpy()
+        of_decoder, of_encoder = torch.empty_like(decoder), torch.empty_like(decoder)
+        of_bias = decoder.new_empty(len(decoder))
+        of_code = np.empty(len(value), np.float32)
+        code_gradients(start, feature, group, decoder.detach().numpy(), above, of_code)
+        weight_gradients(
+            start,
+            feature,
+            value,
+            of_code,
+            group,
+            above,
+            tokens.detach().numpy(),
+            of_decoder.numpy(),
+            of_encoder.numpy(),
+            of_bias.numpy(),
+        )
+        return None, of_encoder, of_bias, of_decoder, None, None, None
+
+
+def _pre_activations(tokens: Tensor, encoder: Tensor, encoder_bias: Tensor) -> Iterator[np.ndarray]:
+    pre = torch.empty(min(CHUNK, len(tokens)), len(encoder))
+    for first in range(0, len(tokens), CHUNK):
+        some = tokens[first : first + CHUNK]
+        yield torch.addmm(encoder_bias, some, encoder.T, out=pre[: len(some)]).numpy()
