@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from infoscope.execution.config import Execution
     from infoscope.images.source import ImageSource, open_images
     from infoscope.measurement.config import MeasureConfig
+    from infoscope.measurement.fit import check_fit
     from infoscope.measurement.measure import measure_scope
     from infoscope.measurement.scope import Scope
     from infoscope.report.page import write_report
@@ -42,6 +43,7 @@ _HOMES = {
     "Scope": "measurement.scope",
     "SparseAutoencoder": "dictionaries.sae",
     "TrainConfig": "training.config",
+    "check_fit": "measurement.fit",
     "load_backbone": "backbones.loading",
     "load_sae": "dictionaries.loading",
     "measure_scope": "measurement.measure",
@@ -64,6 +66,7 @@ __all__ = [
     "Scope",
     "SparseAutoencoder",
     "TrainConfig",
+    "check_fit",
     "load_backbone",
     "load_sae",
     "measure_scope",

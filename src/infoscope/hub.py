@@ -18,3 +18,17 @@ def is_hub_id(name: str, *, with_split: bool = False) -> bool:
         (False, True)
     """
     return not name.startswith(".") and re.fullmatch(_NAME + (_SPLIT if with_split else ""), name) is not None
+
+
+def split_hub_path(name: str) -> tuple[str, str] | None:
+    """A repository's id and the folder or file in it; None where ``name`` is no owner/name or owner/name/inside.
+
+    Example:
+        >>> split_hub_path("owner/saes"), split_hub_path("owner/saes/layer_9/weights.pt"), split_hub_path("/a/b")
+        (('owner/saes', ''), ('owner/saes', 'layer_9/weights.pt'), None)
+    """
+    parts = name.rstrip("/").split("/")
+    repository, inside = "/".join(parts[:2]), parts[2:]
+    if not is_hub_id(repository) or any(part in ("", ".", "..") for part in parts):
+        return None
+    return repository, "/".join(inside)

@@ -11,7 +11,7 @@ from infoscope.dictionaries.token_norm import TokenNorm
 from infoscope.errors import InfoscopeError
 from infoscope.measurement.codes import encode_views
 
-NORMS = [TokenNorm("layer_norm", 1e-3), TokenNorm("unit_norm")]
+NORMS = [TokenNorm("layer_norm", 1e-1), TokenNorm("unit_norm")]
 
 
 def sae_with(norm, activation=None):
@@ -24,10 +24,10 @@ def defined(norm, tokens):
     """The tokens the encoder takes, in float64, and how to go back."""
     exact = tokens.numpy().astype(np.float64)
     if norm.kind == "layer_norm":
-        shift, scale = exact.mean(1, keepdims=True), exact.std(1, ddof=1, keepdims=True) + norm.eps
+        shift, scale, eps = exact.mean(1, keepdims=True), exact.std(1, ddof=1, keepdims=True), norm.eps
     else:
-        shift, scale = 0.0, np.sqrt((exact**2).sum(1, keepdims=True) / exact.shape[1])
-    return (exact - shift) / scale, lambda made: made * scale + shift
+        shift, scale, eps = 0.0, np.sqrt((exact**2).sum(1, keepdims=True) / exact.shape[1]), 0.0
+    return (exact - shift) / (scale + eps), lambda made: made * scale + shift
 
 
 @pytest.mark.parametrize("norm", NORMS, ids=lambda norm: norm.kind)

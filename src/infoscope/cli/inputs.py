@@ -12,6 +12,7 @@ from infoscope.errors import InfoscopeError
 
 if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
+    from infoscope.dictionaries.sae import SparseAutoencoder
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,47 @@ def open_backbone(model: str, block: int, input_side: int | None, revision: str 
         device=hardware.device,
         precision=hardware.precision,
     )
+
+
+def open_sae(name: str) -> SparseAutoencoder:
+    """Load the SAE that ``--sae`` names; what the registry knows of its site stands in for what it does not say.
+
+    Raises:
+        InfoscopeError: there is no such SAE, or it has no maps over patches.
+    """
+    from infoscope.dictionaries.loading import load_sae
+    from infoscope.dictionaries.registry import resolve
+
+    path, known = resolve(name)
+    sae = load_sae(path)
+    if known is not None:
+        sae.site = known.complete(sae.site)
+    return sae
+
+
+def open_pair(
+    name: str, model: str | None, block: int | None, input_side: int | None, revision: str | None, hardware: Hardware
+) -> tuple[Backbone, SparseAutoencoder]:
+    """Load the SAE and the model the flags name; by default the model, block and side the SAE was trained on.
+
+    Raises:
+        InfoscopeError: either cannot be loaded, or neither the flags nor the SAE name the model and block.
+    """
+    sae = open_sae(name)
+    site = sae.site or {}
+    own = model is None or model == site.get("model")
+    chosen = site.get("model") if model is None else model
+    at = site.get("block") if block is None else block
+    if chosen is None or at is None:
+        missing = "--model" if chosen is None else "--block"
+        raise InfoscopeError(f"{name} does not say which site it was trained on; give {missing}")
+    side = input_side or (site.get("input_side") if own else None)
+    try:
+        return open_backbone(chosen, at, side, revision or (site.get("revision") if own else None), hardware), sae
+    except InfoscopeError as error:
+        if model is not None:
+            raise
+        raise InfoscopeError(f"{error} (the model that {name} was trained on; --model names another)") from error
 
 
 def check_writable(out: Path) -> None:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
-from infoscope.cli.inputs import Hardware, check_writable, open_backbone
-from infoscope.errors import InfoscopeError
+from infoscope.cli.inputs import Hardware, check_writable, open_pair
 from infoscope.execution.config import Execution
 from infoscope.measurement.config import MeasureConfig
 
@@ -27,7 +26,7 @@ class Measure:
     """
 
     sae: str
-    """The SAE: a directory that `infoscope train` wrote, or a hub id."""
+    """The SAE: a directory that `infoscope train` wrote, a name that `infoscope saes` lists, or a hub id."""
     images: str
     """The images: a folder (searched recursively), webdataset shards ('shards/*.tar'), a saved data set, parquet files
     (folder[:split]), or a data set of the hub, owner/name[:split]."""
@@ -51,35 +50,13 @@ class Measure:
         """Run the command."""
         check_writable(self.out)
         from infoscope.cli.summary import print_summary
-        from infoscope.dictionaries.loading import load_sae
         from infoscope.images.source import open_images
         from infoscope.measurement.measure import measure_scope
         from infoscope.storage.run import MANIFEST, open_run
 
         images = open_images(self.images)
-        sae = load_sae(self.sae)
-        site = sae.site or {}
-        own = self.model is None or self.model == site.get("model")
-        model = site.get("model") if self.model is None else self.model
-        block = site.get("block") if self.block is None else self.block
-        if model is None or block is None:
-            missing = "--model" if model is None else "--block"
-            raise InfoscopeError(f"{self.sae} does not say which site it was trained on; give {missing}")
-        try:
-            backbone = open_backbone(
-                model,
-                block,
-                self.input_side or (site.get("input_side") if own else None),
-                self.revision or (site.get("revision") if own else None),
-                self.hardware,
-            )
-        except InfoscopeError as error:
-            if self.model is not None:
-                raise
-            raise InfoscopeError(
-                f"{error} (the model that {self.sae} was trained on; --model names another)"
-            ) from error
-        for difference in _differences(site, backbone, self.config):
+        backbone, sae = open_pair(self.sae, self.model, self.block, self.input_side, self.revision, self.hardware)
+        for difference in _differences(sae.site or {}, backbone, self.config):
             print(f"infoscope: {self.sae} was trained on {difference}: read the fit before the scores", file=sys.stderr)
         finished = (self.out / MANIFEST).is_file()
         measure_scope(

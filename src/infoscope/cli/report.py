@@ -11,10 +11,10 @@ import tyro
 
 @dataclass(frozen=True)
 class Report:
-    """Write a run's page: one HTML file that opens anywhere, offline."""
+    """Write a run's page, or a training's: one HTML file that opens anywhere, offline."""
 
     run_directory: tyro.conf.Positional[Path]
-    """A directory that `infoscope measure` wrote."""
+    """A directory that `infoscope measure` or `infoscope train` wrote."""
     images: str | None = None
     """The images, where they are no longer at the place the run names."""
     features_shown: int = 12
@@ -29,8 +29,12 @@ class Report:
         from infoscope.errors import InfoscopeError
         from infoscope.images.source import open_images
         from infoscope.report.page import write_report
+        from infoscope.report.training import is_trained_sae, write_training_page
         from infoscope.storage.run import open_run
 
+        if is_trained_sae(self.run_directory):
+            print(write_training_page(self.run_directory))
+            return
         run = open_run(self.run_directory)
         source = None
         try:

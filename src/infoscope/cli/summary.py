@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infoscope.report.summary import counts_of, fit_sentence, partition_of, quantiles_of, settings_of
+from infoscope.storage.manifest import FitRecord
 from infoscope.storage.run import MANIFEST, Run
 
 
@@ -30,7 +31,7 @@ def print_inputs(run: Run) -> None:
         ("seconds", ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in manifest.timings.items())),
         ("command", manifest.command),
     ]
-    _print_rows(rows)
+    print_rows(rows)
 
 
 def print_summary(run: Run) -> None:
@@ -45,6 +46,7 @@ def print_summary(run: Run) -> None:
             f"{counts.features:,}, of which {counts.scored:,} ({counts.scored / counts.features:.1%}) are scored",
         ),
         ("fit", f"{fit_sentence(fit)[1]} L0 {fit.l0:.1f}, dead {fit.dead:.1%}"),
+        *[("warning", warning) for warning in fit.warnings or []],
     ]
     if partition is None:
         rows.append(
@@ -72,10 +74,34 @@ def print_summary(run: Run) -> None:
         skipped = [asdict(image) for image in manifest.images.skipped]
         named = name_skipped(skipped, run.path / MANIFEST)
         rows.append(("skipped", f"{len(skipped)} of {manifest.images.count:,} images: {named}"))
-    _print_rows(rows)
+    print_rows(rows)
     # Outside the table, which would break a path where the line ends.
     print(f"table: {run.path / 'scope.parquet'}")
     print(f"next: infoscope report {shlex.quote(str(run.path))}")
+
+
+def fit_rows(fit: FitRecord) -> list[tuple[str, str]]:
+    """The numbers of a fit check, then what they say.
+
+    Example:
+        >>> for row in fit_rows(FitRecord(0.2, 31.5, 0.01, 65536, k=32, token_norm=19.0, trained_norm=18.9)): print(row)
+        ('FVU', '0.200 (1 is the mean token)')
+        ('L0', '31.5 (k 32)')
+        ('dead', '1.0%')
+        ('norm', '19.0 a token (in training 18.9)')
+        ('fit', 'fits')
+    """
+    word, sentence = fit_sentence(fit)
+    norm = "not known" if fit.token_norm is None else f"{fit.token_norm:.1f} a token"
+    trained = "in training not stated" if fit.trained_norm is None else f"in training {fit.trained_norm:.1f}"
+    return [
+        ("FVU", "not known" if fit.fvu is None else f"{fit.fvu:.3f} (1 is the mean token)"),
+        ("L0", f"{fit.l0:.1f}" + ("" if fit.k is None else f" (k {fit.k})")),
+        ("dead", f"{fit.dead:.1%}"),
+        ("norm", f"{norm} ({trained})"),
+        ("fit", word if word == "fits" else sentence),
+        *[("warning", warning) for warning in fit.warnings or []],
+    ]
 
 
 def name_skipped(skipped: list[dict[str, Any]], file: Path) -> str:
@@ -84,7 +110,8 @@ def name_skipped(skipped: list[dict[str, Any]], file: Path) -> str:
     return named + (f" and {len(skipped) - 3} more, all in {file}" if len(skipped) > 3 else "")
 
 
-def _print_rows(rows: list[tuple[str, str]]) -> None:
+def print_rows(rows: list[tuple[str, str]]) -> None:
+    """Print names and values in two columns."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

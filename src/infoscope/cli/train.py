@@ -142,8 +142,10 @@ class Train:
 def _tell(folder: Path) -> None:
     """One SAE's figures, and what to do with it."""
     from infoscope.cli.summary import name_skipped
+    from infoscope.report.training import write_training_page
     from infoscope.storage.atomic import read_json
 
+    page = write_training_page(folder)
     description = read_json(folder / "sae.json")
     result = description["training"]
     # A cache that another program wrote may not say.
@@ -157,6 +159,7 @@ def _tell(folder: Path) -> None:
     print(
         f"{description['d_sae']:,} features, {result['config']['activation']}: FVU {found['fvu']:.3f}, "
         f"L0 {found['l0']:.1f}, dead {found['dead']:.1%} on {where}\n"
+        f"curves: {page}\n"
         f"tokens had |mean| / |std| {ratio:.2f}: {mean_means(ratio)}\n"
         f"next: infoscope measure --sae {shlex.quote(str(folder))} --images {shlex.quote(images['source'])} --out ..."
     )

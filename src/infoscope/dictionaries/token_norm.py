@@ -21,12 +21,12 @@ class TokenNorm:
     """z = (x - shift) / scale with a shift and a scale of each token's own, so that no weight can hold them.
 
     Attributes:
-        kind: ``layer_norm``: shift by the token's mean, scale by its unbiased standard deviation plus ``eps``.
-            ``unit_norm``: no shift; to a norm of the root of the width.
+        kind: ``layer_norm``: shift by the token's mean, scale by its unbiased standard deviation plus ``eps``, which
+            is left out again when it is undone, as SAELens and ViT-Prisma do. ``unit_norm``: no shift; to a norm of the root of the width.
         eps: added to the standard deviation.
 
     Example:
-        >>> norm = TokenNorm("layer_norm", eps=0.0)
+        >>> norm = TokenNorm("layer_norm")
         >>> shift, scale = norm.statistics(torch.tensor([[1.0, 2.0, 3.0]]))
         >>> shift.tolist(), scale.tolist()
         ([[2.0]], [[1.0]])
@@ -36,16 +36,16 @@ class TokenNorm:
     eps: float = 1e-5
 
     def statistics(self, tokens: Float[Tensor, "*token width"]) -> tuple[Tensor, Tensor]:
-        """Shift and scale of each token, ``[token, 1]``."""
+        """Shift and scale of each token, without ``eps``, ``[token, 1]``."""
         if self.kind == "layer_norm":
-            return tokens.mean(-1, keepdim=True), tokens.std(-1, keepdim=True) + self.eps
+            return tokens.mean(-1, keepdim=True), tokens.std(-1, keepdim=True)
         scale = tokens.norm(dim=-1, keepdim=True) / tokens.shape[-1] ** 0.5
         return torch.zeros_like(scale), scale
 
     def apply(self, tokens: Float[Tensor, "*token width"]) -> Float[Tensor, "*token width"]:
         """The tokens as the encoder takes them."""
         shift, scale = self.statistics(tokens)
-        return (tokens - shift) / scale
+        return (tokens - shift) / (scale + self.eps if self.kind == "layer_norm" else scale)
 
     def undo(
         self, reconstruction: Float[Tensor, "*token width"], tokens: Float[Tensor, "*token width"]

@@ -37,6 +37,10 @@ class ViewCodes(Protocol):
         """Reconstructions of consecutive tokens."""
         ...
 
+    def active(self, tokens: slice) -> Int64[np.ndarray, " feature"]:
+        """How many of the tokens of consecutive whole views each feature is active on."""
+        ...
+
     def gather(
         self,
         index: Int64[np.ndarray, " image"],
@@ -82,6 +86,10 @@ class SparseViews:
             return reconstruct(self.sae, self.tokens[tokens], self.patches)
         return decode_sparse(self.sae, self.codes.rows(tokens))
 
+    def active(self, tokens: slice) -> Int64[np.ndarray, " feature"]:
+        """From the list."""
+        return count_active(self.codes.rows(tokens), self.sae.features)
+
     def gather(
         self,
         index: Int64[np.ndarray, " image"],
@@ -107,6 +115,10 @@ class DenseViews:
     def reconstruct(self, tokens: slice) -> Float[Tensor, "token width"]:
         """Chunk by chunk."""
         return reconstruct(self.sae, self.tokens[tokens], self.patches)
+
+    def active(self, tokens: slice) -> Int64[np.ndarray, " feature"]:
+        """Chunk by chunk."""
+        return reduce_dense(self.sae, self.tokens[tokens], self.patches, "max")[1]
 
     def gather(
         self,

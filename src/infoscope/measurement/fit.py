@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
+import torch
 
+from infoscope.backbones.backbone import Backbone
+from infoscope.dictionaries.activations import TopK
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.errors import InfoscopeError
+from infoscope.images.prefetch import all_unreadable, decode_ahead
+from infoscope.images.resize import Resize
+from infoscope.images.source import Images, open_images
+from infoscope.images.views import Views
+from infoscope.measurement.codes import encode_views
+from infoscope.measurement.fit_judgement import judge_fit
+from infoscope.measurement.fit_sums import FitSums
 from infoscope.measurement.passes import Ranked
+from infoscope.measurement.records import dictionary_record, model_record
+from infoscope.progress import progress
 from infoscope.storage.manifest import FitRecord
 
 # Our choice: 65,536 tokens of a 16 x 16 grid fix an FVU to the third digit, at well under 1 % of a pass's cost.
@@ -14,7 +29,7 @@ SAMPLE_IMAGES = 256
 
 
 def fit_sample(count: int) -> frozenset[int]:
-    """The images the FVU is taken on: all, or `SAMPLE_IMAGES` spread evenly over the source.
+    """The images the fit check is made on: all, or `SAMPLE_IMAGES` spread evenly over the source.
 
     Example:
         >>> len(fit_sample(100)), len(fit_sample(3000)), max(fit_sample(3000))
@@ -23,12 +38,103 @@ def fit_sample(count: int) -> frozenset[int]:
     return frozenset(np.linspace(0, count - 1, min(count, SAMPLE_IMAGES)).round().astype(int).tolist())
 
 
-def fit_record(ranked: Ranked) -> FitRecord:
-    """FVU on the sample; L0 and dead share on the whole pool."""
+def fit_record(ranked: Ranked, backbone: Backbone, sae: SparseAutoencoder) -> FitRecord:
+    """The fit check of a ranking pass, judged; L0 and dead share are those of the whole pool as well."""
     _, tokens = ranked.ranking.seen
-    return FitRecord(
-        fvu=None if math.isnan(ranked.fvu.value) else ranked.fvu.value,
-        l0=float(ranked.ranking.tokens_active.sum() / tokens),
-        dead=float((ranked.ranking.tokens_active == 0).mean()),
-        sample=ranked.fvu.tokens,
+    active = ranked.ranking.tokens_active
+    return _judged(ranked.fit, float(active.sum() / tokens), float((active == 0).mean()), backbone, sae)
+
+
+@torch.no_grad()
+def check_fit(
+    backbone: Backbone,
+    sae: SparseAutoencoder,
+    images: Images,
+    *,
+    resize: Resize = "stretch",
+    batch_size: int | None = None,
+    threads: int | None = None,
+    show_progress: bool = True,
+) -> FitRecord:
+    """Check whether an SAE fits a model on a sample of images, in one pass over that sample and nothing else.
+
+    Args:
+        backbone: the model, at the block the SAE is meant to be of.
+        sae: the dictionary.
+        images: the images; at most 256 are read, spread evenly over them.
+        resize: how an image becomes square.
+        batch_size: images to a forward pass; changes memory and speed, not the result.
+        threads: decoding threads; one a core by default.
+        show_progress: report progress on stderr.
+
+    Returns:
+        The numbers, and in ``warnings`` what speaks against the SAE: an empty list where it fits.
+
+    Raises:
+        InfoscopeError: the SAE has another width than the model, or no image of the sample can be read.
+
+    Example:
+        >>> import tempfile
+        >>> from transformers import ViTConfig, ViTModel
+        >>> from infoscope.backbones.loading import load_backbone
+        >>> directory = tempfile.mkdtemp()
+        >>> ViTModel(ViTConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        ...                    image_size=64, patch_size=8)).save_pretrained(directory)
+        >>> backbone = load_backbone(directory, block=-1, device="cpu")
+        >>> identity = torch.cat([torch.eye(32), -torch.eye(32)], dim=1)
+        >>> sae = SparseAutoencoder(identity, torch.zeros(64), identity.T.contiguous(), torch.zeros(32), TopK(32))
+        >>> photographs = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+        >>> fit = check_fit(backbone, sae, photographs, show_progress=False)
+        >>> round(fit.fvu, 6), fit.l0, fit.sample, fit.warnings    # it keeps each token whole
+        (0.0, 32.0, 384, [])
+    """
+    images = open_images(images)
+    check_width(backbone, sae)
+    sae = sae.to(backbone.device)
+    view = Views(backbone.patch_size, backbone.grid, 0, resize).full
+    sample = sorted(fit_sample(len(images)))
+    sums = FitSums.empty(backbone.width, sae.features)
+    reason = ""
+    with progress("Checking the fit", len(sample), "images", enabled=show_progress) as advance:
+        for batch in decode_ahead(images, sample, view, batch_size or backbone.batch_size, threads):
+            reason = reason or next((why for _, why in batch.unreadable), "")
+            if batch.index:
+                tokens = backbone.tokens(batch.pixels).flatten(0, 1)
+                codes = encode_views(sae, tokens, backbone.grid**2)
+                whole = slice(0, len(tokens))
+                sums.update(tokens, codes.reconstruct(whole), codes.active(whole))
+            advance(len(batch.index) + len(batch.unreadable))
+    if not sums.fvu.tokens:
+        raise all_unreadable(images, reason)
+    return _judged(sums, sums.l0, sums.dead, backbone, sae)
+
+
+def check_width(backbone: Backbone, sae: SparseAutoencoder) -> None:
+    """Refuse an SAE that cannot read the model's tokens.
+
+    Raises:
+        InfoscopeError: it takes tokens of another width.
+    """
+    if sae.width != backbone.width:
+        raise InfoscopeError(
+            f"the SAE {sae.name} takes tokens of width {sae.width}, but {backbone.name} has width {backbone.width}: "
+            "give the SAE trained on this model"
+        )
+
+
+def _judged(sums: FitSums, l0: float, dead: float, backbone: Backbone, sae: SparseAutoencoder) -> FitRecord:
+    site = sae.site or {}
+    trained = site.get("mean_token_norm")
+    seen = sums.fvu.tokens > 0
+    record = FitRecord(
+        fvu=None if math.isnan(sums.fvu.value) else sums.fvu.value,
+        l0=l0,
+        dead=dead,
+        sample=sums.fvu.tokens,
+        sample_l0=sums.l0 if seen else None,
+        sample_dead=sums.dead if seen else None,
+        k=sae.activation.k if isinstance(sae.activation, TopK) else None,
+        token_norm=sums.mean_norm if seen else None,
+        trained_norm=float(trained) if isinstance(trained, int | float) else None,
     )
+    return replace(record, warnings=judge_fit(record, site, model_record(backbone), dictionary_record(sae)))

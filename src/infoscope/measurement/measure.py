@@ -13,14 +13,13 @@ import numpy as np
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.errors import InfoscopeError
 from infoscope.execution.config import Execution
 from infoscope.execution.executor import Executor, LocalExecutor
 from infoscope.execution.partials import Partials
 from infoscope.images.prefetch import all_unreadable
 from infoscope.images.source import Images, ids_sha256, open_images
 from infoscope.measurement.config import MeasureConfig
-from infoscope.measurement.fit import fit_record, fit_sample
+from infoscope.measurement.fit import check_width, fit_record, fit_sample
 from infoscope.measurement.map_parts import MapParts, feature_groups
 from infoscope.measurement.passes import Passes
 from infoscope.measurement.records import dictionary_record, model_record, plan
@@ -87,11 +86,7 @@ def measure_scope(
     config = replace(config or MeasureConfig(), **options)
     images = open_images(images)
     sae = sae.to(backbone.device)
-    if sae.width != backbone.width:
-        raise InfoscopeError(
-            f"the SAE {sae.name} takes tokens of width {sae.width}, but {backbone.name} has width {backbone.width}: "
-            "give the SAE trained on this model"
-        )
+    check_width(backbone, sae)
     batch_size = execution.batch_size or backbone.batch_size
     passes = Passes(backbone, sae, images, config, fit_sample(len(images)), batch_size, execution.threads)
     _ = passes.views  # refuses an impossible shift before anything is written
@@ -150,7 +145,7 @@ def measure_scope(
             software=software_versions(),
             seed=config.seed,
             timings=clock.seconds,
-            fit=fit_record(ranked),
+            fit=fit_record(ranked, backbone, sae),
         ),
     )
     if out is not None:

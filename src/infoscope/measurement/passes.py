@@ -14,7 +14,6 @@ from jaxtyping import Int64
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.precision import set_multiplication
-from infoscope.dictionaries.fvu import FVU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.execution.partials import Arrays
@@ -25,6 +24,7 @@ from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
 from infoscope.measurement.codes import ViewCodes, encode_views
 from infoscope.measurement.config import MeasureConfig
+from infoscope.measurement.fit_sums import FitSums
 from infoscope.measurement.maps import ImageMaps
 from infoscope.measurement.ranking import Ranking
 from infoscope.progress import Advance
@@ -39,21 +39,21 @@ class Ranked:
 
     Attributes:
         ranking: each feature's strongest images among them.
-        fvu: sums behind the fraction of variance unexplained, over the sampled images among them.
+        fit: sums behind the fit check, over the sampled images among them.
         skipped: position and reason of each image that could not be read, ascending.
         maps: with ``rank_view="crops"`` the maps of a shard's strongest images, by feature, then image; else None.
     """
 
     ranking: Ranking
-    fvu: FVU
+    fit: FitSums
     skipped: list[tuple[int, str]]
     maps: ImageMaps | None = None
 
     def merge(self, other: Ranked) -> Ranked:
         """This and what another pass learnt of other images, without maps; neither may be used afterwards."""
         self.ranking.merge(other.ranking)
-        self.fvu.merge(other.fvu)
-        return Ranked(self.ranking, self.fvu, sorted(self.skipped + other.skipped))
+        self.fit.merge(other.fit)
+        return Ranked(self.ranking, self.fit, sorted(self.skipped + other.skipped))
 
     def arrays(self) -> Arrays:
         """As named arrays, for a shard's file."""
@@ -65,7 +65,7 @@ class Ranked:
             "seen": self.ranking.seen,
             "skipped": np.array([index for index, _ in self.skipped], np.int64),
             "reasons": np.array([reason for _, reason in self.skipped], np.str_),
-            **{f"fvu_{name}": value for name, value in self.fvu.arrays().items()},
+            **{f"fit_{name}": value for name, value in self.fit.arrays().items()},
         }
         return kept | (self.maps.arrays() if self.maps else {})
 
@@ -74,7 +74,7 @@ class Ranked:
         """What `arrays` gave."""
         return cls(
             Ranking(*(arrays[key] for key in ("score", "best", "images_active", "tokens_active", "seen"))),
-            FVU.from_arrays({key.removeprefix("fvu_"): value for key, value in arrays.items() if "fvu_" in key}),
+            FitSums.from_arrays({key[4:]: value for key, value in arrays.items() if key.startswith("fit_")}),
             list(zip(arrays["skipped"].tolist(), arrays["reasons"].tolist(), strict=True)),
             ImageMaps.from_arrays(arrays) if "cells" in arrays else None,
         )
@@ -89,7 +89,7 @@ class Passes:
     """A model, an SAE and images, ready to be passed over.
 
     Attributes:
-        sample: images the fit check's FVU is taken on.
+        sample: images the fit check is made on.
         batch_size: views to a forward pass; bounds memory, never changes a result.
         threads: decoding threads, or None for one a core.
         witnesses: images that the process that packed these passes could read.
@@ -217,7 +217,7 @@ class Passes:
     def _nothing_ranked(self) -> Ranked:
         # No feature has more top images than there are images.
         ranking = Ranking.empty(self.sae.features, min(self.config.top_images, len(self.images)))
-        return Ranked(ranking, FVU(self.backbone.width), [])
+        return Ranked(ranking, FitSums.empty(self.backbone.width, self.sae.features), [])
 
     def _decode(
         self,
@@ -252,4 +252,4 @@ class Passes:
         for place, index in enumerate(batch.index):
             if index in self.sample:
                 rows = slice(place * per_image, (place + 1) * per_image)
-                result.fvu.update(tokens[rows], codes.reconstruct(rows))
+                result.fit.update(tokens[rows], codes.reconstruct(rows), codes.active(rows))

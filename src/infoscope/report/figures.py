@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import re
-from html import escape
 from typing import Any, Literal
 
 import altair as alt
@@ -12,14 +9,12 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
+from infoscope.report.drawing import INK, QUIET, chart_of, svg_of
 from infoscope.report.summary import Settings
 from infoscope.scope.modes import estimate_density
 from infoscope.scope.partition import Partition
 
 LOCAL, GLOBAL = "#0b63a5", "#b84a00"
-INK, QUIET = "#22262a", "#667078"
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
-WIDTH, HEIGHT = 460, 330
 # Our choices: bars of 0.01, 40 x 40 cells and a curve of 200 points show shape without drawing noise.
 BAR = 0.01
 BINS = 40
@@ -51,7 +46,7 @@ def cds_histogram(cds: Values, partition: Partition, settings: Settings) -> str:
     x_axis = alt.Axis(tickCount=6, format=".1f", grid=False)
     colours = alt.Scale(domain=["local", "global"], range=[LOCAL, GLOBAL])
     layers: list[alt.Chart | alt.LayerChart] = [
-        _chart(bars)
+        chart_of(bars)
         .mark_bar(binSpacing=0.5, opacity=0.85, aria=False)
         .encode(
             x=alt.X("from:Q", title="CDS", scale=x_scale, axis=x_axis),
@@ -60,13 +55,13 @@ def cds_histogram(cds: Values, partition: Partition, settings: Settings) -> str:
             y2="high:Q",
             color=alt.Color("side:N", scale=colours, legend=None),
         ),
-        _chart(_density_line(cds, upper))
+        chart_of(_density_line(cds, upper))
         .mark_line(color=INK, strokeWidth=1.25, opacity=0.75, aria=False)
         .encode(x=alt.X("at:Q", scale=x_scale), y="height:Q"),
         *(_mark(letter, at, x_scale) for letter, at in scale_marks(settings, upper)),
         *_rule(partition.threshold, upper, f"threshold {partition.threshold:.3f} ({partition.kind})", "x"),
     ]
-    return _svg(
+    return svg_of(
         alt.LayerChart(layer=layers),
         f"Histogram of CDS over {len(cds)} features with the threshold {partition.threshold:.3f} ({partition.kind}).",
     )
@@ -116,10 +111,10 @@ def area_chart(
     y_scale = alt.Scale(domain=[0, upper], nice=False)
     grey = alt.Scale(type="log", domain=[1, max(most, 2)], range=["#dfe3e6", "#3d454c"])
     layers: list[alt.Chart | alt.LayerChart] = [
-        _chart([{"from": settings.diffuse_area, "to": settings.cells}])
+        chart_of([{"from": settings.diffuse_area, "to": settings.cells}])
         .mark_rect(fill="#f3ead6", opacity=0.6, aria=False)
         .encode(x=alt.X("from:Q", scale=x_scale, axis=x_axis, title="effective area, patches (log scale)"), x2="to:Q"),
-        _chart(cells)
+        chart_of(cells)
         .mark_rect(aria=False)
         .encode(
             x=alt.X("left:Q", scale=x_scale, axis=x_axis),
@@ -128,7 +123,7 @@ def area_chart(
             y2="high:Q",
             color=alt.Color("count:Q", scale=grey, legend=None),
         ),
-        _chart([{"at": settings.cells}])
+        chart_of([{"at": settings.cells}])
         .mark_text(text="diffuse", align="right", dx=-3, dy=11, fontSize=11, fill="#6b5a2e", aria=False)
         .encode(x=alt.X("at:Q", scale=x_scale, axis=x_axis), y=alt.value(0)),
     ]
@@ -136,12 +131,12 @@ def area_chart(
     for frame, shape, colour in ((local, "circle", LOCAL), (rest, "triangle-up", GLOBAL)):
         points = frame.filter(pl.col("effective_area").is_not_null()).select("effective_area", "cds")
         layers.append(
-            _chart(points.to_dicts())
+            chart_of(points.to_dicts())
             .mark_point(shape=shape, size=80, filled=True, fill=colour, stroke="#ffffff", strokeWidth=0.6, aria=False)
             .encode(x=alt.X("effective_area:Q", scale=x_scale, axis=x_axis), y=alt.Y("cds:Q", scale=y_scale))
         )
     chart = alt.LayerChart(layer=layers).resolve_scale(color="independent")
-    return _svg(chart, f"CDS against effective area over {len(cds)} features, counted in cells."), most
+    return svg_of(chart, f"CDS against effective area over {len(cds)} features, counted in cells."), most
 
 
 def _count_cells(area: Values, cds: Values, patches: int, upper: float) -> list[dict[str, Any]]:
@@ -167,13 +162,9 @@ def axis_end(cds: Values) -> float:
     return min(1.0, max(LEAST_RANGE, float(np.ceil(cds.max(initial=0.0) / 0.05 + 1e-9) * 0.05)))
 
 
-def _chart(values: list[dict[str, Any]]) -> alt.Chart:
-    return alt.Chart({"values": values})
-
-
 def _mark(letter: str, at: float, scale: alt.Scale) -> alt.LayerChart:
     """A dotted stem with a letter on the CDS axis."""
-    base = _chart([{"at": at}]).encode(x=alt.X("at:Q", scale=scale))
+    base = chart_of([{"at": at}]).encode(x=alt.X("at:Q", scale=scale))
     stem = base.mark_rule(color=QUIET, strokeDash=[1, 3], aria=False).encode(
         y=alt.value(alt.expr("height")), y2=alt.value(34)
     )
@@ -184,7 +175,7 @@ def _mark(letter: str, at: float, scale: alt.Scale) -> alt.LayerChart:
 def _rule(threshold: float, upper: float, label: str, axis: Literal["x", "y"]) -> list[alt.Chart]:
     """A dashed line at the threshold and its label, on the side where there is room."""
     scale = alt.Scale(domain=[0, upper], nice=False)
-    base = _chart([{"at": threshold}])
+    base = chart_of([{"at": threshold}])
     line = base.mark_rule(color=INK, strokeWidth=1.25, strokeDash=[5, 3], aria=False)
     if axis == "y":
         y = alt.Y("at:Q", scale=scale)
@@ -196,31 +187,3 @@ def _rule(threshold: float, upper: float, label: str, axis: Literal["x", "y"]) -
     else:
         text = base.mark_text(text=label, fontSize=12, color=INK, align="left", dx=5, aria=False)
     return [line.encode(x=x), text.encode(x=x, y=alt.value(8))]
-
-
-def _svg(chart: alt.LayerChart, description: str) -> str:
-    """The chart as an SVG element that scales with the page and is named for screen readers."""
-    fit = alt.AutoSizeParams(type="fit", contains="padding")
-    sized = chart.properties(width=WIDTH, height=HEIGHT, padding=2, autosize=fit)
-    styled = sized.configure(background="transparent", font=FONT)
-    styled = styled.configure_view(stroke=None).configure_axis(
-        labelFontSize=12,
-        titleFontSize=12,
-        titleFontWeight="normal",
-        titleColor=INK,
-        labelColor=QUIET,
-        domainColor="#9aa2a8",
-        tickColor="#9aa2a8",
-        gridColor="#e9ecee",
-        labelFlush=False,
-    )
-    file = io.StringIO()
-    styled.save(file, format="svg")
-    drawing = file.getvalue()
-    box = re.search(r'viewBox="([\d. ]+)"', drawing)
-    if box is None:
-        raise RuntimeError("the renderer gave an SVG without a viewBox")
-    content = re.sub(r"^.*?<svg[^>]*>", "", drawing, count=1, flags=re.DOTALL)
-    content = re.sub(r' (?:role|aria-[a-z]+|class)="[^"]*"', "", content)
-    # Fixed size attributes would win over the page's width.
-    return f'<svg role="img" aria-label="{escape(description)}" viewBox="{box[1]}">{content}'

@@ -75,13 +75,14 @@ def write_report(run: Run, images: ImageSource | None, *, features_shown: int = 
     if features_shown < 0:
         raise InfoscopeError(f"cannot show {features_shown} features a side: choose 0 or more")
     target = run.path / "report" / "index.html"
-    page = _environment().get_template("page.html.j2").render(_context(run, images, features_shown))
+    page = make_environment().get_template("page.html.j2").render(_context(run, images, features_shown))
     with atomic_write(target) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return target
 
 
-def _environment() -> Environment:
+def make_environment() -> Environment:
+    """How templates are read and what they know."""
     environment = Environment(
         loader=PackageLoader("infoscope.report", "."),
         autoescape=True,

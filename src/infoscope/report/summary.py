@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from infoscope.errors import InfoscopeError
+from infoscope.measurement.fit_judgement import FVU_FITS, FVU_LOOSE
 from infoscope.scope.grid import patch_distances
 from infoscope.scope.modes import Evidence, estimate_density
 from infoscope.scope.partition import Partition
@@ -16,8 +17,6 @@ from infoscope.storage.manifest import FitRecord
 from infoscope.storage.run import Run
 
 QUANTILES = (("minimum", 0.0), ("5 %", 0.05), ("25 %", 0.25), ("median", 0.5), ("75 %", 0.75), ("95 %", 0.95))
-# Our choice, for the words beside the number: under the first an SAE fits, above the second it does not.
-FVU_FITS, FVU_LOOSE = 0.25, 0.5
 # Our choice: a map spread over more than this share of the overlap has hardly any room to move.
 DIFFUSE_SHARE = 0.5
 # Our choice: an unscored feature above this share of vanished pairs is one the score may have missed.
@@ -171,6 +170,8 @@ def fit_sentence(fit: FitRecord) -> tuple[str, str]:
     if fit.fvu is None:
         return "not checked", "Whether the SAE fits is not known: no image of the fit check's sample can be read."
     share = f"it leaves {100 * fit.fvu:.1f} % of the tokens' variance unexplained"
+    if fit.fvu < FVU_FITS and fit.warnings:
+        return "doubtful", f"By its FVU alone the SAE fits, for {share}; the warnings say what speaks against it."
     if fit.fvu < FVU_FITS:
         return "fits", f"The SAE fits this model on these images: {share}."
     if fit.fvu < FVU_LOOSE:
@@ -180,7 +181,7 @@ def fit_sentence(fit: FitRecord) -> tuple[str, str]:
         )
     return "does not fit", (
         f"The SAE does not fit this model on these images: {share}. "
-        "Scores of its features say little about the model; check the block, the preprocessing and the revision."
+        "Scores of its features say little about the model; see the warnings."
     )
 
 

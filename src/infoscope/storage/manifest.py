@@ -71,16 +71,30 @@ class FitRecord:
     """Does the SAE fit the model on these images?
 
     Attributes:
-        fvu: fraction of variance unexplained, against the mean, on the sample; None when no image of it can be read.
-        l0: codes above 0 per patch token, over the whole pool.
-        dead: share of features that no image of the pool activates.
-        sample: patch tokens the FVU was taken on.
+        fvu: fraction of variance unexplained, against the mean token (whose own is 1), on the sample; None when no
+            image of it can be read.
+        l0: codes above 0 per patch token, over all images that were passed over.
+        dead: share of features that none of these images activates.
+        sample: patch tokens of the sample.
+        sample_l0: as ``l0``, on the sample.
+        sample_dead: as ``dead``, on the sample.
+        k: codes a token keeps under TopK; None under other activation functions.
+        token_norm: mean Euclidean norm of the sample's tokens, as the model gives them.
+        trained_norm: the same of the tokens the SAE was trained on, where it says so.
+        warnings: what speaks against the SAE, a line each; empty where nothing does, None in runs from before this was
+            judged.
     """
 
     fvu: float | None
     l0: float
     dead: float
     sample: int
+    sample_l0: float | None = None
+    sample_dead: float | None = None
+    k: int | None = None
+    token_norm: float | None = None
+    trained_norm: float | None = None
+    warnings: list[str] | None = None
 
 
 @dataclass(frozen=True)

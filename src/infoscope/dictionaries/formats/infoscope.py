@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +87,11 @@ def save_sae(
         raise
 
 
-def recognises(directory: Path) -> bool:
-    """Whether a directory looks like an SAE of this format, whole or broken."""
+def recognises(names: Collection[str]) -> bool:
+    """Whether a directory with files of these names looks like an SAE of this format, whole or broken."""
     # A weights file of this name beside another project's cfg.json is that project's.
-    alone = (directory / WEIGHTS_FILE).exists() and not (directory / "cfg.json").exists()
-    return (directory / DESCRIPTION_FILE).exists() or alone
+    alone = WEIGHTS_FILE in names and "cfg.json" not in names
+    return DESCRIPTION_FILE in names or alone
 
 
 def read(directory: Path, name: str) -> SparseAutoencoder:

@@ -1,0 +1,101 @@
+"""``infoscope check``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import tyro
+
+from infoscope.cli.inputs import Hardware, open_pair
+from infoscope.errors import InfoscopeError
+from infoscope.images.resize import Resize
+
+if TYPE_CHECKING:
+    from infoscope.backbones.backbone import Backbone
+    from infoscope.dictionaries.sae import SparseAutoencoder
+    from infoscope.images.source import ImageSource
+    from infoscope.storage.manifest import FitRecord
+
+
+@dataclass(frozen=True)
+class Check:
+    """Check whether an SAE fits a model, on at most 256 of the images. Nothing is written.
+
+    A warning is a finding and not an error: the exit status is 0 with and without.
+    """
+
+    sae: str
+    """The SAE: a directory that `infoscope train` wrote, a name that `infoscope saes` lists, or a hub id."""
+    images: str
+    """The images: a folder (searched recursively), webdataset shards ('shards/*.tar'), a saved data set, parquet files
+    (folder[:split]), or a data set of the hub, owner/name[:split]."""
+    model: str | None = None
+    """The model: a local directory in Hugging Face layout, or a hub id. Default: the one the SAE was trained on."""
+    block: int | None = None
+    """The block whose output the SAE reads, from 0; negative counts from the end. Default: the SAE's own."""
+    input_side: int | None = None
+    """Pixels per side of the model's input. Default: the SAE's own, else the model's (DINOv2: 224)."""
+    revision: str | None = None
+    """The model's revision on the hub."""
+    resize: Resize = "stretch"
+    """How an image becomes square: stretch ignores the aspect ratio, crop takes the centre."""
+    json: bool = False
+    """Print JSON in place of the table."""
+    hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
+    batch_size: int | None = None
+    """Images to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
+    threads: int | None = None
+    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+
+    interrupted: ClassVar[str] = "nothing was written"
+
+    def __post_init__(self) -> None:
+        for flag, value in (("--batch-size", self.batch_size), ("--threads", self.threads)):
+            if value is not None and value < 1:
+                raise InfoscopeError(f"{flag} {value} is out of range: choose 1 or more")
+
+    def run(self) -> None:
+        """Run the command."""
+        from infoscope.images.source import open_images
+        from infoscope.measurement.fit import check_fit
+
+        images = open_images(self.images)
+        backbone, sae = open_pair(self.sae, self.model, self.block, self.input_side, self.revision, self.hardware)
+        fit = check_fit(backbone, sae, images, resize=self.resize, batch_size=self.batch_size, threads=self.threads)
+        if self.json:
+            _print_json(backbone, sae, images, fit)
+        else:
+            _print_table(backbone, sae, images, fit)
+
+
+def _print_json(backbone: Backbone, sae: SparseAutoencoder, images: ImageSource, fit: FitRecord) -> None:
+    import json
+    from dataclasses import asdict
+
+    from infoscope.measurement.records import dictionary_record, model_record
+
+    value = {
+        "fits": not fit.warnings,
+        "fit": asdict(fit),
+        "dictionary": asdict(dictionary_record(sae)),
+        "model": asdict(model_record(backbone)),
+        "images": {"source": images.name, "count": len(images), "sampled": fit.sample // backbone.grid**2},
+    }
+    print(json.dumps(value, indent=2))
+
+
+def _print_table(backbone: Backbone, sae: SparseAutoencoder, images: ImageSource, fit: FitRecord) -> None:
+    from infoscope.cli.summary import fit_rows, print_rows
+    from infoscope.measurement.fit import fit_sample
+
+    read, asked = fit.sample // backbone.grid**2, len(fit_sample(len(images)))
+    lost = f"; {asked - read} could not be read" if read < asked else ""
+    print_rows(
+        [
+            ("SAE", f"{sae.name}, {sae.features:,} features, {sae.activation}"),
+            ("model", f"{backbone.name} ({backbone.family}), block {backbone.block}"),
+            ("images", f"{images.name}, {read:,} of {len(images):,}{lost}; {fit.sample:,} patch tokens"),
+            *fit_rows(fit),
+        ]
+    )

@@ -1,0 +1,122 @@
+"""saev: ``sae.pt``, a line of JSON and then a torch state dict.
+
+Source: saev, ``nn/modeling.py`` at each change of its schema. Until 31 July 2025 tokens were centred by b_dec before
+they were encoded; of schema 1 only files whose ``cls`` is ``SparseAutoencoderConfig`` are younger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from infoscope.dictionaries.activations import Activation, JumpReLU, ReLU, TopK
+from infoscope.dictionaries.formats.files import TorchFile, check_sizes, take
+from infoscope.dictionaries.formats.folding import fold_centring
+from infoscope.dictionaries.formats.sites import make_site
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.errors import InfoscopeError
+
+NAME = "saev"
+LATEST_SCHEMA = 5
+
+_TOKENS = {"cls": "cls", "special": "cls", "patches": "patch", "content": "patch", "all": "all"}
+
+
+def recognises(file: TorchFile) -> bool:
+    """Whether it is a file of this project."""
+    return file.header is not None
+
+
+def read(file: TorchFile, k: int | None) -> SparseAutoencoder:
+    """The SAE, on the CPU.
+
+    Args:
+        file: the file.
+        k: not needed: the header names it.
+
+    Raises:
+        InfoscopeError: a tensor is missing, the header is of a newer schema, or tokens were scaled by numbers that the
+            file does not hold.
+    """
+    header = file.header or {}
+    schema = header.get("schema", 0)
+    if not isinstance(schema, int) or schema > LATEST_SCHEMA:
+        raise InfoscopeError(
+            f"{file.path} has schema {schema!r}, this infoscope reads up to {LATEST_SCHEMA}; update it"
+        )
+    cfg = header if schema == 0 else header.get("cfg")
+    if not isinstance(cfg, dict):
+        raise InfoscopeError(f"{file.path}: its first line has no cfg; fetch the SAE again")
+    _check_scaling(file)
+    W_enc, b_enc, W_dec, b_dec = take(file.tensors, ("W_enc", "b_enc", "W_dec", "b_dec"), file.path)
+    check_sizes(file.path, W_enc, cfg, "d_model", "d_sae")
+    kind = header.get("cls", "SparseAutoencoderConfig") if schema == 1 else None
+    if schema == 0 or (schema == 1 and kind != "SparseAutoencoderConfig"):
+        b_enc = fold_centring(W_enc, b_enc, b_dec)
+    return SparseAutoencoder(
+        W_enc,
+        b_enc,
+        W_dec,
+        b_dec,
+        _activation(file, cfg, schema, kind, b_enc),
+        name=file.name,
+        format=NAME,
+        sha256=file.sha256,
+        site=_site(file.config),
+    )
+
+
+def _activation(file: TorchFile, cfg: Mapping[str, Any], schema: int, kind: Any, b_enc: Tensor) -> Activation:
+    if schema == 0:
+        return ReLU()
+    if schema == 1 and kind != "SparseAutoencoderConfig":
+        options: Any = cfg
+    else:
+        activation = cfg.get("activation")
+        if not isinstance(activation, dict):
+            raise InfoscopeError(f"{file.path}: its first line names no activation; fetch the SAE again")
+        kind, options = activation.get("cls"), activation.get("params")
+    if kind in ("Relu", "Vanilla", "Matryoshka"):
+        return ReLU()
+    if kind == "TopK":
+        k = options.get("top_k") if isinstance(options, dict) else None
+        if not isinstance(k, int) or isinstance(k, bool):
+            raise InfoscopeError(f"{file.path}: top_k is {k!r}, expected a whole number")
+        return TopK(k, relu=False)
+    if kind == "BatchTopK":
+        if "activation.threshold" not in file.tensors:
+            raise InfoscopeError(
+                f"SAE {file.name} is a BatchTopK from before saev kept its threshold, so how it encodes one token is "
+                "not known; use another"
+            )
+        (threshold,) = take(file.tensors, ("activation.threshold",), file.path)
+        return JumpReLU(threshold.expand(b_enc.shape).clone())
+    raise InfoscopeError(f"SAE {file.name}: activation {kind!r} is not known; known are Relu, TopK and BatchTopK")
+
+
+def _data(config: Mapping[str, Any]) -> dict[str, Any]:
+    """How its training read tokens, from the run's ``config.json``."""
+    data = config.get("train_data", config.get("data"))
+    return data if isinstance(data, dict) else {}
+
+
+def _check_scaling(file: TorchFile) -> None:
+    data = _data(file.config)
+    if said := [key for key in ("scale_mean", "scale_norm") if data.get(key)]:
+        raise InfoscopeError(
+            f"SAE {file.name} was trained on tokens shifted or scaled by statistics of its training set "
+            f"({', '.join(said)} in config.json), which its files do not hold; fold them into its weights first"
+        )
+
+
+def _site(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    data = _data(config)
+    metadata = data.get("metadata")
+    model = metadata.get("ckpt") if isinstance(metadata, dict) else None
+    layer = data.get("layer")
+    layer = layer if isinstance(layer, int) and not isinstance(layer, bool) else None
+    tokens = _TOKENS.get(str(data.get("tokens", data.get("patches"))))
+    hook = None if layer is None else f"blocks[{layer}]"
+    return make_site(model=model, hook=hook, layer=layer, tokens=tokens, residual=True)
