@@ -80,7 +80,7 @@ def row(options: Benchmark, name: str, folder: Path) -> str:
         some = [images[i] for i in np.linspace(0, len(images) - 1, options.count).round().astype(int)]
         cds = infoscope.measure_scope(backbone, sae, some, show_progress=False).table["cds"].drop_nulls()
         cells += [f"{len(cds) / sae.features:.1%}"]
-        cells += [f"{cds.median():.3f}", f"{cds.quantile(0.95):.3f}"] if len(cds) else ["", ""]
+        cells += [f"{value:.3f}" for value in np.quantile(cds.to_numpy(), (0.5, 0.95))] if len(cds) else ["", ""]
     return "| " + " | ".join(cells) + " |"
 
 
