@@ -47,9 +47,9 @@ def variants(options: Benchmark) -> dict[str, TrainConfig]:
         "matryoshka batchtopk": replace(base, activation="batchtopk", prefixes=nested),
         "jumprelu quadratic": replace(base, activation="jumprelu"),
         "jumprelu step": replace(base, activation="jumprelu", l0_loss="step", l0_weight=1.0),
-        "jumprelu tanh": replace(base, activation="jumprelu", l0_loss="tanh", l0_weight=1.0),
-        "gated": replace(base, activation="gated"),
-        "relu": replace(base, activation="relu"),
+        "jumprelu tanh": replace(base, activation="jumprelu", l0_loss="tanh", l0_weight=0.2),
+        "gated": replace(base, activation="gated", l1=8.0),
+        "relu": replace(base, activation="relu", l1=6.0),
     }
 
 

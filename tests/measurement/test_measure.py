@@ -195,6 +195,14 @@ def test_ranking_a_batch_while_the_model_has_the_next_changes_nothing(backbone, 
     assert same(whole, measure(backbone, sae, images, rank_view=rank_view, batch_size=4))
 
 
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_scope_is_saved_and_loaded_again(backbone, sae, images, tmp_path, stored):
+    scope = measure(backbone, sae, images, out=tmp_path / "run" if stored else None)
+    scope.save(tmp_path / "copy")
+    assert same(scope, type(scope).load(tmp_path / "copy"))
+    assert open_run(tmp_path / "copy").manifest == scope.manifest
+
+
 def test_bad_images_are_skipped_counted_and_named(backbone, sae, images, tmp_path):
     folder = tmp_path / "photographs"
     folder.mkdir()

@@ -16,9 +16,9 @@ VARIANTS = {
     "matryoshka batchtopk": {"activation": "batchtopk", "k": 3, "prefixes": (8, 40)},
     "relu": {"activation": "relu", "l1": 0.7},
     "gated": {"activation": "gated", "l1": 0.7},
-    "jumprelu quadratic": {"activation": "jumprelu", "l0": 4.0, "l0_weight": 0.3, "bandwidth": 0.2},
-    "jumprelu step": {"activation": "jumprelu", "l0_loss": "step", "l0_weight": 0.3, "bandwidth": 0.2},
-    "jumprelu tanh": {"activation": "jumprelu", "l0_loss": "tanh", "l0_weight": 0.3, "bandwidth": 0.2},
+    "jumprelu quadratic": {"activation": "jumprelu", "l0": 4.0, "l0_weight": 0.3, "bandwidth": 0.8},
+    "jumprelu step": {"activation": "jumprelu", "l0_loss": "step", "l0_weight": 0.3, "bandwidth": 0.8},
+    "jumprelu tanh": {"activation": "jumprelu", "l0_loss": "tanh", "l0_weight": 0.3, "bandwidth": 0.8},
 }
 RISE = 0.5
 
@@ -64,8 +64,8 @@ def by_hand(name, w, x):
         frozen = gate @ w["decoder"].detach() + w["decoder_bias"].detach()
         penalty = gate.sum(1).mean() / WIDTH
         return codes, decode(codes), mse(decode(codes)) + mse(frozen) + 0.7 * RISE * penalty
-    threshold, bandwidth = w["log_threshold"].exp(), 0.2 * WIDTH**0.5
-    pre = torch.relu(pre)
+    threshold, bandwidth = (10 * w["slow_log_threshold"]).exp(), 0.8
+    assert (threshold < bandwidth / 2).any()
     above = (pre > threshold).double()
     # Straight through: the value is the step's, the derivative by the threshold that of a ramp of width `bandwidth`.
     window = ((pre - threshold).abs() < bandwidth / 2).double()
@@ -128,6 +128,8 @@ def test_a_gpu_s_way_gives_what_a_cpu_s_gives(name, tokens):
     other, as_active = dense._dense(tokens)
     torch.testing.assert_close(total, other, atol=1e-5, rtol=1e-5)
     assert torch.equal(active, as_active)
+    if hasattr(sparse, "threshold"):
+        assert sparse.threshold.item() == pytest.approx(dense.threshold.item(), rel=1e-6)
     total.square().sum().backward()
     other.square().sum().backward()
     for one, another in zip(sparse.parameters(), dense.parameters(), strict=True):

@@ -72,6 +72,7 @@ def test_stopped_and_gone_on_with_is_bit_equal(tokens, tmp_path, moment):
     with pytest.raises(Stop):
         train_several([tokens], SEVERAL, held_out=200, checkpoints=tmp_path, checkpoint_seconds=0.0, on_progress=stop)
     (file,) = tmp_path.iterdir()
+    assert file.name == f"process-0-{4 * -(-moment // 4) - 1:09}.safetensors"
     steps = []
     again = train_several(
         list(tokens.split(333)),
@@ -80,29 +81,32 @@ def test_stopped_and_gone_on_with_is_bit_equal(tokens, tmp_path, moment):
         checkpoints=tmp_path,
         on_progress=lambda number, point: steps.append(point.step),
     )
-    assert min(steps) > 4 * ((moment - 1) // 4) - 4
-    assert min(steps) > 1 or moment == 5
+    assert min(steps) >= moment
     for one, other in zip(whole, again, strict=True):
         same(one, other)
         assert one.passes == other.passes
-    assert file.exists()  # it goes when the SAE is written
+    # Of the last step; it goes when the SAEs are written.
+    assert [path.name for path in tmp_path.iterdir()] == ["process-0-000000024.safetensors"]
 
 
 def test_another_training_s_state_is_refused(tokens, tmp_path):
     train_on_tokens([tokens], SMALL, checkpoints=tmp_path, checkpoint_seconds=0.0, identity={"block": 3})
-    with pytest.raises(InfoscopeError, match="an unfinished training with other options or tokens"):
+    with pytest.raises(InfoscopeError, match="an unfinished training with other options, tokens or processes"):
         train_on_tokens([tokens], replace(SMALL, k=5), checkpoints=tmp_path, identity={"block": 3})
-    with pytest.raises(InfoscopeError, match="an unfinished training with other options or tokens"):
+    with pytest.raises(InfoscopeError, match="an unfinished training with other options, tokens or processes"):
         train_on_tokens([tokens], SMALL, checkpoints=tmp_path, identity={"block": 4})
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(InfoscopeError, match=r"cannot read .*process-0\.safetensors .*delete it to start"):
+    with pytest.raises(InfoscopeError, match=r"cannot read .*process-0-000000024\.safetensors .*delete it to start"):
         train_on_tokens([tokens], SMALL, checkpoints=tmp_path, identity={"block": 3})
 
 
 def test_no_state_is_kept_before_it_is_due(tokens, tmp_path):
-    train_on_tokens([tokens], SMALL, checkpoints=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    kept = []
+    train_on_tokens(
+        [tokens], SMALL, checkpoints=tmp_path, on_progress=lambda number, point: kept.extend(tmp_path.iterdir())
+    )
+    assert kept == []
 
 
 def test_tokens_held_out_are_never_drawn():
@@ -165,11 +169,12 @@ from infoscope.training.from_cache import Share
 from infoscope.training.variants import make_autoencoder
 from infoscope.training.trainer import Trainer
 from infoscope.training.config import TrainConfig
+from infoscope.training.held_out import evaluate
 torch.set_num_threads(1)
 processes = join_processes("cpu")
 tokens = torch.load({tokens!r})
 config = TrainConfig(features=48, k=4, batch_tokens=250, dead_after=500, buffer_tokens=1000, log_every=20,
-                     tokens=250 * 200, activation={activation!r}, prefixes={prefixes!r})
+                     tokens=250 * 200 + 1, activation={activation!r}, prefixes={prefixes!r})
 # The first step, on the same batch shared out.
 autoencoder = make_autoencoder(config, tokens[:500] - tokens.mean(0), processes, "cpu")
 batch = (tokens - tokens.mean(0))[:250]
@@ -179,7 +184,8 @@ trainer.step(0, batch[processes.rank::processes.count])
 gradients = {{name: parameter.grad for name, parameter in autoencoder.named_parameters()}}
 trained = train_on_tokens(Share([tokens], processes), config, processes=processes)
 if processes.rank == 0:
-    torch.save((gradients, trainer._silent, trained.history[-1].fvu, trained.history[-1].l0), {out!r})
+    held = evaluate(trained.sae, tokens)
+    torch.save((gradients, trainer._silent, held.fvu, held.l0), {out!r})
 """
 
 
@@ -209,5 +215,5 @@ def test_two_processes_learn_what_one_does(tokens, tmp_path, activation, prefixe
     for name, gradient in one[0].items():
         np.testing.assert_allclose(two[0][name], gradient, atol=1e-6, err_msg=name)
     assert torch.equal(one[1], two[1])  # which features fired in the batch of both
-    assert two[2] == pytest.approx(one[2], rel=0.05)
+    assert two[2] == pytest.approx(one[2], abs=0.005)
     assert two[3] == pytest.approx(one[3], rel=0.05)

@@ -1,5 +1,7 @@
 """From images to an SAE: passes, caching, skipped images, what is saved."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from infoscope.images.views import Views
 from infoscope.storage.atomic import read_json
 from infoscope.training.config import TrainConfig
 from infoscope.training.passes import TokenPasses
-from infoscope.training.train import train_sae
+from infoscope.training.train import train_sae, train_saes
 from small import SIDE, pictures, save_model
 
 OPTIONS = {"features": 40, "k": 4, "tokens": 4000, "batch_tokens": 200, "buffer_tokens": 600, "show_progress": False}
@@ -83,3 +85,37 @@ def test_no_readable_image(backbone, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"")
     with pytest.raises(InfoscopeError, match="none of the 1 images"):
         train_sae(backbone, open_images(tmp_path), **OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["sae.safetensors", "training.json", "sae.json"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_stop_while_the_saes_are_written_loses_nothing(backbone, images, tmp_path, monkeypatch, name, after):
+    """Each file of the second SAE: before it is there, and after."""
+    options = {key: value for key, value in OPTIONS.items() if key != "show_progress"}
+    configs = [TrainConfig(**options), TrainConfig(**options | {"k": 3})]
+    train_saes(backbone, images, configs, out=tmp_path / "whole", show_progress=False)
+    replace = Path.replace
+
+    def stop(self, target):
+        second = Path(target).name == name and Path(target).parent.name == "k3"
+        if second and not after:
+            raise KeyboardInterrupt
+        replace(self, target)
+        if second:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", stop)
+        # As a kill does: nothing is cleaned up.
+        patch.setattr("infoscope.dictionaries.formats.infoscope.shutil.rmtree", lambda *arguments, **options: None)
+        patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
+        with pytest.raises(KeyboardInterrupt):
+            train_saes(backbone, images, configs, out=tmp_path / "again", show_progress=False)
+    train_saes(backbone, images, configs, out=tmp_path / "again", show_progress=False)
+    for folder in ("k4", "k3"):
+        files = [sorted((tmp_path / run / folder).iterdir()) for run in ("whole", "again")]
+        assert [file.name for file in files[0]] == [file.name for file in files[1]]
+        assert all(one.read_bytes() == other.read_bytes() for one, other in zip(*files, strict=True))
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == ["k3", "k4"]
+    with pytest.raises(InfoscopeError, match="never written over"):
+        train_saes(backbone, images, configs, out=tmp_path / "again", show_progress=False)

@@ -159,7 +159,7 @@ class Backbone:
             )
         # Copied, because Pillow's arrays are read-only and torch will not share them silently.
         image = pixels if isinstance(pixels, Tensor) else torch.tensor(pixels)
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and image.device.type == "cpu":
             image = image.pin_memory()  # so that the copy does not wait for what the GPU has to do
         image = image.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
         image = image.to(torch.float32, memory_format=torch.contiguous_format)

@@ -21,8 +21,9 @@ class TokenNorm:
     """z = (x - shift) / scale with a shift and a scale of each token's own, so that no weight can hold them.
 
     Attributes:
-        kind: ``layer_norm``: shift by the token's mean, scale by its unbiased standard deviation plus ``eps``, which
-            is left out again when it is undone, as SAELens and ViT-Prisma do. ``unit_norm``: no shift; to a norm of the root of the width.
+        kind: ``layer_norm``: shift by the token's mean, scale by its unbiased standard deviation plus ``eps``, which is
+            left out again when it is undone, as SAELens and ViT-Prisma do. ``unit_norm``: no shift; to a norm of the
+            root of the width.
         eps: added to the standard deviation.
 
     Example:

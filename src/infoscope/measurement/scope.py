@@ -55,7 +55,7 @@ class Scope:
         path = Path(path)
         write_table(path / "scope.parquet", self.table, SCOPE)
         write_table(path / "top_images.parquet", self.top_images, TOP_IMAGES)
-        if self.maps_source != path / MAPS_FILE:
+        if isinstance(self.maps_source, pl.DataFrame) or self.maps_source != path / MAPS_FILE:
             write_table(path / MAPS_FILE, self.maps, MAPS)
         write_json(path / PARTITION, self._partition_document())
         self.manifest.write(path / MANIFEST)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from infoscope.errors import InfoscopeError
@@ -24,14 +23,14 @@ from infoscope.report.summary import (
     retention_flag,
     settings_of,
 )
+from infoscope.report.template import make_environment
 from infoscope.scope.partition import Partition
 from infoscope.storage.atomic import atomic_write
 from infoscope.storage.run import Run
 
-# Our choices: a row of images that fits a screen, names before a list is cut, and characters of an id.
+# Our choices: a row of images that fits a screen, and names before a list is cut.
 IMAGES_SHOWN = 6
 NAMES_SHOWN = 20
-ID_SHOWN = 16
 
 
 @dataclass(frozen=True)
@@ -79,22 +78,6 @@ def write_report(run: Run, images: ImageSource | None, *, features_shown: int = 
     with atomic_write(target) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return target
-
-
-def make_environment() -> Environment:
-    """How templates are read and what they know."""
-    environment = Environment(
-        loader=PackageLoader("infoscope.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: f"{value:,}"
-    environment.filters["score"] = lambda value: f"{value:.3f}"
-    environment.filters["short"] = _short_name
-    environment.filters["tail"] = _tail
-    return environment
 
 
 def _context(run: Run, images: ImageSource | None, features_shown: int) -> dict[str, Any]:
@@ -170,25 +153,3 @@ def _cards(
         )
         for row in features.iter_rows(named=True)
     ]
-
-
-def _short_name(name: str) -> str:
-    """A hub id as it is, a path by its last part.
-
-    Example:
-        >>> _short_name("openai/clip-vit-base-patch16"), _short_name("../models/dinov2/")
-        ('openai/clip-vit-base-patch16', 'dinov2')
-    """
-    parts = name.replace("\\", "/").rstrip("/").split("/")
-    local = len(parts) > 2 or parts[0] in ("", ".", "..", "~")
-    return parts[-1] if local else name
-
-
-def _tail(image_id: str) -> str:
-    """The end of an id, which tells images apart where the beginning is a folder's name.
-
-    Example:
-        >>> _tail("n01440764/ILSVRC2012_val_00041668.JPEG"), _tail("12.png")
-        ('…l_00041668.JPEG', '12.png')
-    """
-    return image_id if len(image_id) <= ID_SHOWN else f"…{image_id[1 - ID_SHOWN :]}"

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from infoscope.errors import InfoscopeError
 from infoscope.report.drawing import INK, chart_of, svg_of
-from infoscope.report.page import make_environment
+from infoscope.report.template import make_environment
 from infoscope.storage.atomic import atomic_write, read_json
 
 # The curves, their axis, and the format of its numbers.

@@ -65,6 +65,9 @@ class TrainingAutoencoder(nn.Module, ABC):
             rise: share of their full weight that penalties have, 0 to 1.
         """
 
+    def look_at(self, window: Float[Tensor, "token width"]) -> None:
+        """Take note, at the start, of some of the tokens that will come."""
+
     @abstractmethod
     def activation(self) -> Activation:
         """The activation function of the SAE that is saved, on normalised tokens."""

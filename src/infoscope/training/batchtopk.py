@@ -45,7 +45,10 @@ class KeepBatchTopK:
         if self.least > 0 and sum(self._processes.gather(len(value))) < count:
             start, feature, value = _candidates(chunks, 0.0)
         kept = self._largest(value, count)
-        self.least = min((float(some.min()) for some in self._processes.gather(value[kept]) if len(some)), default=0.0)
+        everyone = self._processes.gather(value[kept])
+        self.least = 0.0
+        if sum(len(some) for some in everyone) == count:
+            self.least = min(float(some.min()) for some in everyone if len(some))
         rows = np.concatenate([[0], np.cumsum(kept)])[start].astype(np.int64)
         return rows, feature[kept], value[kept]
 

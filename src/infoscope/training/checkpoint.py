@@ -25,10 +25,12 @@ from infoscope.training.trainer import Trainer
 
 # Our choice: what a stop can lose. Writing takes about as long as a few steps.
 EVERY_SECONDS = 120.0
+# Several processes agree on when to write; asking takes a moment.
+STEPS_BETWEEN_QUESTIONS = 10
 
 
 class Checkpoints:
-    """Keeps the last state of a training, one file a process.
+    """Keeps the last state of a training, a file for each process.
 
     Args:
         folder: where; None keeps nothing.
@@ -48,11 +50,11 @@ class Checkpoints:
     ):
         self._processes = processes
         self._seconds = seconds
-        self._file = None if folder is None else folder / f"process-{processes.rank}.safetensors"
+        self._folder = folder
         plan = {"configs": [asdict(config) for config in configs], "tokens": identity, "processes": processes.count}
         self._plan = json.loads(json.dumps(plan))
         self._written = time.monotonic()
-        if folder is not None:
+        if folder is not None and processes.rank == 0:
             remove_leftovers(folder)
 
     def save_when_due(self, step: int, trainers: Sequence[Trainer], buffer: ShuffleBuffer) -> None:
@@ -61,7 +63,19 @@ class Checkpoints:
         Raises:
             InfoscopeError: it cannot be written.
         """
-        if self._file is None or not self._processes.gather(time.monotonic() - self._written >= self._seconds)[0]:
+        if self._folder is None or (self._processes.count > 1 and step % STEPS_BETWEEN_QUESTIONS):
+            return
+        # The first process decides for all.
+        if self._processes.gather(time.monotonic() - self._written >= self._seconds)[0]:
+            self.save(step, trainers, buffer)
+
+    def save(self, step: int, trainers: Sequence[Trainer], buffer: ShuffleBuffer) -> None:
+        """Write the state after ``step`` steps, in place of an earlier one; nothing where there is no folder.
+
+        Raises:
+            InfoscopeError: it cannot be written.
+        """
+        if self._folder is None:
             return
         tensors = {f"buffer.{name}": tensor for name, tensor in buffer.tensors().items()}
         for number, trainer in enumerate(trainers):
@@ -75,15 +89,20 @@ class Checkpoints:
             "shapes": {name: list(shape) for name, shape in self._shapes(trainers, buffer).items()},
             "histories": [[asdict(point) for point in trainer.history] for trainer in trainers],
         }
-        with atomic_write(self._file) as temporary:
+        before = self._steps()
+        with atomic_write(self._file(step)) as temporary:
             try:
                 save_file(tensors, temporary, {"state": json.dumps(record)})
             except SafetensorError as error:  # how safetensors reports a full disk
                 raise OSError(errno.EIO, str(error)) from error
+        # Only once every process has written: whichever is stopped, there is a step that all have.
+        self._processes.gather(step)
+        for old in before - {step}:
+            self._file(old).unlink(missing_ok=True)
         self._written = time.monotonic()
 
     def restore(self, trainers: Sequence[Trainer], buffer: ShuffleBuffer) -> int:
-        """Go on from the state on disk.
+        """Go on from the last state on disk that all processes have.
 
         Returns:
             How many steps are done; 0 without a state.
@@ -91,26 +110,39 @@ class Checkpoints:
         Raises:
             InfoscopeError: it is another training's, or cannot be read.
         """
-        found = self._file is not None and self._file.is_file()
-        if not all(self._processes.gather(found)):
+        steps = self._processes.gather(self._steps())
+        if not set().union(*steps):
             return 0
-        assert self._file is not None
-        tensors, record = _read(self._file)
-        if record["plan"] != self._plan:
-            raise InfoscopeError(
-                f"{self._file.parent} holds an unfinished training with other options or tokens; give those again, "
-                "or choose another --out"
-            )
-        steps = self._processes.gather(record["step"])
-        if len(set(steps)) > 1:
-            # One process was stopped between the others' writing and its own.
-            raise InfoscopeError(f"the files in {self._file.parent} are of different steps; delete it to start again")
+        common = set.intersection(*steps)
+        if not common:
+            raise self._another()
+        step: int = max(common)
+        tensors, record = _read(self._file(step))
+        if not all(self._processes.gather(record["plan"] == self._plan)):
+            raise self._another()
         tensors = {name: tensor.reshape(record["shapes"][name]) for name, tensor in tensors.items()}
         for number, trainer in enumerate(trainers):
             history = [TrainingPoint(**point) for point in record["histories"][number]]
             trainer.restore(_under(tensors, f"{number}."), history)
         buffer.restore(_under(tensors, "buffer."), record["buffer"])
-        return int(record["step"])
+        return step
+
+    def _another(self) -> InfoscopeError:
+        return InfoscopeError(
+            f"{self._folder} holds an unfinished training with other options, tokens or processes; give those again, "
+            "or choose another --out"
+        )
+
+    def _file(self, step: int) -> Path:
+        assert self._folder is not None
+        return self._folder / f"process-{self._processes.rank}-{step:09}.safetensors"
+
+    def _steps(self) -> set[int]:
+        """After how many steps this process's states are."""
+        if self._folder is None:
+            return set()
+        files = self._folder.glob(f"process-{self._processes.rank}-*.safetensors")
+        return {int(file.stem.rsplit("-", 1)[1]) for file in files}
 
     @staticmethod
     def _shapes(trainers: Sequence[Trainer], buffer: ShuffleBuffer) -> dict[str, torch.Size]:

@@ -52,9 +52,9 @@ class TrainConfig:
     needs no tuning to reach l0."""
     l0_weight: float = 1.0
     """Its weight. Measured for quadratic; step and tanh want one chosen by trial."""
-    bandwidth: float = 0.001
-    """Width of the window in which codes move jumprelu's thresholds, in units of the root mean squared norm of tokens
-    (Rajamanoharan et al. 2024, arXiv 2407.14435)."""
+    bandwidth: float = 2.0
+    """Width of the window in which codes move jumprelu's thresholds, tokens scaled to a mean squared norm of the width
+    (Anthropic, January 2025). Rajamanoharan et al. have 0.001 times the root of the width, for runs of billions."""
     l1: float = 2.0
     """Weight of the mean L1 norm of a token's codes under relu, and of its gates under gated, tokens scaled to a mean
     squared norm of the width.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from infoscope.devices import find_device
 from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.errors import InfoscopeError
 from infoscope.storage.token_cache import open_token_cache
 from infoscope.training.checkpoint import EVERY_SECONDS
 from infoscope.training.config import TrainConfig
@@ -91,11 +92,13 @@ def train_several_on_cache(
         InfoscopeError: as for `train_on_cache`, or the options differ in the batches.
     """
     cache = open_token_cache(path)
+    if "process" in cache.made_by.get("order", {}):
+        raise InfoscopeError(f"{path} holds one process's share of the images; give the model and the images again")
     place = find_device(device)
     processes = join_processes(place)
     output = Destination(None if out is None else Path(out), configs)
     if processes.rank == 0:
-        output.check(cache.width)
+        output.check(cache.width, processes.count)
     stored = cache.made_by.get("order", {}).get("images", cache.images) * cache.patches
     trained = train_with_progress(
         cache if processes.count == 1 else Share(cache, processes),

@@ -13,6 +13,7 @@ from infoscope.dictionaries.dense import reconstruct
 from infoscope.dictionaries.fvu import FVU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.dictionaries.sparse import count_active, encode_sparse
+from infoscope.training.processes import Processes
 
 # Our choice: the tokens of 64 photographs at 16 x 16 patches fix an FVU to about a hundredth of itself.
 MOST = 16_384
@@ -46,12 +47,15 @@ class HeldOut:
         return asdict(self) | {"density_edges_log10": list(DENSITY_EDGES)}
 
 
-def evaluate(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"]) -> HeldOut:
+def evaluate(
+    sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], processes: Processes | None = None
+) -> HeldOut:
     """Look at an SAE on tokens.
 
     Args:
         sae: the dictionary.
         tokens: raw tokens, at least two different ones.
+        processes: those that have tokens; the figures are of all of them.
 
     Example:
         >>> import torch
@@ -61,18 +65,22 @@ def evaluate(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"]) -> He
         >>> held_out.fvu, held_out.l0, held_out.dead, sum(held_out.density)
         (0.0, 1.0, 0.5, 1)
     """
-    fvu = FVU(sae.width)
+    mine, fvu = FVU(sae.width), FVU(sae.width)
     active = np.zeros(sae.features, np.int64)
     for first in range(0, len(tokens), _CHUNK):
         some = tokens[first : first + _CHUNK].to(sae.W_enc.device)
         active += count_active(encode_sparse(sae, some), sae.features)
-        fvu.update(some, reconstruct(sae, some))
-    density = active[active > 0] / len(tokens)
+        mine.update(some, reconstruct(sae, some))
+    processes = processes or Processes()
+    for arrays in processes.gather(mine.arrays()):
+        fvu.merge(FVU.from_arrays(arrays))
+    active = np.sum(processes.gather(active), axis=0)
+    density = active[active > 0] / fvu.tokens
     counts, _ = np.histogram(np.log10(density).clip(DENSITY_EDGES[0], DENSITY_EDGES[-1]), DENSITY_EDGES)
     return HeldOut(
-        tokens=len(tokens),
+        tokens=fvu.tokens,
         fvu=fvu.value,
-        l0=float(active.sum() / len(tokens)),
+        l0=float(active.sum() / fvu.tokens),
         dead=float((active == 0).mean()),
         density=tuple(counts.tolist()),
     )

@@ -92,8 +92,12 @@ def train_several(
             f"--batch-tokens {shared.batch_tokens} cannot be shared out to {processes.count} processes; "
             "choose a multiple"
         )
-    total = shared.tokens // processes.count
-    saved = Checkpoints(checkpoints, configs, identity or {}, processes, checkpoint_seconds)
+    if torch.device(device).type == "cpu" and any(config.autocast for config in configs):
+        raise InfoscopeError("--autocast is for a GPU; leave it out on a CPU")
+    # Rounded up, so that none is left without tokens in the last step.
+    total = -(-shared.tokens // processes.count)
+    plan = {"held_out": held_out, "device": torch.device(device).type, "torch": torch.__version__}
+    saved = Checkpoints(checkpoints, configs, {**(identity or {}), **plan}, processes, checkpoint_seconds)
     buffer = ShuffleBuffer(tokens, shared.buffer_tokens, total, shared.seed + processes.rank, held_out)
     normalisation = Normalisation.estimate(buffer.window, processes)
     window = normalisation(buffer.window)
@@ -106,8 +110,9 @@ def train_several(
             point = trainer.step(step, drawn)
             if point is not None and on_progress is not None:
                 on_progress(number, point)
-        if (step + 1) % shared.log_every == 0 and step + 1 < shared.steps:
-            saved.save_when_due(step + 1, trainers, buffer)
+        saved.save_when_due(step + 1, trainers, buffer)
+    # So that a stop while the SAEs are written loses nothing.
+    saved.save(shared.steps, trainers, buffer)
     results = []
     for trainer in trainers:
         sae = trainer.autoencoder.fold(normalisation)
@@ -119,7 +124,7 @@ def train_several(
                 normalisation.mean_over_std,
                 normalisation.mean_token_norm,
                 buffer.passes,
-                evaluate(sae.to(device), buffer.held_out) if len(buffer.held_out) > 1 else None,
+                evaluate(sae.to(device), buffer.held_out, processes) if len(buffer.held_out) > 1 else None,
             )
         )
         sae.to("cpu")

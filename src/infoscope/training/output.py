@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from infoscope.dictionaries.formats.infoscope import CURVES_FILE, DESCRIPTION_FILE, WEIGHTS_FILE
 from infoscope.dictionaries.loading import load_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.progress import progress
+from infoscope.storage.atomic import remove_leftovers
 from infoscope.training.config import TrainConfig
 from infoscope.training.loop import train_several
 from infoscope.training.result import TrainedSAE, TrainingPoint
@@ -24,6 +26,7 @@ ADVICE = "choose another --out"
 
 # The folder in an output directory that holds the state of an unfinished training.
 CHECKPOINTS = "unfinished"
+OWN_FILES = (WEIGHTS_FILE, CURVES_FILE, DESCRIPTION_FILE)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Destination:
         """Where the state of the unfinished training is kept."""
         return None if self.out is None else self.out / CHECKPOINTS
 
-    def check(self, width: int) -> None:
+    def check(self, width: int, processes: int = 1) -> None:
         """Refuse before training what could not be written after it.
 
         Raises:
@@ -75,12 +78,21 @@ class Destination:
             raise InfoscopeError("two of the SAEs have the same options; give each once")
         if self.out is None:
             return
-        if self.out.is_dir() and any(path.name != CHECKPOINTS for path in self.out.iterdir()):
-            raise InfoscopeError(f"{self.out} is not empty, and an SAE is never written over; choose another --out")
+        if self.out.is_dir():
+            there = {path.name for path in self.out.iterdir()}
+            # A training that was stopped while it wrote its SAEs has its state there too, and writes them again.
+            own = {CHECKPOINTS, *OWN_FILES, *self.names} if CHECKPOINTS in there else set()
+            if CHECKPOINTS in there:
+                remove_leftovers(self.out)
+                there = {path.name for path in self.out.iterdir()}
+            if there - own:
+                raise InfoscopeError(f"{self.out} is not empty, and an SAE is never written over; choose another --out")
         weights = sum(4 * config.features * (2 * width + 1) for config in self.configs)
         window = 4 * width * min(self.configs[0].buffer_tokens, self.configs[0].tokens)
-        # Weights and two moments, and the tokens under way; twice, since one is written before the other goes.
-        check_space(self.out, weights + 2 * (3 * weights + window), "the SAE and its training's state take", ADVICE)
+        # Weights and two moments, and the tokens under way, of each process; twice, since one is written before the
+        # other goes.
+        state = 2 * (3 * weights + window) * processes
+        check_space(self.out, weights + state, "the SAE and its training's state take", ADVICE)
 
     def hand_out(
         self, trained: Sequence[TrainedSAE], site: Mapping[str, Any], device: str | torch.device

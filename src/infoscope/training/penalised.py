@@ -16,9 +16,13 @@ from infoscope.training.loss import reconstruction_loss
 
 # How steep tanh is (Anthropic's update of January 2025, "Dictionary Learning Optimization Techniques").
 TANH_SLOPE = 4.0
-# Where thresholds start, in codes of tokens whose mean squared norm is the width; the paper's 0.001 is for a mean
-# squared norm of 1.
-FIRST_THRESHOLD = 0.001
+# Where thresholds start before they have seen tokens: the least that is still a number to take the logarithm of.
+FIRST_THRESHOLD = 1e-3
+# How much faster than other weights the logarithms of thresholds learn. Measured: at their speed, 200 steps do not
+# reach the number of codes that is aimed at.
+SPEED = 10.0
+# Tokens that thresholds are started on. Our choice: enough for a quantile of all their pre-activations.
+WINDOW = 1024
 
 
 class ReLUAutoencoder(TrainingAutoencoder):
@@ -97,7 +101,7 @@ class JumpReLUAutoencoder(TrainingAutoencoder):
         l0: codes a token to aim at, under ``quadratic``.
         l0_loss: which.
         weight: of the penalty.
-        bandwidth: width of the window around a threshold within which codes move it.
+        bandwidth: width of the window around a threshold within which codes move it, on normalised tokens.
     """
 
     def __init__(self, *start: Any, l0: float, l0_loss: L0Loss, weight: float, bandwidth: float):
@@ -105,15 +109,27 @@ class JumpReLUAutoencoder(TrainingAutoencoder):
         self.l0 = l0
         self.l0_loss = l0_loss
         self.weight = weight
-        # Tokens have a mean squared norm of the width here, and 1 in the paper.
-        scale = self.encoder.shape[1] ** 0.5
-        self.bandwidth = bandwidth * scale
-        self.log_threshold = nn.Parameter(torch.full((len(self.encoder),), FIRST_THRESHOLD * scale).log())
+        self.bandwidth = bandwidth
+        self.slow_log_threshold = nn.Parameter(torch.full((len(self.encoder),), FIRST_THRESHOLD).log() / SPEED)
+
+    def look_at(self, window: Float[Tensor, "token width"]) -> None:
+        """Start the thresholds where ``l0`` codes a token are above them.
+
+        Published runs start near 0 and take many thousand steps to get there; Adam moves a logarithm by no more than
+        the learning rate a step.
+        """
+        with torch.no_grad():
+            pre = self.pre_activations(window[:WINDOW].to(self.encoder.device)).flatten()
+            share = min(self.l0 / len(self.encoder), 1.0)
+            start = pre.kthvalue(max(round((1 - share) * len(pre)), 1)).values
+            self.slow_log_threshold.fill_(float(start.clamp_min(FIRST_THRESHOLD).log()) / SPEED)
 
     def forward(self, tokens: Float[Tensor, "token width"], rise: float) -> Output:
         """See `TrainingAutoencoder`."""
-        pre = torch.relu(self.pre_activations(tokens))
-        threshold = self.log_threshold.exp()
+        # Thresholds are above 0, so there is no ReLU: it would put every token that a feature is silent on at 0, into
+        # the window of a low threshold.
+        pre = self.pre_activations(tokens)
+        threshold = self._threshold()
         codes = jump(pre, threshold, self.bandwidth)
         reconstruction = torch.addmm(self.decoder_bias, codes, self.decoder)
         active = (codes > 0).sum(0)
@@ -122,7 +138,10 @@ class JumpReLUAutoencoder(TrainingAutoencoder):
 
     def activation(self) -> Activation:
         """See `TrainingAutoencoder`."""
-        return JumpReLU(self.log_threshold.detach().exp())
+        return JumpReLU(self._threshold().detach())
+
+    def _threshold(self) -> Tensor:
+        return (SPEED * self.slow_log_threshold).exp()
 
     def _penalty(self, pre: Tensor, threshold: Tensor, codes: Tensor) -> Tensor:
         width = self.encoder.shape[1]

@@ -72,7 +72,8 @@ def join_processes(device: str | torch.device) -> Processes:
         return Processes()
     if not distributed.is_initialized():
         try:
-            distributed.init_process_group("gloo" if torch.device(device).type == "cpu" else "nccl")
+            # Tensors by the device they are on, everything else through the CPU.
+            distributed.init_process_group("gloo" if torch.device(device).type == "cpu" else "cpu:gloo,cuda:nccl")
         except (RuntimeError, ValueError) as error:
             raise InfoscopeError(f"the processes of torchrun cannot find each other: {error}") from error
     return Processes(distributed.get_rank(), distributed.get_world_size())

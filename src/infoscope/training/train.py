@@ -14,6 +14,7 @@ from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.images.resize import Resize
 from infoscope.images.source import Images, open_images
 from infoscope.progress import progress
+from infoscope.storage.token_cache import TokenCache
 from infoscope.training.cached import cache_tokens
 from infoscope.training.checkpoint import EVERY_SECONDS
 from infoscope.training.config import TrainConfig
@@ -137,7 +138,7 @@ def train_saes(
     output = Destination(None if out is None else Path(out), configs)
     processes = join_processes(backbone.device)
     if processes.rank == 0:
-        output.check(backbone.width)
+        output.check(backbone.width, processes.count)
     show_progress = show_progress and processes.rank == 0
     threads_and_size = batch_size or backbone.batch_size, threads
     passes = TokenPasses(backbone, images, resize, configs[0], *threads_and_size, processes)
@@ -155,9 +156,12 @@ def train_saes(
         show_progress,
         held_out=passes.held_out,
         processes=processes,
-        identity=passes.made_by(),
+        # What is on disk does not depend on the batches it was made in; what is computed anew does, in the last bits.
+        identity=passes.made_by() | ({} if isinstance(tokens, TokenCache) else {"batch_size": passes.batch_size}),
         checkpoint_seconds=checkpoint_seconds,
     )
+    for skipped in processes.gather(passes.skipped):
+        passes.skipped.update(skipped)
     return (output if processes.rank == 0 else Destination(None, configs)).hand_out(
         trained, passes.site(), backbone.device
     )

@@ -50,5 +50,6 @@ def make_autoencoder(
     else:
         directions = random_directions(window.shape[1], config.features, config.seed)
     autoencoder = VARIANTS[config.activation]((directions, bias, processes), config).to(device)
+    autoencoder.look_at(window)
     processes.share(parameter.data for parameter in autoencoder.parameters())
     return autoencoder

@@ -1,0 +1,46 @@
+"""How the pages' templates are read, and what they know."""
+
+from __future__ import annotations
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+# Our choice: the characters of an id that fit beside a picture.
+ID_SHOWN = 16
+
+
+def make_environment() -> Environment:
+    """How templates are read and what they know."""
+    environment = Environment(
+        loader=PackageLoader("infoscope.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = lambda value: f"{value:,}"
+    environment.filters["score"] = lambda value: f"{value:.3f}"
+    environment.filters["short"] = _short_name
+    environment.filters["tail"] = _tail
+    return environment
+
+
+def _short_name(name: str) -> str:
+    """A hub id as it is, a path by its last part.
+
+    Example:
+        >>> _short_name("openai/clip-vit-base-patch16"), _short_name("../models/dinov2/")
+        ('openai/clip-vit-base-patch16', 'dinov2')
+    """
+    parts = name.replace("\\", "/").rstrip("/").split("/")
+    local = len(parts) > 2 or parts[0] in ("", ".", "..", "~")
+    return parts[-1] if local else name
+
+
+def _tail(image_id: str) -> str:
+    """The end of an id, which tells images apart where the beginning is a folder's name.
+
+    Example:
+        >>> _tail("n01440764/ILSVRC2012_val_00041668.JPEG"), _tail("12.png")
+        ('…l_00041668.JPEG', '12.png')
+    """
+    return image_id if len(image_id) <= ID_SHOWN else f"…{image_id[1 - ID_SHOWN :]}"
