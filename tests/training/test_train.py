@@ -45,6 +45,23 @@ def test_tokens_are_the_full_views_in_one_random_order(backbone, images):
     assert len(list(passes())) == len(list(passes()))
 
 
+def test_which_tokens(backbone, images):
+    config, views = TrainConfig(tokens=10**6), Views(backbone.patch_size, backbone.grid, 0)
+    every = {index: backbone.all_tokens(views.full(images[index])[None])[0] for index in range(30)}
+    assert backbone.prefix_tokens == 1
+    for token_set, part in (("patch", slice(1, None)), ("all", slice(None)), ("cls", slice(1))):
+        passes = TokenPasses(backbone, images, "stretch", config, 7, 2, token_set=token_set)
+        tokens = torch.cat(list(passes()))
+        expected = torch.cat([every[index][part] for index in passes.order])
+        assert len(expected) == passes.tokens
+        assert torch.allclose(tokens, expected, rtol=1e-4, atol=1e-4)
+        assert passes.site()["tokens"] == token_set
+    made = [TokenPasses(backbone, images, "stretch", config, 7, 2, token_set=kind).made_by() for kind in ("all", "cls")]
+    assert made[0] != made[1]
+    sae = train_sae(backbone, images, token_set="all", **OPTIONS)
+    assert sae.site["tokens"] == "all"
+
+
 def test_no_more_images_are_read_than_the_tokens_need(backbone, images):
     passes = TokenPasses(backbone, images, "stretch", TrainConfig(tokens=90), batch_size=7, threads=2)
     assert len(passes.order) == 3  # 36 tokens each, of which a tenth is held out

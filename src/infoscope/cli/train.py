@@ -13,7 +13,7 @@ from infoscope.cli.inputs import Hardware, check_writable, open_backbone
 from infoscope.cli.lists import Numbers
 from infoscope.errors import InfoscopeError
 from infoscope.images.resize import Resize
-from infoscope.training.config import TrainConfig
+from infoscope.training.config import TokenSet, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,9 @@ class Train:
     """The model's revision on the hub."""
     resize: Resize = "stretch"
     """How an image becomes square: stretch ignores the aspect ratio, crop takes the centre."""
+    token_set: TokenSet = "patch"
+    """Which of an image's tokens: its patches; all, CLS and registers among them; or cls alone, which is no SAE for
+    maps. None is left out for its norm."""
     cache: str = "memory"
     """Where tokens are kept for later passes: memory, none (every pass runs the model), or a folder on disk, where the
     next training on the same tokens finds them."""
@@ -112,6 +115,7 @@ class Train:
             self.config.configs,
             out=self.out,
             resize=self.resize,
+            token_set=self.token_set,
             batch_size=self.batch_size,
             threads=self.threads,
             cache=self.cache,
@@ -120,7 +124,7 @@ class Train:
         )
 
     def _from_cache(self, path: Path) -> None:
-        settled = ("model", "block", "images", "input_side", "revision", "resize", "cache", "cache_gib")
+        settled = ("model", "block", "images", "input_side", "revision", "resize", "token_set", "cache", "cache_gib")
         defaults = {field.name: field.default for field in fields(self)}
         given = [name for name in (*settled, "batch_size", "threads") if getattr(self, name) != defaults[name]]
         if self.hardware.precision != Hardware().precision:

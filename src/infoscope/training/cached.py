@@ -31,9 +31,9 @@ def cache_tokens(passes: TokenPasses, directory: Path | str, *, show_progress: b
     cache = find_token_cache(path)
     if cache is None:
         width = passes.backbone.width
-        writer = TokenCacheWriter(path, made_by, passes.order, passes.patches, width)
+        writer = TokenCacheWriter(path, made_by, passes.order, passes.per_image, width)
         passes.skipped.update(writer.skipped)
-        needed = 4 * width * passes.patches * (len(passes.order) - writer.done)
+        needed = 4 * width * passes.per_image * (len(passes.order) - writer.done)
         check_space(path, needed, "the tokens take", "choose another --cache, such as none")
         with progress("Writing tokens", len(passes.order), "images", enabled=show_progress) as advance:
             advance(writer.done)

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from infoscope.backbones.backbone import Backbone
+from infoscope.errors import InfoscopeError, check_choice
 from infoscope.images.prefetch import all_unreadable, decode_ahead
 from infoscope.images.resize import Resize
 from infoscope.images.source import ImageSource, ids_sha256
 from infoscope.images.views import Views
-from infoscope.training.config import TrainConfig
+from infoscope.training.config import TokenSet, TrainConfig
 from infoscope.training.held_out import hold_out, with_held_out
 from infoscope.training.processes import Processes
 
@@ -28,12 +29,12 @@ class ImageTokens:
 
     Attributes:
         images: their positions in the source; may be empty where the last images cannot be read.
-        tokens: ``[image, patch, width]`` on the CPU.
+        tokens: ``[image, token, width]`` on the CPU.
         unreadable: position and reason of each image skipped since the tokens before these.
     """
 
     images: list[int]
-    tokens: Float32[Tensor, "image patch width"]
+    tokens: Float32[Tensor, "image token width"]
     unreadable: list[tuple[int, str]]
 
 
@@ -44,6 +45,7 @@ class TokenPasses:
     Attributes:
         order: the images of a pass, of which each process has its own; no more than the tokens asked for need.
         skipped: images that could not be read, by index.
+        token_set: which of an image's tokens: its patches; all, CLS and registers among them; or CLS.
     """
 
     backbone: Backbone
@@ -53,20 +55,25 @@ class TokenPasses:
     batch_size: int
     threads: int | None
     processes: Processes = field(default_factory=Processes)
+    token_set: TokenSet = "patch"
     order: list[int] = field(init=False)
     skipped: dict[int, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_choice("token_set", self.token_set, TokenSet)
+        if self.token_set == "cls" and not self.backbone.prefix_tokens:
+            raise InfoscopeError(f"{self.backbone.name} has no CLS token; choose --token-set patch")
         order = np.random.default_rng(self.config.seed).permutation(len(self.images))
         # Some more than are trained on, to be held out.
         each = with_held_out(-(-self.config.tokens // self.processes.count))
-        needed = -(-each // self.patches) * self.processes.count
+        needed = -(-each // self.per_image) * self.processes.count
         self.order = order[:needed][self.processes.rank :: self.processes.count].tolist()
 
     @property
-    def patches(self) -> int:
-        """Patch tokens to an image."""
-        return self.backbone.grid**2
+    def per_image(self) -> int:
+        """Tokens to an image."""
+        patches = self.backbone.grid**2
+        return {"patch": patches, "all": self.backbone.prefix_tokens + patches, "cls": 1}[self.token_set]
 
     @property
     def held_out(self) -> int:
@@ -75,8 +82,8 @@ class TokenPasses:
 
     @property
     def tokens(self) -> int:
-        """Patch tokens to a pass, when every image can be read."""
-        return len(self.order) * self.patches
+        """Tokens to a pass, when every image can be read."""
+        return len(self.order) * self.per_image
 
     def __call__(self) -> Iterator[Float32[Tensor, "token width"]]:
         """A pass, in groups of images."""
@@ -95,14 +102,20 @@ class TokenPasses:
         """
         views = Views(self.backbone.patch_size, self.backbone.grid, shift=0, resize=self.resize)
         readable = start > 0
-        nothing = torch.empty(0, self.patches, self.backbone.width)
+        nothing = torch.empty(0, self.per_image, self.backbone.width)
         for batch in decode_ahead(self.images, self.order[start:], views.full, self.batch_size, self.threads):
             self.skipped.update(batch.unreadable)
             readable = readable or bool(batch.index)
-            tokens = self.backbone.tokens(batch.pixels).cpu() if batch.index else nothing
+            tokens = self._of(batch.pixels).cpu() if batch.index else nothing
             yield ImageTokens(batch.index, tokens, batch.unreadable)
         if not readable:
             raise all_unreadable(self.images, next(iter(self.skipped.values())))
+
+    def _of(self, pixels: UInt8[np.ndarray, "image row column 3"]) -> Float32[Tensor, "image token width"]:
+        if self.token_set == "patch":
+            return self.backbone.tokens(pixels)
+        every = self.backbone.all_tokens(pixels)
+        return every[:, :1].contiguous() if self.token_set == "cls" else every
 
     def made_by(self) -> dict[str, Any]:
         """Everything the tokens of a pass and their order depend on, as JSON values."""
@@ -118,6 +131,7 @@ class TokenPasses:
                 "std": list(backbone.std),
                 "precision": backbone.precision,
             },
+            **({} if self.token_set == "patch" else {"tokens": self.token_set}),
             "resize": self.resize,
             "images": {
                 "count": len(self.images),
@@ -141,7 +155,7 @@ class TokenPasses:
             "sha256": backbone.sha256,
             "block": backbone.block,
             "input_side": backbone.input_side,
-            "tokens": "patch",
+            "tokens": self.token_set,
             "resize": self.resize,
             "images": {
                 "source": self.images.name,

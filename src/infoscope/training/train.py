@@ -17,7 +17,7 @@ from infoscope.progress import progress
 from infoscope.storage.token_cache import TokenCache
 from infoscope.training.cached import cache_tokens
 from infoscope.training.checkpoint import EVERY_SECONDS
-from infoscope.training.config import TrainConfig
+from infoscope.training.config import TokenSet, TrainConfig
 from infoscope.training.output import Destination, train_with_progress
 from infoscope.training.passes import TokenPasses
 from infoscope.training.processes import join_processes
@@ -34,6 +34,7 @@ def train_sae(
     *,
     out: Path | str | None = None,
     resize: Resize = "stretch",
+    token_set: TokenSet = "patch",
     batch_size: int | None = None,
     threads: int | None = None,
     cache: Path | str = "memory",
@@ -42,7 +43,7 @@ def train_sae(
     show_progress: bool = True,
     **options: Any,
 ) -> SparseAutoencoder:
-    """Train a sparse autoencoder on the patch tokens of the full views, in a random order of the images.
+    """Train a sparse autoencoder on the tokens of the full views, in a random order of the images.
 
     Args:
         backbone: the model, at the block to train on.
@@ -50,6 +51,8 @@ def train_sae(
         config: the options (see `TrainConfig`).
         out: an SAE directory to write. Without it nothing is written.
         resize: how an image becomes square.
+        token_set: which of an image's tokens: ``patch``; ``all``, CLS and registers among them; or ``cls``, which is
+            no SAE for maps, and says so wherever it is measured.
         batch_size: images to a forward pass; changes memory and speed, not the result. By default what suits the
             device, `Backbone.batch_size`.
         threads: decoding threads; one a core by default.
@@ -90,6 +93,7 @@ def train_sae(
         [config],
         out=out,
         resize=resize,
+        token_set=token_set,
         batch_size=batch_size,
         threads=threads,
         cache=cache,
@@ -106,6 +110,7 @@ def train_saes(
     *,
     out: Path | str | None = None,
     resize: Resize = "stretch",
+    token_set: TokenSet = "patch",
     batch_size: int | None = None,
     threads: int | None = None,
     cache: Path | str = "memory",
@@ -121,6 +126,7 @@ def train_saes(
         configs: the options of each, which differ in what the SAE is and how it learns, not in the batches.
         out: a directory to write them to, each in a folder named by what the options differ in.
         resize: how an image becomes square.
+        token_set: which of an image's tokens.
         batch_size: images to a forward pass.
         threads: decoding threads.
         cache: where the tokens are kept.
@@ -141,7 +147,7 @@ def train_saes(
         output.check(backbone.width, processes.count)
     show_progress = show_progress and processes.rank == 0
     threads_and_size = batch_size or backbone.batch_size, threads
-    passes = TokenPasses(backbone, images, resize, configs[0], *threads_and_size, processes)
+    passes = TokenPasses(backbone, images, resize, configs[0], *threads_and_size, processes, token_set)
     tokens: Iterable[Tensor]
     if cache == "memory":
         tokens = _in_memory(passes, cache_bytes, show_progress)
@@ -174,6 +180,6 @@ def _in_memory(passes: TokenPasses, cache_bytes: int, show_progress: bool) -> To
     if size <= cache_bytes and passes.tokens < passes.config.tokens:
         with progress("Reading tokens", len(passes.order), "images", enabled=show_progress) as advance:
             for tokens in pool:
-                advance(len(tokens) // passes.patches)
+                advance(len(tokens) // passes.per_image)
             advance(len(passes.skipped))
     return pool
