@@ -48,8 +48,8 @@ def variants(options: Benchmark) -> dict[str, TrainConfig]:
         "jumprelu quadratic": replace(base, activation="jumprelu"),
         "jumprelu step": replace(base, activation="jumprelu", l0_loss="step", l0_weight=1.0),
         "jumprelu tanh": replace(base, activation="jumprelu", l0_loss="tanh", l0_weight=0.2),
-        "gated": replace(base, activation="gated", l1=8.0),
-        "relu": replace(base, activation="relu", l1=6.0),
+        "gated": replace(base, activation="gated"),
+        "relu": replace(base, activation="relu"),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +22,8 @@ FIRST_THRESHOLD = 1e-3
 # How much faster than other weights the logarithms of thresholds learn. Measured: at their speed, 200 steps do not
 # reach the number of codes that is aimed at.
 SPEED = 10.0
+# Codes a token that ReLU and gated SAEs start with. Our choice: some more than most end with.
+FIRST_CODES = 64.0
 # Tokens that thresholds are started on. Our choice: enough for a quantile of all their pre-activations.
 WINDOW = 1024
 
@@ -40,6 +43,14 @@ class ReLUAutoencoder(TrainingAutoencoder):
     def __init__(self, *start: Any, l1: float):
         super().__init__(*start)
         self.l1 = l1
+
+    def look_at(self, window: Float[Tensor, "token width"]) -> None:
+        """Start the biases where `FIRST_CODES` codes a token are above 0.
+
+        From a bias of 0 half of all codes are, and Adam moves a bias by no more than the learning rate a step.
+        """
+        with torch.no_grad():
+            self.encoder_bias.fill_(-max(_level(self, window, FIRST_CODES), 0.0))
 
     def forward(self, tokens: Float[Tensor, "token width"], rise: float) -> Output:
         """See `TrainingAutoencoder`."""
@@ -70,6 +81,15 @@ class GatedAutoencoder(TrainingAutoencoder):
         # The gate's bias is the encoder's.
         self.log_slope = nn.Parameter(torch.zeros(len(self.encoder)))
         self.magnitude_bias = nn.Parameter(torch.zeros(len(self.encoder)))
+
+    def look_at(self, window: Float[Tensor, "token width"]) -> None:
+        """Start the biases where `FIRST_CODES` codes a token are above 0.
+
+        From a bias of 0 half of all codes are, and Adam moves a bias by no more than the learning rate a step.
+        """
+        with torch.no_grad():
+            self.encoder_bias.fill_(-max(_level(self, window, FIRST_CODES), 0.0))
+            self.magnitude_bias.copy_(self.encoder_bias)
 
     def forward(self, tokens: Float[Tensor, "token width"], rise: float) -> Output:
         """See `TrainingAutoencoder`."""
@@ -119,10 +139,8 @@ class JumpReLUAutoencoder(TrainingAutoencoder):
         the learning rate a step.
         """
         with torch.no_grad():
-            pre = self.pre_activations(window[:WINDOW].to(self.encoder.device)).flatten()
-            share = min(self.l0 / len(self.encoder), 1.0)
-            start = pre.kthvalue(max(round((1 - share) * len(pre)), 1)).values
-            self.slow_log_threshold.fill_(float(start.clamp_min(FIRST_THRESHOLD).log()) / SPEED)
+            start = max(_level(self, window, self.l0), FIRST_THRESHOLD)
+            self.slow_log_threshold.fill_(math.log(start) / SPEED)
 
     def forward(self, tokens: Float[Tensor, "token width"], rise: float) -> Output:
         """See `TrainingAutoencoder`."""
@@ -155,3 +173,11 @@ class JumpReLUAutoencoder(TrainingAutoencoder):
         self.processes.average([everyone])
         excess = everyone / self.l0 - 1
         return excess**2 + 2 * excess / self.l0 * (l0 - l0.detach())
+
+
+@torch.no_grad()
+def _level(autoencoder: TrainingAutoencoder, window: Tensor, codes: float) -> float:
+    """What ``codes`` pre-activations of a token are above, on average over some tokens."""
+    pre = autoencoder.pre_activations(window[:WINDOW].to(autoencoder.encoder.device)).flatten()
+    share = min(codes / len(autoencoder.encoder), 1.0)
+    return float(pre.kthvalue(max(round((1 - share) * len(pre)), 1)).values)
