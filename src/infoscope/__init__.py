@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
     from infoscope.backbones.loading import load_backbone
-    from infoscope.dictionaries.loading import load_sae, save_sae
+    from infoscope.dictionaries.loading import load_sae, save_sae, save_saelens
     from infoscope.dictionaries.sae import SparseAutoencoder
     from infoscope.errors import InfoscopeError
     from infoscope.execution.config import Execution
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from infoscope.storage.run import Run, open_run
     from infoscope.training.config import TrainConfig
     from infoscope.training.from_cache import train_on_cache
-    from infoscope.training.train import train_sae
+    from infoscope.training.train import train_sae, train_saes
 
 _HOMES = {
     "Backbone": "backbones.backbone",
@@ -50,8 +50,10 @@ _HOMES = {
     "open_images": "images.source",
     "open_run": "storage.run",
     "save_sae": "dictionaries.loading",
+    "save_saelens": "dictionaries.loading",
     "train_on_cache": "training.from_cache",
     "train_sae": "training.train",
+    "train_saes": "training.train",
     "write_report": "report.page",
 }
 
@@ -73,8 +75,10 @@ __all__ = [
     "open_images",
     "open_run",
     "save_sae",
+    "save_saelens",
     "train_on_cache",
     "train_sae",
+    "train_saes",
     "write_report",
 ]
 
