@@ -209,7 +209,7 @@ def run_processes(tmp_path, tokens, count, activation, prefixes):
     return torch.load(out)
 
 
-@pytest.mark.parametrize(("activation", "prefixes"), [("topk", ()), ("batchtopk", (16,)), ("jumprelu", ())])
+@pytest.mark.parametrize(("activation", "prefixes"), [("batchtopk", (16,)), ("jumprelu", ())])
 def test_two_processes_learn_what_one_does(tokens, tmp_path, activation, prefixes):
     one, two = (run_processes(tmp_path, tokens, count, activation, prefixes) for count in (1, 2))
     for name, gradient in one[0].items():

@@ -104,8 +104,9 @@ def test_no_readable_image(backbone, tmp_path):
         train_sae(backbone, open_images(tmp_path), **OPTIONS)
 
 
-@pytest.mark.parametrize("name", ["sae.safetensors", "training.json", "sae.json"])
-@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(
+    ("name", "after"), [("sae.safetensors", False), ("sae.safetensors", True), ("sae.json", False), ("sae.json", True)]
+)
 def test_a_stop_while_the_saes_are_written_loses_nothing(backbone, images, tmp_path, monkeypatch, name, after):
     """Each file of the second SAE: before it is there, and after."""
     options = {key: value for key, value in OPTIONS.items() if key != "show_progress"}
