@@ -66,14 +66,16 @@ class Scoring:
         return PairScores.concatenate(scores), out
 
     def _kept_group(self, group: int, name: str, file: Path, advance: Advance) -> Arrays:
-        if name in self.partials:
-            arrays = self.partials.read(name)
+        def compute() -> Arrays:
+            scores, table = self._group(group, advance)
+            # Before the scores are kept, which say that the maps are there too.
+            write_table(file, table, MAPS)
+            return scores
+
+        done = name in self.partials
+        arrays = self.partials.get_or_compute(name, compute)
+        if done:
             advance(len(arrays["emd"]))
-            return arrays
-        arrays, table = self._group(group, advance)
-        # The scores last: they say that the maps are there too.
-        write_table(file, table, MAPS)
-        self.partials.put(name, arrays)
         return arrays
 
     def _group(self, group: int, advance: Advance) -> tuple[Arrays, pl.DataFrame]:

@@ -44,27 +44,22 @@ class KeepBatchTopK:
         count = sum(self._processes.gather(len(start) - 1)) * self.k
         if self.least > 0 and sum(self._processes.gather(len(value))) < count:
             start, feature, value = _candidates(chunks, 0.0)
-        kept = self._largest(value, count)
-        everyone = self._processes.gather(value[kept])
-        self.least = 0.0
-        if sum(len(some) for some in everyone) == count:
-            self.least = min(float(some.min()) for some in everyone if len(some))
+        kept, self.least = self._largest(value, count)
         rows = np.concatenate([[0], np.cumsum(kept)])[start].astype(np.int64)
         return rows, feature[kept], value[kept]
 
-    def _largest(self, value: Float32[np.ndarray, " entry"], count: int) -> Bool[np.ndarray, " entry"]:
-        """Which of this process's codes are among the ``count`` largest of all."""
+    def _largest(self, value: Float32[np.ndarray, " entry"], count: int) -> tuple[Bool[np.ndarray, " entry"], float]:
+        """Which of this process's codes are among the ``count`` largest of all, and the least of those; 0 of fewer."""
         everyone = self._processes.gather(value)
         together = np.concatenate(everyone)
-        if len(together) <= count:
-            return np.ones(len(value), bool)
+        if len(together) < count:
+            return np.ones(len(value), bool), 0.0
         least = np.partition(together, len(together) - count)[len(together) - count]
         room = count - int((together > least).sum())
         before = np.concatenate([together[:0], *everyone[: self._processes.rank]])
         room = max(room - int((before == least).sum()), 0)
         tied = value == least
-        kept: np.ndarray = (value > least) | (tied & (np.cumsum(tied) <= room))
-        return kept
+        return (value > least) | (tied & (np.cumsum(tied) <= room)), float(least)
 
 
 def _candidates(chunks: Chunks, bound: float) -> Entries:

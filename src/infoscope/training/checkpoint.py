@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -80,13 +79,14 @@ class Checkpoints:
         tensors = {f"buffer.{name}": tensor for name, tensor in buffer.tensors().items()}
         for number, trainer in enumerate(trainers):
             tensors |= {f"{number}.{name}": tensor for name, tensor in trainer.state().items()}
+        shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
         # A tensor of no dimensions, or a view into another, is not something the file can hold.
         tensors = {name: tensor.detach().cpu().reshape(-1).clone() for name, tensor in tensors.items()}
         record = {
             "plan": self._plan,
             "step": step,
             "buffer": buffer.numbers(),
-            "shapes": {name: list(shape) for name, shape in self._shapes(trainers, buffer).items()},
+            "shapes": shapes,
             "histories": [[asdict(point) for point in trainer.history] for trainer in trainers],
         }
         before = self._steps()
@@ -143,13 +143,6 @@ class Checkpoints:
             return set()
         files = self._folder.glob(f"process-{self._processes.rank}-*.safetensors")
         return {int(file.stem.rsplit("-", 1)[1]) for file in files}
-
-    @staticmethod
-    def _shapes(trainers: Sequence[Trainer], buffer: ShuffleBuffer) -> dict[str, torch.Size]:
-        shapes = {f"buffer.{name}": tensor.shape for name, tensor in buffer.tensors().items()}
-        for number, trainer in enumerate(trainers):
-            shapes |= {f"{number}.{name}": tensor.shape for name, tensor in trainer.state().items()}
-        return shapes
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -47,13 +48,13 @@ class KeptCodes(TrainingAutoencoder):
         losses = [reconstruction_loss(tokens, reconstruction) for reconstruction in reconstructions]
         return Output(reconstructions[-1], active, torch.stack(losses).mean())
 
+    @abstractmethod
     def select(self) -> Select:
         """Which codes are kept, on a CPU."""
-        raise NotImplementedError
 
+    @abstractmethod
     def codes(self, pre: Float[Tensor, "token feature"]) -> Float[Tensor, "token feature"]:
         """Dense codes, elsewhere."""
-        raise NotImplementedError
 
     def _sparse(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         total, kept = sparse_reconstruction(

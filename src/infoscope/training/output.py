@@ -22,8 +22,6 @@ from infoscope.training.loop import train_several
 from infoscope.training.result import TrainedSAE, TrainingPoint
 
 ADVICE = "choose another --out"
-
-
 # The folder in an output directory that holds the state of an unfinished training.
 CHECKPOINTS = "unfinished"
 OWN_FILES = (WEIGHTS_FILE, CURVES_FILE, DESCRIPTION_FILE)
@@ -79,13 +77,12 @@ class Destination:
         if self.out is None:
             return
         if self.out.is_dir():
-            there = {path.name for path in self.out.iterdir()}
-            # A training that was stopped while it wrote its SAEs has its state there too, and writes them again.
-            own = {CHECKPOINTS, *OWN_FILES, *self.names} if CHECKPOINTS in there else set()
-            if CHECKPOINTS in there:
+            own = set()
+            if (self.out / CHECKPOINTS).exists():
+                # A training that was stopped while it wrote its SAEs has its state there too, and writes them again.
+                own = {CHECKPOINTS, *OWN_FILES, *self.names}
                 remove_leftovers(self.out)
-                there = {path.name for path in self.out.iterdir()}
-            if there - own:
+            if {path.name for path in self.out.iterdir()} - own:
                 raise InfoscopeError(f"{self.out} is not empty, and an SAE is never written over; choose another --out")
         weights = sum(4 * config.features * (2 * width + 1) for config in self.configs)
         window = 4 * width * min(self.configs[0].buffer_tokens, self.configs[0].tokens)

@@ -45,12 +45,8 @@ class ReLUAutoencoder(TrainingAutoencoder):
         self.l1 = l1
 
     def look_at(self, window: Float[Tensor, "token width"]) -> None:
-        """Start the biases where `FIRST_CODES` codes a token are above 0.
-
-        From a bias of 0 half of all codes are, and Adam moves a bias by no more than the learning rate a step.
-        """
-        with torch.no_grad():
-            self.encoder_bias.fill_(-max(_level(self, window, FIRST_CODES), 0.0))
+        """Start the biases where `FIRST_CODES` codes a token are above 0."""
+        _start_bias(self, window)
 
     def forward(self, tokens: Float[Tensor, "token width"], rise: float) -> Output:
         """See `TrainingAutoencoder`."""
@@ -83,13 +79,9 @@ class GatedAutoencoder(TrainingAutoencoder):
         self.magnitude_bias = nn.Parameter(torch.zeros(len(self.encoder)))
 
     def look_at(self, window: Float[Tensor, "token width"]) -> None:
-        """Start the biases where `FIRST_CODES` codes a token are above 0.
-
-        From a bias of 0 half of all codes are, and Adam moves a bias by no more than the learning rate a step.
-        """
-        with torch.no_grad():
-            self.encoder_bias.fill_(-max(_level(self, window, FIRST_CODES), 0.0))
-            self.magnitude_bias.copy_(self.encoder_bias)
+        """Start both biases as under ReLU."""
+        _start_bias(self, window)
+        self.magnitude_bias.data.copy_(self.encoder_bias)
 
     def forward(self, tokens: Float[Tensor, "token width"], rise: float) -> Output:
         """See `TrainingAutoencoder`."""
@@ -173,6 +165,12 @@ class JumpReLUAutoencoder(TrainingAutoencoder):
         self.processes.average([everyone])
         excess = everyone / self.l0 - 1
         return excess**2 + 2 * excess / self.l0 * (l0 - l0.detach())
+
+
+@torch.no_grad()
+def _start_bias(autoencoder: TrainingAutoencoder, window: Tensor) -> None:
+    """From 0 half of all codes are above 0, and Adam moves a bias by no more than the learning rate a step."""
+    autoencoder.encoder_bias.fill_(-max(_level(autoencoder, window, FIRST_CODES), 0.0))
 
 
 @torch.no_grad()
