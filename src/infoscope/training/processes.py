@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Processes:
 
 
 def join_processes(device: str | torch.device) -> Processes:
-    """The processes that ``torchrun`` started, or this one alone.
+    """The processes that ``torchrun`` started, or this one alone; they part when the program ends.
 
     Raises:
         InfoscopeError: they cannot find each other.
@@ -76,7 +77,14 @@ def join_processes(device: str | torch.device) -> Processes:
             distributed.init_process_group("gloo" if torch.device(device).type == "cpu" else "cpu:gloo,cuda:nccl")
         except (RuntimeError, ValueError) as error:
             raise InfoscopeError(f"the processes of torchrun cannot find each other: {error}") from error
+        # gloo's threads have to be joined while there is an interpreter; the end of the program aborts on those left.
+        atexit.register(_part)
     return Processes(distributed.get_rank(), distributed.get_world_size())
+
+
+def _part() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def is_first_process() -> bool:
