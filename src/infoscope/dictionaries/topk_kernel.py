@@ -20,7 +20,7 @@ ROWS = 16
 
 
 @njit(inline="always")
-def _reaching(values: np.ndarray, size: int, bound: int) -> int:
+def reaching(values: np.ndarray, size: int, bound: int) -> int:
     """How many of the first ``size`` values are at least ``bound``."""
     count = np.int32(0)
     for i in range(size):
@@ -29,7 +29,7 @@ def _reaching(values: np.ndarray, size: int, bound: int) -> int:
 
 
 @compiled()
-def _bound(values: np.ndarray, size: int, bound: int, k: int, slack: int) -> int:
+def lower_bound(values: np.ndarray, size: int, bound: int, k: int, slack: int) -> int:
     """A bound that at least k values reach, and no more than k + slack unless they tie.
 
     ``bound`` is one that at least k values are known to reach.
@@ -40,7 +40,7 @@ def _bound(values: np.ndarray, size: int, bound: int, k: int, slack: int) -> int
         high = max(high, values[i])
     while low < high:
         middle = low + (high - low + 1) // 2
-        count = _reaching(values, size, middle)
+        count = reaching(values, size, middle)
         if count >= k:
             low = middle
             if count <= k + slack:
@@ -48,6 +48,39 @@ def _bound(values: np.ndarray, size: int, bound: int, k: int, slack: int) -> int
         else:
             high = middle - 1
     return low
+
+
+@compiled()
+def keep_largest(
+    found_value: np.ndarray,
+    found_feature: np.ndarray,
+    found: int,
+    bound: int,
+    k: int,
+    feature: np.ndarray,
+    value: np.ndarray,
+) -> int:
+    """Write the k largest of some positive values and their features, in order, then 0; how many there are.
+
+    ``bound`` is one that at least k values are known to reach, where there are more. Values of 0 and less do not count.
+    """
+    least = 0
+    ties = 0
+    if found > k:
+        least = lower_bound(found_value, found, bound, k, 0)
+        ties = k - reaching(found_value, found, least + 1)
+    kept = 0
+    for i in range(found):
+        if found_value[i] == least and ties > 0:
+            ties -= 1
+        elif found_value[i] <= least:
+            continue
+        feature[kept] = found_feature[i]
+        value[kept] = found_value[i]
+        kept += 1
+    feature[kept:] = 0
+    value[kept:] = 0
+    return kept
 
 
 @compiled(parallel=True)
@@ -76,8 +109,8 @@ def _select(bits: np.ndarray, first: int, k: int, feature: np.ndarray, value: np
                 for i in range(1, k):
                     reached = min(reached, found_value[i])
             bound = reached + 1 if found == k else 1
-            if _reaching(peak, blocks, bound) > k:
-                bound = _bound(peak, blocks, bound, k, k // 4)
+            if reaching(peak, blocks, bound) > k:
+                bound = lower_bound(peak, blocks, bound, k, k // 4)
                 reached = bound
             # Every entry is written, and the next one overwrites it unless it counts: no branch to mispredict.
             for block in range(blocks):
@@ -90,23 +123,7 @@ def _select(bits: np.ndarray, first: int, k: int, feature: np.ndarray, value: np
                 found_value[found] = row[j]
                 found_feature[found] = first + j
                 found += int(row[j] >= bound)
-            least = 0
-            ties = 0
-            if found > k:
-                least = _bound(found_value, found, reached, k, 0)
-                ties = k - _reaching(found_value, found, least + 1)
-            kept = 0
-            for i in range(found):
-                if found_value[i] == least and ties > 0:
-                    ties -= 1
-                elif found_value[i] <= least:
-                    continue
-                feature[t, kept] = found_feature[i]
-                value[t, kept] = found_value[i]
-                kept += 1
-            count[t] = kept
-            feature[t, kept:] = 0
-            value[t, kept:] = 0
+            count[t] = keep_largest(found_value, found_feature, found, reached, k, feature[t], value[t])
 
 
 Kept = tuple[np.ndarray, np.ndarray, np.ndarray]

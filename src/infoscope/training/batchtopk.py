@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float32
 
 from infoscope.dictionaries.sparse_kernel import entries_above
 from infoscope.training.processes import Processes
-from infoscope.training.sparse_step import Chunks, Entries
+from infoscope.training.sparse_step import Entries, PreActivations
 
 # Our choice: codes below this share of the least one kept in the batch before are not looked at; where too few are
 # above it, the batch is encoded again.
@@ -27,8 +27,10 @@ class KeepBatchTopK:
         least: the smallest code kept of the last batch; 0 where all positive ones were.
 
     Example:
+        >>> import torch
         >>> keep = KeepBatchTopK(1, Processes())
-        >>> start, feature, value = keep(lambda: [np.float32([[1, 2, 3], [0.5, 0.2, 0]])])
+        >>> tokens = torch.tensor([[1.0, 2.0, 3.0], [0.5, 0.2, 0.0]])
+        >>> start, feature, value = keep(PreActivations(tokens, torch.eye(3), torch.zeros(3)))
         >>> start.tolist(), feature.tolist(), value.tolist(), keep.least
         ([0, 2, 2], [1, 2], [2.0, 3.0], 2.0)
     """
@@ -38,12 +40,12 @@ class KeepBatchTopK:
         self.least = 0.0
         self._processes = processes
 
-    def __call__(self, chunks: Chunks) -> Entries:
+    def __call__(self, pre: PreActivations) -> Entries:
         """This process's share of the codes that are kept."""
-        start, feature, value = _candidates(chunks, MARGIN * self.least)
+        start, feature, value = _candidates(pre, MARGIN * self.least)
         count = sum(self._processes.gather(len(start) - 1)) * self.k
         if self.least > 0 and sum(self._processes.gather(len(value))) < count:
-            start, feature, value = _candidates(chunks, 0.0)
+            start, feature, value = _candidates(pre, 0.0)
         kept, self.least = self._largest(value, count)
         rows = np.concatenate([[0], np.cumsum(kept)])[start].astype(np.int64)
         return rows, feature[kept], value[kept]
@@ -62,7 +64,7 @@ class KeepBatchTopK:
         return (value > least) | (tied & (np.cumsum(tied) <= room)), float(least)
 
 
-def _candidates(chunks: Chunks, bound: float) -> Entries:
-    parts = [entries_above(pre, bound) for pre in chunks()]
+def _candidates(pre: PreActivations, bound: float) -> Entries:
+    parts = [entries_above(chunk, bound) for chunk in pre.chunks()]
     start = np.concatenate([[0], np.cumsum(np.concatenate([count for count, _, _ in parts]))]).astype(np.int64)
     return start, np.concatenate([part[1] for part in parts]), np.concatenate([part[2] for part in parts])

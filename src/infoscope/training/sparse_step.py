@@ -4,13 +4,14 @@ With codes c_j = x . e_j + b_j where they are kept and above 0, and reconstructi
 features of groups 0 to g, a loss L gives, with G_j the sum of dL/dr_g over the reconstructions that j is part of,
   dL/dd_j = c_j G_j,   dL/dc_j = G_j . d_j,   dL/de_j = dL/dc_j x,   dL/db_j = dL/dc_j.
 Only the pre-activations need all features. At width 384 with 4,096 features and k = 32 the rest is then a quarter of
-their cost; dense, it is five times as much as they are.
+their cost; dense, it is five times as much as they are. Where the CPU allows it, TopK needs them only roughly
+(`infoscope.training.candidates`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ import torch
 from jaxtyping import Float, Float32, Int16, Int32, Int64
 from torch import Tensor
 
-from infoscope.dictionaries.topk_kernel import select_topk
+from infoscope.dictionaries.topk_kernel import Kept, select_topk
+from infoscope.training.candidates import Candidates, has_matrix_units
 from infoscope.training.gradient_kernel import code_gradients, decode_groups, weight_gradients
 
 # Tokens whose pre-activations are alive at once, so that they stay in a CPU's cache.
@@ -26,9 +28,38 @@ CHUNK = 512
 
 # Row pointers, features and codes above 0: token by token, features ascending within one.
 Entries = tuple[Int64[np.ndarray, " token_plus_one"], Int32[np.ndarray, " entry"], Float32[np.ndarray, " entry"]]
-# Pre-activations [token, feature] of consecutive tokens, each overwriting the one before; each call computes them.
-Chunks = Callable[[], Iterable[Float32[np.ndarray, "token feature"]]]
-Select = Callable[[Chunks], Entries]
+
+
+@dataclass(frozen=True)
+class PreActivations:
+    """Those of some tokens, computed where they are asked for.
+
+    Attributes:
+        tokens: ``[token, width]``.
+        encoder: a row a feature.
+        encoder_bias: one number a feature.
+    """
+
+    tokens: Float[Tensor, "token width"]
+    encoder: Float[Tensor, "feature width"]
+    encoder_bias: Float[Tensor, " feature"]
+
+    def parts(self) -> Iterator[Float[Tensor, "part width"]]:
+        """The tokens, some at a time."""
+        yield from self.tokens.split(CHUNK)
+
+    def of(self, part: Float[Tensor, "part width"]) -> Float32[np.ndarray, "part feature"]:
+        """Those of some of the tokens."""
+        return torch.addmm(self.encoder_bias, part, self.encoder.T).numpy()
+
+    def chunks(self) -> Iterator[Float32[np.ndarray, "part feature"]]:
+        """Those of consecutive tokens, each overwriting the one before."""
+        pre = torch.empty(min(CHUNK, len(self.tokens)), len(self.encoder))
+        for part in self.parts():
+            yield torch.addmm(self.encoder_bias, part, self.encoder.T, out=pre[: len(part)]).numpy()
+
+
+Select = Callable[[PreActivations], Entries]
 
 
 def sparse_reconstruction(
@@ -48,7 +79,7 @@ def sparse_reconstruction(
         encoder: a row a feature.
         encoder_bias: one number a feature.
         decoder: a row a feature; no bias is added.
-        select: which codes are kept; it may ask for the pre-activations, chunk by chunk.
+        select: which codes are kept; it may ask for the pre-activations, more than once.
         group: each feature's group, from 0 without gaps; all in one by default.
 
     Returns:
@@ -68,13 +99,20 @@ def sparse_reconstruction(
     return total, kept[0]
 
 
-def keep_topk(k: int) -> Select:
-    """The k largest codes of each token."""
+def keep_topk(k: int, rough: bool | None = None) -> Select:
+    """The k largest codes of each token.
 
-    def select(chunks: Chunks) -> Entries:
+    Args:
+        k: how many.
+        rough: whether a rough product says first which features may be among them; by default where that is faster.
+    """
+    rough = has_matrix_units() if rough is None else rough
+
+    def select(pre: PreActivations) -> Entries:
+        least = min(k, len(pre.encoder))
+        kept = _kept_of_candidates(pre, least) if rough else (select_topk(chunk, least) for chunk in pre.chunks())
         counts, features, values = [], [], []
-        for pre in chunks():
-            feature, value, count = select_topk(pre, min(k, pre.shape[1]))
+        for feature, value, count in kept:
             filled = np.arange(feature.shape[1]) < count[:, None]
             counts.append(count)
             features.append(feature[filled])
@@ -83,6 +121,12 @@ def keep_topk(k: int) -> Select:
         return start, np.concatenate(features), np.concatenate(values)
 
     return select
+
+
+def _kept_of_candidates(pre: PreActivations, k: int) -> Iterator[Kept]:
+    candidates = Candidates(pre.encoder, pre.encoder_bias)
+    for part in pre.parts():
+        yield candidates.select(part, k) or select_topk(pre.of(part), k)
 
 
 class _SparseReconstruction(torch.autograd.Function):
@@ -97,7 +141,7 @@ class _SparseReconstruction(torch.autograd.Function):
         group: np.ndarray,
         kept: list[Entries],
     ) -> Tensor:
-        start, feature, value = select(partial(_pre_activations, tokens, encoder, encoder_bias))
+        start, feature, value = select(PreActivations(tokens, encoder.detach(), encoder_bias.detach()))
         kept.append((start, feature, value))
         total = tokens.new_empty(int(group.max()) + 1, *tokens.shape)
         decode_groups(start, feature, value, group, decoder.detach().numpy(), total.numpy())
@@ -129,10 +173,3 @@ class _SparseReconstruction(torch.autograd.Function):
             of_bias.numpy(),
         )
         return None, of_encoder, of_bias, of_decoder, None, None, None
-
-
-def _pre_activations(tokens: Tensor, encoder: Tensor, encoder_bias: Tensor) -> Iterator[np.ndarray]:
-    pre = torch.empty(min(CHUNK, len(tokens)), len(encoder))
-    for first in range(0, len(tokens), CHUNK):
-        some = tokens[first : first + CHUNK]
-        yield torch.addmm(encoder_bias, some, encoder.T, out=pre[: len(some)]).numpy()
