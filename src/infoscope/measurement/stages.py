@@ -13,7 +13,7 @@ from infoscope.execution.parts import Part
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.fold import RankingFold
 from infoscope.measurement.map_parts import most_pairs
-from infoscope.measurement.ranking import Ranking
+from infoscope.measurement.map_sets import MAIN, Wanted, map_sets
 from infoscope.progress import Advance, progress
 from infoscope.scope.pairs import MapPairs
 from infoscope.scope.score import PairScores, score_pairs
@@ -47,15 +47,30 @@ def rank_images(
 
 
 def map_images(
-    executor: Executor, ranking: Ranking, cells: int, shard_images: int, partials: Partials, show_progress: bool
+    executor: Executor,
+    wanted: Wanted,
+    config: MeasureConfig,
+    cells: int,
+    shard_images: int,
+    partials: Partials,
+    show_progress: bool,
 ) -> list[Part]:
     """The maps of every chosen image, as parts for `MapParts`."""
-    image, feature = ranking.chosen()
+    # Each pair as often as maps of it are made.
+    sampled = [made.sampled for made in map_sets(config) if wanted.main or made.name != MAIN]
+    image = np.sort(
+        np.concatenate(
+            [np.repeat(wanted.image, sampled.count(False)), np.repeat(wanted.sampled_image, sampled.count(True))]
+        )
+    )
     jobs = []
     for first, stop in _image_shards(image, shard_images, most_pairs(cells)):
-        asked = image[first:stop], feature[first:stop]
+        some = wanted.between(int(image[first]), int(image[stop - 1]) + 1)
         # By what is asked: where a ranking is done again on other hardware, maps of the one before do not answer it.
-        jobs.append(Job(f"maps-{first:012}-{digest(*asked)}", len(np.unique(asked[0])), "maps", asked))
+        asked = digest(some.image, some.feature, some.sampled_image, some.sampled_feature)
+        jobs.append(Job(f"maps-{int(image[first]):012}-{asked}", len(some.images), "maps", (some,)))
+    if not jobs:
+        return []
     total = sum(job.size for job in jobs)
     with progress("Crops of the chosen images", total, "images", enabled=show_progress) as advance:
         done = zip(jobs, executor.run(jobs, partials, advance), strict=True)

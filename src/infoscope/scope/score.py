@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float64, UInt32
+from jaxtyping import Bool, Float, Float64, UInt32
 
 from infoscope.errors import InfoscopeError
 from infoscope.scope.emd import emd_pairs
@@ -58,6 +58,15 @@ class PairScores:
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name, as the class takes them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def one_empty(self) -> Bool[np.ndarray, " pair"]:
+        """Pairs with mass in exactly one crop."""
+        found: Bool[np.ndarray, " pair"] = (self.mass_first > 0) != (self.mass_second > 0)
+        return found
+
+    def distances(self, empty_as: EmptyPairs) -> Float64[np.ndarray, " pair"]:
+        """``emd``, where a pair with mass in exactly one crop may count as 1; NaN where a pair does not count."""
+        return np.where(self.one_empty(), 1.0, self.emd) if empty_as == "one" else self.emd
 
 
 @dataclass(frozen=True)
@@ -212,9 +221,8 @@ def score_features(
     if np.any(feature >= n_features):
         raise ValueError(f"a pair's feature, {feature.max()}, is not below {n_features}")
     both = np.minimum(scores.mass_first, scores.mass_second) > 0
-    one = np.maximum(scores.mass_first, scores.mass_second) > 0
-    one &= ~both
-    emd = np.where(one, 1.0, scores.emd) if empty_as == "one" else scores.emd
+    one = scores.one_empty()
+    emd = scores.distances(empty_as)
     valid = ~np.isnan(emd)
 
     def mean(values: Float64[np.ndarray, " pair"], over: np.ndarray, least: int = 1) -> Float64[np.ndarray, " feature"]:
