@@ -49,7 +49,7 @@ class ActiveSample:
     def empty(cls, features: int, slots: int) -> ActiveSample:
         """A sample of no images."""
         shape = features, slots
-        return cls(np.full(shape, _NONE), np.full(shape, -1, np.int64), np.zeros(shape, np.float32))
+        return cls(np.full(shape, _NONE, np.uint64), np.full(shape, -1, np.int64), np.zeros(shape, np.float32))
 
     def update(
         self, index: Int64[np.ndarray, " image"], score: Float32[np.ndarray, "image feature"], seed: int
