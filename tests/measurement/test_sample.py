@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infoscope.measurement.sample import ActiveSample, keys
+from infoscope.measurement.sample import ActiveSample, _mixed, keys
 
 FEATURES = 5
 
@@ -54,6 +54,12 @@ def test_many_features_cross_the_kernels_blocks():
     sample = ActiveSample.empty(1000, 6)
     sample.update(np.arange(40), score, seed=0)
     assert found(sample) == expected(score, 6, 0)
+
+
+def test_keys_are_splitmix64s():
+    """Its first numbers from seed 0, as Java's and others' implementations give them."""
+    found = _mixed(np.array([0, 0x9E3779B97F4A7C15], np.uint64))
+    assert found.tolist() == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4]
 
 
 def test_keys_differ_by_seed_and_are_uniform():

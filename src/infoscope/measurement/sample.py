@@ -86,11 +86,11 @@ class ActiveSample:
 
 
 def keys(index: Int64[np.ndarray, " image"], seed: int) -> UInt64[np.ndarray, " image"]:
-    """A number for each image that looks random: SplitMix64's finaliser (Steele et al. 2014), twice, a bijection.
+    """A number for each image that looks random: SplitMix64 (Steele, Lea and Flood 2014) of the index and the seed.
 
     Example:
         >>> keys(np.arange(3), seed=0) // np.uint64(2**60)    # their highest four bits
-        array([ 4,  7, 15], dtype=uint64)
+        array([10,  0, 13], dtype=uint64)
     """
     start = _mixed(np.array([seed], np.uint64))
     return _mixed(index.astype(np.uint64) ^ start)
