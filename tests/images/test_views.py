@@ -6,7 +6,7 @@ from PIL import Image
 
 from infoscope.errors import InfoscopeError
 from infoscope.images.decode import UnreadableImageError
-from infoscope.images.views import Views
+from infoscope.images.views import Cut, Views
 
 
 def photograph(width, height, seed=0):
@@ -70,3 +70,29 @@ def test_the_largest_shift_leaves_two_patches_a_side():
 def test_tiny_images_are_unreadable():
     with pytest.raises(UnreadableImageError, match="17 x 40 pixels are fewer than the 18 patches"):
         Views(14, 16, 2).full(Image.new("RGB", (17, 40)))
+
+
+def test_several_shifts_are_cut_from_one_picture():
+    image = photograph(321, 200)
+    views = Views(16, 14, 2, shifts=(1, 4))
+    whole = np.asarray(image.resize((288, 288), Image.Resampling.BICUBIC))
+    first, second = views.crops(image)
+    assert np.array_equal(first, whole[:224, :224])
+    assert np.array_equal(second, whole[32:256, 32:256])
+    corner, side = views.cut(image, [Cut(4, 4), Cut(0, 1)])
+    assert np.array_equal(corner, whole[64:, 64:])
+    assert np.array_equal(side, whole[:224, 16:240])
+    with pytest.raises(UnreadableImageError, match="fewer than the 18 patches"):
+        views.full(photograph(17, 40))
+    with pytest.raises(InfoscopeError, match="--shift 13 leaves no overlap"):
+        Views(16, 14, 2, shifts=(1, 13))
+
+
+@given(grid=st.integers(2, 9), rolled=st.integers(0, 8))
+def test_tokens_are_laid_where_their_pixels_were(grid, rolled):
+    """A patch that says where it is in the crop says the same after the roll and its undoing."""
+    views = Views(1, grid, 0)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (grid, grid, 3), dtype=np.uint8))
+    plain, turned = views.cut(image, [Cut(0, 0), Cut(0, 0, rolled=rolled)])
+    assert np.array_equal(turned, np.roll(plain, (rolled, rolled), (0, 1)))
+    assert np.array_equal(turned.reshape(-1, 3)[Cut(0, 0, rolled=rolled).order(grid)], plain.reshape(-1, 3))

@@ -4,18 +4,40 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
 from infoscope.cli.inputs import Hardware, check_writable, open_pair
+from infoscope.cli.lists import Numbers
 from infoscope.execution.config import Execution
 from infoscope.measurement.config import MeasureConfig
 
 if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class MeasureFlags(MeasureConfig):
+    """`MeasureConfig`, with the shifts of a curve in one flag."""
+
+    shift: Numbers = (MeasureConfig.shift,)  # type: ignore[assignment]
+    """s: patches between the two crops. Several, such as 1,2,3,4, give a curve too; the score is then that of 2, where
+    it is among them, else of the first. 2 takes 256 pixels to 224 for patches of 16. Our choice."""
+    shifts: tyro.conf.Suppress[tuple[int, ...]] = ()
+
+    def __post_init__(self) -> None:
+        _ = self.config  # refuses what is out of range
+
+    @property
+    def config(self) -> MeasureConfig:
+        """The options."""
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        usual = MeasureConfig.shift
+        main = usual if usual in self.shift else self.shift[0]
+        return MeasureConfig(**options | {"shift": main, "shifts": self.shift})
 
 
 @dataclass(frozen=True)
@@ -40,7 +62,7 @@ class Measure:
     """Pixels per side of the model's input. Default: the SAE's own, else the model's (DINOv2: 224)."""
     revision: str | None = None
     """The model's revision on the hub."""
-    config: tyro.conf.OmitArgPrefixes[MeasureConfig] = field(default_factory=MeasureConfig)
+    config: tyro.conf.OmitArgPrefixes[MeasureFlags] = field(default_factory=lambda: MeasureFlags())
     hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
     execution: tyro.conf.OmitArgPrefixes[Execution] = field(default_factory=Execution)
 
@@ -56,14 +78,14 @@ class Measure:
 
         images = open_images(self.images)
         backbone, sae = open_pair(self.sae, self.model, self.block, self.input_side, self.revision, self.hardware)
-        for difference in _differences(sae.site or {}, backbone, self.config):
+        for difference in _differences(sae.site or {}, backbone, self.config.config):
             print(f"infoscope: {self.sae} was trained on {difference}: read the fit before the scores", file=sys.stderr)
         finished = (self.out / MANIFEST).is_file()
         measure_scope(
             backbone,
             sae,
             images,
-            self.config,
+            self.config.config,
             out=self.out,
             execution=self.execution,
             command=shlex.join(["infoscope", *sys.argv[1:]]),

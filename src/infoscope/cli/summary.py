@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from infoscope.report.cross_checks import cross_check_rows
 from infoscope.report.summary import counts_of, fit_sentence, partition_of, quantiles_of, settings_of
 from infoscope.storage.manifest import FitRecord
 from infoscope.storage.run import MANIFEST, Run
@@ -62,6 +63,7 @@ def print_summary(run: Run) -> None:
             ("modes", partition.sentence()),
             ("scope", f"{counts.local:,} local (of which {counts.diffuse:,} diffuse), {counts.global_:,} global"),
         ]
+    rows += cross_check_rows(run)
     if counts.unscored:
         rows.append(
             (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -46,8 +47,10 @@ class ViewCodes(Protocol):
         index: Int64[np.ndarray, " image"],
         image: Int64[np.ndarray, " pair"],
         feature: Int64[np.ndarray, " pair"],
-    ) -> ImageMaps:
-        """The maps of (image, feature) pairs, where the views are both crops of each image; see `gather_maps`."""
+        views: Sequence[tuple[int, int]] = ((0, 1),),
+        per_image: int = 2,
+    ) -> list[ImageMaps]:
+        """The maps of (image, feature) pairs in some pairs of an image's views; see `gather_maps`."""
         ...
 
 
@@ -95,9 +98,12 @@ class SparseViews:
         index: Int64[np.ndarray, " image"],
         image: Int64[np.ndarray, " pair"],
         feature: Int64[np.ndarray, " pair"],
-    ) -> ImageMaps:
+        views: Sequence[tuple[int, int]] = ((0, 1),),
+        per_image: int = 2,
+    ) -> list[ImageMaps]:
         """From the list."""
-        return gather_maps(self.codes, index, image, feature, self.patches, self.sae.features)
+        asked = (index, image, feature, self.patches, self.sae.features)
+        return [gather_maps(self.codes, *asked, both, per_image) for both in views]
 
 
 @dataclass(frozen=True)
@@ -125,15 +131,22 @@ class DenseViews:
         index: Int64[np.ndarray, " image"],
         image: Int64[np.ndarray, " pair"],
         feature: Int64[np.ndarray, " pair"],
-    ) -> ImageMaps:
-        """Image by image, the features asked for."""
-        parts = [ImageMaps.empty(self.patches)]
+        views: Sequence[tuple[int, int]] = ((0, 1),),
+        per_image: int = 2,
+    ) -> list[ImageMaps]:
+        """Image by image, the features asked for and the views they are asked of."""
+        parts = [[ImageMaps.empty(self.patches)] for _ in views]
+        used = sorted({view for both in views for view in both})
+        grouped = self.tokens.view(len(index), per_image, self.patches, -1)
         for place, number in enumerate(index):
-            tokens = self.tokens[2 * place * self.patches : 2 * (place + 1) * self.patches]
+            tokens = grouped[place, used].flatten(0, 1)
             asked = feature[slice(*np.searchsorted(image, [number, number + 1]))]
             # Where every feature is encoded anyway, once.
             step = MAPS_AT_ONCE if self.sae.activation.pointwise else max(1, len(asked))
             for first in range(0, len(asked), step):
                 some = asked[first : first + step]
-                parts.append(maps_of_dense(int(number), some, encode_features(self.sae, tokens, some)))
-        return ImageMaps.concatenate(parts)
+                codes = encode_features(self.sae, tokens, some).reshape(len(used), self.patches, -1)
+                for part, both in zip(parts, views, strict=True):
+                    pair = codes[[used.index(view) for view in both]].reshape(2 * self.patches, -1)
+                    part.append(maps_of_dense(int(number), some, pair))
+        return [ImageMaps.concatenate(part) for part in parts]

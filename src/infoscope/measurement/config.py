@@ -12,6 +12,13 @@ from infoscope.scope.metric import Metric
 RankBy = Literal["max", "mean", "sum"]
 RankView = Literal["full", "crops"]
 EmptyPairs = Literal["leave-out", "one"]
+MapActivation = Literal["codes", "pre"]
+Control = Literal["none", "position-matched"]
+Diagonal = Literal["one", "both"]
+
+
+# Our choice: what is kept of a feature while images are ranked grows with it.
+MOST_QUANTILE_IMAGES = 1024
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,9 @@ class MeasureConfig:
     """k: how many of a feature's strongest images its score is the mean over. Our choice."""
     shift: int = 2
     """s: patches between the two crops. 2 takes 256 pixels to 224 for patches of 16. Our choice."""
+    shifts: tuple[int, ...] = ()
+    """The shifts of a curve; ``shift`` is one of them in any case. Their crops are cut from one picture, resized for
+    the largest. Default: no others."""
     rank_by: RankBy = "max"
     """An image's score for the ranking: the max, mean or sum of the feature's codes over patch tokens."""
     rank_view: RankView = "full"
@@ -44,8 +54,19 @@ class MeasureConfig:
     """Distance between patch centres, in patches."""
     floor: float = 0.0
     """Codes under this share of a map's maximum count as 0. For dictionaries whose codes are hardly ever 0."""
+    map_activation: MapActivation = "codes"
+    """pre: a second score from the pre-activations above 0, of the same features and images: does the score owe its
+    movement to the competition of codes?"""
+    quantile_images: int = 0
+    """A second score from so many images spread over the quantiles of each feature's activation: do its strongest
+    images speak for the others? 0: none."""
+    control: Control = "none"
+    """position-matched: a second score with the first crop's position embeddings on the overlap of both crops: what of
+    the score is position, and what context?"""
+    diagonal: Diagonal = "one"
+    """both: a second score from the crops on the other diagonal, at (0, s) and (s, 0)."""
     seed: int = 0
-    """Seed of the bootstrap intervals, the only random draw of a measurement."""
+    """Seed of what a measurement draws at random: bootstrap intervals, and the sample that quantiles come from."""
 
     def __post_init__(self) -> None:
         check_choice("rank_by", self.rank_by, RankBy)
@@ -55,6 +76,13 @@ class MeasureConfig:
         check_choice("ground_distance", self.ground_distance, Metric)
         if not 0.0 <= self.floor < 1.0:
             raise InfoscopeError(f"--floor {self.floor} is out of range: choose 0 or more, and less than 1")
+        check_choice("map_activation", self.map_activation, MapActivation)
+        check_choice("control", self.control, Control)
+        check_choice("diagonal", self.diagonal, Diagonal)
+        if not 0 <= self.quantile_images <= MOST_QUANTILE_IMAGES:
+            raise InfoscopeError(
+                f"--quantile-images {self.quantile_images} is out of range: choose 0 to {MOST_QUANTILE_IMAGES}"
+            )
         if self.seed < 0:
             raise InfoscopeError(f"--seed {self.seed} is out of range: choose 0 or more")
         if not 1 <= self.top_images <= 65535:
@@ -68,3 +96,19 @@ class MeasureConfig:
     def least_pairs(self) -> int:
         """``min_pairs``, with its default: no score when fewer than half of k pairs are left (method, section 3)."""
         return self.min_pairs if self.min_pairs is not None else (self.top_images + 1) // 2
+
+    @property
+    def least_quantile_pairs(self) -> int:
+        """Fewest valid pairs of a score on ``quantile_images``: half of them, rounded up, or ``min_pairs`` if less."""
+        half = (self.quantile_images + 1) // 2
+        return half if self.min_pairs is None else min(half, self.min_pairs)
+
+    @property
+    def curve(self) -> tuple[int, ...]:
+        """All shifts, ascending.
+
+        Example:
+            >>> MeasureConfig(shifts=(4, 1)).curve, MeasureConfig().curve
+            ((1, 2, 4), (2,))
+        """
+        return tuple(sorted({self.shift, *self.shifts}))

@@ -19,7 +19,7 @@ from infoscope.images.views import Views
 from infoscope.measurement.codes import encode_views
 from infoscope.measurement.fit_judgement import judge_fit
 from infoscope.measurement.fit_sums import FitSums
-from infoscope.measurement.passes import Ranked
+from infoscope.measurement.ranked import Ranked
 from infoscope.measurement.records import dictionary_record, model_record
 from infoscope.progress import progress
 from infoscope.storage.manifest import FitRecord

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from infoscope.execution.partials import Arrays, Partials
 from infoscope.execution.parts import Part
 from infoscope.measurement.map_parts import MapParts
-from infoscope.measurement.passes import Ranked
+from infoscope.measurement.ranked import Ranked
 
 # Our choice. The file of one shard is as large as that of all before it put together: so many are there at most, and
 # writing one more is little beside the passes over sixteen shards.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from infoscope.execution.partials import shards
 from infoscope.execution.parts import Part
+from infoscope.measurement.map_sets import prefix
 from infoscope.measurement.maps import ImageMaps
 from infoscope.measurement.ranking import Ranking
 from infoscope.scope.maps import SparseMaps
@@ -38,6 +40,23 @@ def feature_groups(features: int, top_images: int, cells: int) -> list[range]:
         [1783, 1783, 1434]
     """
     return shards(features, max(1, most_pairs(cells) // top_images))
+
+
+@dataclass(frozen=True)
+class SetPart:
+    """One set's maps among those of all sets, as a `Part`.
+
+    Attributes:
+        part: what `SetMaps.arrays` gave.
+        name: the set's.
+    """
+
+    part: Part
+    name: str
+
+    def rows(self, name: str, first: int = 0, stop: int | None = None) -> np.ndarray:
+        """See `Part`."""
+        return self.part.rows(f"{prefix(self.name)}{name}", first, stop)
 
 
 class MapParts:

@@ -82,27 +82,33 @@ def gather_maps(
     feature: Int64[np.ndarray, " pair"],
     cells: int,
     features: int,
+    views: tuple[int, int] = (0, 1),
+    per_image: int = 2,
 ) -> ImageMaps:
-    """The maps of the wanted features from the codes of a batch of crop pairs.
+    """The maps of the wanted features from the codes of a batch of crops.
 
     Args:
-        codes: codes of every patch token of the batch, image by image, first crop before second.
+        codes: codes of every patch token of the batch, image by image and view by view.
         index: the batch's images, ascending.
         image: the image of each wanted pair, ascending, all of them in ``index``.
         feature: the feature of each wanted pair, ascending within an image.
         cells: patches in a crop, p^2.
         features: features of the dictionary.
+        views: which view of an image is the first crop, and which the second.
+        per_image: views of an image.
     """
+    which = np.array(views, np.int64)
     # The wanted pairs of image i of the batch are begin[i]:begin[i + 1].
     begin = np.searchsorted(image, np.append(index, np.iinfo(np.int64).max)).astype(np.int64)
     counts = np.zeros((2, len(image) + 1), np.int64)
-    count_entries(codes.start, codes.feature, begin, feature, cells, features, counts)
+    count_entries(codes.start, codes.feature, begin, feature, cells, features, which, per_image, counts)
     starts = np.cumsum(counts, axis=1)
     patch = np.empty(starts[:, -1].sum(), np.uint16)
     value = np.empty(len(patch), np.float32)
     # The second crop's entries follow all of the first's.
     split = starts[0, -1]
-    fill_entries(codes.start, codes.feature, codes.value, begin, feature, cells, features, starts, split, patch, value)
+    where = (begin, feature, cells, features, which, per_image)
+    fill_entries(codes.start, codes.feature, codes.value, *where, starts, split, patch, value)
     return ImageMaps(
         image,
         feature,

@@ -1,7 +1,8 @@
 """The two scans behind `gather_maps`: count the entries of each map, then write them.
 
 ``slot[feature]`` is the position of a wanted feature among those of the image at hand; it is filled and emptied
-image by image, so a scan costs the codes and not the dictionary.
+image by image, so a scan costs the codes and not the dictionary. ``views`` are the two views of an image that are asked
+for, of the ``per_image`` whose codes there are.
 """
 
 import numpy as np
@@ -17,6 +18,8 @@ def count_entries(
     feature: np.ndarray,
     cells: int,
     features: int,
+    views: np.ndarray,
+    per_image: int,
     counts: np.ndarray,
 ) -> None:
     """Add to ``counts[crop, pair + 1]`` the number of entries of each wanted pair's map."""
@@ -25,7 +28,7 @@ def count_entries(
         for pair in range(begin[image], begin[image + 1]):
             slot[feature[pair]] = pair
         for crop in range(2):
-            first = (2 * image + crop) * cells
+            first = (per_image * image + views[crop]) * cells
             for entry in range(start[first], start[first + cells]):
                 pair = slot[code_feature[entry]]
                 if pair >= 0:
@@ -43,6 +46,8 @@ def fill_entries(
     feature: np.ndarray,
     cells: int,
     features: int,
+    views: np.ndarray,
+    per_image: int,
     starts: np.ndarray,
     split: int,
     patch: np.ndarray,
@@ -55,7 +60,7 @@ def fill_entries(
         for pair in range(begin[image], begin[image + 1]):
             slot[feature[pair]] = pair
         for crop in range(2):
-            first = (2 * image + crop) * cells
+            first = (per_image * image + views[crop]) * cells
             for cell in range(cells):
                 for entry in range(start[first + cell], start[first + cell + 1]):
                     pair = slot[code_feature[entry]]

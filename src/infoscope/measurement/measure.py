@@ -11,14 +11,17 @@ from typing import Any
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.errors import InfoscopeError
 from infoscope.execution.config import Execution
 from infoscope.execution.executor import Executor, LocalExecutor
 from infoscope.execution.partials import Partials
 from infoscope.images.prefetch import all_unreadable
 from infoscope.images.source import Images, ids_sha256, open_images
 from infoscope.measurement.config import MeasureConfig
+from infoscope.measurement.cross_checks import CrossChecks, CrossScoring
 from infoscope.measurement.fit import check_width, fit_record, fit_sample
 from infoscope.measurement.map_parts import MapParts, feature_groups
+from infoscope.measurement.map_sets import map_sets, wanted_maps
 from infoscope.measurement.passes import Passes
 from infoscope.measurement.records import dictionary_record, model_record, plan
 from infoscope.measurement.scope import Scope
@@ -87,9 +90,10 @@ def measure_scope(
     batch_size = execution.batch_size or backbone.batch_size
     passes = Passes(backbone, sae, images, config, fit_sample(len(images)), batch_size, execution.threads)
     _ = passes.views  # refuses an impossible shift before anything is written
+    check_control(config, backbone)
     model, dictionary = model_record(backbone), dictionary_record(sae)
     ids_hash = ids_sha256(images)
-    stored_options = asdict(config) | {"min_pairs": config.least_pairs}
+    stored_options = asdict(config) | {"min_pairs": config.least_pairs, "shifts": list(config.curve)}
     partials = Partials(None if out is None else Path(out) / PARTIALS)
     if out is not None and claim_directory(Path(out), plan(model, dictionary, images, ids_hash, stored_options)):
         partials.clear()
@@ -109,13 +113,20 @@ def measure_scope(
             partials.clear()
             raise all_unreadable(images, ranked.skipped[0][1])
         with clock("maps"):
-            parts = fold.parts or map_images(executor, ranking, passes.cells, shard_images, partials, show_progress)
+            spread = None if ranked.sample is None else ranked.sample.spread(config.quantile_images)
+            wanted = wanted_maps(ranking, spread, map_sets(config), gathered=bool(fold.parts))
+            parts = map_images(executor, wanted, config, passes.cells, shard_images, partials, show_progress)
     with clock("scores"):
-        maps = MapParts(parts, groups, passes.cells)
+        maps = MapParts(fold.parts or parts, groups, passes.cells)
         pair_scores, pair_controls, maps_source = Scoring(maps, groups, ranking, backbone.grid, config, partials).run(
             None if out is None else Path(out) / MAPS_FILE, show_progress
         )
         scores, controls = gather_features(pair_scores, pair_controls, ranking, backbone.grid, config)
+    checks = CrossChecks()
+    if len(map_sets(config)) > 1:
+        with clock("cross-checks"):
+            checking = CrossScoring(parts, groups, ranking, spread, backbone.grid, sae.features, config, partials)
+            checks = checking.run(pair_scores, images.ids, show_progress)
     scope = Scope(
         scope_table(scores, controls, ranking),
         top_images_table(ranking, pair_scores, images.ids),
@@ -137,6 +148,9 @@ def measure_scope(
             timings=clock.seconds,
             fit=fit_record(ranked, backbone, sae),
         ),
+        checks.shift_curve,
+        checks.cross_checks,
+        checks.quantile_images,
     )
     if out is not None:
         scope.save(out)
@@ -156,6 +170,20 @@ class Clock:
         start = time.monotonic()
         yield
         self.seconds[stage] = round(time.monotonic() - start, 3)
+
+
+def check_control(config: MeasureConfig, backbone: Backbone) -> None:
+    """Refuse a control that a model has no meaning for.
+
+    Raises:
+        InfoscopeError: positions are to be matched, and the model has no table of them.
+    """
+    if config.control == "position-matched" and backbone.position_table is None:
+        raise InfoscopeError(
+            f"--control position-matched needs a learned position table, and {backbone.name} ({backbone.family}) has "
+            "none: its positions are rotary and say how far patches are apart, not where they are, so there is no "
+            "embedding to carry over; leave the option out"
+        )
 
 
 def _executor(passes: Passes, execution: Execution) -> AbstractContextManager[Executor]:

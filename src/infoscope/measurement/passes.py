@@ -6,82 +6,34 @@ import platform
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
-from jaxtyping import Int64
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.precision import set_multiplication
+from infoscope.dictionaries.activations import ReLU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
-from infoscope.execution.partials import Arrays
+from infoscope.execution.partials import shards
 from infoscope.execution.trailing import trailing
 from infoscope.images.decode import UnreadableImageError
 from infoscope.images.prefetch import MOST_DECODE_THREADS, Batch, decode_ahead
 from infoscope.images.source import ImageSource
-from infoscope.images.views import Views
-from infoscope.measurement.codes import ViewCodes, encode_views
+from infoscope.images.views import Cut, Views
+from infoscope.measurement.codes import DenseViews, ViewCodes, encode_views
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.fit_sums import FitSums
+from infoscope.measurement.map_sets import MAIN, MapSet, SetMaps, Wanted, cuts_of, map_sets
 from infoscope.measurement.maps import ImageMaps
+from infoscope.measurement.ranked import Ranked
 from infoscope.measurement.ranking import Ranking
+from infoscope.measurement.sample import KEPT_PER_IMAGE, ActiveSample
 from infoscope.progress import Advance
 
 # Our choice: enough to notice a folder that is not there, and nothing beside the loading of a model.
 WITNESSES = 4
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """What the ranking pass learnt of some images; merges in any order.
-
-    Attributes:
-        ranking: each feature's strongest images among them.
-        fit: sums behind the fit check, over the sampled images among them.
-        skipped: position and reason of each image that could not be read, ascending.
-        maps: with ``rank_view="crops"`` the maps of a shard's strongest images, by feature, then image; else None.
-    """
-
-    ranking: Ranking
-    fit: FitSums
-    skipped: list[tuple[int, str]]
-    maps: ImageMaps | None = None
-
-    def merge(self, other: Ranked) -> Ranked:
-        """This and what another pass learnt of other images, without maps; neither may be used afterwards."""
-        self.ranking.merge(other.ranking)
-        self.fit.merge(other.fit)
-        return Ranked(self.ranking, self.fit, sorted(self.skipped + other.skipped))
-
-    def arrays(self) -> Arrays:
-        """As named arrays, for a shard's file."""
-        kept = {
-            "score": self.ranking.score,
-            "best": self.ranking.image,
-            "images_active": self.ranking.images_active,
-            "tokens_active": self.ranking.tokens_active,
-            "seen": self.ranking.seen,
-            "skipped": np.array([index for index, _ in self.skipped], np.int64),
-            "reasons": np.array([reason for _, reason in self.skipped], np.str_),
-            **{f"fit_{name}": value for name, value in self.fit.arrays().items()},
-        }
-        return kept | (self.maps.arrays() if self.maps else {})
-
-    @classmethod
-    def from_arrays(cls, arrays: Arrays) -> Ranked:
-        """What `arrays` gave."""
-        return cls(
-            Ranking(*(arrays[key] for key in ("score", "best", "images_active", "tokens_active", "seen"))),
-            FitSums.from_arrays({key[4:]: value for key, value in arrays.items() if key.startswith("fit_")}),
-            list(zip(arrays["skipped"].tolist(), arrays["reasons"].tolist(), strict=True)),
-            ImageMaps.from_arrays(arrays) if "cells" in arrays else None,
-        )
-
-    def without_maps(self) -> Ranked:
-        """The rest."""
-        return replace(self, maps=None)
 
 
 @dataclass(frozen=True)
@@ -107,7 +59,8 @@ class Passes:
     @property
     def views(self) -> Views:
         """The geometry of the views."""
-        return Views(self.backbone.patch_size, self.backbone.grid, self.config.shift, self.config.resize)
+        config = self.config
+        return Views(self.backbone.patch_size, self.backbone.grid, config.shift, config.resize, config.shifts)
 
     @property
     def cells(self) -> int:
@@ -163,7 +116,7 @@ class Passes:
         """Pass 1: each feature's strongest images of a shard, by the full view."""
         result = self._nothing_ranked()
         with trailing(self.trails) as follow:
-            for batch in self._decode(shard, False, result.skipped, advance):
+            for batch in self._decode(shard, (), result.skipped, advance):
                 follow(partial(self._rank_batch, result, batch, *self._encode(batch.pixels)))
         return result
 
@@ -171,85 +124,115 @@ class Passes:
         """The only pass with ``rank_view="crops"``: the ranking, and the maps of the images that stay in it."""
         result = self._nothing_ranked()
         parts: list[ImageMaps] = []
+        crops = [Cut(0, 0), Cut(self.config.shift, self.config.shift)]
 
         def take(batch: Batch, tokens: torch.Tensor, codes: ViewCodes) -> None:
             self._rank_batch(result, batch, tokens, codes)
             chosen = result.ranking.chosen(batch.index[0], batch.index[-1])
-            parts.append(codes.gather(np.array(batch.index), *chosen))
+            parts.extend(codes.gather(np.array(batch.index), *chosen))
             # Images that later ones have pushed out are dropped before they outnumber those that stay.
             if sum(len(part.image) for part in parts) > 2 * result.ranking.image.size:
                 parts[:] = [result.ranking.keep(ImageMaps.concatenate(parts))]
 
         with trailing(self.trails) as follow:
-            for batch in self._decode(shard, True, result.skipped, advance):
+            for batch in self._decode(shard, crops, result.skipped, advance):
                 follow(partial(take, batch, *self._encode(batch.pixels)))
         maps = result.ranking.keep(ImageMaps.concatenate(parts or [ImageMaps.empty(self.cells)]))
         return replace(result, maps=maps.by_feature())
 
-    def maps(
-        self, image: Int64[np.ndarray, " pair"], feature: Int64[np.ndarray, " pair"], advance: Advance
-    ) -> ImageMaps:
-        """Pass 2: the maps of chosen (image, feature) pairs, ordered by feature, then image.
+    def maps(self, wanted: Wanted, advance: Advance) -> SetMaps:
+        """Pass 2: the maps of chosen (image, feature) pairs in every set, each ordered by feature, then image.
 
-        Each image is decoded once and encoded twice, whatever the number of features that chose it.
+        Each image is decoded once, and each view of it encoded once, whatever the number of features that chose it.
 
         Raises:
             InfoscopeError: an image that was ranked can no longer be read.
         """
         skipped: list[tuple[int, str]] = []
-        parts = [ImageMaps.empty(self.cells)]
+        sets = [made for made in map_sets(self.config) if wanted.main or made.name != MAIN]
+        parts = {made.name: [ImageMaps.empty(self.cells)] for made in sets}
 
-        def take(batch: Batch, codes: ViewCodes) -> None:
-            within = slice(*np.searchsorted(image, [batch.index[0], batch.index[-1] + 1]))
-            parts.append(codes.gather(np.array(batch.index), image[within], feature[within]))
+        def take(
+            batch: Batch, tokens: torch.Tensor, codes: ViewCodes, some: Sequence[MapSet], views: list[Cut]
+        ) -> None:
+            index = np.array(batch.index)
+            for made in some:
+                image, feature = wanted.pairs(made.sampled)
+                within = slice(*np.searchsorted(image, [index[0], index[-1] + 1]))
+                asked = np.flatnonzero(np.isin(image[within], index)) + within.start
+                both = views.index(made.cuts[0]), views.index(made.cuts[1])
+                encoded = DenseViews(self._unhindered, tokens, self.cells) if made.pre else codes
+                parts[made.name] += encoded.gather(index, image[asked], feature[asked], [both], len(views))
 
+        sampled = [made for made in sets if made.sampled]
+        strongest = np.unique(wanted.image)
         with trailing(self.trails) as follow:
-            for batch in self._decode(np.unique(image).tolist(), True, skipped, advance):
-                follow(partial(take, batch, self._encode(batch.pixels)[1]))
+            for indices, some in (strongest, sets), (np.setdiff1d(wanted.sampled_image, strongest), sampled):
+                views = cuts_of(some)
+                for batch in self._decode(indices.tolist(), views, skipped, advance):
+                    follow(partial(take, batch, *self._encode(batch.pixels, views), some, views))
         if skipped:
             index, reason = skipped[0]
             raise InfoscopeError(
                 f"{self.images.ids[index]} was read in the first pass and cannot be read now ({reason}); "
                 "restore it, or measure into a new directory"
             )
-        return ImageMaps.concatenate(parts).by_feature()
+        return SetMaps({name: ImageMaps.concatenate(found).by_feature() for name, found in parts.items()})
+
+    @cached_property
+    def _unhindered(self) -> SparseAutoencoder:
+        """The SAE whose codes are all pre-activations above 0."""
+        sae = self.sae
+        return SparseAutoencoder(sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec, ReLU(), token_norm=sae.token_norm)
 
     def _nothing_ranked(self) -> Ranked:
         # No feature has more top images than there are images.
-        ranking = Ranking.empty(self.sae.features, min(self.config.top_images, len(self.images)))
-        return Ranked(ranking, FitSums.empty(self.backbone.width, self.sae.features), [])
+        features, images = self.sae.features, len(self.images)
+        ranking = Ranking.empty(features, min(self.config.top_images, images))
+        slots = min(KEPT_PER_IMAGE * self.config.quantile_images, images)
+        sample = ActiveSample.empty(features, slots) if slots else None
+        return Ranked(ranking, FitSums.empty(self.backbone.width, features), [], sample=sample)
 
     def _decode(
         self,
         indices: Sequence[int],
-        crops: bool,
+        views: Sequence[Cut],
         skipped: list[tuple[int, str]],
         advance: Advance,
     ) -> Iterator[Batch]:
-        """Batches of full views or of both crops, with at least one image; what cannot be read goes to ``skipped``."""
-        view = self.views.crops if crops else self.views.full
-        count = max(1, self.batch_size // 2) if crops else self.batch_size
+        """Batches of some cuts or, without any, of full views, with at least one image; ``skipped`` is added to."""
+        view = partial(self.views.cut, cuts=views) if views else self.views.full
+        count = max(1, self.batch_size // max(1, len(views)))
         for batch in decode_ahead(self.images, indices, view, count, self.threads):
             skipped.extend(batch.unreadable)
             if batch.index:
                 yield batch
             advance(len(batch.index) + len(batch.unreadable))
 
-    def _encode(self, pixels: np.ndarray) -> tuple[torch.Tensor, ViewCodes]:
-        """Tokens ``[view * patch, width]`` and their codes, views in order."""
+    def _encode(self, pixels: np.ndarray, views: Sequence[Cut] = ()) -> tuple[torch.Tensor, ViewCodes]:
+        """Tokens ``[view * patch, width]`` and their codes, views in order and laid on the grid as their cuts say."""
         side = self.backbone.input_side
-        tokens = self.backbone.tokens(pixels.reshape(-1, side, side, 3)).flatten(0, 1)
+        every = pixels.reshape(-1, side, side, 3)
+        # One image may have more views than fit into a forward pass.
+        passes = [self.backbone.tokens(every[some.start : some.stop]) for some in shards(len(every), self.batch_size)]
+        tokens = passes[0] if len(passes) == 1 else torch.cat(passes)
+        for place, cut in enumerate(views):
+            if cut.rolled or cut.mirrored:
+                order = torch.from_numpy(cut.order(self.backbone.grid)).to(tokens.device)
+                tokens[place :: len(views)] = tokens[place :: len(views), order]
+        tokens = tokens.flatten(0, 1)
         return tokens, encode_views(self.sae, tokens, self.cells)
 
     def _rank_batch(self, result: Ranked, batch: Batch, tokens: torch.Tensor, codes: ViewCodes) -> None:
         """Take in a batch; where an image has two views, the larger score counts."""
         score, active = codes.reduce(self.config.rank_by)
-        images = len(batch.index)
-        result.ranking.update(
-            np.array(batch.index), score.reshape(images, -1, self.sae.features).max(1), active, len(tokens)
-        )
+        images, index = len(batch.index), np.array(batch.index)
+        score = score.reshape(images, -1, self.sae.features).max(1)
+        result.ranking.update(index, score, active, len(tokens))
+        if result.sample is not None:
+            result.sample.update(index, score, self.config.seed)
         per_image = len(tokens) // images
-        for place, index in enumerate(batch.index):
-            if index in self.sample:
+        for place, number in enumerate(batch.index):
+            if number in self.sample:
                 rows = slice(place * per_image, (place + 1) * per_image)
                 result.fit.update(tokens[rows], codes.reconstruct(rows), codes.active(rows))

@@ -13,8 +13,16 @@ import polars as pl
 from infoscope.scope.partition import Method, Partition, partition
 from infoscope.storage.atomic import write_json
 from infoscope.storage.manifest import Manifest
-from infoscope.storage.run import MANIFEST, MAPS_FILE, PARTITION, open_run
-from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, read_table, write_table
+from infoscope.storage.run import (
+    CROSS_CHECKS_FILE,
+    MANIFEST,
+    MAPS_FILE,
+    PARTITION,
+    QUANTILE_IMAGES_FILE,
+    SHIFT_CURVE_FILE,
+    open_run,
+)
+from infoscope.storage.schema import CROSS_CHECKS, MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES, read_table, write_table
 
 
 @dataclass(frozen=True)
@@ -26,12 +34,20 @@ class Scope:
         top_images: one row a feature and rank.
         maps_source: the table of maps, or the file it is in.
         manifest: what was measured, with what, on what.
+        shift_curve: one row a feature and shift, where several shifts were asked for; columns in
+            `infoscope.storage.schema.SHIFT_CURVE`.
+        cross_checks: one row a feature and check, where any was asked for; columns in
+            `infoscope.storage.schema.CROSS_CHECKS`.
+        quantile_images: as ``top_images``, where images spread over the quantiles were asked for.
     """
 
     table: pl.DataFrame
     top_images: pl.DataFrame
     maps_source: pl.DataFrame | Path
     manifest: Manifest
+    shift_curve: pl.DataFrame | None = None
+    cross_checks: pl.DataFrame | None = None
+    quantile_images: pl.DataFrame | None = None
 
     @cached_property
     def maps(self) -> pl.DataFrame:
@@ -57,6 +73,13 @@ class Scope:
         write_table(path / "top_images.parquet", self.top_images, TOP_IMAGES)
         if isinstance(self.maps_source, pl.DataFrame) or self.maps_source != path / MAPS_FILE:
             write_table(path / MAPS_FILE, self.maps, MAPS)
+        for frame, file, table in (
+            (self.shift_curve, SHIFT_CURVE_FILE, SHIFT_CURVE),
+            (self.cross_checks, CROSS_CHECKS_FILE, CROSS_CHECKS),
+            (self.quantile_images, QUANTILE_IMAGES_FILE, TOP_IMAGES),
+        ):
+            if frame is not None:
+                write_table(path / file, frame, table)
         write_json(path / PARTITION, self._partition_document())
         self.manifest.write(path / MANIFEST)
 
@@ -83,4 +106,12 @@ class Scope:
             InfoscopeError: it is not a finished run, or a table cannot be read.
         """
         run = open_run(path)
-        return cls(run.scope, run.top_images, run.path / MAPS_FILE, run.manifest)
+        return cls(
+            run.scope,
+            run.top_images,
+            run.path / MAPS_FILE,
+            run.manifest,
+            run.shift_curve,
+            run.cross_checks,
+            run.quantile_images,
+        )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, UInt32
+from jaxtyping import Bool, Float32, UInt32
 
 from infoscope.execution.executor import Executor, Job
 from infoscope.execution.partials import Partials, shards
@@ -15,7 +15,7 @@ from infoscope.execution.parts import Part
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.fold import RankingFold
 from infoscope.measurement.map_parts import most_pairs
-from infoscope.measurement.ranking import Ranking
+from infoscope.measurement.map_sets import MAIN, Wanted, map_sets
 from infoscope.progress import Advance, progress
 from infoscope.scope.controls import PairControls, control_pairs
 from infoscope.scope.pairs import MapPairs
@@ -52,15 +52,30 @@ def rank_images(
 
 
 def map_images(
-    executor: Executor, ranking: Ranking, cells: int, shard_images: int, partials: Partials, show_progress: bool
+    executor: Executor,
+    wanted: Wanted,
+    config: MeasureConfig,
+    cells: int,
+    shard_images: int,
+    partials: Partials,
+    show_progress: bool,
 ) -> list[Part]:
     """The maps of every chosen image, as parts for `MapParts`."""
-    image, feature = ranking.chosen()
+    # Each pair as often as maps of it are made.
+    sampled = [made.sampled for made in map_sets(config) if wanted.main or made.name != MAIN]
+    image = np.sort(
+        np.concatenate(
+            [np.repeat(wanted.image, sampled.count(False)), np.repeat(wanted.sampled_image, sampled.count(True))]
+        )
+    )
     jobs = []
     for first, stop in _image_shards(image, shard_images, most_pairs(cells)):
-        asked = image[first:stop], feature[first:stop]
+        some = wanted.between(int(image[first]), int(image[stop - 1]) + 1)
         # By what is asked: where a ranking is done again on other hardware, maps of the one before do not answer it.
-        jobs.append(Job(f"maps-{first:012}-{digest(*asked)}", len(np.unique(asked[0])), "maps", asked))
+        asked = digest(some.image, some.feature, some.sampled_image, some.sampled_feature)
+        jobs.append(Job(f"maps-{int(image[first]):012}-{asked}", len(some.images), "maps", (some,)))
+    if not jobs:
+        return []
     total = sum(job.size for job in jobs)
     with progress("Crops of the chosen images", total, "images", enabled=show_progress) as advance:
         done = zip(jobs, executor.run(jobs, partials, advance), strict=True)
@@ -82,15 +97,30 @@ def score_some(
     sampled = floor_sample(features)
     scores, controls = [], []
     for shard in whole_features(pairs.feature, SHARD_PAIRS) or [range(0)]:
-        some = pairs.take(shard)
-        reference = some.score if config.rank_by == "max" else some.peak()
-        if config.floor > 0:
-            some = replace(some, first=some.first.floored(config.floor), second=some.second.floored(config.floor))
+        some, reference = _ready(pairs.take(shard), config)
         options = grid, config.shift, config.ground_distance
         scores.append(score_pairs(some, *options, reference))
         controls.append(control_pairs(some, *options, sampled[some.feature]))
         advance(len(shard))
     return PairScores.concatenate(scores), PairControls.concatenate(controls)
+
+
+def score_without_controls(pairs: MapPairs, grid: int, config: MeasureConfig, advance: Advance) -> PairScores:
+    """Score pairs alone, some at a time; see `score_some`."""
+    scores = []
+    for shard in shards(len(pairs), SHARD_PAIRS) or [range(0)]:
+        some, reference = _ready(pairs.take(shard), config)
+        scores.append(score_pairs(some, grid, config.shift, config.ground_distance, reference))
+        advance(len(shard))
+    return PairScores.concatenate(scores)
+
+
+def _ready(pairs: MapPairs, config: MeasureConfig) -> tuple[MapPairs, Float32[np.ndarray, " pair"]]:
+    """Pairs as they are scored, and the activation that retention divides by."""
+    reference = pairs.score if config.rank_by == "max" else pairs.peak()
+    if config.floor > 0:
+        pairs = replace(pairs, first=pairs.first.floored(config.floor), second=pairs.second.floored(config.floor))
+    return pairs, reference
 
 
 def floor_sample(features: int) -> Bool[np.ndarray, " feature"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -10,11 +10,14 @@ import numpy as np
 import polars as pl
 
 from infoscope.measurement.ranking import Ranking
+from infoscope.scope.agreement import PairedDifference
 from infoscope.scope.controls import FeatureControls
+from infoscope.scope.grid import patch_distances
 from infoscope.scope.maps import SparseMaps
+from infoscope.scope.metric import Metric
 from infoscope.scope.pairs import MapPairs
 from infoscope.scope.score import FeatureScores, PairScores
-from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, Table
+from infoscope.storage.schema import CROSS_CHECKS, MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES, Table
 
 
 def scope_table(scores: FeatureScores, controls: FeatureControls, ranking: Ranking) -> pl.DataFrame:
@@ -54,6 +57,52 @@ def top_images_table(ranking: Ranking, scores: PairScores, ids: Sequence[str]) -
         mass_first=scores.mass_first,
         mass_second=scores.mass_second,
         emd=scores.emd,
+    )
+
+
+def shift_curve_table(curve: Mapping[int, FeatureScores], grid: int, metric: Metric) -> pl.DataFrame:
+    """One row a feature and shift. Columns: `infoscope.storage.schema.SHIFT_CURVE`.
+
+    Args:
+        curve: the scores at each shift.
+        grid: p, patches per side.
+        metric: the ground distance, which D is the largest of.
+    """
+    rows = []
+    for shift, scores in curve.items():
+        diagonal = patch_distances(grid - shift, metric).max()
+        rows.append(
+            _frame(
+                SHIFT_CURVE,
+                feature=np.arange(len(scores.cds)),
+                shift=np.full(len(scores.cds), shift),
+                cds=scores.cds,
+                cds_patches=scores.cds * diagonal,
+                cds_ci_lower=scores.cds_ci_lower,
+                cds_ci_upper=scores.cds_ci_upper,
+                pairs=scores.pairs,
+                vanished=scores.vanished,
+            )
+        )
+    return pl.concat(rows).sort("feature", "shift")
+
+
+def cross_checks_table(name: str, scores: FeatureScores, difference: PairedDifference | None) -> pl.DataFrame:
+    """One check's rows, one a feature. Columns: `infoscope.storage.schema.CROSS_CHECKS`."""
+    count = len(scores.cds)
+    none = pl.Series([None] * count, dtype=pl.UInt32)
+    return _frame(
+        CROSS_CHECKS,
+        check=[name] * count,
+        feature=np.arange(count),
+        cds=scores.cds,
+        cds_ci_lower=scores.cds_ci_lower,
+        cds_ci_upper=scores.cds_ci_upper,
+        pairs=scores.pairs,
+        vanished=scores.vanished,
+        effective_area=scores.effective_area,
+        difference=np.full(count, np.nan) if difference is None else difference.difference,
+        difference_pairs=none if difference is None else difference.pairs,
     )
 
 

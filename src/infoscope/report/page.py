@@ -88,7 +88,14 @@ def _context(run: Run, images: ImageSource | None, features_shown: int) -> dict[
     local, rest = extremes(scope, features_shown)
     matching = images if images is not None and same_images(images, manifest.images) else None
     photographs = Photographs(
-        matching, Views(settings.patch_size, settings.grid, settings.shift, manifest.options["resize"])
+        matching,
+        Views(
+            settings.patch_size,
+            settings.grid,
+            settings.shift,
+            manifest.options["resize"],
+            tuple(manifest.options.get("shifts", ())),  # runs from before there were several have none
+        ),
     )
     cards = {
         "local": _cards(run, local, partition, photographs, LOCAL),

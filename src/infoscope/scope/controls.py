@@ -19,7 +19,7 @@ from infoscope.scope.groups import feature_mean
 from infoscope.scope.maps import overlap_maps
 from infoscope.scope.metric import Metric
 from infoscope.scope.pairs import MapPairs
-from infoscope.scope.score import EmptyPairs, FeatureScores, PairScores, counted_distances
+from infoscope.scope.score import EmptyPairs, FeatureScores, PairScores
 
 FLOORS = (0.1, 0.25, 0.5)
 """Shares of a map's maximum under which the sensitivity table takes codes for 0; a floor of 0 is the score itself."""
@@ -213,7 +213,8 @@ def control_features(
         empty_as: as in `score_features`.
     """
     n_features = len(table.cds)
-    emd, valid = counted_distances(scores, empty_as)
+    emd = scores.distances(empty_as)
+    valid = ~np.isnan(emd)
     both = ~np.isnan(controls.companions.entropy)
 
     def mean(values: Float64[np.ndarray, " pair"], over: np.ndarray, least: int = 1) -> Float64[np.ndarray, " feature"]:
@@ -255,7 +256,8 @@ def calibrated(
         array([0.25,  nan])
     """
     usable = null * largest >= LEAST_NULL
-    return np.divide(cds, null, out=np.full_like(cds, np.nan), where=usable)
+    score: Float64[np.ndarray, " feature"] = np.divide(cds, null, out=np.full_like(cds, np.nan), where=usable)
+    return score
 
 
 def prefix_sizes(top_images: int) -> list[int]:

@@ -65,6 +65,15 @@ class PairScores:
         """The arrays by name, as the class takes them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def one_empty(self) -> Bool[np.ndarray, " pair"]:
+        """Pairs with mass in exactly one crop."""
+        found: Bool[np.ndarray, " pair"] = (self.mass_first > 0) != (self.mass_second > 0)
+        return found
+
+    def distances(self, empty_as: EmptyPairs) -> Float64[np.ndarray, " pair"]:
+        """``emd``, where a pair with mass in exactly one crop may count as 1; NaN where a pair does not count."""
+        return np.where(self.one_empty(), 1.0, self.emd) if empty_as == "one" else self.emd
+
 
 @dataclass(frozen=True)
 class FeatureScores:
@@ -218,8 +227,9 @@ def score_features(
     if np.any(feature >= n_features):
         raise ValueError(f"a pair's feature, {feature.max()}, is not below {n_features}")
     both = np.minimum(scores.mass_first, scores.mass_second) > 0
-    one = _one_empty(scores)
-    emd, valid = counted_distances(scores, empty_as)
+    one = scores.one_empty()
+    emd = scores.distances(empty_as)
+    valid = ~np.isnan(emd)
 
     def mean(values: Float64[np.ndarray, " pair"], over: np.ndarray, least: int = 1) -> Float64[np.ndarray, " feature"]:
         return feature_mean(values, over, feature, n_features, least)
@@ -242,24 +252,6 @@ def score_features(
         cosine_distance=mean(scores.cosine_distance, both),
         mass_ratio=mean(scores.mass_ratio, both),
     )
-
-
-def counted_distances(
-    scores: PairScores, empty_as: EmptyPairs
-) -> tuple[Float64[np.ndarray, " pair"], Bool[np.ndarray, " pair"]]:
-    """The distances that a score is the mean of, and which pairs have one.
-
-    Args:
-        scores: the scores of all pairs.
-        empty_as: a pair with mass in exactly one crop is left out, or counts as an EMD of 1.
-    """
-    emd = np.where(_one_empty(scores), 1.0, scores.emd) if empty_as == "one" else scores.emd
-    return emd, ~np.isnan(emd)
-
-
-def _one_empty(scores: PairScores) -> Bool[np.ndarray, " pair"]:
-    """Which pairs have mass on the overlap in exactly one crop."""
-    return (scores.mass_first > 0) != (scores.mass_second > 0)
 
 
 def _effective_area(maps: SparseMaps, mass: Float64[np.ndarray, " pair"]) -> Float64[np.ndarray, " pair"]:

@@ -12,11 +12,14 @@ import polars as pl
 from infoscope.errors import InfoscopeError
 from infoscope.storage.atomic import read_json, remove_leftovers, write_json
 from infoscope.storage.manifest import Manifest
-from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, read_table
+from infoscope.storage.schema import CROSS_CHECKS, MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES, Table, read_table
 
 MANIFEST = "manifest.json"
 PARTITION = "partition.json"
 MAPS_FILE = "maps.parquet"
+SHIFT_CURVE_FILE = "shift_curve.parquet"
+CROSS_CHECKS_FILE = "cross_checks.parquet"
+QUANTILE_IMAGES_FILE = "quantile_images.parquet"
 PARTIALS = "partials"
 PLAN = f"{PARTIALS}/plan.json"
 
@@ -47,6 +50,24 @@ class Run:
     def maps(self) -> pl.DataFrame:
         """``maps.parquet``: one row a feature, rank and crop, patches and codes as lists."""
         return read_table(self.path / MAPS_FILE, MAPS)
+
+    @cached_property
+    def shift_curve(self) -> pl.DataFrame | None:
+        """``shift_curve.parquet``: one row a feature and shift; None where one shift was measured."""
+        return self._optional(SHIFT_CURVE_FILE, SHIFT_CURVE)
+
+    @cached_property
+    def cross_checks(self) -> pl.DataFrame | None:
+        """``cross_checks.parquet``: one row a feature and check; None where none was asked for."""
+        return self._optional(CROSS_CHECKS_FILE, CROSS_CHECKS)
+
+    @cached_property
+    def quantile_images(self) -> pl.DataFrame | None:
+        """``quantile_images.parquet``, as ``top_images.parquet``; None where they were not asked for."""
+        return self._optional(QUANTILE_IMAGES_FILE, TOP_IMAGES)
+
+    def _optional(self, name: str, table: Table) -> pl.DataFrame | None:
+        return read_table(self.path / name, table) if (self.path / name).is_file() else None
 
     @cached_property
     def partition(self) -> dict[str, Any]:

@@ -87,8 +87,8 @@ SCOPE: Table = MappingProxyType(
         "position_control": Column(
             pl.Float64,
             "share of the full grid's largest distance, 0 to 1",
-            "earth mover's distance between the two crops' full normalised maps at equal places of the crops, mean over "
-            "the pairs with mass in both; null with fewer than min_pairs of them",
+            "earth mover's distance between the two crops' full normalised maps at equal places of the crops, mean "
+            "over the pairs with mass in both; null with fewer than min_pairs of them",
         ),
         "position_pairs": Column(pl.UInt32, "count", "top images with mass anywhere in both crops"),
         "cds_null": Column(
@@ -178,6 +178,47 @@ MAPS: Table = MappingProxyType(
             "patches with a code above 0, row-major on the full p x p grid of the crop",
         ),
         "value": Column(pl.List(pl.Float32), "code", "the codes of those patches"),
+    }
+)
+
+SHIFT_CURVE: Table = MappingProxyType(
+    {
+        "feature": Column(pl.UInt32, "index", "feature of the dictionary"),
+        "shift": Column(pl.UInt16, "patches", "s, patches between the two crops, ascending within a feature"),
+        "cds": Column(
+            pl.Float64,
+            "share of the grid diagonal, 0 to 1",
+            "as in scope.parquet, on the overlap of crops s patches apart, of the same top images",
+        ),
+        "cds_patches": Column(
+            pl.Float64, "patches", "the same distance in patches: cds times this overlap's diagonal D"
+        ),
+        "cds_ci_lower": Column(pl.Float64, "as cds", "lower end of the 95 % bootstrap-t interval over pairs"),
+        "cds_ci_upper": Column(pl.Float64, "as cds", "upper end of the same interval"),
+        "pairs": Column(pl.UInt32, "count", "valid pairs at this shift"),
+        "vanished": Column(pl.Float64, "share, 0 to 1", "as in scope.parquet, at this shift"),
+    }
+)
+
+CROSS_CHECKS: Table = MappingProxyType(
+    {
+        "check": Column(
+            pl.String, "", "what the score is made from: pre-activations, position-matched, other-diagonal or quantiles"
+        ),
+        "feature": Column(pl.UInt32, "index", "feature of the dictionary"),
+        "cds": Column(pl.Float64, "share of the grid diagonal, 0 to 1", "the score, made so"),
+        "cds_ci_lower": Column(pl.Float64, "as cds", "lower end of its 95 % bootstrap-t interval over pairs"),
+        "cds_ci_upper": Column(pl.Float64, "as cds", "upper end of the same interval"),
+        "pairs": Column(pl.UInt32, "count", "its valid pairs"),
+        "vanished": Column(pl.Float64, "share, 0 to 1", "its images with mass on the overlap in exactly one crop"),
+        "effective_area": Column(pl.Float64, "patches", "as in scope.parquet, of these maps"),
+        "difference": Column(
+            pl.Float64,
+            "as cds, -1 to 1",
+            "the score of scope.parquet minus this one, over the images where both are valid; null when these are "
+            "fewer than min_pairs, and for quantiles, whose images are others",
+        ),
+        "difference_pairs": Column(pl.UInt32, "count", "images behind the difference; null for quantiles"),
     }
 )
 

@@ -46,7 +46,8 @@ class PreActivations:
 
     def parts(self) -> Iterator[Float[Tensor, "part width"]]:
         """The tokens, some at a time."""
-        yield from self.tokens.split(CHUNK)
+        for first in range(0, len(self.tokens), CHUNK):
+            yield self.tokens[first : first + CHUNK]
 
     def of(self, part: Float[Tensor, "part width"]) -> Float32[np.ndarray, "part feature"]:
         """Those of some of the tokens."""
