@@ -59,8 +59,8 @@ def read_pairs(run: Path, cells: int) -> MapPairs:
         patch, value = (some[name].list.explode().drop_nulls().to_numpy() for name in ("patch", "value"))
         return SparseMaps(start, patch, value, cells)
 
-    columns = (ranked[name].to_numpy() for name in ("feature", "rank", "image", "score"))
-    return MapPairs(*columns, crop(0), crop(1))
+    feature, rank, image, score = (ranked[name].to_numpy() for name in ("feature", "rank", "image", "score"))
+    return MapPairs(feature, rank, image, score, crop(0), crop(1))
 
 
 def main(options: Benchmark) -> None:

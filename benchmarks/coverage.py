@@ -4,7 +4,7 @@
 
 Two populations of pair distances whose expectation is known. The first is every pair distance of a finished run, drawn
 from with replacement: the expectation is their mean. The second is drawn by construction: a peak on a square grid stays
-on its pixels with a given chance, or else lands anywhere, so that the expectation is the mean distance of two independent
+on its pixels, or with a given chance lands anywhere, so that the expectation is the mean distance of two independent
 patches (method, section 3) times the chance of a jump. Percentile intervals are printed beside.
 """
 

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from infoscope.scope.controls import FeatureControls
+from infoscope.scope.controls import LEAST_NULL, FeatureControls
 from infoscope.scope.geometry import Geometry
 from infoscope.scope.moves import RATIO, Moves
 from infoscope.scope.score import FeatureScores
@@ -33,13 +33,15 @@ class ClassRules:
     """Local: at least this share of the pairs follows the pixels."""
     calibrated: float = 0.6
     """Local: a calibrated score of at most this, or else ``far_from_crop``."""
+    calibrated_alone: float = 0.4
+    """Local: a calibrated score of at most this, however many pairs follow."""
     far_from_crop: float = 0.5
     """Local: the mean distance at equal pixels is at most this part of that at equal places of the crop."""
     still: float = 0.5
     """Diffuse: at least this share of the pairs hardly moves at all."""
     broad: float = 0.5
     """Diffuse: an effective area of at least this share of the overlap, or a null under half a patch."""
-    narrow_null: float = 0.5
+    narrow_null: float = LEAST_NULL
     """Patches: where unrelated pictures are closer than this, maps are too much alike to be told apart."""
     jumping: float = 0.5
     """Global without a CDS: at least this share of the pairs jumps."""
@@ -69,8 +71,8 @@ def classify(
     2. position-bound: two thirds of the pairs stay at their place in the crop, and on average the maps move against the
        crop by at most 0.8 of what they move against the pixels, where there is a CDS.
     3. diffuse: the maps are broad, and half of the pairs hardly move either way.
-    4. local: 60 % of the pairs follow the pixels, and the calibrated score is at most 0.6, or the maps move against the
-       pixels by at most half of what they move against the crop.
+    4. local: the calibrated score is at most 0.4; or 60 % of the pairs follow the pixels, and it is at most 0.6 or the
+       maps move against the pixels by at most half of what they move against the crop.
     5. diffuse: the maps are broad.
     6. global, where there is a CDS, or half of the pairs jump; else undefined.
 
@@ -125,6 +127,7 @@ def classify(
         near = controls.cds_calibrated <= rules.calibrated
         near |= against_pixels <= rules.far_from_crop * against_crop
         local = scored & (moves.following >= rules.following) & near
+        local |= controls.cds_calibrated <= rules.calibrated_alone
         still = broad & (moves.still >= rules.still)
         jumping = scored | (moves.jumping >= rules.jumping)
     order = [~known, glued, still, local, broad, jumping]
@@ -160,20 +163,20 @@ def _evidence(
             "jump": moves.jumping[feature],
         }
         said = [f"{round(part * pairs)} of {pairs} pairs {what}" for what, part in counts.items() if part > 0]
-        distances = f"moves {_patches(pixels[feature])} against the pixels, {_patches(crop[feature])} against the crop"
-        said.append(distances if not np.isnan(pixels[feature]) else f"{distances} (too few pairs reach the overlap)")
+        if np.isnan(pixels[feature]):
+            said.append(
+                f"moves {crop[feature]:.2f} patches against the crop; too few pairs reach the overlap for a CDS"
+            )
+        else:
+            said.append(f"moves {pixels[feature]:.2f} patches against the pixels, {crop[feature]:.2f} against the crop")
         if not np.isnan(controls.cds_calibrated[feature]):
             said.append(f"calibrated score {controls.cds_calibrated[feature]:.2f}")
-        elif not np.isnan(null[feature]):
-            said.append(f"unrelated pictures only {_patches(null[feature])} apart")
+        elif null[feature] < LEAST_NULL:
+            said.append(f"unrelated pictures are only {null[feature]:.2f} patches apart")
         if not np.isnan(share[feature]) and name in ("diffuse", "local", "global"):
             said.append(f"covers {share[feature]:.0%} of the overlap")
         lines.append("; ".join(said))
     return lines
-
-
-def _patches(distance: float) -> str:
-    return "an unknown distance" if np.isnan(distance) else f"{distance:.2f} patches"
 
 
 def class_shares(names: list[str]) -> dict[str, float]:
