@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from infoscope.measurement.features import Features
 from infoscope.measurement.ranking import Ranking
 from infoscope.scope.agreement import PairedDifference
-from infoscope.scope.controls import FeatureControls
 from infoscope.scope.grid import patch_distances
 from infoscope.scope.maps import SparseMaps
 from infoscope.scope.metric import Metric
@@ -20,9 +20,10 @@ from infoscope.scope.score import FeatureScores, PairScores
 from infoscope.storage.schema import CROSS_CHECKS, MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES, Table
 
 
-def scope_table(scores: FeatureScores, controls: FeatureControls, ranking: Ranking) -> pl.DataFrame:
+def scope_table(features: Features, ranking: Ranking) -> pl.DataFrame:
     """One row a feature; undefined values are null. Columns: `infoscope.storage.schema.SCOPE`."""
     _, tokens = ranking.seen
+    scores, controls, moves = features.scores, features.controls, features.moves
     return _frame(
         SCOPE,
         feature=np.arange(len(scores.cds)),
@@ -40,6 +41,11 @@ def scope_table(scores: FeatureScores, controls: FeatureControls, ranking: Ranki
         cosine_distance=scores.cosine_distance,
         mass_ratio=scores.mass_ratio,
         **{field.name: getattr(controls, field.name) for field in fields(controls)},
+        **{f"pairs_{field.name}": getattr(moves, field.name) for field in fields(moves)},
+        scope_class=features.classes.names,
+        class_evidence=features.classes.evidence,
+        trust=features.trust.value,
+        trust_reasons=features.trust.reasons,
     )
 
 
@@ -132,11 +138,11 @@ def _lists(maps: SparseMaps) -> pl.DataFrame:
     )
 
 
-def _frame(table: Table, **columns: np.ndarray | list[str] | pl.Series) -> pl.DataFrame:
+def _frame(table: Table, **columns: np.ndarray | Sequence[str] | pl.Series) -> pl.DataFrame:
     return pl.DataFrame([_column(name, column.dtype, columns[name]) for name, column in table.items()])
 
 
-def _column(name: str, dtype: Any, values: np.ndarray | list[str] | pl.Series) -> pl.Series:
+def _column(name: str, dtype: Any, values: np.ndarray | Sequence[str] | pl.Series) -> pl.Series:
     """One column, NaN as null."""
     if dtype == pl.List(pl.Float64):
         return pl.Series(name, values).cast(dtype).list.eval(pl.element().fill_nan(None))

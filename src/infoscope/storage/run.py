@@ -16,6 +16,7 @@ from infoscope.storage.schema import CROSS_CHECKS, MAPS, SCOPE, SHIFT_CURVE, TOP
 
 MANIFEST = "manifest.json"
 PARTITION = "partition.json"
+CONTROLS = "controls.json"
 MAPS_FILE = "maps.parquet"
 SHIFT_CURVE_FILE = "shift_curve.parquet"
 CROSS_CHECKS_FILE = "cross_checks.parquet"
