@@ -41,7 +41,7 @@ def test_measurement_with_a_worker_killed_half_way_is_the_same_as_in_one_process
     for i, picture in enumerate(pictures(40)):
         picture.save(folder / f"{i:02}.png")
     (folder / "07-broken.png").write_bytes(b"no")
-    options = {"top_images": 4, "shard_images": 6, "show_progress": False}
+    options = {"top_images": 4, "shard_images": 6, "show_progress": False, "shifts": (1,), "quantile_images": 2}
     here = measure_scope(backbone, sae, str(folder), out=tmp_path / "here", **options)
     killed = []
     killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "there" / "partials", killed))
@@ -49,7 +49,7 @@ def test_measurement_with_a_worker_killed_half_way_is_the_same_as_in_one_process
     there = measure_scope(backbone, sae, str(folder), out=tmp_path / "there", executor="ray", workers=2, **options)
     killer.join()
     assert len(killed[0]) == 2
-    for name in ("table", "top_images", "maps"):
+    for name in ("table", "top_images", "maps", "shift_curve", "cross_checks", "quantile_images"):
         assert getattr(here, name).equals(getattr(there, name))
     assert here.manifest.fit == there.manifest.fit
     assert here.manifest.images.skipped == there.manifest.images.skipped

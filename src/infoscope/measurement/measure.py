@@ -101,7 +101,7 @@ def measure_scope(
         return Scope.load(out)
     clock = Clock()
 
-    groups = feature_groups(sae.features, config.top_images, passes.cells)
+    groups = feature_groups(sae.features, max(config.top_images, config.quantile_images), passes.cells)
     with _executor(passes, execution) as executor:
         shard_images = execution.shard_images
         with clock("ranking"):
