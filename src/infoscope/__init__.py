@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from infoscope.measurement.fit import check_fit
     from infoscope.measurement.measure import measure_scope
     from infoscope.measurement.scope import Scope
+    from infoscope.outliers.config import OutlierConfig
+    from infoscope.outliers.measure import measure_outliers
+    from infoscope.outliers.result import OutlierResult
     from infoscope.report.page import write_report
     from infoscope.scope.partition import Partition
     from infoscope.storage.run import Run, open_run
@@ -38,6 +41,8 @@ _HOMES = {
     "ImageSource": "images.source",
     "InfoscopeError": "errors",
     "MeasureConfig": "measurement.config",
+    "OutlierConfig": "outliers.config",
+    "OutlierResult": "outliers.result",
     "Partition": "scope.partition",
     "Run": "storage.run",
     "Scope": "measurement.scope",
@@ -46,6 +51,7 @@ _HOMES = {
     "check_fit": "measurement.fit",
     "load_backbone": "backbones.loading",
     "load_sae": "dictionaries.loading",
+    "measure_outliers": "outliers.measure",
     "measure_scope": "measurement.measure",
     "open_images": "images.source",
     "open_run": "storage.run",
@@ -63,6 +69,8 @@ __all__ = [
     "ImageSource",
     "InfoscopeError",
     "MeasureConfig",
+    "OutlierConfig",
+    "OutlierResult",
     "Partition",
     "Run",
     "Scope",
@@ -71,6 +79,7 @@ __all__ = [
     "check_fit",
     "load_backbone",
     "load_sae",
+    "measure_outliers",
     "measure_scope",
     "open_images",
     "open_run",
