@@ -11,14 +11,13 @@ from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import all_unreadable, decode_ahead
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
-from infoscope.planted.config import PlantedConfig
+from infoscope.planted.config import LEAST_IMAGES, PlantedConfig
 from infoscope.planted.descriptors import DESCRIPTORS, STATISTICS, describe, view_statistics
 from infoscope.planted.features import PlantedFeatures, block_patches, ramp
 from infoscope.progress import progress
 
 # Our choice: a ramp's upper end then has 26 photographs beyond it.
 SAMPLE_IMAGES = 256
-LEAST_IMAGES = 8
 
 # Where ramps begin and end, as quantiles over images, for every kind alike. Our choice: a feature fires in a quarter of
 # the images and is at its peak in a tenth, so that 16 top images can be had from two hundred.
@@ -86,7 +85,7 @@ def calibrate(views: list[np.ndarray], config: PlantedConfig) -> tuple[PlantedFe
     names = [f"local, centred: {name}" for name in middle_names] + [f"local: {name}" for name in local_names]
     image, image_names = [], []
     for kind in ("global", "position-bound", "diffuse"):
-        weights, called = _weights(statistics[:, None], list(STATISTICS), counts[kind], 1, random)  # type: ignore[index]
+        weights, called = _weights(statistics[:, None], list(STATISTICS), counts[kind], 1, random)
         image.append(weights)
         image_names += [f"{kind}: {name}" for name in called]
     image_weight = torch.cat(image, dim=1)
@@ -181,7 +180,8 @@ def _spread(maps: Float[Tensor, "image patch feature"], widest: int) -> Float[Te
     radius = (torch.einsum("ipf,pd->if", share, place.square()) - centre.square().sum(2)).clamp_min(0).sqrt()
     # Patches far apart, and not a wide area.
     few = 1 / share.square().sum(1).clamp_min(1e-6) <= widest
-    return (radius * few).mean(0)
+    spread: Tensor = (radius * few).mean(0)
+    return spread
 
 
 def _weights(
@@ -212,12 +212,14 @@ def _mixtures(size: int, count: int, random: torch.Generator) -> Float[Tensor, "
     for column in range(count):
         some = torch.randperm(size, generator=random)[:_MIXED]
         weights[some, column] = torch.randn(_MIXED, generator=random)
-    return weights / weights.norm(dim=0)
+    unit: Tensor = weights / weights.norm(dim=0)
+    return unit
 
 
 def _covered(values: Float[Tensor, "image item feature"], covered: int) -> Float[Tensor, "image feature"]:
     """What as many as ``covered`` items of an image reach."""
-    return values.topk(min(covered, values.shape[1]), dim=1).values[:, -1]
+    reached: Tensor = values.topk(min(covered, values.shape[1]), dim=1).values[:, -1]
+    return reached
 
 
 def _ends(values: Float[Tensor, "image feature"]) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
@@ -227,6 +229,6 @@ def _ends(values: Float[Tensor, "image feature"]) -> tuple[Float[Tensor, " featu
     return low, high
 
 
-def _long_ramps(values: Float[Tensor, "image item feature"], covered: int) -> Int64[Tensor, " feature"]:
+def _long_ramps(values: Float[Tensor, "image item feature"], covered: int) -> Int64[Tensor, " chosen"]:
     low, high = _ends(_covered(values, covered))
     return (high - low > _SHORTEST * values.flatten(0, 1).std(0)).nonzero().flatten()

@@ -13,6 +13,9 @@ Setting = Literal["default", "adversarial"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
 
+LEAST_IMAGES = 8
+"""Photographs that planting takes."""
+
 
 @dataclass(frozen=True)
 class PlantedConfig:

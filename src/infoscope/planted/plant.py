@@ -48,6 +48,19 @@ class Planted:
         """The true kind of each feature."""
         return self.config.kinds
 
+    def inside(self, shift: int) -> list[bool]:
+        """Which features are position-bound with a window whose every patch both crops share: CDS is s/(p-s-1)."""
+        p = self.config.grid
+        place = torch.arange(p)
+        shared = ((place >= shift) & (place <= p - shift - 1)).float()
+        beyond = (1 - shared[:, None] * shared[None]).flatten()
+        outside = beyond @ self.windows.cpu()
+        windows = self.features.window_of.tolist()
+        return [
+            kind == "position-bound" and float(outside[window]) == 0
+            for kind, window in zip(self.kinds, windows, strict=True)
+        ]
+
     def codes(self, pixels: UInt8[Tensor, "image row column 3"]) -> Float[Tensor, "image patch feature"]:
         """The true codes of some views, without noise."""
         with torch.no_grad():
