@@ -17,12 +17,13 @@ from infoscope.execution.partials import Partials
 from infoscope.images.prefetch import all_unreadable
 from infoscope.images.source import Images, ids_sha256, open_images
 from infoscope.measurement.config import MeasureConfig
+from infoscope.measurement.features import gather_features
 from infoscope.measurement.fit import check_width, fit_record, fit_sample
 from infoscope.measurement.map_parts import MapParts, feature_groups
 from infoscope.measurement.passes import Passes
 from infoscope.measurement.records import dictionary_record, model_record, plan
 from infoscope.measurement.scope import Scope
-from infoscope.measurement.scoring import Scoring, gather_features
+from infoscope.measurement.scoring import Scoring
 from infoscope.measurement.stages import map_images, rank_images
 from infoscope.measurement.tables import scope_table, top_images_table
 from infoscope.storage.manifest import FORMAT_VERSION, ImagesRecord, Manifest, SkippedImage, software_versions
@@ -115,9 +116,10 @@ def measure_scope(
         pair_scores, pair_controls, maps_source = Scoring(maps, groups, ranking, backbone.grid, config, partials).run(
             None if out is None else Path(out) / MAPS_FILE, show_progress
         )
-        scores, controls = gather_features(pair_scores, pair_controls, ranking, backbone.grid, config)
+        fit = fit_record(ranked, backbone, sae)
+        features = gather_features(pair_scores, pair_controls, ranking, backbone.grid, config, fit.fvu)
     scope = Scope(
-        scope_table(scores, controls, ranking),
+        scope_table(features, ranking),
         top_images_table(ranking, pair_scores, images.ids),
         maps_source,
         Manifest(
@@ -135,7 +137,7 @@ def measure_scope(
             software=software_versions(),
             seed=config.seed,
             timings=clock.seconds,
-            fit=fit_record(ranked, backbone, sae),
+            fit=fit,
         ),
     )
     if out is not None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from infoscope.execution.partials import Arrays, Partials
@@ -16,9 +15,8 @@ from infoscope.measurement.ranking import Ranking
 from infoscope.measurement.stages import digest, score_some
 from infoscope.measurement.tables import maps_table
 from infoscope.progress import Advance, progress
-from infoscope.scope.controls import FeatureControls, PairControls, control_features
-from infoscope.scope.grid import patch_distances
-from infoscope.scope.score import FeatureScores, PairScores, score_features
+from infoscope.scope.controls import PairControls
+from infoscope.scope.score import PairScores
 from infoscope.storage.schema import MAPS, join_tables, write_table
 
 
@@ -88,20 +86,3 @@ class Scoring:
         pairs = self.maps.pairs(group, self.groups[group], self.ranking)
         scores, controls = score_some(pairs, self.grid, self.config, advance, len(self.ranking.image))
         return scores.arrays() | controls.arrays(), maps_table(pairs)
-
-
-def gather_features(
-    scores: PairScores, controls: PairControls, ranking: Ranking, grid: int, config: MeasureConfig
-) -> tuple[FeatureScores, FeatureControls]:
-    """Scores and controls of every feature, from those of all pairs of the ranking."""
-    features, top_images = ranking.image.shape
-    feature, rank = np.nonzero(ranking.image >= 0)
-    feature, rank = feature.astype(np.uint32), rank.astype(np.uint16)
-    table = score_features(
-        scores, feature, features, min_pairs=config.least_pairs, empty_as=config.empty_as, seed=config.seed
-    )
-    largest = float(patch_distances(grid - config.shift, config.ground_distance).max())
-    found = control_features(
-        controls, scores, table, feature, rank, top_images, config.least_pairs, largest, config.empty_as
-    )
-    return table, found

@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from infoscope.measurement.features import Features
 from infoscope.measurement.ranking import Ranking
-from infoscope.scope.controls import FeatureControls
 from infoscope.scope.maps import SparseMaps
 from infoscope.scope.pairs import MapPairs
-from infoscope.scope.score import FeatureScores, PairScores
+from infoscope.scope.score import PairScores
 from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, Table
 
 
-def scope_table(scores: FeatureScores, controls: FeatureControls, ranking: Ranking) -> pl.DataFrame:
+def scope_table(features: Features, ranking: Ranking) -> pl.DataFrame:
     """One row a feature; undefined values are null. Columns: `infoscope.storage.schema.SCOPE`."""
     _, tokens = ranking.seen
+    scores, controls, moves = features.scores, features.controls, features.moves
     return _frame(
         SCOPE,
         feature=np.arange(len(scores.cds)),
@@ -37,6 +38,11 @@ def scope_table(scores: FeatureScores, controls: FeatureControls, ranking: Ranki
         cosine_distance=scores.cosine_distance,
         mass_ratio=scores.mass_ratio,
         **{field.name: getattr(controls, field.name) for field in fields(controls)},
+        **{f"pairs_{field.name}": getattr(moves, field.name) for field in fields(moves)},
+        scope_class=features.classes.names,
+        class_evidence=features.classes.evidence,
+        trust=features.trust.value,
+        trust_reasons=features.trust.reasons,
     )
 
 
@@ -83,11 +89,11 @@ def _lists(maps: SparseMaps) -> pl.DataFrame:
     )
 
 
-def _frame(table: Table, **columns: np.ndarray | list[str] | pl.Series) -> pl.DataFrame:
+def _frame(table: Table, **columns: np.ndarray | Sequence[str] | pl.Series) -> pl.DataFrame:
     return pl.DataFrame([_column(name, column.dtype, columns[name]) for name, column in table.items()])
 
 
-def _column(name: str, dtype: Any, values: np.ndarray | list[str] | pl.Series) -> pl.Series:
+def _column(name: str, dtype: Any, values: np.ndarray | Sequence[str] | pl.Series) -> pl.Series:
     """One column, NaN as null."""
     if dtype == pl.List(pl.Float64):
         return pl.Series(name, values).cast(dtype).list.eval(pl.element().fill_nan(None))

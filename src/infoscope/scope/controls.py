@@ -255,7 +255,8 @@ def calibrated(
         array([0.25,  nan])
     """
     usable = null * largest >= LEAST_NULL
-    return np.divide(cds, null, out=np.full_like(cds, np.nan), where=usable)
+    score: Float64[np.ndarray, " feature"] = np.divide(cds, null, out=np.full_like(cds, np.nan), where=usable)
+    return score
 
 
 def prefix_sizes(top_images: int) -> list[int]:

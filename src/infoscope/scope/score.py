@@ -259,7 +259,8 @@ def counted_distances(
 
 def _one_empty(scores: PairScores) -> Bool[np.ndarray, " pair"]:
     """Which pairs have mass on the overlap in exactly one crop."""
-    return (scores.mass_first > 0) != (scores.mass_second > 0)
+    one: Bool[np.ndarray, " pair"] = (scores.mass_first > 0) != (scores.mass_second > 0)
+    return one
 
 
 def _effective_area(maps: SparseMaps, mass: Float64[np.ndarray, " pair"]) -> Float64[np.ndarray, " pair"]:

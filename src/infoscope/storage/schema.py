@@ -87,8 +87,8 @@ SCOPE: Table = MappingProxyType(
         "position_control": Column(
             pl.Float64,
             "share of the full grid's largest distance, 0 to 1",
-            "earth mover's distance between the two crops' full normalised maps at equal places of the crops, mean over "
-            "the pairs with mass in both; null with fewer than min_pairs of them",
+            "earth mover's distance between the two crops' full normalised maps at equal places of the crops, mean "
+            "over the pairs with mass in both; null with fewer than min_pairs of them",
         ),
         "position_pairs": Column(pl.UInt32, "count", "top images with mass anywhere in both crops"),
         "cds_null": Column(
@@ -147,6 +147,27 @@ SCOPE: Table = MappingProxyType(
             "bits, 0 to 1",
             "Jensen-Shannon divergence of the normalised overlap maps, mean over the valid pairs",
         ),
+        "pairs_following": Column(
+            pl.Float64,
+            "share, 0 to 1",
+            "pairs that moved against the pixels at most 0.8 of what they moved against the crop; of those with mass "
+            "in both full maps, and so are the next three",
+        ),
+        "pairs_staying": Column(
+            pl.Float64,
+            "share, 0 to 1",
+            "pairs that moved against the crop at most 0.8 of what they moved against the pixels",
+        ),
+        "pairs_still": Column(
+            pl.Float64,
+            "share, 0 to 1",
+            "pairs that did neither and moved at most 0.8 of the movement of the pixels both ways",
+        ),
+        "pairs_jumping": Column(pl.Float64, "share, 0 to 1", "pairs that did none of these"),
+        "scope_class": Column(pl.String, "", "local, diffuse, position-bound, global or undefined"),
+        "class_evidence": Column(pl.String, "", "what speaks for the class"),
+        "trust": Column(pl.Float64, "0 to 1", "how far to believe class and score: product of five factors"),
+        "trust_reasons": Column(pl.String, "", "the factors under 0.95, lowest first"),
     }
 )
 
