@@ -125,9 +125,9 @@ def once(features: int, grid: int) -> tuple[float, float]:
         second,
     )
     config = infoscope.MeasureConfig()
-    score_some(pairs.take(range(16)), grid, config, lambda steps: None)
+    score_some(pairs.take(range(16)), grid, config, lambda steps: None, features)
     start = time.perf_counter()
-    score_some(pairs, grid, config, lambda steps: None)
+    score_some(pairs, grid, config, lambda steps: None, features)
     scored = time.perf_counter() - start
     from infoscope.measurement.tables import maps_table
     from infoscope.storage.schema import MAPS, write_table

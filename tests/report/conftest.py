@@ -13,6 +13,7 @@ from infoscope.images.source import ids_sha256, open_images
 from infoscope.scope.partition import partition
 from infoscope.storage.atomic import write_json
 from infoscope.storage.manifest import (
+    FORMAT_VERSION,
     DictionaryRecord,
     FitRecord,
     ImagesRecord,
@@ -106,7 +107,7 @@ def _fake_run(
         write_json(path / "partition.json", partition(scores).to_json())
     text = {"model": "tiny/vit", "dictionary": "tiny/sae", "command": "infoscope measure"} | (names or {})
     Manifest(
-        format_version=1,
+        format_version=FORMAT_VERSION,
         command=text["command"],
         options={
             "top_images": 4,

@@ -41,9 +41,9 @@ def test_manifest_of_another_version(tmp_path):
     MANIFEST.write(tmp_path / "manifest.json")
     value = json.loads((tmp_path / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps(value | {"format_version": 99}))
-    with pytest.raises(InfoscopeError, match="format_version 99; this infoscope reads 1"):
+    with pytest.raises(InfoscopeError, match="format_version 99; this infoscope reads 2"):
         Manifest.read(tmp_path / "manifest.json")
-    (tmp_path / "manifest.json").write_text(json.dumps({"format_version": 1}))
+    (tmp_path / "manifest.json").write_text(json.dumps({"format_version": FORMAT_VERSION}))
     with pytest.raises(InfoscopeError, match="not a manifest of this format"):
         Manifest.read(tmp_path / "manifest.json")
 
@@ -88,7 +88,8 @@ def test_opening_what_is_not_a_finished_run(tmp_path):
 
 
 def scope_frame():
-    return pl.DataFrame({name: [0] for name in SCOPE}).cast({name: column.dtype for name, column in SCOPE.items()})
+    values = {name: [[0]] if column.dtype.is_nested() else [0] for name, column in SCOPE.items()}
+    return pl.DataFrame(values).cast({name: column.dtype for name, column in SCOPE.items()})
 
 
 def test_tables_carry_units_and_meanings(tmp_path):

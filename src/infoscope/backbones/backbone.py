@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
-from infoscope.backbones.checkpoint import hash_files
+from infoscope.backbones.checkpoint import hash_files, hash_tensors
 from infoscope.backbones.families import Channels, Family
 from infoscope.backbones.precision import Precision
 from infoscope.errors import InfoscopeError
@@ -47,7 +47,8 @@ class Backbone:
         std: what they are then divided by.
         model: the vision model of transformers, in evaluation mode and without gradients.
         layout: the row of the table of families it belongs to.
-        weight_files: the safetensors files it was read from, in order of their names.
+        weight_files: the safetensors files it was read from, in order of their names; none for a model that was made
+            in memory.
         precision: of the forward pass; tokens are given as float32 whatever it is.
 
     Example:
@@ -76,7 +77,7 @@ class Backbone:
     std: Channels
     model: nn.Module = field(repr=False)
     layout: Family = field(repr=False)
-    weight_files: tuple[Path, ...] = field(repr=False)
+    weight_files: tuple[Path, ...] = field(default=(), repr=False)
     precision: Precision = "float32"
 
     @property
@@ -117,8 +118,11 @@ class Backbone:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the weight files' bytes in order of their names, in hexadecimal; read on first use."""
-        return hash_files(self.weight_files)
+        """SHA-256 of the weight files' bytes in order of their names, in hexadecimal; read on first use.
+
+        For a model made in memory, of the file that its tensors would make.
+        """
+        return hash_files(self.weight_files) if self.weight_files else hash_tensors(self.model.state_dict())
 
     def tokens(
         self, pixels: UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"]

@@ -14,6 +14,7 @@ from infoscope.cli.outliers import Outliers
 from infoscope.cli.report import Report
 from infoscope.cli.saes import Saes
 from infoscope.cli.train import Train
+from infoscope.cli.validate import Validate
 from infoscope.errors import InfoscopeError
 
 USER_ERROR = 2
@@ -27,6 +28,7 @@ Command = (
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Saes, tyro.conf.subcommand("saes")]
+    | Annotated[Validate, tyro.conf.subcommand("validate")]
 )
 
 
@@ -41,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     interrupted = "nothing was written"
     try:
-        command: Train | Measure | Report | Outliers | Info | Check | Saes = tyro.cli(
+        command: Train | Measure | Report | Outliers | Info | Check | Saes | Validate = tyro.cli(
             Command,
             prog="infoscope",
             description="Which features of a vision model's sparse autoencoder are local, and which global?",

@@ -42,6 +42,8 @@ class MeasureConfig:
     """A pair with exactly one empty map: left out of the mean, or counted as distance one."""
     ground_distance: Metric = "euclidean"
     """Distance between patch centres, in patches."""
+    floor: float = 0.0
+    """Codes under this share of a map's maximum count as 0. For dictionaries whose codes are hardly ever 0."""
     seed: int = 0
     """Seed of the bootstrap intervals, the only random draw of a measurement."""
 
@@ -51,6 +53,8 @@ class MeasureConfig:
         check_choice("resize", self.resize, Resize)
         check_choice("empty_as", self.empty_as, EmptyPairs)
         check_choice("ground_distance", self.ground_distance, Metric)
+        if not 0.0 <= self.floor < 1.0:
+            raise InfoscopeError(f"--floor {self.floor} is out of range: choose 0 or more, and less than 1")
         if self.seed < 0:
             raise InfoscopeError(f"--seed {self.seed} is out of range: choose 0 or more")
         if not 1 <= self.top_images <= 65535:

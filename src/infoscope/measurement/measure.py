@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.execution.config import Execution
@@ -19,6 +17,7 @@ from infoscope.execution.partials import Partials
 from infoscope.images.prefetch import all_unreadable
 from infoscope.images.source import Images, ids_sha256, open_images
 from infoscope.measurement.config import MeasureConfig
+from infoscope.measurement.features import gather_features
 from infoscope.measurement.fit import check_width, fit_record, fit_sample
 from infoscope.measurement.map_parts import MapParts, feature_groups
 from infoscope.measurement.passes import Passes
@@ -27,7 +26,6 @@ from infoscope.measurement.scope import Scope
 from infoscope.measurement.scoring import Scoring
 from infoscope.measurement.stages import map_images, rank_images
 from infoscope.measurement.tables import scope_table, top_images_table
-from infoscope.scope.score import score_features
 from infoscope.storage.manifest import FORMAT_VERSION, ImagesRecord, Manifest, SkippedImage, software_versions
 from infoscope.storage.run import MAPS_FILE, PARTIALS, claim_directory
 
@@ -115,19 +113,13 @@ def measure_scope(
             parts = fold.parts or map_images(executor, ranking, passes.cells, shard_images, partials, show_progress)
     with clock("scores"):
         maps = MapParts(parts, groups, passes.cells)
-        pair_scores, maps_source = Scoring(maps, groups, ranking, backbone.grid, config, partials).run(
+        pair_scores, pair_controls, maps_source = Scoring(maps, groups, ranking, backbone.grid, config, partials).run(
             None if out is None else Path(out) / MAPS_FILE, show_progress
         )
-        scores = score_features(
-            pair_scores,
-            np.nonzero(ranking.image >= 0)[0].astype(np.uint32),
-            sae.features,
-            min_pairs=config.least_pairs,
-            empty_as=config.empty_as,
-            seed=config.seed,
-        )
+        fit = fit_record(ranked, backbone, sae)
+        features = gather_features(pair_scores, pair_controls, ranking, backbone.grid, config, fit.fvu)
     scope = Scope(
-        scope_table(scores, ranking),
+        scope_table(features, ranking),
         top_images_table(ranking, pair_scores, images.ids),
         maps_source,
         Manifest(
@@ -145,7 +137,7 @@ def measure_scope(
             software=software_versions(),
             seed=config.seed,
             timings=clock.seconds,
-            fit=fit_record(ranked, backbone, sae),
+            fit=fit,
         ),
     )
     if out is not None:

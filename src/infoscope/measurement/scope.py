@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from infoscope.measurement.run_controls import RunControls, run_controls
 from infoscope.scope.partition import Method, Partition, partition
 from infoscope.storage.atomic import write_json
 from infoscope.storage.manifest import Manifest
-from infoscope.storage.run import MANIFEST, MAPS_FILE, PARTITION, open_run
+from infoscope.storage.run import CONTROLS, MANIFEST, MAPS_FILE, PARTITION, open_run
 from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, read_table, write_table
 
 
@@ -46,6 +47,10 @@ class Scope:
         """Split the scored features into local and global; see `infoscope.scope.partition.partition`."""
         return partition(self.table["cds"].to_numpy().astype(np.float64), method=method, **options)
 
+    def controls(self) -> RunControls:
+        """The controls of the run as a whole: shares of classes, reliability, sensitivity; see `RunControls`."""
+        return run_controls(self.table, int(self.manifest.options["top_images"]))
+
     def save(self, path: Path | str) -> None:
         """Write a run directory; the manifest comes last, so its presence says the run is whole.
 
@@ -58,6 +63,7 @@ class Scope:
         if isinstance(self.maps_source, pl.DataFrame) or self.maps_source != path / MAPS_FILE:
             write_table(path / MAPS_FILE, self.maps, MAPS)
         write_json(path / PARTITION, self._partition_document())
+        write_json(path / CONTROLS, self.controls().to_json())
         self.manifest.write(path / MANIFEST)
 
     def _partition_document(self) -> dict[str, Any]:

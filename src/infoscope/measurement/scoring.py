@@ -15,6 +15,7 @@ from infoscope.measurement.ranking import Ranking
 from infoscope.measurement.stages import digest, score_some
 from infoscope.measurement.tables import maps_table
 from infoscope.progress import Advance, progress
+from infoscope.scope.controls import PairControls
 from infoscope.scope.score import PairScores
 from infoscope.storage.schema import MAPS, join_tables, write_table
 
@@ -39,8 +40,8 @@ class Scoring:
     config: MeasureConfig
     partials: Partials
 
-    def run(self, out: Path | None, show_progress: bool) -> tuple[PairScores, pl.DataFrame | Path]:
-        """All pairs' scores, by feature, then rank, and the table of maps: in memory, or the file ``out``.
+    def run(self, out: Path | None, show_progress: bool) -> tuple[PairScores, PairControls, pl.DataFrame | Path]:
+        """All pairs' scores and controls, by feature, then rank, and the table of maps: in memory, or the file ``out``.
 
         Raises:
             InfoscopeError: a file cannot be read or written.
@@ -48,6 +49,7 @@ class Scoring:
         total = int((self.ranking.image >= 0).sum())
         name = f"scores-{digest(self.ranking.image, self.ranking.score)}"
         scores: list[PairScores] = []
+        controls: list[PairControls] = []
         tables: list[pl.DataFrame] = []
         files: list[Path] = []
         with progress("Earth mover's distances", total, "pairs", enabled=show_progress) as advance:
@@ -59,11 +61,13 @@ class Scoring:
                 else:
                     files.append(self.partials.beside(f"{kept}.parquet"))
                     arrays = self._kept_group(group, kept, files[-1], advance)
-                scores.append(PairScores(**arrays))
+                scores.append(PairScores.from_arrays(arrays))
+                controls.append(PairControls.from_arrays(arrays))
+        found = PairScores.concatenate(scores), PairControls.concatenate(controls)
         if out is None:
-            return PairScores.concatenate(scores), pl.concat(tables)
+            return *found, pl.concat(tables)
         join_tables(out, files, MAPS)
-        return PairScores.concatenate(scores), out
+        return *found, out
 
     def _kept_group(self, group: int, name: str, file: Path, advance: Advance) -> Arrays:
         def compute() -> Arrays:
@@ -80,5 +84,5 @@ class Scoring:
 
     def _group(self, group: int, advance: Advance) -> tuple[Arrays, pl.DataFrame]:
         pairs = self.maps.pairs(group, self.groups[group], self.ranking)
-        scores = score_some(pairs, self.grid, self.config, advance)
-        return scores.arrays(), maps_table(pairs)
+        scores, controls = score_some(pairs, self.grid, self.config, advance, len(self.ranking.image))
+        return scores.arrays() | controls.arrays(), maps_table(pairs)

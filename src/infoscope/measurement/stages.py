@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Bool, UInt32
 
 from infoscope.execution.executor import Executor, Job
 from infoscope.execution.partials import Partials, shards
@@ -15,11 +17,14 @@ from infoscope.measurement.fold import RankingFold
 from infoscope.measurement.map_parts import most_pairs
 from infoscope.measurement.ranking import Ranking
 from infoscope.progress import Advance, progress
+from infoscope.scope.controls import PairControls, control_pairs
 from infoscope.scope.pairs import MapPairs
 from infoscope.scope.score import PairScores, score_pairs
 
 # Pairs scored between two reports of progress.
 SHARD_PAIRS = 16384
+# Our choice: shares of the sensitivity table are then known to three points, at the cost of a few per cent of the rest.
+FLOOR_FEATURES = 256
 
 
 def rank_images(
@@ -62,15 +67,60 @@ def map_images(
         return [partials.part(job.name, arrays) for job, arrays in done]
 
 
-def score_some(pairs: MapPairs, grid: int, config: MeasureConfig, advance: Advance) -> PairScores:
-    """Score pairs, some at a time."""
-    parts = []
-    for shard in shards(len(pairs), SHARD_PAIRS) or [range(0)]:
+def score_some(
+    pairs: MapPairs, grid: int, config: MeasureConfig, advance: Advance, features: int
+) -> tuple[PairScores, PairControls]:
+    """Score the pairs of whole features, some features at a time: the null goes from pair to pair of one.
+
+    Args:
+        pairs: the maps.
+        grid: p, patches per side.
+        config: the options.
+        advance: told how many pairs are done.
+        features: features of the dictionary; some of them get distances under floors.
+    """
+    sampled = floor_sample(features)
+    scores, controls = [], []
+    for shard in whole_features(pairs.feature, SHARD_PAIRS) or [range(0)]:
         some = pairs.take(shard)
         reference = some.score if config.rank_by == "max" else some.peak()
-        parts.append(score_pairs(some, grid, config.shift, config.ground_distance, reference))
+        if config.floor > 0:
+            some = replace(some, first=some.first.floored(config.floor), second=some.second.floored(config.floor))
+        options = grid, config.shift, config.ground_distance
+        scores.append(score_pairs(some, *options, reference))
+        controls.append(control_pairs(some, *options, sampled[some.feature]))
         advance(len(shard))
-    return PairScores.concatenate(parts)
+    return PairScores.concatenate(scores), PairControls.concatenate(controls)
+
+
+def floor_sample(features: int) -> Bool[np.ndarray, " feature"]:
+    """The features whose distances are also computed under floors: all, or `FLOOR_FEATURES` spread evenly.
+
+    Example:
+        >>> int(floor_sample(100).sum()), int(floor_sample(4096).sum())
+        (100, 256)
+    """
+    sampled = np.zeros(features, np.bool_)
+    sampled[np.linspace(0, features - 1, min(features, FLOOR_FEATURES)).round().astype(int)] = True
+    return sampled
+
+
+def whole_features(feature: UInt32[np.ndarray, " pair"], most: int) -> list[range]:
+    """Cut pairs ordered by feature into stretches of whole features, of ``most`` pairs unless one feature has more.
+
+    Example:
+        >>> whole_features(np.array([0, 0, 3, 3, 3, 7], np.uint32), 4)
+        [range(0, 2), range(2, 6)]
+    """
+    ends = np.append(np.flatnonzero(np.diff(feature)) + 1, len(feature))
+    out, first = [], 0
+    while first < len(feature):
+        fitting = int(np.searchsorted(ends, first + most, side="right")) - 1
+        following = int(np.searchsorted(ends, first, side="right"))
+        stop = int(ends[max(fitting, following)])
+        out.append(range(first, stop))
+        first = stop
+    return out
 
 
 def digest(*arrays: np.ndarray) -> str:

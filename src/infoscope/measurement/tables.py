@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from infoscope.measurement.features import Features
 from infoscope.measurement.ranking import Ranking
 from infoscope.scope.maps import SparseMaps
 from infoscope.scope.pairs import MapPairs
-from infoscope.scope.score import FeatureScores, PairScores
+from infoscope.scope.score import PairScores
 from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, Table
 
 
-def scope_table(scores: FeatureScores, ranking: Ranking) -> pl.DataFrame:
+def scope_table(features: Features, ranking: Ranking) -> pl.DataFrame:
     """One row a feature; undefined values are null. Columns: `infoscope.storage.schema.SCOPE`."""
     _, tokens = ranking.seen
+    scores, controls, moves = features.scores, features.controls, features.moves
     return _frame(
         SCOPE,
         feature=np.arange(len(scores.cds)),
@@ -33,6 +37,12 @@ def scope_table(scores: FeatureScores, ranking: Ranking) -> pl.DataFrame:
         effective_area=scores.effective_area,
         cosine_distance=scores.cosine_distance,
         mass_ratio=scores.mass_ratio,
+        **{field.name: getattr(controls, field.name) for field in fields(controls)},
+        **{f"pairs_{field.name}": getattr(moves, field.name) for field in fields(moves)},
+        scope_class=features.classes.names,
+        class_evidence=features.classes.evidence,
+        trust=features.trust.value,
+        trust_reasons=features.trust.reasons,
     )
 
 
@@ -79,12 +89,13 @@ def _lists(maps: SparseMaps) -> pl.DataFrame:
     )
 
 
-def _frame(table: Table, **columns: np.ndarray | list[str] | pl.Series) -> pl.DataFrame:
-    return pl.DataFrame(
-        [
-            pl.Series(name, columns[name], nan_to_null=True).cast(column.dtype).alias(name)
-            if column.dtype == pl.Float64
-            else pl.Series(name, columns[name]).cast(column.dtype)
-            for name, column in table.items()
-        ]
-    )
+def _frame(table: Table, **columns: np.ndarray | Sequence[str] | pl.Series) -> pl.DataFrame:
+    return pl.DataFrame([_column(name, column.dtype, columns[name]) for name, column in table.items()])
+
+
+def _column(name: str, dtype: Any, values: np.ndarray | Sequence[str] | pl.Series) -> pl.Series:
+    """One column, NaN as null."""
+    if dtype == pl.List(pl.Float64):
+        return pl.Series(name, values).cast(dtype).list.eval(pl.element().fill_nan(None))
+    undefined = dtype in (pl.Float64, pl.Boolean)
+    return pl.Series(name, values, nan_to_null=undefined).cast(dtype).alias(name)

@@ -68,6 +68,17 @@ class SparseMaps:
         np.maximum.at(peak, self.rows(), self.value)
         return peak
 
+    def floored(self, share: float) -> SparseMaps:
+        """The maps without the codes under a share of each map's largest; 0 keeps all.
+
+        Example:
+            >>> SparseMaps.from_dense(np.array([[1.0, 4.0, 2.0]])).floored(0.5).value.tolist()
+            [4.0, 2.0]
+        """
+        kept = self.value >= np.float32(share) * self.peak()[self.rows()]
+        start = np.concatenate([[0], np.cumsum(kept)])[self.start].astype(np.int64)
+        return SparseMaps(start, self.patch[kept], self.value[kept], self.cells)
+
     def take(self, index: Int64[np.ndarray, " taken"]) -> SparseMaps:
         """The maps at ``index``, in that order."""
         counts = np.diff(self.start)[index]

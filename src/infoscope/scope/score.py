@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float64, UInt32
+from jaxtyping import Bool, Float, Float64, UInt32
 
 from infoscope.errors import InfoscopeError
 from infoscope.scope.emd import emd_pairs
 from infoscope.scope.grid import patch_distances
+from infoscope.scope.groups import feature_mean
 from infoscope.scope.interval import DRAWS, mean_interval
 from infoscope.scope.maps import SparseMaps, overlap_maps
 from infoscope.scope.metric import Metric
@@ -54,6 +55,11 @@ class PairScores:
         """Several parts, one after the other; at least one."""
         names = [field.name for field in fields(cls)]
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> PairScores:
+        """What `arrays` gave; others are left aside."""
+        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name, as the class takes them."""
@@ -212,15 +218,11 @@ def score_features(
     if np.any(feature >= n_features):
         raise ValueError(f"a pair's feature, {feature.max()}, is not below {n_features}")
     both = np.minimum(scores.mass_first, scores.mass_second) > 0
-    one = np.maximum(scores.mass_first, scores.mass_second) > 0
-    one &= ~both
-    emd = np.where(one, 1.0, scores.emd) if empty_as == "one" else scores.emd
-    valid = ~np.isnan(emd)
+    one = _one_empty(scores)
+    emd, valid = counted_distances(scores, empty_as)
 
     def mean(values: Float64[np.ndarray, " pair"], over: np.ndarray, least: int = 1) -> Float64[np.ndarray, " feature"]:
-        counts = np.bincount(feature[over], minlength=n_features)
-        sums = np.bincount(feature[over], weights=values[over], minlength=n_features)
-        return np.where(counts >= max(least, 1), sums / np.maximum(counts, 1), np.nan)
+        return feature_mean(values, over, feature, n_features, least)
 
     cds = mean(emd, valid, min_pairs)
     pairs = np.bincount(feature[valid], minlength=n_features)
@@ -240,6 +242,25 @@ def score_features(
         cosine_distance=mean(scores.cosine_distance, both),
         mass_ratio=mean(scores.mass_ratio, both),
     )
+
+
+def counted_distances(
+    scores: PairScores, empty_as: EmptyPairs
+) -> tuple[Float64[np.ndarray, " pair"], Bool[np.ndarray, " pair"]]:
+    """The distances that a score is the mean of, and which pairs have one.
+
+    Args:
+        scores: the scores of all pairs.
+        empty_as: a pair with mass in exactly one crop is left out, or counts as an EMD of 1.
+    """
+    emd = np.where(_one_empty(scores), 1.0, scores.emd) if empty_as == "one" else scores.emd
+    return emd, ~np.isnan(emd)
+
+
+def _one_empty(scores: PairScores) -> Bool[np.ndarray, " pair"]:
+    """Which pairs have mass on the overlap in exactly one crop."""
+    one: Bool[np.ndarray, " pair"] = (scores.mass_first > 0) != (scores.mass_second > 0)
+    return one
 
 
 def _effective_area(maps: SparseMaps, mass: Float64[np.ndarray, " pair"]) -> Float64[np.ndarray, " pair"]:

@@ -11,7 +11,7 @@ from typing import Any
 from infoscope.errors import InfoscopeError
 from infoscope.storage.atomic import read_json, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,11 @@ class Manifest:
         value = read_json(path)
         version = value.get("format_version") if isinstance(value, dict) else None
         if version != FORMAT_VERSION:
+            older = isinstance(version, int) and version < FORMAT_VERSION
             raise InfoscopeError(
-                f"{path} has format_version {version}; this infoscope reads {FORMAT_VERSION}: measure again, "
-                "or install the version that wrote it"
+                f"{path} has format_version {version}; this infoscope reads {FORMAT_VERSION}: "
+                + ("it lacks the controls, so measure again into a new directory" if older else "measure again")
+                + ", or install the version that wrote it"
             )
         try:
             images = value["images"]

@@ -16,6 +16,7 @@ from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, read_table
 
 MANIFEST = "manifest.json"
 PARTITION = "partition.json"
+CONTROLS = "controls.json"
 MAPS_FILE = "maps.parquet"
 PARTIALS = "partials"
 PLAN = f"{PARTIALS}/plan.json"

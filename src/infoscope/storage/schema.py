@@ -84,6 +84,90 @@ SCOPE: Table = MappingProxyType(
         "mass_ratio": Column(
             pl.Float64, "0 to 1", "smaller over larger mass on the overlap, mean over the valid pairs"
         ),
+        "position_control": Column(
+            pl.Float64,
+            "share of the full grid's largest distance, 0 to 1",
+            "earth mover's distance between the two crops' full normalised maps at equal places of the crops, mean "
+            "over the pairs with mass in both; null with fewer than min_pairs of them",
+        ),
+        "position_pairs": Column(pl.UInt32, "count", "top images with mass anywhere in both crops"),
+        "cds_null": Column(
+            pl.Float64,
+            "as cds",
+            "cds of unrelated pictures: first map of each valid pair against the second of the next, cyclic; null with "
+            "fewer than two valid pairs",
+        ),
+        "cds_calibrated": Column(
+            pl.Float64, "ratio", "cds over cds_null; null where either is, and where cds_null is under half a patch"
+        ),
+        "retained_disagrees": Column(
+            pl.Boolean, "", "whether cds_retained lies outside the interval of cds; null where either is null"
+        ),
+        "cds_even": Column(
+            pl.Float64, "as cds", "cds over the images of even rank; null with fewer valid pairs than half of min_pairs"
+        ),
+        "cds_odd": Column(pl.Float64, "as cds", "likewise over the images of odd rank"),
+        "cds_by_k": Column(
+            pl.List(pl.Float64),
+            "as cds",
+            "cds over the first 1, 2, 4, 8, ... and all k images; null where fewer of their pairs are valid than "
+            "min_pairs in proportion",
+        ),
+        "cds_by_floor": Column(
+            pl.List(pl.Float64),
+            "as cds",
+            "cds when codes under 0.1, 0.25 and 0.5 of each map's maximum count as 0; for at most 256 features spread "
+            "evenly, null for the others",
+        ),
+        "entropy": Column(
+            pl.Float64, "nats", "of the normalised overlap map, mean of both crops, mean over the valid pairs"
+        ),
+        "participation": Column(
+            pl.Float64, "patches", "1 over the sum of squares of the normalised overlap map, mean likewise"
+        ),
+        "gyration": Column(
+            pl.Float64, "patches", "root mean squared distance of the overlap map from its own centre, mean likewise"
+        ),
+        "moran": Column(
+            pl.Float64,
+            "-1 to 1",
+            "Moran's I of the overlap map, weight 1 between each patch and the up to eight around it, mean likewise; "
+            "null where maps are even",
+        ),
+        "peak_displacement": Column(
+            pl.Float64, "patches", "ground distance between the peaks of both overlap maps, mean over the valid pairs"
+        ),
+        "support_iou": Column(
+            pl.Float64,
+            "0 to 1",
+            "patches above 0 in both overlap maps over those above 0 in either, mean over the valid pairs",
+        ),
+        "jensen_shannon": Column(
+            pl.Float64,
+            "bits, 0 to 1",
+            "Jensen-Shannon divergence of the normalised overlap maps, mean over the valid pairs",
+        ),
+        "pairs_following": Column(
+            pl.Float64,
+            "share, 0 to 1",
+            "pairs that moved against the pixels at most 0.8 of what they moved against the crop; of those with mass "
+            "in both full maps, and so are the next three",
+        ),
+        "pairs_staying": Column(
+            pl.Float64,
+            "share, 0 to 1",
+            "pairs that moved against the crop at most 0.8 of what they moved against the pixels",
+        ),
+        "pairs_still": Column(
+            pl.Float64,
+            "share, 0 to 1",
+            "pairs that did neither and moved at most 0.8 of the movement of the pixels both ways",
+        ),
+        "pairs_jumping": Column(pl.Float64, "share, 0 to 1", "pairs that did none of these"),
+        "scope_class": Column(pl.String, "", "local, diffuse, position-bound, global or undefined"),
+        "class_evidence": Column(pl.String, "", "what speaks for the class"),
+        "trust": Column(pl.Float64, "0 to 1", "how far to believe class and score: product of five factors"),
+        "trust_reasons": Column(pl.String, "", "the factors under 0.95, lowest first"),
     }
 )
 

@@ -1,0 +1,123 @@
+"""What the controls cost: their time on a finished run's own maps, as a share of that run's.
+
+    python benchmarks/controls.py --run runs/demo/scope
+
+In turns with one batch of the run's own bare forward passes, scores and controls are computed again from its maps, with
+all threads as in a measurement, and the features judged. Medians count. The run without controls is taken to be its
+forward passes at the speed timed here, one for every image and two for every chosen one, and its scores; what else a
+measurement does would only make the share smaller. The stages of the run's manifest are printed beside.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import infoscope
+from infoscope.measurement.stages import SHARD_PAIRS, floor_sample, whole_features
+from infoscope.scope.classes import classify
+from infoscope.scope.controls import PairControls, control_features, control_pairs
+from infoscope.scope.geometry import Geometry
+from infoscope.scope.maps import SparseMaps
+from infoscope.scope.moves import share_moves
+from infoscope.scope.pairs import MapPairs
+from infoscope.scope.score import PairScores, score_features, score_pairs
+from infoscope.scope.trust import judge_trust
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Options of the benchmark."""
+
+    run: Path
+    """A finished run; its tables are read as they are, whatever its version."""
+    turns: int = 3
+
+
+def read_pairs(run: Path, cells: int) -> MapPairs:
+    """All pairs of a run."""
+    rows = pl.read_parquet(run / "maps.parquet").sort("feature", "rank", "crop")
+    ranked = pl.read_parquet(run / "top_images.parquet").sort("feature", "rank")
+
+    def crop(number: int) -> SparseMaps:
+        some = rows.filter(pl.col("crop") == number)
+        start = np.concatenate([[0], some["patch"].list.len().cum_sum().to_numpy()]).astype(np.int64)
+        patch, value = (some[name].list.explode().drop_nulls().to_numpy() for name in ("patch", "value"))
+        return SparseMaps(start, patch, value, cells)
+
+    columns = (ranked[name].to_numpy() for name in ("feature", "rank", "image", "score"))
+    return MapPairs(*columns, crop(0), crop(1))
+
+
+def main(options: Benchmark) -> None:
+    manifest = json.loads((options.run / "manifest.json").read_text())
+    asked, features = manifest["options"], manifest["dictionary"]["features"]
+    geometry = Geometry(manifest["model"]["grid"], asked["shift"], asked["ground_distance"])
+    pairs = read_pairs(options.run, geometry.grid**2)
+    stretches = [pairs.take(stretch) for stretch in whole_features(pairs.feature, SHARD_PAIRS)]
+    sampled = floor_sample(features)
+    backbone = infoscope.load_backbone(manifest["model"]["name"], manifest["model"]["block"])
+    side = geometry.grid * manifest["model"]["patch_size"]
+    batch = torch.randn(backbone.batch_size, 3, side, side)
+    parts = "forward passes", "scores", "controls", "scores, by feature", "judging"
+    found: dict[str, list[float]] = {part: [] for part in parts}
+
+    def timed(name: str, call: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = call()
+        found[name].append(time.perf_counter() - start)
+        return result
+
+    grid = geometry.grid, geometry.shift, geometry.metric
+    for _ in range(options.turns + 1):
+        timed("forward passes", lambda: backbone.tokens_from_normalised(batch))
+        scores = timed("scores", lambda: PairScores.concatenate([score_pairs(some, *grid) for some in stretches]))
+        controls = timed(
+            "controls",
+            lambda: PairControls.concatenate([control_pairs(some, *grid, sampled[some.feature]) for some in stretches]),
+        )
+        least, k = asked["min_pairs"], asked["top_images"]
+        table = timed("scores, by feature", lambda: score_features(scores, pairs.feature, features, least))
+
+        def judge() -> list[str]:
+            by_feature = control_features(
+                controls, scores, table, pairs.feature, pairs.rank, k, least, geometry.largest, asked["empty_as"]
+            )
+            moves = share_moves(scores, controls, pairs.feature, features, geometry)
+            classes = classify(table, by_feature, moves, geometry, least)
+            judge_trust(classes.names, table, by_feature, geometry, k, manifest["fit"]["fvu"], 0.9)
+            return list(classes.names)
+
+        names = timed("judging", judge)
+    seconds = {name: median(times[1:]) for name, times in found.items()}
+    views = manifest["images"]["count"] + 2 * len(np.unique(pairs.image))
+    seconds["forward passes"] *= views / len(batch)
+    whole = seconds["forward passes"] + seconds["scores"] + seconds["scores, by feature"]
+    extra = seconds["controls"] + seconds["judging"]
+    console = Console()
+    codes = len(pairs.first.patch) / len(pairs)
+    rows = Table(title=f"{len(pairs):,} pairs of {features:,} features, {codes:.1f} codes a map; {views:,} views")
+    for name in ("part", "seconds", "of the run without controls"):
+        rows.add_column(name, justify="left" if name == "part" else "right")
+    for name, took in seconds.items():
+        rows.add_row(name, f"{took:.2f}", f"{took / whole:.2%}")
+    rows.add_row("controls and judging", f"{extra:.2f}", f"{extra / whole:.2%}")
+    console.print(rows)
+    console.print("stages of the run itself:", manifest["timings"])
+    console.print({name: names.count(name) for name in sorted(set(names))})
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Benchmark))

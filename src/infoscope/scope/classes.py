@@ -1,0 +1,186 @@
+"""Scope classes: local, diffuse, position-bound, global, undefined, each with its evidence (docs/controls.md).
+
+Low CDS alone is no proof of a local feature, and high CDS none of a global one. The rules below look at three things:
+whether the maps stay at their place in the crop (judged first), how far they move against the pixels compared with
+unrelated pictures and with the crop, and how much of the picture they cover.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from infoscope.scope.controls import FeatureControls
+from infoscope.scope.geometry import Geometry
+from infoscope.scope.moves import RATIO, Moves
+from infoscope.scope.score import FeatureScores
+
+ScopeClass = Literal["local", "diffuse", "position-bound", "global", "undefined"]
+CLASSES: tuple[ScopeClass, ...] = get_args(ScopeClass)
+
+
+@dataclass(frozen=True)
+class ClassRules:
+    """The thresholds of the classes; docs/defaults.md argues them."""
+
+    mean_ratio: float = RATIO
+    """Position-bound: the mean distance at equal places of the crop is at most this part of that at equal pixels."""
+    staying: float = 2 / 3
+    """Position-bound: at least this share of the pairs stays at its place."""
+    following: float = 0.6
+    """Local: at least this share of the pairs follows the pixels."""
+    calibrated: float = 0.6
+    """Local: a calibrated score of at most this, or else ``far_from_crop``."""
+    far_from_crop: float = 0.5
+    """Local: the mean distance at equal pixels is at most this part of that at equal places of the crop."""
+    still: float = 0.5
+    """Diffuse: at least this share of the pairs hardly moves at all."""
+    broad: float = 0.5
+    """Diffuse: an effective area of at least this share of the overlap, or a null under half a patch."""
+    narrow_null: float = 0.5
+    """Patches: where unrelated pictures are closer than this, maps are too much alike to be told apart."""
+    jumping: float = 0.5
+    """Global without a CDS: at least this share of the pairs jumps."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The class of every feature and the evidence for it, ``[feature]`` each."""
+
+    names: list[ScopeClass]
+    evidence: list[str]
+
+
+def classify(
+    scores: FeatureScores,
+    controls: FeatureControls,
+    moves: Moves,
+    geometry: Geometry,
+    min_pairs: int,
+    rules: ClassRules | None = None,
+) -> Classes:
+    """Class every feature.
+
+    In this order, the first that holds:
+
+    1. undefined: fewer than ``min_pairs`` pairs with mass in both crops, or no shift.
+    2. position-bound: two thirds of the pairs stay at their place in the crop, and on average the maps move against the
+       crop by at most 0.8 of what they move against the pixels, where there is a CDS.
+    3. diffuse: the maps are broad, and half of the pairs hardly move either way.
+    4. local: 60 % of the pairs follow the pixels, and the calibrated score is at most 0.6, or the maps move against the
+       pixels by at most half of what they move against the crop.
+    5. diffuse: the maps are broad.
+    6. global, where there is a CDS, or half of the pairs jump; else undefined.
+
+    Maps are broad with an effective area of at least half of the overlap, or a null under half a patch.
+
+    Args:
+        scores: of every feature.
+        controls: of every feature.
+        moves: what its pairs did.
+        geometry: the grid and the shift.
+        min_pairs: as in `score_features`.
+        rules: the thresholds.
+
+    Example:
+        Peaks at the same pixels of both crops, at the same corner of the crops, anywhere, and maps that are even:
+
+        >>> from infoscope.scope.controls import control_features, control_pairs
+        >>> from infoscope.scope.maps import SparseMaps
+        >>> from infoscope.scope.moves import share_moves
+        >>> from infoscope.scope.pairs import MapPairs
+        >>> from infoscope.scope.score import score_features, score_pairs
+        >>> rng, p, s, k = np.random.default_rng(0), 10, 2, 8
+        >>> first, second = np.zeros((2, 4 * k, p, p))
+        >>> for m in range(k):
+        ...     row, column = rng.integers(s, p, 2)
+        ...     first[m, row, column], second[m, row - s, column - s] = 1, 1
+        ...     first[k + m, 0, 0], second[k + m, 0, 0] = 1, 1
+        ...     first[2 * k + m, *rng.integers(s, p, 2)], second[2 * k + m, *rng.integers(0, p - s, 2)] = 1, 1
+        >>> first[3 * k :], second[3 * k :] = 1, 1
+        >>> maps = [SparseMaps.from_dense(m.reshape(-1, p * p)) for m in (first, second)]
+        >>> feature, rank = np.divmod(np.arange(4 * k), k)
+        >>> pairs = MapPairs(feature.astype(np.uint32), rank.astype(np.uint16), np.arange(4 * k, dtype=np.uint64),
+        ...                  np.ones(4 * k, np.float32), *maps)
+        >>> geometry = Geometry(p, s)
+        >>> pair_scores, pair_controls = score_pairs(pairs, p, s), control_pairs(pairs, p, s)
+        >>> scores = score_features(pair_scores, pairs.feature, 4, min_pairs=4)
+        >>> controls = control_features(pair_controls, pair_scores, scores, pairs.feature, pairs.rank, k, 4,
+        ...                             geometry.largest)
+        >>> moves = share_moves(pair_scores, pair_controls, pairs.feature, 4, geometry)
+        >>> classify(scores, controls, moves, geometry, min_pairs=4).names
+        ['local', 'position-bound', 'global', 'diffuse']
+    """
+    rules = rules or ClassRules()
+    against_pixels = scores.cds * geometry.largest
+    against_crop = controls.position_control * geometry.full_largest
+    known = (controls.position_pairs >= min_pairs) & (geometry.shift > 0)
+    scored = ~np.isnan(scores.cds)
+    with np.errstate(invalid="ignore"):
+        broad = scores.effective_area >= rules.broad * geometry.cells
+        broad |= controls.cds_null * geometry.largest < rules.narrow_null
+        glued = (moves.staying >= rules.staying) & ~(against_crop > rules.mean_ratio * against_pixels)
+        near = controls.cds_calibrated <= rules.calibrated
+        near |= against_pixels <= rules.far_from_crop * against_crop
+        local = scored & (moves.following >= rules.following) & near
+        still = broad & (moves.still >= rules.still)
+        jumping = scored | (moves.jumping >= rules.jumping)
+    order = [~known, glued, still, local, broad, jumping]
+    answers = ["undefined", "position-bound", "diffuse", "local", "diffuse", "global"]
+    names: list[ScopeClass] = np.select(order, answers, default="undefined").tolist()
+    return Classes(names, _evidence(names, scores, controls, moves, geometry, min_pairs))
+
+
+def _evidence(
+    names: list[ScopeClass],
+    scores: FeatureScores,
+    controls: FeatureControls,
+    moves: Moves,
+    geometry: Geometry,
+    min_pairs: int,
+) -> list[str]:
+    """What speaks for each feature's class, in one line."""
+    if geometry.shift == 0:
+        return ["no shift, so no map can move"] * len(names)
+    pixels, crop = scores.cds * geometry.largest, controls.position_control * geometry.full_largest
+    share = scores.effective_area / geometry.cells
+    null = controls.cds_null * geometry.largest
+    lines = []
+    for feature, name in enumerate(names):
+        pairs = int(controls.position_pairs[feature])
+        if pairs < min_pairs:
+            lines.append(f"activation in both crops in {pairs} images, fewer than {min_pairs}")
+            continue
+        counts = {
+            "stay at their place in the crop": moves.staying[feature],
+            "follow the pixels": moves.following[feature],
+            "hardly move": moves.still[feature],
+            "jump": moves.jumping[feature],
+        }
+        said = [f"{round(part * pairs)} of {pairs} pairs {what}" for what, part in counts.items() if part > 0]
+        distances = f"moves {_patches(pixels[feature])} against the pixels, {_patches(crop[feature])} against the crop"
+        said.append(distances if not np.isnan(pixels[feature]) else f"{distances} (too few pairs reach the overlap)")
+        if not np.isnan(controls.cds_calibrated[feature]):
+            said.append(f"calibrated score {controls.cds_calibrated[feature]:.2f}")
+        elif not np.isnan(null[feature]):
+            said.append(f"unrelated pictures only {_patches(null[feature])} apart")
+        if not np.isnan(share[feature]) and name in ("diffuse", "local", "global"):
+            said.append(f"covers {share[feature]:.0%} of the overlap")
+        lines.append("; ".join(said))
+    return lines
+
+
+def _patches(distance: float) -> str:
+    return "an unknown distance" if np.isnan(distance) else f"{distance:.2f} patches"
+
+
+def class_shares(names: list[str]) -> dict[str, float]:
+    """Share of all features in each class.
+
+    Example:
+        >>> class_shares(["local", "global", "local", "undefined"])
+        {'local': 0.5, 'diffuse': 0.0, 'position-bound': 0.0, 'global': 0.25, 'undefined': 0.25}
+    """
+    return {name: names.count(name) / max(len(names), 1) for name in CLASSES}

@@ -1,0 +1,75 @@
+"""What each pair of maps did: followed the pixels, stayed at its place in the crop, hardly moved, or jumped.
+
+Between the crops the pixels move by s patches both ways. A map that follows them moves against the crop and not against
+the pixels; one that is glued to a place does the reverse; one that jumps moves against both. Comparing the two
+distances of the same pair is what noise harms least, since it lengthens both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, UInt32
+
+from infoscope.scope.controls import PairControls
+from infoscope.scope.geometry import Geometry
+from infoscope.scope.groups import feature_mean
+from infoscope.scope.score import PairScores
+
+RATIO = 0.8
+"""The shorter of a pair's two distances is at most this part of the longer one, or the pair tells nothing by it."""
+
+
+@dataclass(frozen=True)
+class Moves:
+    """What each feature's pairs did, as shares of those with mass in both full maps, ``[feature]`` each; NaN without.
+
+    Attributes:
+        following: moved against the pixels at most 0.8 of what they moved against the crop.
+        staying: the reverse. Where an overlap map is empty, the movement of the pixels stands for the missing distance.
+        still: neither, and moved by less than 0.8 of the movement of the pixels both ways: too broad to move.
+        jumping: the rest.
+    """
+
+    following: Float64[np.ndarray, " feature"]
+    staying: Float64[np.ndarray, " feature"]
+    still: Float64[np.ndarray, " feature"]
+    jumping: Float64[np.ndarray, " feature"]
+
+
+def share_moves(
+    scores: PairScores,
+    controls: PairControls,
+    feature: UInt32[np.ndarray, " pair"],
+    n_features: int,
+    geometry: Geometry,
+    ratio: float = RATIO,
+) -> Moves:
+    """Sort every feature's pairs by what they did.
+
+    Args:
+        scores: of all pairs.
+        controls: of the same pairs.
+        feature: the feature of each pair.
+        n_features: features of the dictionary.
+        geometry: the grid and the shift.
+        ratio: how much shorter one of a pair's two distances must be to count.
+
+    Example:
+        See `infoscope.scope.classes.classify`.
+    """
+    against_crop = controls.position * geometry.full_largest
+    known = ~np.isnan(against_crop)
+    seen = ~np.isnan(scores.emd)
+    against_pixels = np.where(seen, scores.emd * geometry.largest, geometry.movement)
+    moved = np.maximum(against_pixels, np.where(known, against_crop, 0.0)) > 0
+    staying = known & moved & (against_crop <= ratio * against_pixels)
+    following = known & moved & seen & (against_pixels <= ratio * against_crop) & ~staying
+    still = known & ~staying & ~following
+    still &= np.maximum(against_pixels, against_crop) <= ratio * geometry.movement
+
+    def share(pairs: Bool[np.ndarray, " pair"]) -> Float64[np.ndarray, " feature"]:
+        return feature_mean(pairs.astype(np.float64), known, feature, n_features)
+
+    return Moves(share(following), share(staying), share(still), share(known & ~following & ~staying & ~still))

@@ -1,0 +1,130 @@
+"""How far to believe a feature's class and score: 0 to 1, and what lowers it (docs/controls.md).
+
+Trust is the product of five factors, each 1 where nothing speaks against the number. It is a rule of thumb that orders
+features for a reader, not a probability.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from infoscope.scope.controls import FeatureControls
+from infoscope.scope.geometry import Geometry
+from infoscope.scope.score import RETAINED, FeatureScores
+
+
+@dataclass(frozen=True)
+class TrustRules:
+    """The numbers of the factors; docs/defaults.md argues them."""
+
+    fvu_good: float = 0.25
+    """Fraction of variance unexplained up to which the fit takes nothing away."""
+    fvu_bad: float = 0.75
+    """And from which it takes all; between, in proportion."""
+    retention: float = RETAINED
+    """Mean retention from which nothing is taken away; under it, in proportion."""
+    disagreement: float = 0.5
+    """The factor of a score that lies outside its interval over the pairs that keep their peak."""
+    unknown: float = 0.5
+    """The factor where fit or reliability are not known."""
+    named: float = 0.95
+    """Factors under this are named as reasons."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far to believe each feature's class, 0 to 1, and why; ``[feature]`` each."""
+
+    value: Float64[np.ndarray, " feature"]
+    reasons: list[str]
+
+
+def judge_trust(
+    names: Sequence[str],
+    scores: FeatureScores,
+    controls: FeatureControls,
+    geometry: Geometry,
+    top_images: int,
+    fvu: float | None,
+    reliability: float,
+    rules: TrustRules | None = None,
+) -> Trust:
+    """Multiply what speaks for each feature's score.
+
+    The factors:
+
+    - fit: 1 up to an FVU of 0.25, falling to 0 at 0.75.
+    - pairs: share of k images with a pair that counts; for position-bound features, one with mass in both full maps.
+    - retention: mean retention over 0.5, at most 1, and half of that where ``retained_disagrees``. Position-bound
+      features are judged on the full grid, so it does not concern them.
+    - reliability: the run's split-half reliability, Spearman's, 0 to 1.
+    - interval: 1 less half the interval's width over the mean distance of unrelated single patches. Without an interval
+      a position-bound feature has no such factor.
+
+    Undefined features have a trust of 0.
+
+    Args:
+        names: the class of each feature.
+        scores: of every feature.
+        controls: of every feature.
+        geometry: the grid and the shift.
+        top_images: k.
+        fvu: fraction of variance the SAE leaves unexplained; None where not known.
+        reliability: split-half reliability of the run; NaN where not known.
+        rules: the numbers.
+
+    Example:
+        See `tests/scope/test_trust.py`; a score of 12 of 16 pairs under an FVU of 0.2 is trusted by 0.75 or less.
+    """
+    rules = rules or TrustRules()
+    bound = np.array([name == "position-bound" for name in names])
+    undefined = np.array([name == "undefined" for name in names])
+    count = len(names)
+    fit = rules.unknown if fvu is None else _between(rules.fvu_bad, rules.fvu_good, fvu)
+    steady = rules.unknown if math.isnan(reliability) else min(max(reliability, 0.0), 1.0)
+    counted = np.where(bound, controls.position_pairs, scores.pairs)
+    disagrees = controls.retained_disagrees == 1.0
+    kept = np.clip(np.nan_to_num(scores.retention) / rules.retention, 0.0, 1.0)
+    half_width = 0.5 * (scores.cds_ci_upper - scores.cds_ci_lower)
+    narrow = np.clip(1.0 - half_width / geometry.unrelated, 0.0, 1.0)
+    factors = {
+        "fit": np.full(count, fit),
+        "pairs": np.clip(counted / top_images, 0.0, 1.0),
+        "retention": np.where(bound, 1.0, kept * np.where(disagrees, rules.disagreement, 1.0)),
+        "reliability": np.full(count, steady),
+        # A global feature without a CDS has no interval either, and nothing narrow to show.
+        "interval": np.where(np.isnan(narrow), np.where(bound, 1.0, 0.0), narrow),
+    }
+    value = np.where(undefined, 0.0, np.prod(np.stack(list(factors.values())), axis=0))
+    said = {
+        "fit": "FVU not known" if fvu is None else f"FVU {fvu:.2f}",
+        "reliability": "not known" if math.isnan(reliability) else "between halves of the top images",
+    }
+    reasons = []
+    for feature in range(count):
+        if undefined[feature]:
+            reasons.append("no class")
+            continue
+        because = said | {
+            "pairs": f"{int(counted[feature])} of {top_images}",
+            "retention": (
+                f"{scores.retention[feature]:.2f} of the peak kept"
+                + (", and without the pairs that lose it the score is another" if disagrees[feature] else "")
+            ),
+            "interval": ("none" if np.isnan(half_width[feature]) else f"plus or minus {half_width[feature]:.3f}"),
+        }
+        low = sorted((factor[feature], name) for name, factor in factors.items() if factor[feature] < rules.named)
+        reasons.append(
+            "; ".join(f"{name} {factor:.2f} ({because[name]})" for factor, name in low) or "nothing lowers it"
+        )
+    return Trust(value, reasons)
+
+
+def _between(zero: float, one: float, at: float) -> float:
+    """0 at ``zero``, 1 at ``one``, straight between and flat beyond."""
+    return min(max((at - zero) / (one - zero), 0.0), 1.0)

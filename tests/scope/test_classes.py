@@ -1,0 +1,175 @@
+"""Classes of features whose class is known: by hand, then drawn with the noise of the planted truth."""
+
+import numpy as np
+import pytest
+
+from drawn_maps import TRUTH, judged, planted_pairs
+from infoscope.scope.classes import CLASSES, class_shares
+from infoscope.scope.geometry import Geometry
+from infoscope.scope.grid import patch_distances
+from infoscope.scope.maps import SparseMaps
+from infoscope.scope.pairs import MapPairs
+
+P, S, K = 12, 2, 8
+
+
+def one_feature(first: np.ndarray, second: np.ndarray) -> MapPairs:
+    """The pairs of one feature, from dense maps ``[pair, row, column]``."""
+    count = len(first)
+    return MapPairs(
+        np.zeros(count, np.uint32),
+        np.arange(count, dtype=np.uint16),
+        np.arange(count, dtype=np.uint64),
+        np.ones(count, np.float32),
+        SparseMaps.from_dense(first.reshape(count, -1).astype(float)),
+        SparseMaps.from_dense(second.reshape(count, -1).astype(float)),
+    )
+
+
+def class_of(first: np.ndarray, second: np.ndarray, shift: int = S) -> tuple[str, str]:
+    _, _, _, names, evidence = judged(one_feature(first, second), first.shape[1], shift, K)
+    return names[0], evidence[0]
+
+
+def peaks(places: list[tuple[int, int]]) -> np.ndarray:
+    maps = np.zeros((len(places), P, P))
+    for pair, place in enumerate(places):
+        maps[pair, *place] = 1.0
+    return maps
+
+
+ANYWHERE = [(3, 4), (9, 9), (5, 2), (10, 6), (2, 11), (7, 7), (11, 3), (4, 8)]
+ELSEWHERE = [(8, 1), (0, 5), (9, 9), (1, 0), (6, 2), (0, 9), (3, 8), (9, 3)]
+
+
+def shifted(places: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same pixels in the second crop."""
+    return [(row - S, column - S) for row, column in places]
+
+
+def test_a_peak_on_the_same_pixels_is_local():
+    name, evidence = class_of(peaks(ANYWHERE), peaks(shifted(ANYWHERE)))
+    assert name == "local"
+    assert "8 of 8 pairs follow the pixels" in evidence
+    assert "moves 0.00 patches against the pixels, 2.83 patches against the crop" in evidence
+    assert "calibrated score 0.00" in evidence
+
+
+def test_a_peak_always_on_the_same_object_at_the_centre_is_local():
+    """Unrelated pictures agree too, so there is no calibrated score; against the crop it moves as the pixels do."""
+    name, evidence = class_of(peaks([(7, 7)] * K), peaks([(5, 5)] * K))
+    assert name == "local"
+    assert "unrelated pictures only 0.00 patches apart" in evidence
+
+
+def test_a_peak_that_jumps_is_global():
+    name, evidence = class_of(peaks(ANYWHERE), peaks(ELSEWHERE))
+    assert name == "global"
+    assert "of 8 pairs jump" in evidence
+
+
+def test_a_peak_glued_to_a_place_is_position_bound():
+    name, evidence = class_of(peaks([(5, 6)] * K), peaks([(5, 6)] * K))
+    assert name == "position-bound"
+    assert "8 of 8 pairs stay at their place in the crop" in evidence
+    assert "0.00 patches against the crop" in evidence
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, P - 1), (P - 1, 0), (P - 1, P - 1)])
+def test_a_peak_glued_to_a_corner_is_position_bound_without_a_score(corner):
+    scores, controls, _, names, evidence = judged(one_feature(*[peaks([corner] * K)] * 2), P, S, K)
+    assert np.isnan(scores.cds[0])
+    assert controls.position_control[0] == 0.0
+    assert names == ["position-bound"]
+    assert "too few pairs reach the overlap" in evidence[0]
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3])
+def test_a_map_that_covers_everything_is_diffuse(spread):
+    rng = np.random.default_rng(0)
+    first, second = 1.0 + spread * rng.random((2, K, P, P))
+    name, evidence = class_of(first, second)
+    assert name == "diffuse"
+    assert "8 of 8 pairs hardly move" in evidence
+
+
+def test_a_broad_map_that_follows_the_pixels_is_local():
+    """Half of the picture, left or right or top or bottom, and the rest dark: unrelated pictures are far apart."""
+    q = P + S
+    pictures = np.zeros((K, q, q))
+    for pair in range(K):
+        half = slice(q // 2) if pair % 4 < 2 else slice(q // 2, q)
+        if pair % 2:
+            pictures[pair, half] = 1.0
+        else:
+            pictures[pair, :, half] = 1.0
+    pictures += 1e-3
+    name, _ = class_of(pictures[:, :P, :P], pictures[:, S:, S:])
+    assert name == "local"
+
+
+def test_one_that_jumps_out_of_the_overlap_is_global_without_a_score():
+    outside = [(0, 3), (1, 9), (0, 7), (5, 0), (9, 1), (1, 1), (0, 11), (11, 0)]
+    scores, _, moves, names, _ = judged(one_feature(peaks(outside), peaks(ELSEWHERE)), P, S, K)
+    assert np.isnan(scores.cds[0])
+    assert moves.jumping[0] >= 0.5
+    assert names == ["global"]
+
+
+def test_undefined():
+    few = peaks(ANYWHERE)
+    few[3:] = 0.0
+    name, evidence = class_of(few, peaks(shifted(ANYWHERE)))
+    assert (name, evidence) == ("undefined", "activation in both crops in 3 images, fewer than 4")
+    name, evidence = class_of(peaks(ANYWHERE), peaks(ANYWHERE), shift=0)
+    assert (name, evidence) == ("undefined", "no shift, so no map can move")
+    # Never on the overlap; a quarter of the pairs stays, three in eight jump, and the others hardly move.
+    first = peaks([(0, 0)] * 2 + [(0, 1), (0, 9), (1, 1)] + [(0, 5)] * 3)
+    second = peaks([(0, 0)] * 2 + [(0, 10), (9, 0), (11, 11)] + [(2, 6)] * 3)
+    scores, _, moves, names, _ = judged(one_feature(first, second), P, S, K)
+    assert np.isnan(scores.cds[0])
+    assert (moves.staying[0], moves.jumping[0], names) == (0.625, 0.375, ["undefined"])
+
+
+def test_by_one_patch_less_than_the_pixels_is_still_position_bound():
+    name, _ = class_of(peaks([(0, 0)] * 4 + [(0, 5)] * 4), peaks([(0, 0)] * 4 + [(0, 6)] * 4))
+    assert name == "position-bound"
+
+
+def test_no_pairs_at_all():
+    pairs = one_feature(np.zeros((K, P, P)), np.zeros((K, P, P)))
+    _, _, moves, names, evidence = judged(pairs, P, S, K)
+    assert names == ["undefined"]
+    assert evidence == ["activation in both crops in 0 images, fewer than 4"]
+    assert np.isnan(moves.jumping[0])
+
+
+def test_moves_add_up_to_one():
+    _, _, moves, _, _ = judged(planted_pairs("usual places", 4, k=8), 14, 2, 8)
+    np.testing.assert_allclose(moves.following + moves.staying + moves.still + moves.jumping, 1.0)
+
+
+def test_four_classes_under_noise():
+    """Balanced accuracy over the four classes, traps included, at the noise of the planted truth."""
+    right: dict[str, list[bool]] = {name: [] for name in CLASSES[:4]}
+    for kind, truth in TRUTH.items():
+        *_, names, _ = judged(planted_pairs(kind, 20), 14, 2, 16)
+        found = [name == truth for name in names]
+        assert np.mean(found) >= 0.8, (kind, names)
+        right[truth] += found
+        if truth == "diffuse":
+            assert "local" not in names
+    assert np.mean([np.mean(found) for found in right.values()]) >= 0.95
+
+
+def test_geometry_is_that_of_the_distances():
+    for metric in ("euclidean", "l1"):
+        geometry = Geometry(9, 2, metric)
+        full, overlap = patch_distances(9, metric), patch_distances(7, metric)
+        assert geometry.full_largest == pytest.approx(full.max())
+        assert geometry.largest == pytest.approx(overlap.max())
+        assert geometry.movement == pytest.approx(full[0, 2 * 9 + 2])
+
+
+def test_shares():
+    assert class_shares([]) == dict.fromkeys(CLASSES, 0.0)
