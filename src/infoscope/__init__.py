@@ -25,12 +25,19 @@ if TYPE_CHECKING:
     from infoscope.measurement.fit import check_fit
     from infoscope.measurement.measure import measure_scope
     from infoscope.measurement.scope import Scope
+    from infoscope.outliers.config import OutlierConfig
+    from infoscope.outliers.measure import measure_outliers
+    from infoscope.outliers.result import OutlierResult
+    from infoscope.planted.config import PlantedConfig, planted_config
+    from infoscope.planted.plant import Planted, plant, plant_into
     from infoscope.report.page import write_report
     from infoscope.scope.partition import Partition
     from infoscope.storage.run import Run, open_run
     from infoscope.training.config import TrainConfig
     from infoscope.training.from_cache import train_on_cache
     from infoscope.training.train import train_sae, train_saes
+    from infoscope.validation.config import ValidateConfig
+    from infoscope.validation.validate import Validation, validate
 
 _HOMES = {
     "Backbone": "backbones.backbone",
@@ -38,22 +45,33 @@ _HOMES = {
     "ImageSource": "images.source",
     "InfoscopeError": "errors",
     "MeasureConfig": "measurement.config",
+    "OutlierConfig": "outliers.config",
+    "OutlierResult": "outliers.result",
     "Partition": "scope.partition",
+    "Planted": "planted.plant",
+    "PlantedConfig": "planted.config",
     "Run": "storage.run",
     "Scope": "measurement.scope",
     "SparseAutoencoder": "dictionaries.sae",
     "TrainConfig": "training.config",
+    "ValidateConfig": "validation.config",
+    "Validation": "validation.validate",
     "check_fit": "measurement.fit",
     "load_backbone": "backbones.loading",
     "load_sae": "dictionaries.loading",
+    "measure_outliers": "outliers.measure",
     "measure_scope": "measurement.measure",
     "open_images": "images.source",
     "open_run": "storage.run",
+    "plant": "planted.plant",
+    "plant_into": "planted.plant",
+    "planted_config": "planted.config",
     "save_sae": "dictionaries.loading",
     "save_saelens": "dictionaries.loading",
     "train_on_cache": "training.from_cache",
     "train_sae": "training.train",
     "train_saes": "training.train",
+    "validate": "validation.validate",
     "write_report": "report.page",
 }
 
@@ -63,22 +81,33 @@ __all__ = [
     "ImageSource",
     "InfoscopeError",
     "MeasureConfig",
+    "OutlierConfig",
+    "OutlierResult",
     "Partition",
+    "Planted",
+    "PlantedConfig",
     "Run",
     "Scope",
     "SparseAutoencoder",
     "TrainConfig",
+    "ValidateConfig",
+    "Validation",
     "check_fit",
     "load_backbone",
     "load_sae",
+    "measure_outliers",
     "measure_scope",
     "open_images",
     "open_run",
+    "plant",
+    "plant_into",
+    "planted_config",
     "save_sae",
     "save_saelens",
     "train_on_cache",
     "train_sae",
     "train_saes",
+    "validate",
     "write_report",
 ]
 

@@ -37,6 +37,41 @@ def test_equals_transformers_hidden_states(checkpoint, pixels):
         )
 
 
+def test_several_blocks_from_one_pass(checkpoint, pixels):
+    images = pixels(2, checkpoint.case.side)
+    backbone = load_backbone(checkpoint.directory, 0, device="cpu")
+    passes, order = [], []
+    hook = backbone.model.register_forward_pre_hook(lambda *given: passes.append(1))
+
+    def read(block, stream):
+        order.append(block)
+        return block, stream.clone()
+
+    found = backbone.read_blocks(images, [-1, 0, 1], read)
+    hook.remove()
+    reference = checkpoint.reference(backbone.normalise(images))
+    assert [block for block, _ in found] == [2, 0, 1]
+    assert order == [0, 1, 2]
+    assert len(passes) == 1
+    for block, stream in found:
+        torch.testing.assert_close(stream, reference[block], rtol=1e-5, atol=1e-5)
+    assert not any(block._forward_hooks for block in backbone._block_list)
+
+
+def test_nothing_after_the_last_block_read_is_run(saved, pixels):
+    case = saved("vit")
+    backbone = load_backbone(case.directory, -1, device="cpu")
+    ran = []
+    hooks = [b.register_forward_hook(lambda *given, i=i: ran.append(i)) for i, b in enumerate(backbone._block_list)]
+    assert backbone.read_blocks(pixels(1, case.case.side), [1, 1], lambda block, stream: block) == [1, 1]
+    for hook in hooks:
+        hook.remove()
+    assert ran == [0, 1]
+    for blocks, message in (([3], "block 3"), ([-4], "block -4"), ([], "none")):
+        with pytest.raises(InfoscopeError, match=f"has blocks 0 to 2; {message} was asked for"):
+            backbone.read_blocks(pixels(1, case.case.side), blocks, lambda block, stream: block)
+
+
 def test_patches_are_row_major_and_prefix_is_left_out(checkpoint, pixels):
     # With attention as it is every token sees every patch; the patch that changed changes most, by far.
     case = checkpoint.case

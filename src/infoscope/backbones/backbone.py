@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
-from infoscope.backbones.checkpoint import hash_files
+from infoscope.backbones.checkpoint import hash_files, hash_tensors
 from infoscope.backbones.families import Channels, Family
 from infoscope.backbones.precision import Precision
 from infoscope.errors import InfoscopeError
@@ -20,6 +21,8 @@ from infoscope.errors import InfoscopeError
 # Measured on two cores with a ViT-S/14 at 224 pixels: 4 and 8 are the fastest, 16 and 32 take a tenth longer.
 # Our choice for a GPU.
 CPU_BATCH, DEVICE_BATCH = 8, 64
+
+T = TypeVar("T")
 
 
 class _BlockReached(Exception):  # noqa: N818 - it reports no error
@@ -44,7 +47,8 @@ class Backbone:
         std: what they are then divided by.
         model: the vision model of transformers, in evaluation mode and without gradients.
         layout: the row of the table of families it belongs to.
-        weight_files: the safetensors files it was read from, in order of their names.
+        weight_files: the safetensors files it was read from, in order of their names; none for a model that was made
+            in memory.
         precision: of the forward pass; tokens are given as float32 whatever it is.
 
     Example:
@@ -73,7 +77,7 @@ class Backbone:
     std: Channels
     model: nn.Module = field(repr=False)
     layout: Family = field(repr=False)
-    weight_files: tuple[Path, ...] = field(repr=False)
+    weight_files: tuple[Path, ...] = field(default=(), repr=False)
     precision: Precision = "float32"
 
     @property
@@ -114,8 +118,11 @@ class Backbone:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the weight files' bytes in order of their names, in hexadecimal; read on first use."""
-        return hash_files(self.weight_files)
+        """SHA-256 of the weight files' bytes in order of their names, in hexadecimal; read on first use.
+
+        For a model made in memory, of the file that its tensors would make.
+        """
+        return hash_files(self.weight_files) if self.weight_files else hash_tensors(self.model.state_dict())
 
     def tokens(
         self, pixels: UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"]
@@ -142,6 +149,42 @@ class Backbone:
             InfoscopeError: the pixels are not 8-bit RGB of the model's input size.
         """
         return _own(self._residual_stream(self.normalise(pixels)))
+
+    def read_blocks(
+        self,
+        pixels: UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"],
+        blocks: Sequence[int],
+        read: Callable[[int, Float32[Tensor, "image token width"]], T],
+    ) -> list[T]:
+        """What ``read`` makes of the residual stream at several blocks, from one forward pass.
+
+        A stream is handed over when the pass reaches it and is not kept, so that memory does not grow with the number
+        of blocks. Nothing after the last of the blocks is run.
+
+        Args:
+            pixels: as for `tokens`.
+            blocks: which blocks, 0-based; negative counts from the end.
+            read: given a block, never negative, and all its tokens ``[image, token, width]``, prefix first, float32;
+                it must neither change nor keep them.
+
+        Returns:
+            What ``read`` gave, in the order of ``blocks``.
+
+        Raises:
+            InfoscopeError: there is no such block, or the pixels are not 8-bit RGB of the model's input size.
+        """
+        wrong = [block for block in blocks if not -self.blocks <= block < self.blocks]
+        if wrong or not blocks:
+            named = f"block {wrong[0]}" if wrong else "none"
+            raise InfoscopeError(f"{self.name} has blocks 0 to {self.blocks - 1}; {named} was asked for")
+        asked = [block % self.blocks for block in blocks]
+        found: dict[int, T] = {}
+
+        def take(block: int, stream: Tensor) -> None:
+            found[block] = read(block, stream.to(torch.float32))
+
+        self._run(self.normalise(pixels), set(asked), take)
+        return [found[block] for block in asked]
 
     def normalise(
         self, pixels: UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"]
@@ -185,21 +228,31 @@ class Backbone:
     def _residual_stream(self, images: Tensor) -> Tensor:
         """The block's output for all tokens, in the model's precision."""
         reached: list[Tensor] = []
+        self._run(images, {self.block}, lambda block, stream: reached.append(stream))
+        return reached[0]
 
-        def stop(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-            # A block gives a tensor in some versions of transformers and a tuple in others.
-            reached.append(output[0] if isinstance(output, tuple) else output)
-            raise _BlockReached
+    def _run(self, images: Tensor, blocks: set[int], take: Callable[[int, Tensor], None]) -> None:
+        """Run the model up to the last of the blocks and hand over each one's output, in the model's precision."""
+        last = max(blocks)
 
-        hook = self._block_list[self.block].register_forward_hook(stop)
+        def hook_of(block: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+            def reach(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+                # A block gives a tensor in some versions of transformers and a tuple in others.
+                take(block, output[0] if isinstance(output, tuple) else output)
+                if block == last:
+                    raise _BlockReached
+
+            return reach
+
+        hooks = [self._block_list[block].register_forward_hook(hook_of(block)) for block in sorted(blocks)]
         try:
             with torch.inference_mode():
                 self.model(**self._inputs(images.to(self.device, self.dtype)))
         except _BlockReached:
             pass
         finally:
-            hook.remove()
-        return reached[0]
+            for hook in hooks:
+                hook.remove()
 
     def _inputs(self, images: Tensor) -> dict[str, Any]:
         """What the model's forward takes."""

@@ -10,9 +10,11 @@ import tyro
 from infoscope.cli.check import Check
 from infoscope.cli.info import Info
 from infoscope.cli.measure import Measure
+from infoscope.cli.outliers import Outliers
 from infoscope.cli.report import Report
 from infoscope.cli.saes import Saes
 from infoscope.cli.train import Train
+from infoscope.cli.validate import Validate
 from infoscope.errors import InfoscopeError
 
 USER_ERROR = 2
@@ -22,9 +24,11 @@ Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Measure, tyro.conf.subcommand("measure")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Outliers, tyro.conf.subcommand("outliers")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Saes, tyro.conf.subcommand("saes")]
+    | Annotated[Validate, tyro.conf.subcommand("validate")]
 )
 
 
@@ -39,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     interrupted = "nothing was written"
     try:
-        command: Train | Measure | Report | Info | Check | Saes = tyro.cli(
+        command: Train | Measure | Report | Outliers | Info | Check | Saes | Validate = tyro.cli(
             Command,
             prog="infoscope",
             description="Which features of a vision model's sparse autoencoder are local, and which global?",

@@ -1,0 +1,122 @@
+"""``infoscope outliers``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import tyro
+
+from infoscope.cli.inputs import Hardware, check_writable, open_backbone, open_sae
+from infoscope.errors import InfoscopeError
+from infoscope.outliers.config import OutlierConfig
+
+if TYPE_CHECKING:
+    from infoscope.backbones.backbone import Backbone
+    from infoscope.dictionaries.sae import SparseAutoencoder
+    from infoscope.storage.run import Run
+
+
+@dataclass(frozen=True)
+class Outliers:
+    """Find a model's outlier tokens: patch tokens of abnormally high norm. Says plainly when it has none.
+
+    With a run, model, block, SAE and images are the run's, and its feature groups are compared on outlier and on normal
+    tokens; the result goes into the run, under outliers/. Without one, give --model and --images.
+    """
+
+    run_directory: tyro.conf.Positional[Path | None] = None
+    """A directory that `infoscope measure` wrote."""
+    model: str | None = None
+    """The model: a local directory in Hugging Face layout, or a hub id. With a run: where it is now."""
+    images: str | None = None
+    """The images, as for `infoscope measure`. Default: the run's."""
+    sae: str | None = None
+    """The run's SAE, where it is no longer at the place the run names."""
+    block: int | None = None
+    """The block of the analyses, from 0; negative counts from the end. Norms are read at every block. Default: the
+    run's, else the last."""
+    input_side: int | None = None
+    """Pixels per side of the model's input. Default: the run's, else the model's own."""
+    revision: str | None = None
+    """The model's revision on the hub. Default: the run's."""
+    labels: Literal["folder"] | None = None
+    """folder: an image's label is the name of its folder, for the probe that classifies images by one token."""
+    out: Path | None = None
+    """The folder to write. Default: outliers/ in the run; without a run nothing is written."""
+    json: bool = False
+    """Print JSON in place of the tables."""
+    config: tyro.conf.OmitArgPrefixes[OutlierConfig] = field(default_factory=OutlierConfig)
+    hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
+    batch_size: int | None = None
+    """Views to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
+    threads: int | None = None
+    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+
+    interrupted: ClassVar[str] = "nothing was written"
+
+    def __post_init__(self) -> None:
+        for flag, value in (("--batch-size", self.batch_size), ("--threads", self.threads)):
+            if value is not None and value < 1:
+                raise InfoscopeError(f"{flag} {value} is out of range: choose 1 or more")
+        if self.run_directory is None:
+            if self.sae is not None:
+                raise InfoscopeError("--sae goes with a run: name the run that measured it")
+            missing = [flag for flag, value in (("--model", self.model), ("--images", self.images)) if value is None]
+            if missing:
+                raise InfoscopeError(f"name a run, or give {' and '.join(missing)}")
+
+    def run(self) -> None:
+        """Run the command."""
+        from infoscope.images.source import open_images
+        from infoscope.outliers.measure import measure_outliers
+        from infoscope.storage.run import open_run
+
+        run = None if self.run_directory is None else open_run(self.run_directory)
+        out = self.out or (None if run is None else run.path / "outliers")
+        if out is not None:
+            check_writable(out)
+        images = open_images(self.images or (run.manifest.images.source if run else ""))
+        backbone, sae = self._open(run)
+        result = measure_outliers(
+            backbone,
+            images,
+            self.config,
+            run=run,
+            sae=sae,
+            labels=self.labels,
+            out=out,
+            batch_size=self.batch_size,
+            threads=self.threads,
+            command=shlex.join(["infoscope", *sys.argv[1:]]),
+        )
+        if out is not None:
+            from infoscope.report.outliers import write_figures
+
+            write_figures(result, out)
+        if self.json:
+            import json
+
+            print(json.dumps(result.to_json(), indent=2))
+        else:
+            from infoscope.cli.outliers_summary import print_outliers
+
+            print_outliers(result, out)
+
+    def _open(self, run: Run | None) -> tuple[Backbone, SparseAutoencoder | None]:
+        """The model and the SAE: the run's, unless others are named."""
+        if run is None:
+            block = -1 if self.block is None else self.block
+            return open_backbone(self.model or "", block, self.input_side, self.revision, self.hardware), None
+        record = run.manifest.model
+        backbone = open_backbone(
+            self.model or record.name,
+            record.block if self.block is None else self.block,
+            self.input_side or record.grid * record.patch_size,
+            self.revision or (record.revision if self.model is None else None),
+            self.hardware,
+        )
+        return backbone, open_sae(self.sae or run.manifest.dictionary.name)

@@ -1,0 +1,186 @@
+"""What ``infoscope outliers`` prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from infoscope.cli.summary import print_rows
+from infoscope.outliers.record import OutlierRecord, Probes
+from infoscope.outliers.result import OutlierResult
+
+CUTOFFS = {"std": "mean + 3 std", "value": "fixed", "percentile": "98 %", "valley": "valley"}
+MASKS = {
+    "outlier": "{kind} tokens",
+    "next": "as many of the highest-norm others",
+    "random": "as many others, drawn in each crop",
+    "complement": "all others (fill the grid: cannot move)",
+}
+
+
+def print_outliers(result: OutlierResult, out: Path | None) -> None:
+    """Print what was found, in the order of the analysis."""
+    record = result.record
+    kind = "outlier" if record.presence.kind == "outlier" else "tail"
+    cut, model = record.cutoff, record.model
+    print_rows(
+        [
+            ("model", f"{model.name} ({model.family}), block {model.block}, {model.grid} x {model.grid} patches"),
+            (
+                "images",
+                f"{record.images.source}, {record.sample:,} of {record.images.count:,}; {record.tokens:,} tokens",
+            ),
+            ("found", record.presence.sentence),
+            *[("note", note) for note in record.notes],
+            (
+                "cutoff",
+                f"{CUTOFFS[cut.used]}: {cut.threshold:.2f} at block {model.block}, {cut.tokens:,} {kind} tokens "
+                f"({cut.share:.2%}) in {cut.images:,} images",
+            ),
+            ("places", _places(record)),
+        ]
+    )
+    console = Console(highlight=False)
+    console.print(_blocks(result.blocks))
+    console.print(_stability(record, kind))
+    if any((record.probes.position_outlier, record.probes.pixels_outlier, record.probes.labels_outlier)):
+        console.print(_probes(record.probes, kind))
+    if record.groups is not None:
+        console.print(_groups(record, kind))
+        correlation = record.groups.cds_rank_correlation
+        if correlation is not None:
+            print_rows(
+                [
+                    (
+                        "rank",
+                        f"CDS and a feature's preference for {kind} tokens correlate by {correlation:+.2f} "
+                        f"(Spearman, {record.groups.features:,} features)",
+                    )
+                ]
+            )
+    for note in record.probes.notes:
+        print(f"no probe of {note}")
+    if out is not None:
+        print(f"written: {out}")
+
+
+def _places(record: OutlierRecord) -> str:
+    places = record.places
+    if places.likeliest is None or places.likeliest_share is None:
+        return "no token is above the cutoff"
+    row, column = divmod(places.likeliest, record.model.grid)
+    return (
+        f"on {places.patches} of {places.cells} patches; {places.likeliest_share:.1%} on row {row}, column {column}; "
+        f"border {places.border_share:.1%} (evenly: {places.border_even:.1%}), "
+        f"corners {places.corner_share:.1%} ({places.corner_even:.1%})"
+    )
+
+
+def _blocks(blocks: pl.DataFrame) -> Table:
+    """Norms and shares by block."""
+    table = _table("Patch-token norms by block, before the final norm")
+    names = [name for name in CUTOFFS if blocks[f"share_{name}"].count()]
+    has_special, has_registers = blocks["special_norm"].count() > 0, blocks["register_norm"].count() > 0
+    for header in ("block", "median", "longest / median", "> 3 x median", *(CUTOFFS[name] for name in names)):
+        table.add_column(header, justify="right")
+    for header, shown in (("CLS", has_special), ("registers", has_registers)):
+        if shown:
+            table.add_column(header, justify="right")
+    for row in blocks.iter_rows(named=True):
+        cells = [
+            f"{row['block']}",
+            f"{row['median']:.2f}",
+            f"{row['longest'] / row['median']:.2f}" if row["median"] else "",
+            f"{row['long_share']:.3%}" + (" present" if row["present"] else ""),
+            *(_share(row[f"share_{name}"]) for name in names),
+        ]
+        cells += [f"{row['special_norm']:.2f}"] if has_special else []
+        cells += [f"{row['register_norm']:.2f}"] if has_registers else []
+        table.add_row(*cells)
+    return table
+
+
+def _stability(record: OutlierRecord, kind: str) -> Table:
+    """The masks' distances."""
+    found = record.stability
+    size = "" if found.size is None else f", {found.size:.1f} tokens a mask"
+    vanished = "" if found.vanished is None else f"; gone in one crop: {found.vanished:.0%}"
+    table = _table(f"EMD of masks between the crops, share of D ({found.pairs:,} images{size}{vanished})")
+    table.add_column("mask")
+    for header in ("EMD", "s.e.", f"below the {kind} mask's", "s.e.", "images"):
+        table.add_column(header, justify="right")
+    for mask in found.masks:
+        table.add_row(
+            MASKS[mask.mask].format(kind=kind),
+            _number(mask.mean),
+            _number(mask.error),
+            _number(mask.below_outlier),
+            _number(mask.below_outlier_error),
+            f"{mask.pairs:,}",
+        )
+    return table
+
+
+def _probes(probes: Probes, kind: str) -> Table:
+    """What tokens carry."""
+    table = _table("Linear probes, on held-out images")
+    table.add_column("probe")
+    for header in (f"{kind} tokens", "normal tokens", "blind", "CLS", "tokens"):
+        table.add_column(header, justify="right")
+    place, usual = probes.position_outlier, probes.position_normal
+    if place and usual:
+        table.add_row("position, R2", f"{place.r2:.3f}", f"{usual.r2:.3f}", "0", "", f"{place.tokens:,}")
+        table.add_row(
+            "position, error in patches", f"{place.error:.2f}", f"{usual.error:.2f}", f"{place.baseline_error:.2f}"
+        )
+        table.add_row("position, top-1", f"{place.top1:.1%}", f"{usual.top1:.1%}", f"{place.baseline_top1:.1%}")
+    pixels, others = probes.pixels_outlier, probes.pixels_normal
+    if pixels and others:
+        table.add_row("pixels, R2", f"{pixels.r2:.3f}", f"{others.r2:.3f}", "0", "", f"{pixels.tokens:,}")
+        blind = f"{pixels.baseline_rmse:.1f} / {others.baseline_rmse:.1f}"
+        table.add_row("pixels, error in levels", f"{pixels.rmse:.1f}", f"{others.rmse:.1f}", blind)
+        table.add_row("mean colour, R2", f"{pixels.colour_r2:.3f}", f"{others.colour_r2:.3f}", "0")
+    label, ordinary, special = probes.labels_outlier, probes.labels_normal, probes.labels_special
+    if label and ordinary:
+        table.add_row(
+            f"label of {label.labels}, top-1",
+            f"{label.top1:.1%}",
+            f"{ordinary.top1:.1%}",
+            f"{label.baseline_top1:.1%}",
+            f"{special.top1:.1%}" if special else "",
+            f"{label.tokens:,}",
+        )
+    return table
+
+
+def _groups(record: OutlierRecord, kind: str) -> Table:
+    """Feature groups on both kinds of tokens."""
+    table = _table(f"Sum of a feature group's codes on a token, mean over {kind} and over normal tokens")
+    for header in ("group", "features", f"{kind} tokens", "normal tokens", f"share, {kind}", "share, normal"):
+        table.add_column(header, justify="left" if header == "group" else "right")
+    assert record.groups is not None
+    for group in record.groups.groups:
+        table.add_row(
+            group.name,
+            f"{group.features:,}",
+            _number(group.outlier, 2),
+            _number(group.normal, 2),
+            _share(group.outlier_share, 1),
+            _share(group.normal_share, 1),
+        )
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _share(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else f"{value:.{digits}%}"

@@ -1,0 +1,118 @@
+"""``infoscope validate``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tyro
+
+from infoscope.cli.inputs import Hardware, check_writable, open_backbone
+from infoscope.errors import InfoscopeError
+from infoscope.validation.config import ValidateConfig
+
+
+@dataclass(frozen=True)
+class Validate:
+    """Check the measurement against planted truth: models whose features are known, built over your photographs.
+
+    Features are planted in two settings, default and adversarial. Prints how well CDS tells global features from local
+    ones (AUC) and how often the classes are right. A validation that was stopped goes on with its next case.
+    """
+
+    images: str
+    """The photographs: a folder (searched recursively), webdataset shards ('shards/*.tar'), a saved data set, parquet
+    files (folder[:split]), or a data set of the hub, owner/name[:split]."""
+    out: Path
+    """The directory to write the tables to."""
+    model: str | None = None
+    """A real model to plant features into as well: a local directory in Hugging Face layout, or a hub id."""
+    block: int = -2
+    """The block whose tokens they are planted into, from 0; negative counts from the end."""
+    input_side: int | None = None
+    """Pixels per side of the real model's input. Default: the model's own (DINOv2: 224)."""
+    revision: str | None = None
+    """The real model's revision on the hub."""
+    config: tyro.conf.OmitArgPrefixes[ValidateConfig] = field(default_factory=ValidateConfig)
+    hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
+
+    interrupted: ClassVar[str] = "finished cases are kept, and the same command goes on there"
+
+    def run(self) -> None:
+        """Run the command."""
+        check_writable(self.out)
+        if self.model is None and (self.input_side or self.revision):
+            raise InfoscopeError("--input-side and --revision belong to --model; give it, or leave them out")
+        from infoscope.images.source import open_images
+        from infoscope.validation.validate import validate
+
+        images = open_images(self.images)
+        backbone = None
+        if self.model is not None:
+            backbone = open_backbone(self.model, self.block, self.input_side, self.revision, self.hardware)
+        found = validate(images, self.config, backbone=backbone, out=self.out)
+        _print(found.summary())
+        print(f"tables: {self.out}")
+
+
+def _print(summary: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    heads = (
+        "features",
+        "dictionary",
+        "seeds",
+        "recovered",
+        "AUC",
+        "least",
+        "classes right",
+        "least",
+        "diffuse as local",
+    )
+    for number, head in enumerate((*heads, "position-bound CDS")):
+        table.add_column(head, justify="left" if number < 2 else "right")
+    for group in summary["groups"]:
+        table.add_row(
+            f"{group['world']}, {group['setting']}",
+            group["dictionary"],
+            str(group["seeds"]),
+            _share(group["recovered"]),
+            _number(group["auc_mean"]),
+            _number(group["auc_least"]),
+            _share(group["balanced_accuracy_mean"]),
+            _share(group["balanced_accuracy_least"]),
+            _share(group["diffuse_as_local"]),
+            f"{_number(group['position_cds'])} (line {group['line']:.3f})",
+        )
+    console = Console(highlight=False, width=None if Console().is_terminal else 140)
+    console.print(table)
+    for group in summary["groups"]:
+        if group["dictionary"] == "planted" and group["confusion"] is not None:
+            console.print(_confusion(group, summary["classes"]))
+    if (alone := summary["outlier_model"]) is not None and alone["dip_p"] is not None:
+        rejected = "rejects one mode" if alone["dip_p"] < 0.05 else "does not reject one mode"
+        print(f"local and global features alone: the dip test {rejected} (p = {alone['dip_p']:.2g})")
+
+
+def _confusion(group: dict[str, Any], classes: list[str]) -> Any:
+    from rich.table import Table
+
+    title = f"{group['world']}, {group['setting']}: planted kind by class found"
+    table = Table(title=title, box=None, pad_edge=False, title_justify="left")
+    table.add_column("")
+    for name in classes:
+        table.add_column(name, justify="right")
+    for kind, row in zip(classes, group["confusion"], strict=False):
+        table.add_row(kind, *map(str, row))
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

@@ -1,0 +1,137 @@
+"""What is planted: how many features of which kind, how strong, how noisy (method, section 9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from infoscope.errors import InfoscopeError, check_choice
+
+Kind = Literal["local", "global", "position-bound", "diffuse"]
+Setting = Literal["default", "adversarial"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+SETTINGS: tuple[Setting, ...] = get_args(Setting)
+
+LEAST_IMAGES = 8
+"""Photographs that planting takes."""
+
+
+@dataclass(frozen=True)
+class PlantedConfig:
+    """A planted model's settings. Shares, noise and false positives by default are those of method, section 9.
+
+    Raises:
+        InfoscopeError: a setting is out of range, or the tokens are too short for the features.
+
+    Example:
+        >>> PlantedConfig(features=40).counts
+        {'local': 16, 'global': 10, 'position-bound': 10, 'diffuse': 4}
+        >>> planted_config("adversarial", seed=3).cornered
+        0.5
+    """
+
+    features: int = 200
+    """How many features are planted. Our choice: a class is then known to one or two in a hundred."""
+    shares: tuple[float, float, float, float] = (0.40, 0.25, 0.25, 0.10)
+    """Share of each kind, in the order of `KINDS`."""
+    strengths: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    """Peak of the codes of each kind, in the order of `KINDS`. Our choice: noise and peak alone then matter."""
+    noise: float = 0.3
+    """Standard deviation of what is added to every code of every patch, in peaks of its feature; drawn anew for
+    every view."""
+    false_positives: float = 0.1
+    """Share of images in which a feature fires on some patch it has no reason to, with the strength that it would have
+    had where it belongs."""
+    threshold: float = 0.7
+    """What a code must exceed in the planted dictionary, in peaks. Our choice: at the default noise 1 % of silent codes
+    exceed it and five of six full ones."""
+    side: int = 3
+    """Patches per side of what a feature covers at its peak: a local one has so many patches, squared, at its peak in a
+    tenth of the images, and a position-bound one's window is a block of that side. Our choice: a twentieth of the
+    picture."""
+    outliers: int = 5
+    """Outlier patches of a view, on which the global features sit. 2.6 % of the patches; Darcet et al. 2024 (arXiv
+    2309.16588) found some 2 %."""
+    outlier_norm: float = 40.0
+    """Length that an outlier token has in a direction of its own, in peaks. Our choice: some eight times the length
+    of the other tokens."""
+    outlier_keeps: float = 1 / 3
+    """Share that an outlier token keeps of what its patch would say. As reported for CLIP B/16 (secondary source),
+    low-CDS features have 10.39 there of 31.51 elsewhere."""
+    two_instances: float = 0.0
+    """Share of the local features that are chosen for having distant instances in a picture."""
+    centre_biased: float = 0.0
+    """Share of the local features that fire towards the centre alone."""
+    cornered: float = 0.0
+    """Share of the position-bound features that are glued to a corner of the grid."""
+    same_patch: float = 0.0
+    """Share of views in which the global features sit on their usual patches: for one half of them the same places of
+    the grid, for the other half the flattest patches of the picture, which the shift does not change."""
+    width: int = 384
+    """Length of a token. That of a small vision transformer."""
+    patch_size: int = 16
+    """n, pixels per patch side. With the grid, those of CLIP B/16, on which the method was published."""
+    grid: int = 14
+    """p, patches per side."""
+    seed: int = 0
+    """Of directions, features and noise."""
+
+    def __post_init__(self) -> None:
+        for name in ("shares", "strengths"):
+            given = getattr(self, name)
+            self._check(
+                name, len(given) == len(KINDS) and min(given) >= 0, f"one number for each of {', '.join(KINDS)}"
+            )
+        self._check("shares", abs(sum(self.shares) - 1) < 1e-6, "they make 1")
+        for name in ("false_positives", "outlier_keeps", "two_instances", "centre_biased", "cornered", "same_patch"):
+            self._check(name, 0 <= getattr(self, name) <= 1, "a share from 0 to 1")
+        self._check("centre_biased", self.two_instances + self.centre_biased <= 1, "with two_instances at most 1")
+        for name, least in (("noise", 0), ("threshold", 0), ("outlier_norm", 0), ("seed", 0)):
+            self._check(name, getattr(self, name) >= least, f"{least} or more")
+        for name, least in (("features", 4), ("side", 1), ("outliers", 1), ("patch_size", 4), ("grid", 4)):
+            self._check(name, getattr(self, name) >= least, f"{least} or more")
+        self._check("side", self.side <= self.grid // 2, "at most half of the grid")
+        self._check("outliers", self.outliers <= self.grid**2 // 4, "at most a quarter of the patches")
+
+    def _check(self, name: str, good: bool, advice: str) -> None:
+        if not good:
+            raise InfoscopeError(f"planted {name} {getattr(self, name)} is out of range: {advice}")
+
+    @property
+    def counts(self) -> dict[Kind, int]:
+        """How many features of each kind; what rounding leaves goes to the largest remainders."""
+        exact = [share * self.features for share in self.shares]
+        counts = [int(number) for number in exact]
+        for place in sorted(range(len(KINDS)), key=lambda i: counts[i] - exact[i])[: self.features - sum(counts)]:
+            counts[place] += 1
+        return dict(zip(KINDS, counts, strict=True))
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The kind of each feature; the kinds follow each other in the order of `KINDS`."""
+        return [kind for kind, count in self.counts.items() for _ in range(count)]
+
+    @property
+    def patches(self) -> int:
+        """p^2."""
+        return self.grid**2
+
+
+def planted_config(setting: Setting, **options: object) -> PlantedConfig:
+    """One of the two settings fixed in method, section 9.
+
+    Args:
+        setting: ``default``; or ``adversarial``, where a third of the local features have two distant instances in a
+            picture and a third fire towards the centre, half of the position-bound ones are glued to corners, and the
+            global ones sit on their usual patches in 70 % of views.
+        **options: what else is to differ, by name.
+
+    Raises:
+        InfoscopeError: there is no such setting, or an option is out of range.
+    """
+    check_choice("setting", setting, Setting)
+    trap: dict[str, object] = {}
+    if setting == "adversarial":
+        trap = {"two_instances": 1 / 3, "centre_biased": 1 / 3, "cornered": 0.5, "same_patch": 0.7}
+    return PlantedConfig(**{**trap, **options})  # type: ignore[arg-type]

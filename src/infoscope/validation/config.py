@@ -1,0 +1,154 @@
+"""What a validation runs: which cases, on how many photographs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from infoscope.errors import InfoscopeError
+from infoscope.planted.config import LEAST_IMAGES, SETTINGS, Setting
+
+Axis = Literal["main", "noise", "top_images", "shift", "cosine", "photographs"]
+Dictionary = Literal["planted", "turned", "trained"]
+World = Literal["planted", "real"]
+
+# Where each curve is measured beside the defaults; powers of two and round numbers to both sides.
+NOISE = (0.0, 0.15, 0.5, 0.7, 1.0)
+TOP_IMAGES = (4, 8, 32, 64)
+SHIFT = (1, 4, 6, 8)
+COSINE = (0.9, 0.7, 0.5, 0.3)
+PHOTOGRAPHS = (0.2, 0.5)
+"""Shares of the photographs."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement of a validation.
+
+    Attributes:
+        world: a planted model, or a real one with planted features.
+        setting: of the planted features.
+        seed: of the planted features.
+        dictionary: the planted directions; these turned away by an angle; or an SAE trained on the tokens.
+        axis: which curve it belongs to.
+        noise: standard deviation of the noise, in peaks; in a real model, that of its own tokens.
+        top_images: k.
+        shift: s.
+        cosine: of the turned directions with the planted ones.
+        photographs: how many.
+        outlier_model: local and global features alone, as in the paper's picture of two groups.
+    """
+
+    world: World
+    setting: Setting
+    seed: int
+    dictionary: Dictionary = "planted"
+    axis: Axis = "main"
+    noise: float = 0.3
+    top_images: int = 16
+    shift: int = 2
+    cosine: float = 1.0
+    photographs: int = 300
+    outlier_model: bool = False
+
+    @property
+    def title(self) -> str:
+        """What it is, for progress lines and file names.
+
+        Example:
+            >>> Case("planted", "default", 0, axis="noise", noise=0.5).title
+            'planted default seed 0, planted dictionary, noise 0.5'
+        """
+        varied = {"main": "", "photographs": f", {self.photographs} photographs"}
+        word = varied.get(self.axis)
+        if word is None:
+            word = f", {self.axis.replace('_', ' ')} {getattr(self, self.axis):g}"
+        kinds = ", outlier model" if self.outlier_model else ""
+        return f"{self.world} {self.setting} seed {self.seed}, {self.dictionary} dictionary{word}{kinds}"
+
+
+@dataclass(frozen=True)
+class ValidateConfig:
+    """The options of a validation; the same options on the same photographs give the same tables.
+
+    Raises:
+        InfoscopeError: an option is out of range.
+
+    Example:
+        >>> len(ValidateConfig(seeds=2, curves=False, trained=False).cases(real=False))
+        5
+    """
+
+    photographs: int = 300
+    """How many photographs, spread evenly over the images. Our choice: a feature is at its peak in thirty of them,
+    twice as many as make its score."""
+    seeds: int = 5
+    """Planted models to a setting. Method, section 9."""
+    features: int = 200
+    """Planted features to a model. Our choice."""
+    top_images: int = 16
+    """k, as in a measurement."""
+    shift: int = 2
+    """s, as in a measurement."""
+    trained: bool = True
+    """Also train an SAE on each planted model's tokens, and match its features to the planted ones."""
+    trained_features: int = 400
+    """Features of that SAE. Our choice: twice the planted ones."""
+    trained_k: int = 8
+    """Codes a token keeps in that SAE. Our choice: about as many as are planted on a token."""
+    tokens: int = 500_000
+    """Tokens it is trained on. Our choice: some eight passes over 300 photographs."""
+    curves: bool = True
+    """Also vary noise, top images, shift, SAE error and photographs, with the first seed of each setting."""
+    real_seeds: int = 1
+    """Seeds of the features planted into a real model, where one is named: it takes a real model's passes."""
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("photographs", LEAST_IMAGES),
+            ("seeds", 1),
+            ("features", 8),
+            ("top_images", 1),
+            ("shift", 0),
+            ("trained_features", 1),
+            ("trained_k", 1),
+            ("tokens", 1),
+            ("real_seeds", 1),
+        ):
+            if getattr(self, name) < least:
+                flag = name.replace("_", "-")
+                raise InfoscopeError(f"--{flag} {getattr(self, name)} is out of range: choose {least} or more")
+
+    def cases(self, real: bool) -> list[Case]:
+        """All measurements, those of one planted model together.
+
+        Args:
+            real: whether features are planted into a real model too.
+        """
+        found = []
+        for setting in SETTINGS:
+            base = self._base(setting)
+            for seed in range(self.seeds):
+                found.append(replace(base, seed=seed))
+                if self.trained:
+                    found.append(replace(base, seed=seed, dictionary="trained"))
+            if self.curves:
+                found += self._curves(base)
+        found.append(replace(self._base("default"), outlier_model=True))
+        if real:
+            seeds = range(self.real_seeds)
+            found += [replace(self._base(setting), world="real", seed=seed) for setting in SETTINGS for seed in seeds]
+        return found
+
+    def _base(self, setting: Setting) -> Case:
+        return Case("planted", setting, 0, top_images=self.top_images, shift=self.shift, photographs=self.photographs)
+
+    def _curves(self, base: Case) -> list[Case]:
+        fewer = [round(share * self.photographs) for share in PHOTOGRAPHS]
+        return [
+            *[replace(base, axis="cosine", dictionary="turned", cosine=cosine) for cosine in COSINE],
+            *[replace(base, axis="top_images", top_images=k) for k in TOP_IMAGES if k != self.top_images],
+            *[replace(base, axis="shift", shift=shift) for shift in SHIFT if shift != self.shift],
+            *[replace(base, axis="noise", noise=noise) for noise in NOISE],
+            *[replace(base, axis="photographs", photographs=count) for count in fewer if count >= LEAST_IMAGES],
+        ]

@@ -1,0 +1,124 @@
+"""`infoscope outliers` as a person meets it."""
+
+import json
+import shutil
+
+import pytest
+
+from infoscope.cli.main import main
+from infoscope.dictionaries.loading import save_sae
+from infoscope.storage.run import open_run
+from small import SIDE, pictures, save_model
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A model, photographs in two folders, an SAE and its run."""
+    import torch
+
+    from infoscope.dictionaries.activations import TopK
+    from infoscope.dictionaries.sae import SparseAutoencoder
+    from small import WIDTH
+
+    folder = tmp_path_factory.mktemp("place")
+    save_model(folder / "model")
+    for i, picture in enumerate(pictures(20)):
+        (folder / "images" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        picture.save(folder / "images" / "ab"[i % 2] / f"{i:02}.png")
+    both = torch.cat([torch.eye(WIDTH), -torch.eye(WIDTH)], dim=1)
+    site = {"model": f"{folder}/model", "block": 1, "input_side": SIDE}
+    sae = SparseAutoencoder(both, torch.zeros(2 * WIDTH), both.T, torch.zeros(WIDTH), TopK(4), site=site)
+    save_sae(sae, folder / "sae")
+    measure = ["measure", "--sae", f"{folder}/sae", "--images", f"{folder}/images", "--top-images", "4"]
+    assert main([*measure, "--shift", "1", "--resize", "crop", "--out", f"{folder}/run"]) == 0
+    return folder
+
+
+def fails(capsys, arguments):
+    """The one line a failing command prints."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("infoscope: ")]
+    return line
+
+
+def test_a_run_is_all_it_needs(place, capsys):
+    assert main(["outliers", f"{place}/run", "--labels", "folder"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    for part in (
+        "block 1, 6 x 6 patches",
+        "20 of 20; 720 tokens",
+        "found ",
+        "mean + 3 std",
+        "high-CDS",
+        "low-CDS",
+        "EMD of masks",
+        f"written: {place}/run/outliers",
+    ):
+        assert part in words
+    folder = place / "run" / "outliers"
+    names = {file.name for file in folder.iterdir()}
+    tables = {f"{name}.parquet" for name in ("blocks", "positions", "norms", "stability", "features")}
+    assert names == tables | {"outliers.json", "share.svg", "norms.svg", "places.svg"}
+    record = json.loads((folder / "outliers.json").read_text())
+    # Shift and resize are the run's.
+    assert (record["options"]["shift"], record["options"]["resize"]) == (1, "crop")
+    assert record["model"]["block"] == 1
+    assert record["dictionary"]["features"] == 64
+    groups = record["groups"]["groups"]
+    assert [group["name"] for group in groups if group["kind"] == "partition"] == ["high-CDS", "low-CDS", "unscored"]
+    assert sum(group["features"] for group in groups if group["kind"] == "class") in (0, 64)
+    # The run itself is as it was.
+    assert open_run(place / "run").scope.height == 64
+
+
+def test_without_a_run_nothing_is_written_unless_asked(place, capsys, tmp_path):
+    words = ["outliers", "--model", f"{place}/model", "--images", f"{place}/images", "--input-side", str(SIDE)]
+    words += ["--sample-images", "4", "--shift", "1"]
+    assert main(words) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "block 2, 6 x 6 patches" in out  # the last
+    assert "4 of 20; 144 tokens" in out
+    assert "high-CDS" not in out
+    assert "written" not in out
+    assert main([*words, "--block", "0", "--out", f"{tmp_path}/found", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["groups"] is None
+    assert record["model"]["block"] == 0
+    assert json.loads((tmp_path / "found" / "outliers.json").read_text()) == record
+    assert not (tmp_path / "found" / "features.parquet").exists()
+
+
+def test_images_sae_and_model_may_have_moved(place, capsys, tmp_path):
+    shutil.copytree(place / "run", tmp_path / "run")
+    manifest = tmp_path / "run" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(f"{place}/", f"{tmp_path}/gone/"))
+    words = ["outliers", f"{tmp_path}/run", "--sample-images", "3", "--json"]
+    assert f"no such folder of images: {tmp_path}/gone/images" in fails(capsys, words)
+    words += ["--images", f"{place}/images"]
+    assert f"no such model: {tmp_path}/gone/model" in fails(capsys, words)
+    words += ["--model", f"{place}/model"]
+    assert f"no such SAE: {tmp_path}/gone/sae" in fails(capsys, words)
+    assert main([*words, "--sae", f"{place}/sae"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name a run, or give --model and --images"),
+        (["--model", "m"], "name a run, or give --images"),
+        (["--sae", "s"], "--sae goes with a run"),
+        (["/no/such/run"], "no such run directory: /no/such/run"),
+        (["{place}/images"], "images is not a run directory"),
+        (["{place}/run", "--block", "2"], "was measured with block 1, not 2"),
+        (["{place}/run", "--cutoff", "value"], "--cutoff value needs a norm"),
+        (["{place}/run", "--shift", "5"], "--shift 5 leaves no overlap"),
+        (["{place}/run", "--batch-size", "0"], "--batch-size 0 is out of range"),
+        (["{place}/run", "--out", "{place}/sae/sae.json"], "sae.json is a file; --out needs a directory"),
+        (["{place}/run", "--images", "{place}/images/a", "--labels", "folder"], "is in no folder, so it has no label"),
+    ],
+)
+def test_bad_flags_are_one_line(place, capsys, words, message):
+    assert message in fails(capsys, ["outliers", *(word.format(place=place) for word in words)])
