@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from infoscope.training.config import TrainConfig
     from infoscope.training.from_cache import train_on_cache
     from infoscope.training.train import train_sae, train_saes
+    from infoscope.training.untrained import make_dictionary
 
 _HOMES = {
     "Backbone": "backbones.backbone",
@@ -46,6 +47,7 @@ _HOMES = {
     "check_fit": "measurement.fit",
     "load_backbone": "backbones.loading",
     "load_sae": "dictionaries.loading",
+    "make_dictionary": "training.untrained",
     "measure_scope": "measurement.measure",
     "open_images": "images.source",
     "open_run": "storage.run",
@@ -71,6 +73,7 @@ __all__ = [
     "check_fit",
     "load_backbone",
     "load_sae",
+    "make_dictionary",
     "measure_scope",
     "open_images",
     "open_run",

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from infoscope.backbones.backbone import read_together
 from infoscope.backbones.loading import load_backbone
 from infoscope.errors import InfoscopeError
 
@@ -208,3 +209,71 @@ def test_attributes_cannot_be_changed(saved):
     with pytest.raises(AttributeError):
         backbone.block = 2
     assert backbone.device == torch.device("cpu")
+
+
+def neurons_by_hand(mlp, given):
+    """What an MLP of transformers holds after its nonlinearity, from its own layers."""
+    if hasattr(mlp, "fc1"):
+        activation = getattr(mlp, "activation_fn", None) or mlp.activation
+        return activation(mlp.fc1(given)), mlp.fc2
+    if hasattr(mlp, "gate_proj"):
+        return mlp.act_fn(mlp.gate_proj(given)) * mlp.up_proj(given), mlp.down_proj
+    return mlp.act_fn(mlp.up_proj(given)), mlp.down_proj
+
+
+def test_neurons_equal_transformers_own(checkpoint, pixels):
+    case = checkpoint.case
+    images = pixels(2, case.side)
+    for block in range(BLOCKS):
+        backbone = load_backbone(checkpoint.directory, block, device="cpu", reads="neurons")
+        mlp = case.blocks(checkpoint.vision)[block].mlp
+        taken = []
+        hook = mlp.register_forward_hook(lambda module, given, output, taken=taken: taken.append((given[0], output)))
+        with torch.no_grad():
+            checkpoint.vision(**checkpoint.inputs(backbone.normalise(images)))
+            hook.remove()
+            expected, down = neurons_by_hand(mlp, taken[0][0])
+            torch.testing.assert_close(down(expected), taken[0][1], rtol=1e-5, atol=1e-5)
+        assert backbone.width == down.in_features != 32
+        assert backbone.gated == hasattr(mlp, "gate_proj")
+        torch.testing.assert_close(backbone.all_tokens(images), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(backbone.tokens(images), expected[:, case.prefix :], rtol=1e-5, atol=1e-5)
+        assert bool((expected < -0.5).any()) == backbone.gated  # only a gate makes a neuron far below 0
+
+
+def test_the_same_model_read_elsewhere(saved, pixels):
+    directory = saved("dinov2-registers").directory
+    images = pixels(2, 224)
+    first = load_backbone(directory, 0, device="cpu")
+    digest = first.sha256
+    for block, reads in ((2, "output"), (-1, "neurons"), (1, "output")):
+        moved = first.at(block, reads)
+        assert moved.model is first.model
+        assert moved.__dict__["sha256"] == digest  # not hashed again
+        fresh = load_backbone(directory, block, device="cpu", reads=reads)
+        assert (moved.block, moved.reads, moved.width) == (fresh.block, fresh.reads, fresh.width)
+        assert torch.equal(moved.tokens(images), fresh.tokens(images))
+        first = moved
+    with pytest.raises(InfoscopeError, match="has blocks 0 to 2, and no block 3"):
+        first.at(3)
+
+
+def test_several_blocks_in_one_pass_are_the_same_to_the_bit(checkpoint, pixels):
+    images = pixels(2, checkpoint.case.side)
+    first = load_backbone(checkpoint.directory, 0, device="cpu")
+    several = [first.at(2, "neurons"), first, first.at(1), first.at(1, "neurons")]
+    runs = []
+    hook = first._block_list[0].register_forward_hook(lambda module, given, output: runs.append(1))
+    after = first._block_list[2].register_forward_hook(lambda module, given, output: runs.append(2))
+    together = read_together(several, images)
+    hook.remove()
+    after.remove()
+    assert runs == [1]  # once, and not to the end of a block whose neurons are the last thing asked for
+    for tokens, backbone in zip(together, several, strict=True):
+        assert torch.equal(tokens, backbone.tokens(images))
+
+
+def test_two_models_are_not_read_together(saved):
+    first, second = (load_backbone(saved(kind).directory, 0, device="cpu") for kind in ("vit", "vit"))
+    with pytest.raises(ValueError, match="share one model"):
+        read_together([first, second], np.zeros((1, 40, 40, 3), np.uint8))

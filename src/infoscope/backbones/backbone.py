@@ -1,8 +1,9 @@
-"""A vision transformer read at one block: pixels in, patch tokens out."""
+"""A vision transformer read at one block: pixels in, patch tokens out, or its MLP's neurons on them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,22 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from infoscope.backbones.checkpoint import hash_files
-from infoscope.backbones.families import Channels, Family
+from infoscope.backbones.families import Channels, Family, Reads
 from infoscope.backbones.precision import Precision
-from infoscope.errors import InfoscopeError
+from infoscope.backbones.reading import Watch, input_of, output_of, read_at
+from infoscope.errors import InfoscopeError, check_choice
 
 # Measured on two cores with a ViT-S/14 at 224 pixels: 4 and 8 are the fastest, 16 and 32 take a tenth longer.
 # Our choice for a GPU.
 CPU_BATCH, DEVICE_BATCH = 8, 64
 
 
-class _BlockReached(Exception):  # noqa: N818 - it reports no error
-    """Ends a forward pass; never leaves this module."""
-
-
 @dataclass(frozen=True, eq=False)
 class Backbone:
     """A model, the block it is read at, and all that is needed to feed it. Made by ``load_backbone``.
 
-    The output of a block is the residual stream after it, before any final norm. Nothing after the block is run.
+    The output of a block is the residual stream after it, before any final norm. Nothing after the block is run. With
+    ``reads="neurons"`` a token is what the block's MLP holds of it after its nonlinearity, and nothing after that is run.
 
     Attributes:
         name: the path or hub id the model was asked for by.
@@ -46,6 +45,7 @@ class Backbone:
         layout: the row of the table of families it belongs to.
         weight_files: the safetensors files it was read from, in order of their names.
         precision: of the forward pass; tokens are given as float32 whatever it is.
+        reads: what of the block is read: its ``output``, or its MLP's ``neurons``.
 
     Example:
         >>> import tempfile
@@ -60,6 +60,9 @@ class Backbone:
         >>> photographs = np.zeros((2, 64, 64, 3), np.uint8)
         >>> backbone.tokens(photographs).shape, backbone.all_tokens(photographs).shape
         (torch.Size([2, 16, 32]), torch.Size([2, 17, 32]))
+        >>> neurons = backbone.at(block=0, reads="neurons")
+        >>> neurons.width, neurons.tokens(photographs).shape
+        (64, torch.Size([2, 16, 64]))
     """
 
     name: str
@@ -75,6 +78,34 @@ class Backbone:
     layout: Family = field(repr=False)
     weight_files: tuple[Path, ...] = field(repr=False)
     precision: Precision = "float32"
+    reads: Reads = "output"
+
+    def at(self, block: int | None = None, reads: Reads | None = None) -> Backbone:
+        """The same model, its weights shared, read elsewhere.
+
+        Args:
+            block: 0-based, negative from the end; the one it is read at by default.
+            reads: ``output`` or ``neurons``; what it reads by default.
+
+        Raises:
+            InfoscopeError: there is no such block, or it has no MLP that is known.
+        """
+        check_choice("reads", reads := reads or self.reads, Reads)
+        block = self.block if block is None else block
+        if not -self.blocks <= block < self.blocks:
+            raise InfoscopeError(f"{self.name} has blocks 0 to {self.blocks - 1}, and no block {block}")
+        other = replace(self, block=block % self.blocks, reads=reads)
+        config: Any = self.model.config
+        width = other._down.in_features if reads == "neurons" else int(config.hidden_size)
+        other = replace(other, width=width)
+        if "sha256" in self.__dict__:  # hashed once for all of a model's blocks
+            other.__dict__["sha256"] = self.sha256
+        return other
+
+    @property
+    def gated(self) -> bool:
+        """Whether the block's MLP multiplies its neurons by another layer's output, which gives them either sign."""
+        return _find(self._block_list[self.block], (self.layout.gate,)) is not None
 
     @property
     def family(self) -> str:
@@ -182,24 +213,27 @@ class Backbone:
         assert isinstance(blocks, nn.ModuleList)
         return blocks
 
+    @property
+    def _down(self) -> nn.Linear:
+        """The layer that takes the MLP's neurons: what goes into it is what comes out of the nonlinearity."""
+        found = _find(self._block_list[self.block], self.layout.neurons)
+        if not isinstance(found, nn.Linear):
+            raise InfoscopeError(
+                f"{self.name}: block {self.block} has no MLP of a known layout ({' or '.join(self.layout.neurons)}), "
+                "so its neurons cannot be read; choose another dictionary"
+            )
+        return found
+
+    @property
+    def _place(self) -> Watch:
+        return input_of(self._down) if self.reads == "neurons" else output_of(self._block_list[self.block])
+
     def _residual_stream(self, images: Tensor) -> Tensor:
-        """The block's output for all tokens, in the model's precision."""
-        reached: list[Tensor] = []
+        """What is read, of all tokens, in the model's precision."""
+        return read_at([self._place], lambda: self._run(images))[0]
 
-        def stop(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-            # A block gives a tensor in some versions of transformers and a tuple in others.
-            reached.append(output[0] if isinstance(output, tuple) else output)
-            raise _BlockReached
-
-        hook = self._block_list[self.block].register_forward_hook(stop)
-        try:
-            with torch.inference_mode():
-                self.model(**self._inputs(images.to(self.device, self.dtype)))
-        except _BlockReached:
-            pass
-        finally:
-            hook.remove()
-        return reached[0]
+    def _run(self, images: Tensor) -> Any:
+        return self.model(**self._inputs(images.to(self.device, self.dtype)))
 
     def _inputs(self, images: Tensor) -> dict[str, Any]:
         """What the model's forward takes."""
@@ -216,6 +250,37 @@ class Backbone:
         }
 
 
+def _find(block: nn.Module, paths: tuple[str, ...]) -> nn.Module | None:
+    """The first of some submodules that is there."""
+    modules = dict(block.named_modules())
+    return next((modules[path] for path in paths if path in modules), None)
+
+
 def _own(tokens: Tensor) -> Tensor:
     """A float32 copy outside inference mode, which training may use and nothing else holds."""
     return tokens.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+
+
+def read_together(
+    backbones: Sequence[Backbone],
+    pixels: UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"],
+) -> list[Tensor]:
+    """Patch tokens of one model at several blocks; it runs once, and not past the last of them.
+
+    Args:
+        backbones: the model at each block, as `Backbone.at` gives it; what is read may differ too.
+        pixels: as for `Backbone.tokens`.
+
+    Returns:
+        For each what its ``tokens`` gives, ``[image, p * p, width]``, to the bit.
+
+    Raises:
+        InfoscopeError: the pixels are not 8-bit RGB of the model's input size.
+        ValueError: the backbones are not of one model.
+    """
+    first = backbones[0]
+    if any(other.model is not first.model or other.input_side != first.input_side for other in backbones):
+        raise ValueError("backbones that are read together share one model and its input side")
+    images = first.normalise(pixels)
+    read = read_at([backbone._place for backbone in backbones], lambda: first._run(images))
+    return [_own(tokens[:, first.prefix_tokens :]) for tokens in read]
