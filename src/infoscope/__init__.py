@@ -16,6 +16,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
     from infoscope.backbones.loading import load_backbone
+    from infoscope.comparison.compared import compare_runs
+    from infoscope.comparison.page import write_comparison
+    from infoscope.comparison.sweep import sweep_blocks
     from infoscope.dictionaries.loading import load_sae, save_sae, save_saelens
     from infoscope.dictionaries.sae import SparseAutoencoder
     from infoscope.errors import InfoscopeError
@@ -45,6 +48,7 @@ _HOMES = {
     "SparseAutoencoder": "dictionaries.sae",
     "TrainConfig": "training.config",
     "check_fit": "measurement.fit",
+    "compare_runs": "comparison.compared",
     "load_backbone": "backbones.loading",
     "load_sae": "dictionaries.loading",
     "make_dictionary": "training.untrained",
@@ -53,9 +57,11 @@ _HOMES = {
     "open_run": "storage.run",
     "save_sae": "dictionaries.loading",
     "save_saelens": "dictionaries.loading",
+    "sweep_blocks": "comparison.sweep",
     "train_on_cache": "training.from_cache",
     "train_sae": "training.train",
     "train_saes": "training.train",
+    "write_comparison": "comparison.page",
     "write_report": "report.page",
 }
 
@@ -71,6 +77,7 @@ __all__ = [
     "SparseAutoencoder",
     "TrainConfig",
     "check_fit",
+    "compare_runs",
     "load_backbone",
     "load_sae",
     "make_dictionary",
@@ -79,9 +86,11 @@ __all__ = [
     "open_run",
     "save_sae",
     "save_saelens",
+    "sweep_blocks",
     "train_on_cache",
     "train_sae",
     "train_saes",
+    "write_comparison",
     "write_report",
 ]
 

@@ -102,9 +102,9 @@ def test_neurons_are_measured_and_reconstruct_nothing(backbone, images):
     assert scope.manifest.model.reads == "neurons"
     assert scope.manifest.fit.fvu is None
     assert "no fit to check" in scope.manifest.fit.note
-    with pytest.raises(InfoscopeError, match="give backbone.at"):
+    with pytest.raises(InfoscopeError, match=r"give backbone\.at"):
         quiet("neurons", backbone)
-    with pytest.raises(InfoscopeError, match="give backbone.at"):
+    with pytest.raises(InfoscopeError, match=r"give backbone\.at"):
         quiet("pca", neurons, images)
 
 
@@ -118,7 +118,7 @@ def test_directions_of_a_file_and_their_mean(backbone, images, tokens, tmp_path)
     as_they_are = quiet(f"directions:{tmp_path / 'words.npy'}", backbone, centre=False)
     assert not as_they_are.b_enc.any()
     np.save(tmp_path / "narrow.npy", given[:, :8])
-    with pytest.raises(InfoscopeError, match="directions of width 8, and the tokens of .* have width 32"):
+    with pytest.raises(InfoscopeError, match=r"directions of width 8, and the tokens of .* have width 32"):
         quiet(f"directions:{tmp_path / 'narrow.npy'}", backbone, images)
 
 

@@ -29,7 +29,7 @@ class Backbone:
     """A model, the block it is read at, and all that is needed to feed it. Made by ``load_backbone``.
 
     The output of a block is the residual stream after it, before any final norm. Nothing after the block is run. With
-    ``reads="neurons"`` a token is what the block's MLP holds of it after its nonlinearity, and nothing after that is run.
+    ``reads="neurons"`` a token is what the block's MLP holds of it after its nonlinearity, and nothing after is run.
 
     Attributes:
         name: the path or hub id the model was asked for by.

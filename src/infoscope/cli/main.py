@@ -8,10 +8,12 @@ from typing import Annotated
 import tyro
 
 from infoscope.cli.check import Check
+from infoscope.cli.compare import Compare
 from infoscope.cli.info import Info
 from infoscope.cli.measure import Measure
 from infoscope.cli.report import Report
 from infoscope.cli.saes import Saes
+from infoscope.cli.sweep import Sweep
 from infoscope.cli.train import Train
 from infoscope.errors import InfoscopeError
 
@@ -22,6 +24,8 @@ Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Measure, tyro.conf.subcommand("measure")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Sweep, tyro.conf.subcommand("sweep")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Saes, tyro.conf.subcommand("saes")]
@@ -39,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     interrupted = "nothing was written"
     try:
-        command: Train | Measure | Report | Info | Check | Saes = tyro.cli(
+        command: Train | Measure | Report | Compare | Sweep | Info | Check | Saes = tyro.cli(
             Command,
             prog="infoscope",
             description="Which features of a vision model's sparse autoencoder are local, and which global?",

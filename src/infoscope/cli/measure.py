@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measure:
-    """Measure the Contextual Dependency Score of every feature of an SAE, or of another dictionary, into a run directory.
+    """Measure the Contextual Dependency Score of every feature of an SAE or another dictionary, into a run directory.
 
     An interrupted measurement goes on when the same command is given again.
     """

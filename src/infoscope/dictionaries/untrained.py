@@ -1,8 +1,8 @@
 """Dictionaries that nobody trained, as canonical SAEs: channels, principal components, neurons, given directions.
 
-Each is an affine map with ReLU, so ranking, maps, scores and files treat it like any SAE. A code is above 0 or it is not
-there, hence a coordinate that runs both ways becomes two features: what a token holds much of, and what it holds less of
-than most, are different events at different places, and one map cannot hold both.
+Each is an affine map with ReLU, so ranking, maps, scores and files treat it like any SAE. A code is above 0 or it is
+not there, hence a coordinate that runs both ways becomes two features: what a token holds much of, and what it holds
+less of than most, are different events at different places, and one map cannot hold both.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def pca_dictionary(
 ) -> SparseAutoencoder:
     """Principal components of tokens, both signs, the component of the largest variance first.
 
-    Feature j is ReLU of the centred token's coordinate on component j, feature n + j of minus it. A component's own sign
-    is arbitrary; here its entry of largest magnitude is positive, as in scikit-learn.
+    Feature j is ReLU of the centred token's coordinate on component j, feature n + j of minus it. A component's own
+    sign is arbitrary; here its entry of largest magnitude is positive, as in scikit-learn.
 
     Args:
         mean: the mean token.

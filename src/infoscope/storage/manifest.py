@@ -18,8 +18,8 @@ FORMAT_VERSION = 1
 class ModelRecord:
     """The backbone: where it came from, which weights, the site its tokens are read at, and how it was run.
 
-    ``mean`` and ``std`` are those of the normalised pixels; the input has ``grid * patch_size`` pixels a side. ``reads``
-    is what of the block is read: its ``output``, or its MLP's ``neurons``.
+    ``mean`` and ``std`` are those of the normalised pixels; the input has ``grid * patch_size`` pixels a side.
+    ``reads`` is what of the block is read: its ``output``, or its MLP's ``neurons``.
     """
 
     name: str

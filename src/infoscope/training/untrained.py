@@ -52,8 +52,8 @@ def make_dictionary(
         show_progress: report progress on stderr.
 
     Raises:
-        InfoscopeError: there is no such dictionary, its file cannot be read or is of another width, an option belongs to
-            another, the backbone reads something else, or no image can be read.
+        InfoscopeError: there is no such dictionary, its file cannot be read or is of another width, an option belongs
+            to another, the backbone reads something else, or no image can be read.
 
     Example:
         >>> import tempfile
