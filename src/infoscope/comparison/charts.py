@@ -10,9 +10,9 @@ import altair as alt
 import numpy as np
 from jaxtyping import Float64
 
-from infoscope.comparison.compared import CLASSES, Compared
+from infoscope.comparison.compared import Compared
 from infoscope.report.drawing import HEIGHT, INK, chart_of, svg_of
-from infoscope.report.figures import GLOBAL, LOCAL, POINTS, axis_end
+from infoscope.report.figures import GLOBAL, LOCAL, POINTS
 from infoscope.scope.modes import estimate_density
 
 # Told apart with colour-blind eyes too: Okabe and Ito 2008, their yellow left out on white.
@@ -26,6 +26,9 @@ CLASS_COLOURS = {
 }
 _BANDS = (("5 %", "95 %", "#dce7f0"), ("25 %", "75 %", "#a9c6df"))
 _LEGEND_ROW = 20
+# Our choices: what of each run the axis of densities holds, and the width of a letter in pixels.
+_SHOWN = 0.99
+_LETTER, _LABEL = 7, 190
 
 
 def density_chart(runs: Sequence[Compared], cds: Sequence[Float64[np.ndarray, " feature"]]) -> str:
@@ -36,7 +39,7 @@ def density_chart(runs: Sequence[Compared], cds: Sequence[Float64[np.ndarray, " 
         cds: the scores of each, without nulls.
     """
     labels = [run.label for run in runs]
-    end = max(axis_end(values) for values in cds)
+    end = density_end(cds)
     at = np.linspace(0, end, POINTS)
     rows = []
     for label, values in zip(labels, cds, strict=True):
@@ -50,7 +53,7 @@ def density_chart(runs: Sequence[Compared], cds: Sequence[Float64[np.ndarray, " 
         chart_of(rows)
         .mark_line(strokeWidth=1.75, aria=False)
         .encode(
-            x=alt.X("at:Q", title="CDS", scale=alt.Scale(domain=[0, end], nice=False), axis=_axis(".1f")),
+            x=alt.X("at:Q", title="CDS", scale=alt.Scale(domain=[0, end], nice=False), axis=_axis(".2f")),
             y=alt.Y("height:Q", title="density", axis=alt.Axis(tickCount=5)),
             color=alt.Color(
                 "run:N",
@@ -62,6 +65,17 @@ def density_chart(runs: Sequence[Compared], cds: Sequence[Float64[np.ndarray, " 
     )
     height = HEIGHT + _LEGEND_ROW * -(-len(labels) // _columns(len(labels)))
     return svg_of(alt.LayerChart(layer=[line]), f"Densities of CDS of {', '.join(labels)}.", height)
+
+
+def density_end(cds: Sequence[Float64[np.ndarray, " feature"]]) -> float:
+    """The end of the densities' axis: past all but a few features of each run, so that curves stand apart.
+
+    Example:
+        >>> density_end([np.linspace(0.0, 0.1, 11), np.array([0.03])])
+        0.12
+    """
+    most = max(float(np.quantile(values, _SHOWN)) for values in cds)
+    return min(1.0, max(0.1, float(np.ceil(most * 1.15 / 0.02 - 1e-9) * 0.02)))
 
 
 def block_chart(runs: Sequence[Compared]) -> str:
@@ -103,6 +117,8 @@ def class_chart(runs: Sequence[Compared], by_block: bool) -> str:
             rows.append({"run": label, "class": name, "from": round(low, 5), "to": round(low + share, 5)})
             low += share
     colours = [CLASS_COLOURS.get(name, INK) for name in names]
+    # Browsers' letters may be wider than those that the renderer measures.
+    room = min(_LABEL, _LETTER * max(map(len, labels)))
     bars = (
         chart_of(rows)
         .mark_bar(aria=False)
@@ -111,7 +127,7 @@ def class_chart(runs: Sequence[Compared], by_block: bool) -> str:
                 "run:N",
                 title="block" if by_block else None,
                 sort=labels,
-                axis=alt.Axis(labelLimit=190, domain=False, ticks=False),
+                axis=alt.Axis(labelLimit=_LABEL, minExtent=room, domain=False, ticks=False),
                 scale=alt.Scale(paddingInner=0.25, paddingOuter=0.1),
             ),
             x=alt.X(
@@ -152,11 +168,6 @@ def in_block_order(runs: Sequence[Compared]) -> bool:
     return one and len(runs) > 1 and all(a.block < b.block for a, b in pairwise(runs))
 
 
-def known_classes() -> list[tuple[str, str]]:
-    """Each class with its colour."""
-    return [(name, CLASS_COLOURS[name]) for name in CLASSES]
-
-
 def _axis(number: str) -> Any:
     return alt.Axis(tickCount=6, format=number, grid=False)
 
@@ -179,6 +190,7 @@ def _legend(count: int) -> Any:
         orient="bottom",
         title=None,
         columns=_columns(count),
+        columnPadding=24,
         labelFontSize=12,
         labelLimit=420 // _columns(count),
         symbolType="stroke",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from infoscope.dictionaries.kinds import KINDS
 from infoscope.measurement.fit_judgement import FVU_LOOSE, MOST_ACTIVE
 from infoscope.report.template import short_name
 from infoscope.storage.run import Run
@@ -46,7 +47,7 @@ def differences_of(runs: Sequence[Run]) -> list[Difference]:
         ("weights", _each(runs, lambda run: run.manifest.model.sha256[:12])),
         ("block", _each(runs, lambda run: run.manifest.model.block)),
         ("read at", _each(runs, lambda run: run.manifest.model.reads)),
-        ("dictionary", _each(runs, lambda run: short_name(run.manifest.dictionary.name))),
+        ("dictionary", _each(runs, dictionary_of)),
         ("its weights", _each(runs, lambda run: run.manifest.dictionary.sha256[:12])),
         ("features", _each(runs, lambda run: f"{run.manifest.dictionary.features:,}")),
         ("activation", _each(runs, lambda run: run.manifest.dictionary.activation)),
@@ -69,16 +70,18 @@ def warnings_of(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
             "Not the same images: spectra differ for that alone, since a feature's strongest images are other ones. "
             "Measure the runs on one set."
         )
+    # Half of k, where nobody asked for another number: said with k.
+    halves = all(run.manifest.options.get("min_pairs") == _half_of_k(run) for run in runs)
     for name in options_of(runs):
         values = _each(runs, _option(name))
-        if len(set(values)) > 1 and name not in _HARMLESS:
+        if len(set(values)) > 1 and name not in _HARMLESS and not (name == "min_pairs" and halves):
             effect = f": {_EFFECTS[name]}" if name in _EFFECTS else ""
             lines.append(f"Not the same {name} ({_few(values)}){effect}.")
     grids = _each(runs, lambda run: run.manifest.model.grid)
     if len(set(grids)) > 1:
         lines.append(
-            f"Not the same grid ({_few(grids)} patches a side): CDS is a share of the shared patches' diagonal, and the "
-            "same shift is another part of it. Compare the calibrated scores and classes, not CDS itself."
+            f"Not the same grid ({_few(grids)} patches a side): CDS is a share of the shared patches' diagonal, and "
+            "the same shift is another part of it. Compare the calibrated scores and classes, not CDS itself."
         )
     if len({run.manifest.model.precision for run in runs}) > 1:
         lines.append("Not the same precision: tokens, and the order of images of about equal score, differ a little.")
@@ -106,9 +109,9 @@ def label_runs(runs: Sequence[Run]) -> list[str]:
     """
     always: list[Callable[[Run], str]] = [model_of, _place_of]
     if len({run.manifest.dictionary.format for run in runs}) > 1:
-        always.append(lambda run: short_name(run.manifest.dictionary.name))
+        always.append(dictionary_of)
     more: list[Callable[[Run], str]] = [
-        lambda run: short_name(run.manifest.dictionary.name),
+        dictionary_of,
         lambda run: f"{run.manifest.dictionary.features:,} features",
         lambda run: short_name(run.manifest.images.source),
         *(_named_option(name) for name in options_of(runs)),
@@ -134,6 +137,12 @@ def model_of(run: Run) -> str:
     return short_name(run.manifest.model.name)
 
 
+def dictionary_of(run: Run) -> str:
+    """The dictionary's name without the folders before it, or what it is where it is no SAE."""
+    record = run.manifest.dictionary
+    return record.format if record.format in KINDS and record.format != "directions" else short_name(record.name)
+
+
 def images_of(run: Run) -> str:
     """The images, in words."""
     images = run.manifest.images
@@ -154,6 +163,10 @@ def is_sparse(run: Run) -> bool:
 def _place_of(run: Run) -> str:
     model = run.manifest.model
     return f"block {model.block}" + ("" if model.reads == "output" else f" {model.reads}")
+
+
+def _half_of_k(run: Run) -> int:
+    return (int(run.manifest.options.get("top_images", 0)) + 1) // 2
 
 
 def _option(name: str) -> Callable[[Run], str]:

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from infoscope.comparison.charts import block_chart, class_chart, density_chart, in_block_order, run_colours
+from infoscope.comparison.charts import (
+    block_chart,
+    class_chart,
+    density_chart,
+    density_end,
+    in_block_order,
+    run_colours,
+)
 from infoscope.comparison.compared import Compared, Comparison
 from infoscope.comparison.differences import image_set, images_of, model_of
 from infoscope.report.figures import GLOBAL, LOCAL
@@ -85,11 +92,14 @@ def _figures(comparison: Comparison) -> list[Figure]:
     if not scored:
         return []
     runs = [run for run, _ in scored]
-    drawing = density_chart(runs, [cds.astype(np.float64) for _, cds in scored])
+    spectra = [cds.astype(np.float64) for _, cds in scored]
+    end = density_end(spectra)
+    beyond = sum(int((cds > end).sum()) for cds in spectra)
     figures = [
         Figure(
-            Markup(drawing),
-            "Kernel densities of CDS over the scored features, each with the area 1 whatever the number of features.",
+            Markup(density_chart(runs, spectra)),
+            "Kernel densities of CDS over the scored features, each with the area 1 whatever the number of features. "
+            f"{beyond or 'No'} of {sum(map(len, spectra)):,} features lie beyond the axis.",
         )
     ]
     in_order = in_block_order(runs)
