@@ -106,11 +106,11 @@ def score_text(
     fires = score[sequence, feature] > 0
     feature, sequence = feature[fires], sequence[fires]
     shared = (slice(shift, window), slice(0, window - shift))
-    maps = [
+    left, right = (
         SparseMaps.from_dense(np.ascontiguousarray(each[sequence, :, feature][:, where]))
         for each, where in zip(codes, shared, strict=True)
-    ]
-    pairs = score_maps(*maps, line_distances(window - shift), score[sequence, feature])
+    )
+    pairs = score_maps(left, right, line_distances(window - shift), score[sequence, feature])
     return score_features(pairs, feature.astype(np.uint32), sae.features, min_pairs=(top + 1) // 2)
 
 

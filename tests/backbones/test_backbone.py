@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from infoscope.backbones.backbone import read_together
 from infoscope.backbones.loading import load_backbone
 from infoscope.errors import InfoscopeError
 
@@ -258,22 +257,9 @@ def test_the_same_model_read_elsewhere(saved, pixels):
         first.at(3)
 
 
-def test_several_blocks_in_one_pass_are_the_same_to_the_bit(checkpoint, pixels):
-    images = pixels(2, checkpoint.case.side)
-    first = load_backbone(checkpoint.directory, 0, device="cpu")
-    several = [first.at(2, "neurons"), first, first.at(1), first.at(1, "neurons")]
-    runs = []
-    hook = first._block_list[0].register_forward_hook(lambda module, given, output: runs.append(1))
-    after = first._block_list[2].register_forward_hook(lambda module, given, output: runs.append(2))
-    together = read_together(several, images)
-    hook.remove()
-    after.remove()
-    assert runs == [1]  # once, and not to the end of a block whose neurons are the last thing asked for
-    for tokens, backbone in zip(together, several, strict=True):
-        assert torch.equal(tokens, backbone.tokens(images))
-
-
-def test_two_models_are_not_read_together(saved):
-    first, second = (load_backbone(saved(kind).directory, 0, device="cpu") for kind in ("vit", "vit"))
-    with pytest.raises(ValueError, match="share one model"):
-        read_together([first, second], np.zeros((1, 40, 40, 3), np.uint8))
+def test_an_mlp_of_another_layout_is_refused(saved):
+    backbone = load_backbone(saved("vit").directory, 1, device="cpu")
+    backbone._block_list[1].mlp = torch.nn.Identity()
+    with pytest.raises(InfoscopeError, match=r"block 1 has no MLP of a known layout \(mlp.fc2 or mlp.down_proj\)"):
+        backbone.at(reads="neurons")
+    assert backbone.at(0, "neurons").width == 48

@@ -43,6 +43,7 @@ def changed(run, to, *, manifest=None, columns=None):
 
 
 def with_classes(run, to, seed=0):
+    """A copy with made-up classes and calibrated scores."""
     random = np.random.default_rng(seed)
     features = open_run(run).scope.height
     classes = pl.Series(random.choice(CLASSES, features, p=[0.5, 0.2, 0.1, 0.1, 0.1]))
@@ -61,8 +62,8 @@ def test_numbers_are_those_of_the_tables(runs):
         for name, share in shares.items():
             assert run.cds[name] == pytest.approx(np.quantile(cds, share))
         assert (run.dip, run.dip_p) == dip_test(cds)
-        assert run.classes is None
-        assert run.calibrated is None
+        assert (run.classes is None) == ("scope_class" not in scope.columns)
+        assert (run.calibrated is None) == ("cds_calibrated" not in scope.columns)
         area = scope.filter(pl.col("cds").is_not_null())["effective_area"]
         assert run.effective_area == pytest.approx(np.median(area.to_numpy()))
         assert run.fvu == open_run(path).manifest.fit.fvu
@@ -129,7 +130,7 @@ def test_classes_and_calibrated_scores_where_the_runs_have_them(runs, tmp_path):
     assert run.calibrated["median"] == pytest.approx(np.median(calibrated))
     page = write_comparison(comparison, tmp_path / "page").read_text()
     assert "calibrated" in page
-    assert "Runs measured without classes are left out" in page
+    assert ("Runs measured without classes are left out" in page) == (comparison.runs[1].classes is None)
 
 
 def test_the_page_and_the_json_say_the_same(runs, tmp_path, capsys):
@@ -144,7 +145,7 @@ def test_the_page_and_the_json_say_the_same(runs, tmp_path, capsys):
         for place in (page, out):
             assert run["label"] in place
             assert f"{run['cds']['median']:.3f}" in place
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 2 + (stored["runs"][0]["classes"] is not None)
     assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", page)
 
 
@@ -170,7 +171,7 @@ def test_a_run_without_a_scored_feature_is_left_out_of_the_spectra(runs, tmp_pat
     assert comparison.runs[0].cds == {}
     assert comparison.runs[0].modes is None
     page = write_comparison(comparison, tmp_path / "page").read_text()
-    assert page.count("<svg") == 1
+    assert page.count("<svg") == 1 + (comparison.runs[0].classes is not None)
     with pytest.raises(InfoscopeError, match="two runs or more"):
         compare_runs([empty])
 

@@ -51,7 +51,7 @@ def quiet(dictionary, backbone, images=None, **options):
 def test_moments_are_numpys_whatever_the_batch(backbone, images, tokens):
     exact = tokens.astype(np.float64)
     for batch_size in (3, 20):
-        (moments,) = token_moments([backbone], images, batch_size=batch_size, show_progress=False)
+        (moments,) = token_moments(backbone, [1], images, batch_size=batch_size, show_progress=False)
         assert moments.tokens == len(tokens)
         np.testing.assert_allclose(moments.mean, exact.mean(0), rtol=1e-5)
         np.testing.assert_allclose(moments.covariance, np.cov(exact.T), rtol=1e-4, atol=1e-4)

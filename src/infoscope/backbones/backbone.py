@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from infoscope.backbones.checkpoint import hash_files
+from infoscope.backbones.checkpoint import hash_files, hash_tensors
 from infoscope.backbones.families import Channels, Family, Reads
+from infoscope.backbones.neurons import is_gated, layer_after_neurons
 from infoscope.backbones.precision import Precision
-from infoscope.backbones.reading import Watch, input_of, output_of, read_at
 from infoscope.errors import InfoscopeError, check_choice
 
 # Measured on two cores with a ViT-S/14 at 224 pixels: 4 and 8 are the fastest, 16 and 32 take a tenth longer.
 # Our choice for a GPU.
 CPU_BATCH, DEVICE_BATCH = 8, 64
+
+T = TypeVar("T")
+
+
+class _BlockReached(Exception):  # noqa: N818 - it reports no error
+    """Ends a forward pass; never leaves this module."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +50,8 @@ class Backbone:
         std: what they are then divided by.
         model: the vision model of transformers, in evaluation mode and without gradients.
         layout: the row of the table of families it belongs to.
-        weight_files: the safetensors files it was read from, in order of their names.
+        weight_files: the safetensors files it was read from, in order of their names; none for a model that was made
+            in memory.
         precision: of the forward pass; tokens are given as float32 whatever it is.
         reads: what of the block is read: its ``output``, or its MLP's ``neurons``.
 
@@ -76,7 +84,7 @@ class Backbone:
     std: Channels
     model: nn.Module = field(repr=False)
     layout: Family = field(repr=False)
-    weight_files: tuple[Path, ...] = field(repr=False)
+    weight_files: tuple[Path, ...] = field(default=(), repr=False)
     precision: Precision = "float32"
     reads: Reads = "output"
 
@@ -105,7 +113,7 @@ class Backbone:
     @property
     def gated(self) -> bool:
         """Whether the block's MLP multiplies its neurons by another layer's output, which gives them either sign."""
-        return _find(self._block_list[self.block], (self.layout.gate,)) is not None
+        return is_gated(self._block_list[self.block], self.layout)
 
     @property
     def family(self) -> str:
@@ -145,8 +153,11 @@ class Backbone:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the weight files' bytes in order of their names, in hexadecimal; read on first use."""
-        return hash_files(self.weight_files)
+        """SHA-256 of the weight files' bytes in order of their names, in hexadecimal; read on first use.
+
+        For a model made in memory, of the file that its tensors would make.
+        """
+        return hash_files(self.weight_files) if self.weight_files else hash_tensors(self.model.state_dict())
 
     def tokens(
         self, pixels: UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"]
@@ -173,6 +184,42 @@ class Backbone:
             InfoscopeError: the pixels are not 8-bit RGB of the model's input size.
         """
         return _own(self._residual_stream(self.normalise(pixels)))
+
+    def read_blocks(
+        self,
+        pixels: UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"],
+        blocks: Sequence[int],
+        read: Callable[[int, Float32[Tensor, "image token width"]], T],
+    ) -> list[T]:
+        """What ``read`` makes of the residual stream at several blocks, from one forward pass, whatever ``reads`` is.
+
+        A stream is handed over when the pass reaches it and is not kept, so that memory does not grow with the number
+        of blocks. Nothing after the last of the blocks is run.
+
+        Args:
+            pixels: as for `tokens`.
+            blocks: which blocks, 0-based; negative counts from the end.
+            read: given a block, never negative, and all its tokens ``[image, token, width]``, prefix first, float32;
+                it must neither change nor keep them.
+
+        Returns:
+            What ``read`` gave, in the order of ``blocks``.
+
+        Raises:
+            InfoscopeError: there is no such block, or the pixels are not 8-bit RGB of the model's input size.
+        """
+        wrong = [block for block in blocks if not -self.blocks <= block < self.blocks]
+        if wrong or not blocks:
+            named = f"block {wrong[0]}" if wrong else "none"
+            raise InfoscopeError(f"{self.name} has blocks 0 to {self.blocks - 1}; {named} was asked for")
+        asked = [block % self.blocks for block in blocks]
+        found: dict[int, T] = {}
+
+        def take(block: int, stream: Tensor) -> None:
+            found[block] = read(block, stream.to(torch.float32))
+
+        self._run(self.normalise(pixels), set(asked), take)
+        return [found[block] for block in asked]
 
     def normalise(
         self, pixels: UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"]
@@ -215,25 +262,53 @@ class Backbone:
 
     @property
     def _down(self) -> nn.Linear:
-        """The layer that takes the MLP's neurons: what goes into it is what comes out of the nonlinearity."""
-        found = _find(self._block_list[self.block], self.layout.neurons)
-        if not isinstance(found, nn.Linear):
-            raise InfoscopeError(
-                f"{self.name}: block {self.block} has no MLP of a known layout ({' or '.join(self.layout.neurons)}), "
-                "so its neurons cannot be read; choose another dictionary"
-            )
-        return found
-
-    @property
-    def _place(self) -> Watch:
-        return input_of(self._down) if self.reads == "neurons" else output_of(self._block_list[self.block])
+        return layer_after_neurons(self._block_list[self.block], self.layout, f"{self.name}: block {self.block}")
 
     def _residual_stream(self, images: Tensor) -> Tensor:
-        """What is read, of all tokens, in the model's precision."""
-        return read_at([self._place], lambda: self._run(images))[0]
+        """The block's output for all tokens, in the model's precision; or its neurons."""
+        reached: list[Tensor] = []
+        if self.reads == "neurons":
+            self._run_to_neurons(images, reached.append)
+        else:
+            self._run(images, {self.block}, lambda block, stream: reached.append(stream))
+        return reached[0]
 
-    def _run(self, images: Tensor) -> Any:
-        return self.model(**self._inputs(images.to(self.device, self.dtype)))
+    def _run_to_neurons(self, images: Tensor, take: Callable[[Tensor], None]) -> None:
+        """Run the model up to the block's neurons and hand them over."""
+
+        def reach(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+            take(arguments[0])
+            raise _BlockReached
+
+        self._forward(images, [self._down.register_forward_pre_hook(reach)])
+
+    def _run(self, images: Tensor, blocks: set[int], take: Callable[[int, Tensor], None]) -> None:
+        """Run the model up to the last of the blocks and hand over each one's output, in the model's precision."""
+        last = max(blocks)
+
+        def hook_of(block: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+            def reach(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+                # A block gives a tensor in some versions of transformers and a tuple in others.
+                take(block, output[0] if isinstance(output, tuple) else output)
+                if block == last:
+                    raise _BlockReached
+
+            return reach
+
+        self._forward(
+            images, [self._block_list[block].register_forward_hook(hook_of(block)) for block in sorted(blocks)]
+        )
+
+    def _forward(self, images: Tensor, hooks: Sequence[RemovableHandle]) -> None:
+        """Run the model until a hook ends the pass, and remove the hooks."""
+        try:
+            with torch.inference_mode():
+                self.model(**self._inputs(images.to(self.device, self.dtype)))
+        except _BlockReached:
+            pass
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _inputs(self, images: Tensor) -> dict[str, Any]:
         """What the model's forward takes."""
@@ -250,37 +325,6 @@ class Backbone:
         }
 
 
-def _find(block: nn.Module, paths: tuple[str, ...]) -> nn.Module | None:
-    """The first of some submodules that is there."""
-    modules = dict(block.named_modules())
-    return next((modules[path] for path in paths if path in modules), None)
-
-
 def _own(tokens: Tensor) -> Tensor:
     """A float32 copy outside inference mode, which training may use and nothing else holds."""
     return tokens.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-
-
-def read_together(
-    backbones: Sequence[Backbone],
-    pixels: UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"],
-) -> list[Tensor]:
-    """Patch tokens of one model at several blocks; it runs once, and not past the last of them.
-
-    Args:
-        backbones: the model at each block, as `Backbone.at` gives it; what is read may differ too.
-        pixels: as for `Backbone.tokens`.
-
-    Returns:
-        For each what its ``tokens`` gives, ``[image, p * p, width]``, to the bit.
-
-    Raises:
-        InfoscopeError: the pixels are not 8-bit RGB of the model's input size.
-        ValueError: the backbones are not of one model.
-    """
-    first = backbones[0]
-    if any(other.model is not first.model or other.input_side != first.input_side for other in backbones):
-        raise ValueError("backbones that are read together share one model and its input side")
-    images = first.normalise(pixels)
-    read = read_at([backbone._place for backbone in backbones], lambda: first._run(images))
-    return [_own(tokens[:, first.prefix_tokens :]) for tokens in read]

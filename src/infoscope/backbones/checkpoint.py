@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from infoscope.backbones.preprocessing import FILES as PREPROCESSOR_FILES
 from infoscope.errors import InfoscopeError
@@ -97,6 +97,17 @@ def hash_files(paths: Sequence[Path]) -> str:
         except OSError as error:
             raise InfoscopeError(f"cannot read {path}: {error.strerror or error}") from error
     return digest.hexdigest()
+
+
+def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256, in hexadecimal, of the safetensors file that named tensors would make.
+
+    Example:
+        >>> hash_tensors({"a": torch.zeros(2)}) == hash_tensors({"a": torch.zeros(3)})
+        False
+    """
+    # Cloned: tensors that share memory may not be written together.
+    return hashlib.sha256(save({name: tensor.cpu().clone() for name, tensor in tensors.items()})).hexdigest()
 
 
 def _find(model: str | Path, revision: str | None) -> Checkpoint:

@@ -31,12 +31,12 @@ _SHOWN = 0.99
 _LETTER, _LABEL = 7, 190
 
 
-def density_chart(runs: Sequence[Compared], cds: Sequence[Float64[np.ndarray, " feature"]]) -> str:
+def density_chart(runs: Sequence[Compared], cds: Sequence[Float64[np.ndarray, " _"]]) -> str:
     """The densities of CDS over each other, as SVG text.
 
     Args:
         runs: those with a scored feature.
-        cds: the scores of each, without nulls.
+        cds: the scores of each, ``[feature]``, without nulls.
     """
     labels = [run.label for run in runs]
     end = density_end(cds)
@@ -67,7 +67,7 @@ def density_chart(runs: Sequence[Compared], cds: Sequence[Float64[np.ndarray, " 
     return svg_of(alt.LayerChart(layer=[line]), f"Densities of CDS of {', '.join(labels)}.", height)
 
 
-def density_end(cds: Sequence[Float64[np.ndarray, " feature"]]) -> float:
+def density_end(cds: Sequence[Float64[np.ndarray, " _"]]) -> float:
     """The end of the densities' axis: past all but a few features of each run, so that curves stand apart.
 
     Example:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from infoscope.backbones.backbone import Backbone, read_together
+from infoscope.backbones.backbone import Backbone
 from infoscope.images.prefetch import all_unreadable, decode_ahead
 from infoscope.images.resize import Resize
 from infoscope.images.source import ImageSource
@@ -70,7 +70,8 @@ class Moments:
 
 
 def token_moments(
-    backbones: Sequence[Backbone],
+    backbone: Backbone,
+    blocks: Sequence[int],
     images: ImageSource,
     *,
     resize: Resize = "stretch",
@@ -81,7 +82,8 @@ def token_moments(
     """Moments of the full views' patch tokens, on at most 256 of the images, spread evenly over them.
 
     Args:
-        backbones: one model at one block or several (`Backbone.at`), which one forward pass reads together.
+        backbone: the model, at any block.
+        blocks: the blocks whose outputs are meant, which one forward pass reads together.
         images: the images.
         resize: how an image becomes square.
         batch_size: images to a forward pass.
@@ -94,18 +96,20 @@ def token_moments(
     Raises:
         InfoscopeError: no image of the sample can be read.
     """
-    first = backbones[0]
-    view = Views(first.patch_size, first.grid, 0, resize).full
-    moments = [Moments.empty(backbone.width) for backbone in backbones]
+    view = Views(backbone.patch_size, backbone.grid, 0, resize).full
+    moments = {block: Moments.empty(backbone.at(block, "output").width) for block in blocks}
+
+    def take(block: int, tokens: Tensor) -> None:
+        moments[block].update(tokens[:, backbone.prefix_tokens :].flatten(0, 1))
+
     sample = sorted(spread_evenly(len(images), MOMENT_IMAGES))
     reason = ""
     with progress("Mean and covariance", len(sample), "images", enabled=show_progress) as advance:
-        for batch in decode_ahead(images, sample, view, batch_size or first.batch_size, threads):
+        for batch in decode_ahead(images, sample, view, batch_size or backbone.batch_size, threads):
             reason = reason or next((why for _, why in batch.unreadable), "")
             if batch.index:
-                for each, tokens in zip(moments, read_together(backbones, batch.pixels), strict=True):
-                    each.update(tokens.flatten(0, 1))
+                backbone.read_blocks(batch.pixels, blocks, take)
             advance(len(batch.index) + len(batch.unreadable))
-    if not moments[0].tokens:
+    if not moments[blocks[0]].tokens:
         raise all_unreadable(images, reason)
-    return moments
+    return [moments[block] for block in blocks]

@@ -92,7 +92,7 @@ def make_dictionaries(
     resize: Resize = "stretch",
     **passes: Any,
 ) -> list[SparseAutoencoder]:
-    """One for each block of a model, from one pass over the images; arguments as for `make_dictionary`."""
+    """One for each of some blocks of one model, from one pass over the images; arguments as for `make_dictionary`."""
     kind, path = split_kind(dictionary)
     _check_options(kind, components, centre)
     for backbone in backbones:
@@ -119,7 +119,7 @@ def make_dictionaries(
     if kind == "pca" or (centre and mean is None):
         if source is None:
             raise InfoscopeError(f"{kind} are made around the mean of tokens; give images, or leave centring out")
-        moments = token_moments(backbones, source, resize=resize, **passes)
+        moments = token_moments(backbones[0], [each.block for each in backbones], source, resize=resize, **passes)
         means = [each.mean for each in moments]
         if kind == "pca":
             return [
