@@ -16,6 +16,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
     from infoscope.backbones.loading import load_backbone
+    from infoscope.comparison.compared import compare_runs
+    from infoscope.comparison.page import write_comparison
+    from infoscope.comparison.sweep import sweep_blocks
     from infoscope.dictionaries.loading import load_sae, save_sae, save_saelens
     from infoscope.dictionaries.sae import SparseAutoencoder
     from infoscope.errors import InfoscopeError
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from infoscope.training.config import TrainConfig
     from infoscope.training.from_cache import train_on_cache
     from infoscope.training.train import train_sae, train_saes
+    from infoscope.training.untrained import make_dictionary
     from infoscope.validation.config import ValidateConfig
     from infoscope.validation.validate import Validation, validate
 
@@ -57,8 +61,10 @@ _HOMES = {
     "ValidateConfig": "validation.config",
     "Validation": "validation.validate",
     "check_fit": "measurement.fit",
+    "compare_runs": "comparison.compared",
     "load_backbone": "backbones.loading",
     "load_sae": "dictionaries.loading",
+    "make_dictionary": "training.untrained",
     "measure_outliers": "outliers.measure",
     "measure_scope": "measurement.measure",
     "open_images": "images.source",
@@ -68,10 +74,12 @@ _HOMES = {
     "planted_config": "planted.config",
     "save_sae": "dictionaries.loading",
     "save_saelens": "dictionaries.loading",
+    "sweep_blocks": "comparison.sweep",
     "train_on_cache": "training.from_cache",
     "train_sae": "training.train",
     "train_saes": "training.train",
     "validate": "validation.validate",
+    "write_comparison": "comparison.page",
     "write_report": "report.page",
 }
 
@@ -93,8 +101,10 @@ __all__ = [
     "ValidateConfig",
     "Validation",
     "check_fit",
+    "compare_runs",
     "load_backbone",
     "load_sae",
+    "make_dictionary",
     "measure_outliers",
     "measure_scope",
     "open_images",
@@ -104,10 +114,12 @@ __all__ = [
     "planted_config",
     "save_sae",
     "save_saelens",
+    "sweep_blocks",
     "train_on_cache",
     "train_sae",
     "train_saes",
     "validate",
+    "write_comparison",
     "write_report",
 ]
 

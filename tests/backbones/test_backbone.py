@@ -243,3 +243,58 @@ def test_attributes_cannot_be_changed(saved):
     with pytest.raises(AttributeError):
         backbone.block = 2
     assert backbone.device == torch.device("cpu")
+
+
+def neurons_by_hand(mlp, given):
+    """What an MLP of transformers holds after its nonlinearity, from its own layers."""
+    if hasattr(mlp, "fc1"):
+        activation = getattr(mlp, "activation_fn", None) or mlp.activation
+        return activation(mlp.fc1(given)), mlp.fc2
+    if hasattr(mlp, "gate_proj"):
+        return mlp.act_fn(mlp.gate_proj(given)) * mlp.up_proj(given), mlp.down_proj
+    return mlp.act_fn(mlp.up_proj(given)), mlp.down_proj
+
+
+def test_neurons_equal_transformers_own(checkpoint, pixels):
+    case = checkpoint.case
+    images = pixels(2, case.side)
+    for block in range(BLOCKS):
+        backbone = load_backbone(checkpoint.directory, block, device="cpu", reads="neurons")
+        mlp = case.blocks(checkpoint.vision)[block].mlp
+        taken = []
+        hook = mlp.register_forward_hook(lambda module, given, output, taken=taken: taken.append((given[0], output)))
+        with torch.no_grad():
+            checkpoint.vision(**checkpoint.inputs(backbone.normalise(images)))
+            hook.remove()
+            expected, down = neurons_by_hand(mlp, taken[0][0])
+            torch.testing.assert_close(down(expected), taken[0][1], rtol=1e-5, atol=1e-5)
+        assert backbone.width == down.in_features != 32
+        assert backbone.gated == hasattr(mlp, "gate_proj")
+        torch.testing.assert_close(backbone.all_tokens(images), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(backbone.tokens(images), expected[:, case.prefix :], rtol=1e-5, atol=1e-5)
+        assert bool((expected < -0.5).any()) == backbone.gated  # only a gate makes a neuron far below 0
+
+
+def test_the_same_model_read_elsewhere(saved, pixels):
+    directory = saved("dinov2-registers").directory
+    images = pixels(2, 224)
+    first = load_backbone(directory, 0, device="cpu")
+    digest = first.sha256
+    for block, reads in ((2, "output"), (-1, "neurons"), (1, "output")):
+        moved = first.at(block, reads)
+        assert moved.model is first.model
+        assert moved.__dict__["sha256"] == digest  # not hashed again
+        fresh = load_backbone(directory, block, device="cpu", reads=reads)
+        assert (moved.block, moved.reads, moved.width) == (fresh.block, fresh.reads, fresh.width)
+        assert torch.equal(moved.tokens(images), fresh.tokens(images))
+        first = moved
+    with pytest.raises(InfoscopeError, match="has blocks 0 to 2, and no block 3"):
+        first.at(3)
+
+
+def test_an_mlp_of_another_layout_is_refused(saved):
+    backbone = load_backbone(saved("vit").directory, 1, device="cpu")
+    backbone._block_list[1].mlp = torch.nn.Identity()
+    with pytest.raises(InfoscopeError, match=r"block 1 has no MLP of a known layout \(mlp.fc2 or mlp.down_proj\)"):
+        backbone.at(reads="neurons")
+    assert backbone.at(0, "neurons").width == 48

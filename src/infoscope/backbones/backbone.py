@@ -1,9 +1,9 @@
-"""A vision transformer read at one block: pixels in, patch tokens out."""
+"""A vision transformer read at one block: pixels in, patch tokens out, or its MLP's neurons on them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from infoscope.backbones.checkpoint import hash_files, hash_tensors
-from infoscope.backbones.families import Channels, Family
+from infoscope.backbones.families import Channels, Family, Reads
+from infoscope.backbones.neurons import is_gated, layer_after_neurons
 from infoscope.backbones.precision import Precision
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, check_choice
 
 # Measured on two cores with a ViT-S/14 at 224 pixels: 4 and 8 are the fastest, 16 and 32 take a tenth longer.
 # Our choice for a GPU.
@@ -33,7 +35,8 @@ class _BlockReached(Exception):  # noqa: N818 - it reports no error
 class Backbone:
     """A model, the block it is read at, and all that is needed to feed it. Made by ``load_backbone``.
 
-    The output of a block is the residual stream after it, before any final norm. Nothing after the block is run.
+    The output of a block is the residual stream after it, before any final norm. Nothing after the block is run. With
+    ``reads="neurons"`` a token is what the block's MLP holds of it after its nonlinearity, and nothing after is run.
 
     Attributes:
         name: the path or hub id the model was asked for by.
@@ -50,6 +53,7 @@ class Backbone:
         weight_files: the safetensors files it was read from, in order of their names; none for a model that was made
             in memory.
         precision: of the forward pass; tokens are given as float32 whatever it is.
+        reads: what of the block is read: its ``output``, or its MLP's ``neurons``.
 
     Example:
         >>> import tempfile
@@ -64,6 +68,9 @@ class Backbone:
         >>> photographs = np.zeros((2, 64, 64, 3), np.uint8)
         >>> backbone.tokens(photographs).shape, backbone.all_tokens(photographs).shape
         (torch.Size([2, 16, 32]), torch.Size([2, 17, 32]))
+        >>> neurons = backbone.at(block=0, reads="neurons")
+        >>> neurons.width, neurons.tokens(photographs).shape
+        (64, torch.Size([2, 16, 64]))
     """
 
     name: str
@@ -79,6 +86,34 @@ class Backbone:
     layout: Family = field(repr=False)
     weight_files: tuple[Path, ...] = field(default=(), repr=False)
     precision: Precision = "float32"
+    reads: Reads = "output"
+
+    def at(self, block: int | None = None, reads: Reads | None = None) -> Backbone:
+        """The same model, its weights shared, read elsewhere.
+
+        Args:
+            block: 0-based, negative from the end; the one it is read at by default.
+            reads: ``output`` or ``neurons``; what it reads by default.
+
+        Raises:
+            InfoscopeError: there is no such block, or it has no MLP that is known.
+        """
+        check_choice("reads", reads := reads or self.reads, Reads)
+        block = self.block if block is None else block
+        if not -self.blocks <= block < self.blocks:
+            raise InfoscopeError(f"{self.name} has blocks 0 to {self.blocks - 1}, and no block {block}")
+        other = replace(self, block=block % self.blocks, reads=reads)
+        config: Any = self.model.config
+        width = other._down.in_features if reads == "neurons" else int(config.hidden_size)
+        other = replace(other, width=width)
+        if "sha256" in self.__dict__:  # hashed once for all of a model's blocks
+            other.__dict__["sha256"] = self.sha256
+        return other
+
+    @property
+    def gated(self) -> bool:
+        """Whether the block's MLP multiplies its neurons by another layer's output, which gives them either sign."""
+        return is_gated(self._block_list[self.block], self.layout)
 
     @property
     def family(self) -> str:
@@ -156,7 +191,7 @@ class Backbone:
         blocks: Sequence[int],
         read: Callable[[int, Float32[Tensor, "image token width"]], T],
     ) -> list[T]:
-        """What ``read`` makes of the residual stream at several blocks, from one forward pass.
+        """What ``read`` makes of the residual stream at several blocks, from one forward pass, whatever ``reads`` is.
 
         A stream is handed over when the pass reaches it and is not kept, so that memory does not grow with the number
         of blocks. Nothing after the last of the blocks is run.
@@ -225,11 +260,27 @@ class Backbone:
         assert isinstance(blocks, nn.ModuleList)
         return blocks
 
+    @property
+    def _down(self) -> nn.Linear:
+        return layer_after_neurons(self._block_list[self.block], self.layout, f"{self.name}: block {self.block}")
+
     def _residual_stream(self, images: Tensor) -> Tensor:
-        """The block's output for all tokens, in the model's precision."""
+        """The block's output for all tokens, in the model's precision; or its neurons."""
         reached: list[Tensor] = []
-        self._run(images, {self.block}, lambda block, stream: reached.append(stream))
+        if self.reads == "neurons":
+            self._run_to_neurons(images, reached.append)
+        else:
+            self._run(images, {self.block}, lambda block, stream: reached.append(stream))
         return reached[0]
+
+    def _run_to_neurons(self, images: Tensor, take: Callable[[Tensor], None]) -> None:
+        """Run the model up to the block's neurons and hand them over."""
+
+        def reach(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+            take(arguments[0])
+            raise _BlockReached
+
+        self._forward(images, [self._down.register_forward_pre_hook(reach)])
 
     def _run(self, images: Tensor, blocks: set[int], take: Callable[[int, Tensor], None]) -> None:
         """Run the model up to the last of the blocks and hand over each one's output, in the model's precision."""
@@ -244,7 +295,12 @@ class Backbone:
 
             return reach
 
-        hooks = [self._block_list[block].register_forward_hook(hook_of(block)) for block in sorted(blocks)]
+        self._forward(
+            images, [self._block_list[block].register_forward_hook(hook_of(block)) for block in sorted(blocks)]
+        )
+
+    def _forward(self, images: Tensor, hooks: Sequence[RemovableHandle]) -> None:
+        """Run the model until a hook ends the pass, and remove the hooks."""
         try:
             with torch.inference_mode():
                 self.model(**self._inputs(images.to(self.device, self.dtype)))

@@ -6,12 +6,15 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from infoscope.errors import InfoscopeError
 
 Channels = tuple[float, float, float]
 """One number for each of red, green and blue."""
+
+Reads = Literal["output", "neurons"]
+"""What of a block is read: its output, the residual stream after it; or its MLP's neurons, after the nonlinearity."""
 
 _OPENAI: tuple[Channels, Channels] = (
     (0.48145466, 0.4578275, 0.40821073),
@@ -54,6 +57,8 @@ class Family:
         forward_options: what its forward takes besides pixels. With ``interpolate_pos_encoding`` a position
             table is resized only where the grid differs from the table's own.
         patchified: the forward takes flattened patches with their grid (NaFlex) and no image.
+        neurons: path, inside a block, of the linear layer that takes the MLP's neurons; the first that is there.
+        gate: path of the layer whose output multiplies the neurons; only in a gated MLP.
     """
 
     name: str
@@ -68,6 +73,8 @@ class Family:
     model_options: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
     forward_options: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
     patchified: bool = False
+    neurons: tuple[str, ...] = ("mlp.fc2", "mlp.down_proj")
+    gate: str = "mlp.gate_proj"
 
     def prefix_tokens(self, config: Any) -> int:
         """How many tokens come before the first patch token, by the model's configuration."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.checkpoint import Checkpoint, find_checkpoint
-from infoscope.backbones.families import Family, family_of
+from infoscope.backbones.families import Family, Reads, family_of
 from infoscope.backbones.precision import Precision, set_multiplication, weights_dtype
 from infoscope.backbones.preprocessing import read_normalisation
 from infoscope.devices import find_device
@@ -30,6 +30,7 @@ def load_backbone(
     device: str = "auto",
     revision: str | None = None,
     precision: Precision = "float32",
+    reads: Reads = "output",
 ) -> Backbone:
     """Load a vision transformer to be read at one block.
 
@@ -45,6 +46,7 @@ def load_backbone(
         revision: branch, tag or commit on the hub.
         precision: of the forward pass: ``float32`` is the reference; ``bf16`` and ``fp16`` are for GPUs; ``tf32`` lets
             a CUDA GPU multiply float32 with 10 bits of mantissa, the SAE's products included.
+        reads: what of the block is read: its ``output``, or its MLP's ``neurons`` after the nonlinearity.
 
     Raises:
         InfoscopeError: the model is not found, incomplete, of an unknown type or not finite, its weights do not
@@ -75,7 +77,7 @@ def load_backbone(
         vision = _build(checkpoint, family, config, weights_dtype(precision, place))
     if place.type == "cuda":
         set_multiplication(precision)
-    return Backbone(
+    backbone = Backbone(
         name=checkpoint.name,
         revision=checkpoint.revision,
         block=block,
@@ -90,6 +92,7 @@ def load_backbone(
         weight_files=checkpoint.weight_files,
         precision=precision,
     )
+    return backbone if reads == "output" else backbone.at(reads=reads)
 
 
 def _vision_config(checkpoint: Checkpoint, family: Family, model_type: str) -> Any:

@@ -5,14 +5,39 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from infoscope.backbones.families import Reads
 from infoscope.backbones.precision import Precision
 from infoscope.errors import InfoscopeError
 
 if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
     from infoscope.dictionaries.sae import SparseAutoencoder
+    from infoscope.images.source import ImageSource
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """A dictionary that nobody trained, in place of an SAE."""
+
+    dictionary: str | None = None
+    """In place of --sae: channels (the tokens' own coordinates), pca, neurons (of the block's MLP), or directions:PATH,
+    an .npy or .safetensors of [n, width]. Each but neurons and directions has a feature for either sign."""
+    components: int | None = None
+    """Under pca: how many components. Default: all."""
+    centre: bool = True
+    """Channels and directions around the mean token of at most 256 of the images. PCA always is, neurons never are."""
+
+    def refuse_alone(self) -> None:
+        """Refuse options of a dictionary that is not asked for.
+
+        Raises:
+            InfoscopeError: there is one.
+        """
+        if self.components is not None or not self.centre:
+            flag = "--no-centre" if self.components is None else "--components"
+            raise InfoscopeError(f"{flag} belongs to --dictionary; leave it out")
 
 
 @dataclass(frozen=True)
@@ -26,7 +51,14 @@ class Hardware:
     little; tf32 lets a GPU round what it multiplies."""
 
 
-def open_backbone(model: str, block: int, input_side: int | None, revision: str | None, hardware: Hardware) -> Backbone:
+def open_backbone(
+    model: str,
+    block: int,
+    input_side: int | None,
+    revision: str | None,
+    hardware: Hardware,
+    reads: Reads = "output",
+) -> Backbone:
     """Load the model the flags name."""
     from infoscope.backbones.loading import load_backbone
 
@@ -37,6 +69,7 @@ def open_backbone(model: str, block: int, input_side: int | None, revision: str 
         revision=revision,
         device=hardware.device,
         precision=hardware.precision,
+        reads=reads,
     )
 
 
@@ -73,12 +106,45 @@ def open_pair(
         missing = "--model" if chosen is None else "--block"
         raise InfoscopeError(f"{name} does not say which site it was trained on; give {missing}")
     side = input_side or (site.get("input_side") if own else None)
+    reads = site.get("reads", "output")
     try:
-        return open_backbone(chosen, at, side, revision or (site.get("revision") if own else None), hardware), sae
+        return open_backbone(
+            chosen, at, side, revision or (site.get("revision") if own else None), hardware, reads
+        ), sae
     except InfoscopeError as error:
         if model is not None:
             raise
         raise InfoscopeError(f"{error} (the model that {name} was trained on; --model names another)") from error
+
+
+def open_untrained(
+    options: Untrained,
+    images: ImageSource,
+    model: str | None,
+    block: int | None,
+    input_side: int | None,
+    revision: str | None,
+    hardware: Hardware,
+    **passes: Any,
+) -> tuple[Backbone, SparseAutoencoder]:
+    """Load the model and make the dictionary that ``--dictionary`` names.
+
+    Raises:
+        InfoscopeError: the model or block is not named, or the dictionary cannot be made.
+    """
+    from infoscope.dictionaries.kinds import split_kind
+    from infoscope.training.untrained import make_dictionary, reads_of
+
+    assert options.dictionary is not None
+    kind, _ = split_kind(options.dictionary)
+    if model is None or block is None:
+        missing = "--model" if model is None else "--block"
+        raise InfoscopeError(f"--dictionary {kind} is made for a model at a block; give {missing}")
+    backbone = open_backbone(model, block, input_side, revision, hardware, reads_of(kind))
+    made = make_dictionary(
+        options.dictionary, backbone, images, components=options.components, centre=options.centre, **passes
+    )
+    return backbone, made
 
 
 def check_writable(out: Path) -> None:

@@ -8,11 +8,13 @@ from typing import Annotated
 import tyro
 
 from infoscope.cli.check import Check
+from infoscope.cli.compare import Compare
 from infoscope.cli.info import Info
 from infoscope.cli.measure import Measure
 from infoscope.cli.outliers import Outliers
 from infoscope.cli.report import Report
 from infoscope.cli.saes import Saes
+from infoscope.cli.sweep import Sweep
 from infoscope.cli.train import Train
 from infoscope.cli.validate import Validate
 from infoscope.errors import InfoscopeError
@@ -25,6 +27,8 @@ Command = (
     | Annotated[Measure, tyro.conf.subcommand("measure")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Outliers, tyro.conf.subcommand("outliers")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Sweep, tyro.conf.subcommand("sweep")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Saes, tyro.conf.subcommand("saes")]
@@ -43,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     interrupted = "nothing was written"
     try:
-        command: Train | Measure | Report | Outliers | Info | Check | Saes | Validate = tyro.cli(
+        command: Train | Measure | Report | Outliers | Compare | Sweep | Info | Check | Saes | Validate = tyro.cli(
             Command,
             prog="infoscope",
             description="Which features of a vision model's sparse autoencoder are local, and which global?",

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
-from infoscope.cli.inputs import Hardware, check_writable, open_pair
+from infoscope.cli.inputs import Hardware, Untrained, check_writable, open_pair, open_untrained
 from infoscope.cli.lists import Numbers
+from infoscope.errors import InfoscopeError
 from infoscope.execution.config import Execution
 from infoscope.measurement.config import MeasureConfig
 
@@ -42,18 +43,19 @@ class MeasureFlags(MeasureConfig):
 
 @dataclass(frozen=True)
 class Measure:
-    """Measure the Contextual Dependency Score of every feature of an SAE, into a run directory.
+    """Measure the Contextual Dependency Score of every feature of an SAE or another dictionary, into a run directory.
 
     An interrupted measurement goes on when the same command is given again.
     """
 
-    sae: str
-    """The SAE: a directory that `infoscope train` wrote, a name that `infoscope saes` lists, or a hub id."""
     images: str
     """The images: a folder (searched recursively), webdataset shards ('shards/*.tar'), a saved data set, parquet files
     (folder[:split]), or a data set of the hub, owner/name[:split]."""
     out: Path
     """The run directory to write."""
+    sae: str | None = None
+    """The SAE: a directory that `infoscope train` wrote, a name that `infoscope saes` lists, or a hub id."""
+    untrained: tyro.conf.OmitArgPrefixes[Untrained] = field(default_factory=Untrained)
     model: str | None = None
     """The model: a local directory in Hugging Face layout, or a hub id. Default: the one the SAE was trained on."""
     block: int | None = None
@@ -70,6 +72,10 @@ class Measure:
 
     def run(self) -> None:
         """Run the command."""
+        if (self.sae is None) == (self.untrained.dictionary is None):
+            raise InfoscopeError("give --sae or --dictionary, one of the two")
+        if self.sae is not None:
+            self.untrained.refuse_alone()
         check_writable(self.out)
         from infoscope.cli.summary import print_summary
         from infoscope.images.source import open_images
@@ -77,7 +83,18 @@ class Measure:
         from infoscope.storage.run import MANIFEST, open_run
 
         images = open_images(self.images)
-        backbone, sae = open_pair(self.sae, self.model, self.block, self.input_side, self.revision, self.hardware)
+        where = (self.model, self.block, self.input_side, self.revision, self.hardware)
+        if self.sae is None:
+            backbone, sae = open_untrained(
+                self.untrained,
+                images,
+                *where,
+                resize=self.config.resize,
+                batch_size=self.execution.batch_size,
+                threads=self.execution.threads,
+            )
+        else:
+            backbone, sae = open_pair(self.sae, *where)
         for difference in _differences(sae.site or {}, backbone, self.config.config):
             print(f"infoscope: {self.sae} was trained on {difference}: read the fit before the scores", file=sys.stderr)
         finished = (self.out / MANIFEST).is_file()

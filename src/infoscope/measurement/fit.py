@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.activations import TopK
+from infoscope.dictionaries.kinds import KINDS
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import all_unreadable, decode_ahead
 from infoscope.images.resize import Resize
 from infoscope.images.source import Images, open_images
+from infoscope.images.spread import spread_evenly
 from infoscope.images.views import Views
 from infoscope.measurement.codes import encode_views
 from infoscope.measurement.fit_judgement import judge_fit
@@ -35,7 +36,7 @@ def fit_sample(count: int) -> frozenset[int]:
         >>> len(fit_sample(100)), len(fit_sample(3000)), max(fit_sample(3000))
         (100, 256, 2999)
     """
-    return frozenset(np.linspace(0, count - 1, min(count, SAMPLE_IMAGES)).round().astype(int).tolist())
+    return spread_evenly(count, SAMPLE_IMAGES)
 
 
 def fit_record(ranked: Ranked, backbone: Backbone, sae: SparseAutoencoder) -> FitRecord:
@@ -75,6 +76,7 @@ def check_fit(
 
     Example:
         >>> import tempfile
+        >>> import numpy as np
         >>> from transformers import ViTConfig, ViTModel
         >>> from infoscope.backbones.loading import load_backbone
         >>> directory = tempfile.mkdtemp()
@@ -126,8 +128,9 @@ def _judged(sums: FitSums, l0: float, dead: float, backbone: Backbone, sae: Spar
     site = sae.site or {}
     trained = site.get("mean_token_norm")
     seen = sums.fvu.tokens > 0
+    kind = KINDS.get(sae.format)
     record = FitRecord(
-        fvu=None if math.isnan(sums.fvu.value) else sums.fvu.value,
+        fvu=None if math.isnan(sums.fvu.value) or (kind and not kind.reconstructs) else sums.fvu.value,
         l0=l0,
         dead=dead,
         sample=sums.fvu.tokens,
@@ -137,4 +140,6 @@ def _judged(sums: FitSums, l0: float, dead: float, backbone: Backbone, sae: Spar
         token_norm=sums.mean_norm if seen else None,
         trained_norm=float(trained) if isinstance(trained, int | float) else None,
     )
+    if kind:
+        return replace(record, warnings=[], note=kind.note)
     return replace(record, warnings=judge_fit(record, site, model_record(backbone), dictionary_record(sae)))

@@ -15,10 +15,13 @@ def plan(
     model: ModelRecord, dictionary: DictionaryRecord, images: ImageSource, ids_hash: str, options: dict[str, Any]
 ) -> dict[str, Any]:
     """All that a result depends on, as JSON values: a directory is gone on with only when it is the same."""
+    site = {key: value for key, value in asdict(model).items() if key not in ("name", "revision")}
+    if model.reads == "output":  # as it was before anything else could be read
+        del site["reads"]
     return {
         "format_version": FORMAT_VERSION,
         "options": options,
-        "model": {key: value for key, value in asdict(model).items() if key not in ("name", "revision")},
+        "model": site,
         # A weights file alone does not say how many codes are kept.
         "dictionary": {"sha256": dictionary.sha256, "activation": dictionary.activation},
         "images": {"count": len(images), "ids_sha256": ids_hash, "stamp": images.stamp()},
@@ -42,6 +45,7 @@ def model_record(backbone: Backbone) -> ModelRecord:
         dtype=str(backbone.dtype).removeprefix("torch."),
         precision=backbone.precision,
         device=backbone.device.type,
+        reads=backbone.reads,
     )
 
 

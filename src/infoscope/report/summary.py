@@ -167,6 +167,8 @@ def fit_sentence(fit: FitRecord) -> tuple[str, str]:
         >>> fit_sentence(FitRecord(fvu=0.18, l0=32.0, dead=0.02, sample=1000))[0]
         'fits'
     """
+    if fit.note is not None:
+        return "no SAE", fit.note if fit.fvu is None else f"{fit.note} Here it is {fit.fvu:.3f}."
     if fit.fvu is None:
         return "not checked", "Whether the SAE fits is not known: no image of the fit check's sample can be read."
     share = f"it leaves {100 * fit.fvu:.1f} % of the tokens' variance unexplained"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 # Our choice: the characters of an id that fit beside a picture.
 ID_SHOWN = 16
 
 
-def make_environment() -> Environment:
-    """How templates are read and what they know."""
+def make_environment(*packages: str) -> Environment:
+    """How templates are read and what they know.
+
+    Args:
+        *packages: where templates lie besides this package.
+    """
     environment = Environment(
-        loader=PackageLoader("infoscope.report", "."),
+        loader=ChoiceLoader([PackageLoader(package, ".") for package in (*packages, "infoscope.report")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -19,16 +23,16 @@ def make_environment() -> Environment:
     )
     environment.filters["number"] = lambda value: f"{value:,}"
     environment.filters["score"] = lambda value: f"{value:.3f}"
-    environment.filters["short"] = _short_name
+    environment.filters["short"] = short_name
     environment.filters["tail"] = _tail
     return environment
 
 
-def _short_name(name: str) -> str:
+def short_name(name: str) -> str:
     """A hub id as it is, a path by its last part.
 
     Example:
-        >>> _short_name("openai/clip-vit-base-patch16"), _short_name("../models/dinov2/")
+        >>> short_name("openai/clip-vit-base-patch16"), short_name("../models/dinov2/")
         ('openai/clip-vit-base-patch16', 'dinov2')
     """
     parts = name.replace("\\", "/").rstrip("/").split("/")

@@ -19,6 +19,7 @@ class ModelRecord:
     """The backbone: where it came from, which weights, the site its tokens are read at, and how it was run.
 
     ``mean`` and ``std`` are those of the normalised pixels; the input has ``grid * patch_size`` pixels a side.
+    ``reads`` is what of the block is read: its ``output``, or its MLP's ``neurons``.
     """
 
     name: str
@@ -34,11 +35,15 @@ class ModelRecord:
     dtype: str = "float32"
     precision: str = "float32"
     device: str = "cpu"
+    reads: str = "output"
 
 
 @dataclass(frozen=True)
 class DictionaryRecord:
-    """The SAE: where it came from, which weights, how many features and what activation function."""
+    """The SAE: where it came from, which weights, how many features and what activation function.
+
+    Of a dictionary that is no SAE, ``format`` is its kind: channels, pca, neurons or directions.
+    """
 
     name: str
     format: str
@@ -83,6 +88,7 @@ class FitRecord:
         trained_norm: the same of the tokens the SAE was trained on, where it says so.
         warnings: what speaks against the SAE, a line each; empty where nothing does, None in runs from before this was
             judged.
+        note: of a dictionary that was not trained to reconstruct tokens, what its FVU means, or why it has none.
     """
 
     fvu: float | None
@@ -95,6 +101,7 @@ class FitRecord:
     token_norm: float | None = None
     trained_norm: float | None = None
     warnings: list[str] | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)

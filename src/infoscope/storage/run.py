@@ -126,7 +126,7 @@ def claim_directory(path: Path, plan: dict[str, Any]) -> bool:
         found = read_json(path / PLAN)
         if found != plan:
             raise InfoscopeError(
-                f"{path} is another run's directory ({_first_difference(found, plan)}); choose another --out"
+                f"{path} is another run's directory ({first_difference(found, plan)}); choose another --out"
             )
         return (path / MANIFEST).is_file()
     if path.is_dir() and any(file.is_file() for file in path.rglob("*")):
@@ -135,13 +135,13 @@ def claim_directory(path: Path, plan: dict[str, Any]) -> bool:
     return False
 
 
-def _first_difference(found: Any, wanted: dict[str, Any]) -> str:
+def first_difference(found: Any, wanted: dict[str, Any]) -> str:
     """The first entry in which two plans differ, in words."""
     if not isinstance(found, dict):
         return "its plan cannot be read"
     for key in wanted:
         if found.get(key) != wanted[key]:
             if isinstance(wanted[key], dict) and isinstance(found.get(key), dict):
-                return f"{key}: {_first_difference(found[key], wanted[key])}"
+                return f"{key}: {first_difference(found[key], wanted[key])}"
             return f"{key} was {found.get(key)}, now {wanted[key]}"
     return "it was made by another version"

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from infoscope.dictionaries.activation_form import activation_from_json, activation_to_json
+from infoscope.dictionaries.kinds import KINDS
 from infoscope.dictionaries.sae import WEIGHTS, SparseAutoencoder
 from infoscope.dictionaries.token_norm import TokenNorm
 from infoscope.errors import InfoscopeError
@@ -64,6 +65,7 @@ def save_sae(
     description = {
         "format": NAME,
         "format_version": FORMAT_VERSION,
+        **({"kind": sae.format} if sae.format in KINDS else {}),
         "d_in": sae.width,
         "d_sae": sae.features,
         "activation": activation_to_json(sae.activation),
@@ -123,7 +125,7 @@ def read(directory: Path, name: str) -> SparseAutoencoder:
         activation=function,
         token_norm=norm,
         name=name,
-        format=NAME,
+        format=description["kind"],
         sha256=digest,
         site=description["site"],
     )
@@ -153,6 +155,8 @@ def _description(path: Path) -> dict[str, Any]:
         )
     if absent := [key for key in ("d_in", "d_sae", "activation") if key not in value]:
         raise InfoscopeError(f"{path} lacks {', '.join(absent)}; train or fetch the SAE again")
+    if value.setdefault("kind", NAME) not in (NAME, *KINDS):
+        raise InfoscopeError(f"{path} is of kind {value['kind']}; install the version that wrote it")
     for key in ("site", "token_norm"):
         if not isinstance(value.setdefault(key, None), dict | None):
             raise InfoscopeError(f"{path}: {key} is neither null nor an object; train or fetch the SAE again")

@@ -1,0 +1,117 @@
+"""``infoscope compare``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import tyro
+
+from infoscope.cli.inputs import check_writable
+
+if TYPE_CHECKING:
+    from infoscope.comparison.compared import Compared, Comparison
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Lay the spectra of several runs side by side, and say what differs between them."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Directories that `infoscope measure` wrote, two or more; that of a sweep stands for its blocks."""
+    out: Path | None = None
+    """A directory for the page, index.html, and comparison.json. Without it the tables are printed and no more."""
+    json: bool = False
+    """Print JSON in place of the tables."""
+
+    interrupted: ClassVar[str] = "the runs are as they were"
+
+    def run(self) -> None:
+        """Run the command."""
+        if self.out is not None:
+            check_writable(self.out)
+        from infoscope.comparison.compared import compare_runs
+
+        comparison = compare_runs(self.runs)
+        if self.json:
+            import json
+
+            print(json.dumps(comparison.to_json(), indent=2))
+        else:
+            print_comparison(comparison)
+        if self.out is not None:
+            write_page(comparison, self.out, quiet=self.json)
+
+
+def write_page(comparison: Comparison, out: Path, quiet: bool = False) -> None:
+    """Write the page, and say where it is."""
+    from infoscope.comparison.page import write_comparison
+
+    page = write_comparison(comparison, out)
+    if not quiet:
+        print(f"page: {page}")
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Print the numbers, the classes where the runs have them, what differs, and where that is not like with like."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from infoscope.comparison.page import modes_sentence
+
+    console = Console(highlight=False)
+    runs = comparison.runs
+    console.print(_numbers(runs))
+    console.print(Text(modes_sentence(runs)))
+    if any(run.classes for run in runs):
+        console.print(_classes(runs))
+    for each in comparison.differences:
+        values = ", ".join(dict.fromkeys(each.values))
+        console.print(Text.assemble((f"{each.name} differs: ", "bold"), values))
+    for warning in comparison.warnings:
+        console.print(Text.assemble(("not like with like: ", "bold"), warning))
+
+
+def _numbers(runs: list[Compared]) -> object:
+    from infoscope.comparison.page import SHOWN
+
+    calibrated = any(run.calibrated for run in runs)
+    names = ["run", "scored", *SHOWN, "modes", *(["calibrated"] if calibrated else []), "area", "FVU"]
+    rows = [
+        [
+            run.label,
+            f"{run.scored_share:.1%}",
+            *(_number(run.cds.get(name), ".3f") for name in SHOWN),
+            _number(run.modes, "d"),
+            *([_number((run.calibrated or {}).get("median"), ".2f")] if calibrated else []),
+            _number(run.effective_area, ".1f"),
+            _number(run.fvu, ".3f"),
+        ]
+        for run in runs
+    ]
+    return _table("CDS over the scored features", names, rows)
+
+
+def _classes(runs: list[Compared]) -> object:
+    names = list(dict.fromkeys(name for run in runs for name in run.classes or {}))
+    rows = [
+        [run.label, *(f"{run.classes.get(name, 0.0):.1%}" if run.classes else "-" for name in names)] for run in runs
+    ]
+    return _table("Share of the features in each scope class", ["run", *names], rows)
+
+
+def _table(title: str, names: list[str], rows: list[list[str]]) -> object:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
+    for place, name in enumerate(names):
+        table.add_column(name, justify="right" if place else "left", overflow="fold", no_wrap=bool(place))
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _number(value: int | float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,186 @@
+"""What differs between runs, and where a comparison is therefore not like with like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infoscope.dictionaries.kinds import KINDS
+from infoscope.measurement.fit_judgement import FVU_LOOSE, MOST_ACTIVE
+from infoscope.report.template import short_name
+from infoscope.storage.run import Run
+
+# What each option that differs does to the numbers; any other is named all the same.
+_EFFECTS = {
+    "top_images": "with more images a feature's weaker ones count, and fewer features are scored",
+    "min_pairs": "other features are scored",
+    "shift": "a map has farther to go, and less of it is shared",
+    "resize": "the models saw other pictures",
+    "rank_by": "other images are the strongest",
+    "rank_view": "other images are the strongest",
+    "ground_distance": "the unit of CDS is another",
+    "empty_as": "vanished maps count in one and not in the other",
+}
+# Of the intervals alone, and of nothing compared here.
+_HARMLESS = frozenset({"seed"})
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A thing that is not the same for all runs.
+
+    Attributes:
+        name: what it is.
+        values: of each run, as text, in their order.
+    """
+
+    name: str
+    values: list[str]
+
+
+def differences_of(runs: Sequence[Run]) -> list[Difference]:
+    """Everything that differs, most telling first."""
+    software = list(dict.fromkeys(name for run in runs for name in run.manifest.software))
+    candidates = [
+        ("model", _each(runs, model_of)),
+        ("weights", _each(runs, lambda run: run.manifest.model.sha256[:12])),
+        ("block", _each(runs, lambda run: run.manifest.model.block)),
+        ("read at", _each(runs, lambda run: run.manifest.model.reads)),
+        ("dictionary", _each(runs, dictionary_of)),
+        ("its weights", _each(runs, lambda run: run.manifest.dictionary.sha256[:12])),
+        ("features", _each(runs, lambda run: f"{run.manifest.dictionary.features:,}")),
+        ("activation", _each(runs, lambda run: run.manifest.dictionary.activation)),
+        ("images", _each(runs, images_of)),
+        ("patches a side", _each(runs, lambda run: run.manifest.model.grid)),
+        ("input side", _each(runs, lambda run: run.manifest.model.grid * run.manifest.model.patch_size)),
+        ("precision", _each(runs, lambda run: run.manifest.model.precision)),
+        ("device", _each(runs, lambda run: run.manifest.model.device)),
+        *((name, _each(runs, _option(name))) for name in options_of(runs)),
+        *((name, [run.manifest.software.get(name, "none") for run in runs]) for name in software),
+    ]
+    return [Difference(name, values) for name, values in candidates if len(set(values)) > 1]
+
+
+def warnings_of(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
+    """Where the comparison is not like with like, a sentence each."""
+    lines = []
+    if len({image_set(run) for run in runs}) > 1:
+        lines.append(
+            "Not the same images: spectra differ for that alone, since a feature's strongest images are other ones. "
+            "Measure the runs on one set."
+        )
+    # Half of k, where nobody asked for another number: said with k.
+    halves = all(run.manifest.options.get("min_pairs") == _half_of_k(run) for run in runs)
+    for name in options_of(runs):
+        values = _each(runs, _option(name))
+        if len(set(values)) > 1 and name not in _HARMLESS and not (name == "min_pairs" and halves):
+            effect = f": {_EFFECTS[name]}" if name in _EFFECTS else ""
+            lines.append(f"Not the same {name} ({_few(values)}){effect}.")
+    grids = _each(runs, lambda run: run.manifest.model.grid)
+    if len(set(grids)) > 1:
+        lines.append(
+            f"Not the same grid ({_few(grids)} patches a side): CDS is a share of the shared patches' diagonal, and "
+            "the same shift is another part of it. Compare the calibrated scores and classes, not CDS itself."
+        )
+    if len({run.manifest.model.precision for run in runs}) > 1:
+        lines.append("Not the same precision: tokens, and the order of images of about equal score, differ a little.")
+    kinds = _each(runs, lambda run: "sparse" if is_sparse(run) else "dense")
+    if len(set(kinds)) > 1:
+        lines.append(
+            "Sparse codes beside dense ones: a dense map covers much of the picture and has less room to move, so a "
+            "lower CDS there is not more local. Look at the effective area."
+        )
+    ill = [
+        label
+        for run, label in zip(runs, labels, strict=True)
+        if run.manifest.fit.fvu is not None and run.manifest.fit.fvu >= FVU_LOOSE and run.manifest.fit.note is None
+    ]
+    if ill:
+        lines.append(f"The SAE does not fit in {', '.join(ill)}: its features say little of that model and block.")
+    return lines
+
+
+def label_runs(runs: Sequence[Run]) -> list[str]:
+    """A name for each run that says what sets it apart, and is no other's.
+
+    The model and the block where they differ; the dictionary, the images, an option and the path only as far as the
+    name is not yet its own.
+    """
+    always: list[Callable[[Run], str]] = [model_of, _place_of]
+    if len({run.manifest.dictionary.format for run in runs}) > 1:
+        always.append(dictionary_of)
+    more: list[Callable[[Run], str]] = [
+        dictionary_of,
+        lambda run: f"{run.manifest.dictionary.features:,} features",
+        lambda run: short_name(run.manifest.images.source),
+        *(_named_option(name) for name in options_of(runs)),
+        lambda run: run.path.resolve().name,
+        lambda run: str(run.path),
+    ]
+    parts = [values for part in always if len(set(values := _each(runs, part))) > 1]
+    for part in more:
+        if parts and len(set(zip(*parts, strict=True))) == len(runs):
+            break
+        if len(set(values := _each(runs, part))) > 1 and values not in parts:
+            parts.append(values)
+    return [", ".join(each) for each in zip(*parts, strict=True)]
+
+
+def options_of(runs: Sequence[Run]) -> list[str]:
+    """The names of all options that any of the runs has."""
+    return list(dict.fromkeys(name for run in runs for name in run.manifest.options))
+
+
+def model_of(run: Run) -> str:
+    """The model's name without the folders before it."""
+    return short_name(run.manifest.model.name)
+
+
+def dictionary_of(run: Run) -> str:
+    """The dictionary's name without the folders before it, or what it is where it is no SAE."""
+    record = run.manifest.dictionary
+    return record.format if record.format in KINDS and record.format != "directions" else short_name(record.name)
+
+
+def images_of(run: Run) -> str:
+    """The images, in words."""
+    images = run.manifest.images
+    return f"{images.count - len(images.skipped):,} of {short_name(images.source)} ({images.ids_sha256[:8]})"
+
+
+def image_set(run: Run) -> tuple[Any, ...]:
+    """What two runs on the same images agree in."""
+    images = run.manifest.images
+    return images.count, images.ids_sha256, tuple(skipped.index for skipped in images.skipped)
+
+
+def is_sparse(run: Run) -> bool:
+    """Whether few features fire on a token: at most a tenth of them, as the fit check has it."""
+    return run.manifest.fit.l0 <= MOST_ACTIVE * run.manifest.dictionary.features
+
+
+def _place_of(run: Run) -> str:
+    model = run.manifest.model
+    return f"block {model.block}" + ("" if model.reads == "output" else f" {model.reads}")
+
+
+def _half_of_k(run: Run) -> int:
+    return (int(run.manifest.options.get("top_images", 0)) + 1) // 2
+
+
+def _option(name: str) -> Callable[[Run], str]:
+    return lambda run: str(run.manifest.options.get(name, "not stated"))
+
+
+def _named_option(name: str) -> Callable[[Run], str]:
+    value = _option(name)
+    return lambda run: f"{name} {value(run)}"
+
+
+def _each(runs: Sequence[Run], what: Callable[[Run], Any]) -> list[str]:
+    return [str(what(run)) for run in runs]
+
+
+def _few(values: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
