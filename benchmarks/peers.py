@@ -319,7 +319,7 @@ class Infoscope:
         self.config = TrainConfig(
             features=job.features, k=job.k, tokens=job.steps * job.batch_tokens, batch_tokens=job.batch_tokens
         )
-        self.label = f"Adam {self.config.learning_rate:.1e}"
+        self.label = f"Adam {self.config.highest_rate:.1e}"
         window = torch.from_numpy(np.array(np.load(job.folder / "batches.npy", mmap_mode="r")[:64])).flatten(0, 1)
         self.trainer = Trainer(make_autoencoder(self.config, window, Processes(), "cpu"), self.config)
 

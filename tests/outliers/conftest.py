@@ -47,7 +47,7 @@ def load_quiet(folder):
     row, column = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
     ways = 2 * torch.randn(2, WIDTH, generator=generator)
     with torch.no_grad():
-        for block in backbone._block_list:
+        for block in backbone.block_list:
             for weight in block.parameters():
                 weight.mul_(0.1)
         backbone.position_table[0, 1:] = row.reshape(-1, 1) * ways[0] + column.reshape(-1, 1) * ways[1]
@@ -62,7 +62,7 @@ def plain(tmp_path_factory):
 @pytest.fixture(scope="session")
 def planted(tmp_path_factory):
     backbone = load_quiet(tmp_path_factory.mktemp("planted"))
-    blocks = backbone._block_list
+    blocks = backbone.block_list
     blocks[1] = Planted(blocks[1], backbone.prefix_tokens)
     return backbone
 

@@ -271,7 +271,7 @@ def test_tokens_that_are_not_finite_are_refused(plain, images):
         def forward(self, *arguments, **options):
             return self.block(*arguments, **options) * torch.inf
 
-    blocks = plain._block_list
+    blocks = plain.block_list
     good, blocks[2] = blocks[2], Broken(blocks[2])
     try:
         with pytest.raises(InfoscopeError, match="gives tokens that are NaN or infinite on 0: choose another"):

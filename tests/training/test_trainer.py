@@ -62,7 +62,7 @@ def test_the_curves_say_what_the_sae_does():
     assert trained.history[0].fvu > trained.history[-1].fvu
     assert trained.history[-1].fvu == pytest.approx(explained(trained.sae, tokens).value, rel=0.1)
     assert 0 < trained.history[-1].l0 <= 4
-    assert trained.history[-1].learning_rate == pytest.approx(SMALL.learning_rate * SMALL.factor(79))
+    assert trained.history[-1].learning_rate == pytest.approx(SMALL.highest_rate * SMALL.factor(79))
 
 
 def test_same_seed_same_weights_however_tokens_come():

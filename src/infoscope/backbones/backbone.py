@@ -113,7 +113,7 @@ class Backbone:
     @property
     def gated(self) -> bool:
         """Whether the block's MLP multiplies its neurons by another layer's output, which gives them either sign."""
-        return is_gated(self._block_list[self.block], self.layout)
+        return is_gated(self.block_module, self.layout)
 
     @property
     def family(self) -> str:
@@ -123,7 +123,7 @@ class Backbone:
     @property
     def blocks(self) -> int:
         """Number of blocks of the model."""
-        return len(self._block_list)
+        return len(self.block_list)
 
     @property
     def grid(self) -> int:
@@ -255,14 +255,20 @@ class Backbone:
         return _own(self._residual_stream(images)[:, self.prefix_tokens :])
 
     @property
-    def _block_list(self) -> nn.ModuleList:
+    def block_list(self) -> nn.ModuleList:
+        """All blocks."""
         blocks = self.model.get_submodule(self.layout.blocks)
         assert isinstance(blocks, nn.ModuleList)
         return blocks
 
     @property
+    def block_module(self) -> nn.Module:
+        """The block itself."""
+        return self.block_list[self.block]
+
+    @property
     def _down(self) -> nn.Linear:
-        return layer_after_neurons(self._block_list[self.block], self.layout, f"{self.name}: block {self.block}")
+        return layer_after_neurons(self.block_module, self.layout, f"{self.name}: block {self.block}")
 
     def _residual_stream(self, images: Tensor) -> Tensor:
         """The block's output for all tokens, in the model's precision; or its neurons."""
@@ -296,22 +302,22 @@ class Backbone:
             return reach
 
         self._forward(
-            images, [self._block_list[block].register_forward_hook(hook_of(block)) for block in sorted(blocks)]
+            images, [self.block_list[block].register_forward_hook(hook_of(block)) for block in sorted(blocks)]
         )
 
     def _forward(self, images: Tensor, hooks: Sequence[RemovableHandle]) -> None:
         """Run the model until a hook ends the pass, and remove the hooks."""
         try:
             with torch.inference_mode():
-                self.model(**self._inputs(images.to(self.device, self.dtype)))
+                self.model(**self.model_inputs(images.to(self.device, self.dtype)))
         except _BlockReached:
             pass
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _inputs(self, images: Tensor) -> dict[str, Any]:
-        """What the model's forward takes."""
+    def model_inputs(self, images: Tensor) -> dict[str, Any]:
+        """What the model's forward takes, of pixels as `normalise` gives them."""
         if not self.layout.patchified:
             return {"pixel_values": images, **self.layout.forward_options}
         count, p, n = len(images), self.grid, self.patch_size

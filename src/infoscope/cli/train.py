@@ -159,11 +159,15 @@ def _tell(folder: Path) -> None:
     found, where = result, "the last batch"
     if result["held_out"] is not None:
         found, where = result["held_out"], f"{result['held_out']['tokens']:,} tokens held out"
+    downstream = ""
+    if after := result["downstream"]:
+        cls = "" if after["fvu_cls"] is None else f", {after['fvu_cls']:.3f} of the CLS token"
+        downstream = f"downstream, FVU {after['fvu_patches']:.3f} of the model's last patch tokens{cls}\n"
     ratio = result["mean_over_std"]
     print(
         f"{description['d_sae']:,} features, {result['config']['activation']}: FVU {found['fvu']:.3f}, "
         f"L0 {found['l0']:.1f}, dead {found['dead']:.1%} on {where}\n"
-        f"curves: {page}\n"
+        f"{downstream}curves: {page}\n"
         f"tokens had |mean| / |std| {ratio:.2f}: {mean_means(ratio)}\n"
         f"next: infoscope measure --sae {shlex.quote(str(folder))} --images {shlex.quote(images['source'])} --out ..."
     )

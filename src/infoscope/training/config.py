@@ -16,6 +16,9 @@ TokenSet = Literal["patch", "all", "cls"]
 BiasStart = Literal["mean", "median"]
 Schedule = Literal["linear", "cosine"]
 
+# The run that the options were chosen on, and its learning rate.
+USUAL_TOKENS, USUAL_RATE = 2_000_000, 1e-3
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -60,12 +63,14 @@ class TrainConfig:
     """Weight of the mean L1 norm of a token's codes under relu, and of its gates under gated, tokens scaled to a mean
     squared norm of the width. Measured after 200,000 tokens, with 2,048 features: under relu 0.5 leaves 149 codes a
     token (FVU 0.23) and 2 leaves 73 (0.34); under gated 153 (0.23) and 90 (0.26)."""
-    tokens: int = 2_000_000
+    tokens: int = USUAL_TOKENS
     """Tokens to train on, over as many passes as that takes. Measured: FVU 0.23 after 1 million, 0.20 after 2."""
     batch_tokens: int = 2048
     """Tokens to a step. Our choice; measured, after 1 million tokens: FVU 0.215 with 1,024, 0.230 with 2,048."""
-    learning_rate: float = 1e-3
-    """Of Adam, at its highest. Measured: FVU 0.26, 0.22, 0.20 with 5e-4, 1e-3, 2e-3; from 2e-3 on features get rare."""
+    learning_rate: float | None = None
+    """Of Adam, at its highest. Default: 0.001; under topk and batchtopk, with fewer than 2 million tokens, more in
+    proportion, up to 0.003. Measured after 1 million: FVU 0.26, 0.22, 0.20 with 5e-4, 1e-3, 2e-3; from 2e-3 on features
+    get rare. Measured after 400,000, with 6,144 features: 0.32, 0.28, 0.26 with 1e-3, 2e-3, 3e-3."""
     warmup: float = 0.05
     """Share of the steps in which the learning rate, and under relu the penalty, rise from 0. Our choice."""
     decay: float = 0.2
@@ -115,13 +120,14 @@ class TrainConfig:
             self._check(name, getattr(self, name) >= least, f"choose {least} or more")
         if self.auxk is not None:
             self._check("auxk", self.auxk >= 1, "choose 1 or more")
-        keeps = self.activation in ("topk", "batchtopk")
+        keeps = self._keeps
         self._check("k", not keeps or self.k <= self.features, f"there are {self.features} features")
         self._check("prefixes", keeps or not self.prefixes, "they belong to topk and batchtopk")
         rising = all(first < second for first, second in zip((0, *self.prefixes), self.groups, strict=False))
         self._check("prefixes", rising, f"choose rising sizes from 1 to {self.features}")
         for name in ("learning_rate", "clip", "l0", "bandwidth"):
-            self._check(name, getattr(self, name) > 0, "choose a number above 0")
+            unset = name == "learning_rate" and self.learning_rate is None
+            self._check(name, unset or getattr(self, name) > 0, "choose a number above 0")
         for name in ("l1", "l0_weight", "auxk_coefficient"):
             self._check(name, getattr(self, name) >= 0, "choose 0 or more")
         for name in ("warmup", "decay"):
@@ -132,6 +138,24 @@ class TrainConfig:
         if not good:
             flag = name.replace("_", "-")
             raise InfoscopeError(f"--{flag} {getattr(self, name)} is out of range: {advice}")
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether codes are kept or not, and no penalty holds them down."""
+        return self.activation in ("topk", "batchtopk")
+
+    @property
+    def highest_rate(self) -> float:
+        """``learning_rate``, with its default: weights travel by the rate times the steps, so few steps take long ones.
+
+        Example:
+            >>> [TrainConfig(tokens=tokens).highest_rate for tokens in (2_000_000, 1_000_000, 1000)]
+            [0.001, 0.002, 0.003]
+        """
+        if self.learning_rate is not None:
+            return self.learning_rate
+        shorter = USUAL_TOKENS / self.tokens if self._keeps else 1.0
+        return USUAL_RATE * min(max(shorter, 1.0), 3.0)
 
     @property
     def groups(self) -> tuple[int, ...]:

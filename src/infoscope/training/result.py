@@ -10,6 +10,7 @@ from typing import Any
 from infoscope.dictionaries.loading import save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.training.config import TrainConfig
+from infoscope.training.downstream import Downstream
 from infoscope.training.held_out import HeldOut
 
 
@@ -48,6 +49,7 @@ class TrainedSAE:
         mean_token_norm: mean length of the tokens.
         passes: passes over the tokens that were begun.
         held_out: what the SAE does on tokens it was not trained on, where some were left out.
+        downstream: what the rest of the model makes of its reconstructions there, where the model was at hand.
     """
 
     sae: SparseAutoencoder
@@ -57,6 +59,7 @@ class TrainedSAE:
     mean_token_norm: float
     passes: int
     held_out: HeldOut | None
+    downstream: Downstream | None = None
 
     def save(self, directory: str | Path, site: Mapping[str, Any] | None = None) -> None:
         """Write the SAE directory: weights, description and training curves.
@@ -77,6 +80,7 @@ class TrainedSAE:
             "l0": last.l0,
             "dead": last.dead,
             "held_out": None if self.held_out is None else self.held_out.to_json(),
+            "downstream": None if self.downstream is None else asdict(self.downstream),
         }
         columns = [field.name for field in fields(TrainingPoint)]
         curves = {column: [getattr(point, column) for point in self.history] for column in columns}

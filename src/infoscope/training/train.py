@@ -18,6 +18,7 @@ from infoscope.storage.token_cache import TokenCache
 from infoscope.training.cached import cache_tokens
 from infoscope.training.checkpoint import EVERY_SECONDS
 from infoscope.training.config import TokenSet, TrainConfig
+from infoscope.training.downstream import look_downstream
 from infoscope.training.output import Destination, train_with_progress
 from infoscope.training.passes import TokenPasses
 from infoscope.training.processes import join_processes
@@ -166,6 +167,8 @@ def train_saes(
         identity=passes.made_by() | ({} if isinstance(tokens, TokenCache) else {"batch_size": passes.batch_size}),
         checkpoint_seconds=checkpoint_seconds,
     )
+    downstream = look_downstream([each.sae for each in trained], passes, show_progress)
+    trained = [replace(each, downstream=found) for each, found in zip(trained, downstream, strict=True)]
     for skipped in processes.gather(passes.skipped):
         passes.skipped.update(skipped)
     return (output if processes.rank == 0 else Destination(None, configs)).hand_out(

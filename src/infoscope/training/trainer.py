@@ -56,7 +56,7 @@ class Trainer:
             if autoencoder.revives and config.auxk_coefficient > 0 and bool(dead.any()):
                 auxk = config.auxk or max(batch.shape[1] // 2, 1)
                 loss = loss + config.auxk_coefficient * auxk_loss(autoencoder, batch, output.reconstruction, dead, auxk)
-        rate = config.learning_rate * config.factor(step)
+        rate = config.highest_rate * config.factor(step)
         count = torch.tensor(len(batch), device=batch.device)
         autoencoder.processes.add(output.active, count)
         self._silent = torch.where(output.active > 0, 0, self._silent + int(count))

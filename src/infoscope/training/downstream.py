@@ -1,0 +1,101 @@
+"""What the rest of the model makes of reconstructions: tokens may be explained well and what matters of them badly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from infoscope.backbones.running_on import run_on
+from infoscope.dictionaries.dense import reconstruct
+from infoscope.dictionaries.fvu import FVU
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.images.prefetch import decode_ahead
+from infoscope.images.views import Views
+from infoscope.progress import progress
+from infoscope.training.config import TokenSet
+from infoscope.training.passes import TokenPasses
+
+
+@dataclass(frozen=True)
+class Downstream:
+    """How far the model's last hidden state is from its own when an SAE's reconstructions take the tokens' place.
+
+    A backbone without a head has no loss that could rise; this is the part of its output that gets lost.
+
+    Attributes:
+        images: photographs it was looked at on, none of them trained on.
+        fvu_patches: squared errors of the patch tokens over their squared distances from their mean.
+        fvu_cls: the same of the CLS token; None where there is none.
+    """
+
+    images: int
+    fvu_patches: float
+    fvu_cls: float | None
+
+
+def look_downstream(
+    saes: Sequence[SparseAutoencoder], passes: TokenPasses, show_progress: bool = False
+) -> list[Downstream | None]:
+    """Put each SAE into the model, on the photographs whose tokens are all held out.
+
+    Only the tokens that the SAEs were trained on are replaced.
+
+    Args:
+        saes: on the model's own tokens.
+        passes: what they were trained on.
+        show_progress: report progress on stderr.
+
+    Returns:
+        None for each where no whole photograph was held out, or none can be read.
+    """
+    backbone = passes.backbone
+    held_out = passes.order[: passes.held_out // passes.per_image]
+    views = Views(backbone.patch_size, backbone.grid, shift=0, resize=passes.resize)
+    for sae in saes:
+        sae.to(backbone.device)
+    sums = [(FVU(backbone.width), FVU(backbone.width)) for _ in saes]
+    with progress("Downstream", len(held_out), "images", enabled=show_progress) as advance:
+        for batch in decode_ahead(passes.images, held_out, views.full, passes.batch_size, passes.threads):
+            if batch.index:
+                own = run_on(backbone, batch.pixels)
+                for sae, of_sae in zip(saes, sums, strict=True):
+                    edited = run_on(backbone, batch.pixels, _Reconstruct(sae, passes.token_set, backbone.prefix_tokens))
+                    _take(of_sae, own, edited, backbone.prefix_tokens)
+            advance(len(batch.index) + len(batch.unreadable))
+    for sae in saes:
+        sae.to("cpu")
+    return [_together(of_sae, passes) for of_sae in sums]
+
+
+@dataclass(frozen=True)
+class _Reconstruct:
+    """Replaces the tokens of a set by their reconstructions."""
+
+    sae: SparseAutoencoder
+    token_set: TokenSet
+    prefix: int
+
+    def __call__(self, stream: Tensor) -> Tensor:
+        chosen = {"patch": slice(self.prefix, None), "all": slice(None), "cls": slice(1)}[self.token_set]
+        tokens = stream[:, chosen]
+        stream[:, chosen] = reconstruct(self.sae, tokens.flatten(0, 1)).view(tokens.shape)
+        return stream
+
+
+def _take(sums: tuple[FVU, FVU], own: Tensor, edited: Tensor, prefix: int) -> None:
+    for fvu, tokens in zip(sums, (slice(prefix, None), slice(min(prefix, 1))), strict=True):
+        fvu.update(own[:, tokens].flatten(0, 1), edited[:, tokens].flatten(0, 1))
+
+
+def _together(sums: tuple[FVU, FVU], passes: TokenPasses) -> Downstream | None:
+    """Of all processes' photographs."""
+    patches, cls = FVU(passes.backbone.width), FVU(passes.backbone.width)
+    for ours, theirs in passes.processes.gather(tuple(fvu.arrays() for fvu in sums)):
+        patches.merge(FVU.from_arrays(ours))
+        cls.merge(FVU.from_arrays(theirs))
+    images = patches.tokens // passes.backbone.grid**2
+    if not images:
+        return None
+    return Downstream(images, patches.value, cls.value if cls.tokens > 1 else None)
