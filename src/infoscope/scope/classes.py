@@ -84,9 +84,8 @@ def classify(
     5. diffuse: the maps are broad.
     6. global, where there is a CDS, or half of the pairs jump; else undefined.
 
-    Maps are broad with an effective area of at least half of the overlap, or a null under half a patch. They are settled
-    when on average they move hardly farther than the pixels do, against the pixels and against the crop: then none of
-    the two can be a jump, whichever is the smaller.
+    Maps are broad with an effective area of at least half of the overlap, or a null under half a patch. They are
+    settled when on average they move hardly farther than the pixels do, against the pixels and against the crop.
 
     Args:
         scores: of every feature.
