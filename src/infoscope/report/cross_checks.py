@@ -26,7 +26,7 @@ def curve_sentence(curve: pl.DataFrame) -> str:
     Example:
         >>> rows = {"feature": [0, 0, 1, 1], "shift": [1, 2, 1, 2], "cds_patches": [0.5, 1.5, 2.0, None]}
         >>> curve_sentence(pl.DataFrame(rows))
-        'median patches moved at shift 1: 0.50, 2: 1.50 (1 feature scored at all)'
+        'median patches moved at shift 1: 0.50, 2: 1.50 (1 feature scored at every shift)'
     """
     shifts = curve["shift"].n_unique()
     whole = curve.drop_nulls("cds_patches").filter(pl.len().over("feature") == shifts)
@@ -35,7 +35,7 @@ def curve_sentence(curve: pl.DataFrame) -> str:
     medians = whole.group_by("shift").agg(pl.col("cds_patches").median()).sort("shift")
     count = whole["feature"].n_unique()
     moved = ", ".join(f"{shift}: {median:.2f}" for shift, median in medians.iter_rows())
-    return f"median patches moved at shift {moved} ({count:,} feature{'s' * (count != 1)} scored at all)"
+    return f"median patches moved at shift {moved} ({count:,} feature{'s' * (count != 1)} scored at every shift)"
 
 
 def check_sentence(check: pl.DataFrame) -> str:
