@@ -73,24 +73,24 @@ class PlantedModel(nn.Module):
 
     # Each view by itself: a product over a batch may be rounded otherwise than the same rows in another batch.
     def _embed(self, view: PlantedView) -> Float[Tensor, "token width"]:
-        return self._tokens(view.noise @ self.directions) + self.position
+        return self._tokens(view.background @ self.directions) + self.position
 
     def _written(self, number: int, view: PlantedView) -> Float[Tensor, "token width"]:
         """What a block adds to the stream of one view."""
         planted, config, held = self.features, self.features.config, view.outlier
         patches = view.codes.new_zeros(config.patches, config.width)
         if number == 0:
-            patches += view.unmuted[:, planted.local] @ self.directions[planted.local]
+            patches += (view.unmuted + view.error)[:, planted.local] @ self.directions[planted.local]
         elif number == 1:
             rest = slice(planted.position.start, planted.diffuse.stop)
-            patches += view.unmuted[:, rest] @ self.directions[rest]
+            patches += (view.unmuted + view.error)[:, rest] @ self.directions[rest]
         else:
             patches[held] += config.outlier_norm / 2 * self.outlier_direction
         if number != 2:
             return self._tokens(patches)
         # What is false fires wherever it does; all else of the global features is on the outlier patches.
         changed = view.codes - view.unmuted
-        changed[:, planted.global_] = view.codes[:, planted.global_]
+        changed[:, planted.global_] = (view.codes + view.error)[:, planted.global_]
         some = changed.any(1)
         patches[some] += changed[some] @ self.directions
         patches[held] -= (1 - config.outlier_keeps) * self.position[PREFIX_TOKENS:][held]
