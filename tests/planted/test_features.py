@@ -33,7 +33,7 @@ def test_the_planted_dictionary_recovers_the_codes_that_the_pixels_give(silent, 
         local, strength = expected(silent, view)
         strength = dict(zip(range(local.shape[1], config.features), strength, strict=True))
         contrast = described(view, PATCH)[:, 6]
-        outlier = np.linalg.norm(silent.backbone.tokens(view[None])[0].numpy(), axis=1) > 20
+        outlier = np.linalg.norm(silent.backbone.tokens(view[None])[0].numpy(), axis=1) > 10
         assert outlier.sum() == config.outliers
         assert contrast[outlier].max() <= np.sort(contrast)[GRID**2 // 4]
         kept = np.where(outlier, 1 / 3, 1.0)

@@ -59,7 +59,7 @@ class PlantedConfig:
     outliers: int = 5
     """Outlier patches of a view, on which the global features sit. 2.6 % of the patches; Darcet et al. 2024 (arXiv
     2309.16588) found some 2 %."""
-    outlier_norm: float = 40.0
+    outlier_norm: float = 16.0
     """Length that an outlier token has in a direction of its own, in peaks. Our choice: some eight times the length
     of the other tokens."""
     outlier_keeps: float = 1 / 3

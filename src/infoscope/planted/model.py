@@ -15,6 +15,8 @@ PREFIX_TOKENS = 1
 _WAVES = 4
 """Wavelengths of the part of the position table that every patch has, a sine and cosine each a row and column."""
 
+_OPEN = 1e-3
+
 FAMILY = Family(
     name="planted",
     model_types=("planted",),
@@ -65,6 +67,8 @@ class PlantedModel(nn.Module):
             pixel_values: pixels on the scale 0..1.
         """
         windows = self.position[PREFIX_TOKENS:] @ self.window_directions.T
+        # What rounding leaves of a product with an orthogonal direction opens no window.
+        windows = torch.where(windows > _OPEN, windows, 0.0)
         found = [self.features(view, windows) for view in to_bytes(pixel_values)]
         stream = torch.stack([self._embed(view) for view in found])
         for number, block in enumerate(self.blocks):

@@ -99,10 +99,10 @@ class ValidateConfig:
     """Features of that SAE. Our choice: twice the planted ones."""
     trained_k: int = 8
     """Codes a token keeps in that SAE. Our choice: about as many as are planted on a token."""
-    tokens: int = 300_000
-    """Tokens it is trained on, 512 to a step. Our choice: some five passes over 300 photographs."""
+    tokens: int = 600_000
+    """Tokens it is trained on, 512 to a step. Our choice: some ten passes over 300 photographs."""
     curves: bool = True
-    """Also vary noise, background, top images, shift, SAE error and photographs, with the first seed of each setting."""
+    """Also vary noise, background, top images, shift, SAE error and photographs, with each setting's first seed."""
     real_seeds: int = 1
     """Seeds of the features planted into a real model, where one is named: it takes a real model's passes."""
 
