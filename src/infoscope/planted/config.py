@@ -68,7 +68,7 @@ class PlantedConfig:
     two_instances: float = 0.0
     """Share of the local features that are chosen for having distant instances in a picture."""
     centre_biased: float = 0.0
-    """Share of the local features that fire towards the centre alone."""
+    """Share of the local features that are chosen for firing towards the middle of a picture."""
     cornered: float = 0.0
     """Share of the position-bound features that are glued to a corner of the grid."""
     same_patch: float = 0.0
@@ -142,7 +142,7 @@ def planted_config(setting: Setting, **options: object) -> PlantedConfig:
 
     Args:
         setting: ``default``; or ``adversarial``, where a third of the local features have two distant instances in a
-            picture and a third fire towards the centre, half of the position-bound ones are glued to corners, and the
+            picture and a third fire towards its middle, half of the position-bound ones are glued to corners, and the
             global ones sit on their usual patches in 70 % of views.
         **options: what else is to differ, by name.
 

@@ -40,7 +40,7 @@ class PlantedFeatures(nn.Module):
     With z the normalised descriptors of a patch and t the normalised statistics of a view (mean and spread of its
     patches' descriptors), a ramp being 0 up to ``low``, 1 from ``high`` and straight between:
 
-    - local: ramp(z . weight), of the patch's own pixels; of some, times a window around the centre;
+    - local: ramp(z . weight), of the patch's own pixels;
     - of the others, the strength a = ramp(t . weight) is the view's:
       diffuse: a on every patch; position-bound: a on the patches of a window; global: a on the outlier patches, which
       are drawn among the flattest quarter of the view by a hash of all its pixels.
