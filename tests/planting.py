@@ -7,7 +7,7 @@ from scipy.fft import dctn
 GRID, PATCH = 8, 8
 SIDE = GRID * PATCH
 SHAPE = {"features": 40, "grid": GRID, "patch_size": PATCH, "side": 2, "outliers": 3, "width": 96}
-SILENT = {"noise": 0.0, "false_positives": 0.0, "threshold": 1e-3}
+SILENT = {"noise": 0.0, "background": 0.0, "false_positives": 0.0, "threshold": 1e-3}
 
 
 def scenes(count: int, size: int = SIDE + 2 * PATCH) -> np.ndarray:

@@ -97,7 +97,7 @@ def real(tmp_path_factory):
 
 
 def test_features_are_added_to_a_real_models_tokens(real, pictures, views):
-    planted = plant_into(real, pictures, features=20, noise=0.3, show_progress=False)
+    planted = plant_into(real, pictures, features=20, noise=0.0, show_progress=False)
     assert (planted.backbone.grid, planted.backbone.block, planted.backbone.blocks) == (GRID, 1, 3)
     pixels = views[:5, 0]
     before, after = real.all_tokens(pixels), planted.backbone.all_tokens(pixels)
@@ -108,7 +108,7 @@ def test_features_are_added_to_a_real_models_tokens(real, pictures, views):
     # The peaks stand in their proportion to the model's own spread in each direction.
     full = pictures[:, ::1, ::1][:, :SIDE, :SIDE]
     spread = (real.tokens(full).flatten(0, 1) @ planted.dictionary.W_enc).std(0)
-    assert (0.3 * planted.peaks / spread).sub(1).abs().median() < 0.1
+    assert (0.1 * planted.peaks / spread).sub(1).abs().median() < 0.1
     # What comes after the block has it in, and what came before has not.
     for block, differs in ((0, False), (2, True)):
         ours, theirs = (replace(one, block=block).tokens(pixels) for one in (planted.backbone, real))
@@ -119,7 +119,7 @@ def test_features_are_added_to_a_real_models_tokens(real, pictures, views):
 
 def test_what_cannot_be_planted_into_a_real_model(real, pictures):
     with pytest.raises(InfoscopeError, match="infinitely stronger"):
-        plant_into(real, pictures, features=20, noise=0.0, show_progress=False)
+        plant_into(real, pictures, features=20, background=0.0, show_progress=False)
     with pytest.raises(InfoscopeError, match="has tokens of 32: plant at most as many features"):
         plant_into(real, pictures, features=40, show_progress=False)
     naflex = replace(real, layout=replace(real.layout, patchified=True))

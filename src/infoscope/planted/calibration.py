@@ -72,17 +72,9 @@ def calibrate(views: list[np.ndarray], config: PlantedConfig) -> tuple[PlantedFe
     centred = round(config.centre_biased * counts["local"])
     distant = round(config.two_instances * counts["local"])
     covered = config.side**2
-    middle = z[:, centre_window(config.grid) == 1]
-    in_middle, middle_names = _weights(middle, list(DESCRIPTORS), centred, covered, random)
-    elsewhere, local_names = _local_weights(z, counts["local"] - distant - centred, distant, covered, random)
-    local = torch.cat([in_middle, elsewhere], dim=1)
-    low, high = (
-        torch.cat(ends)
-        for ends in zip(
-            _ends(_covered(middle @ in_middle, covered)), _ends(_covered(z @ elsewhere, covered)), strict=True
-        )
-    )
-    names = [f"local, centred: {name}" for name in middle_names] + [f"local: {name}" for name in local_names]
+    local, local_names = _local_weights(z, counts["local"] - distant - centred, distant, centred, covered, random)
+    low, high = _ends(_covered(z @ local, covered))
+    names = [f"local: {name}" for name in local_names]
     image, image_names = [], []
     for kind in ("global", "position-bound", "diffuse"):
         weights, called = _weights(statistics[:, None], list(STATISTICS), counts[kind], 1, random)
@@ -95,8 +87,7 @@ def calibrate(views: list[np.ndarray], config: PlantedConfig) -> tuple[PlantedFe
     limit = torch.quantile(statistics @ false_weight, 1 - config.false_positives, dim=0)
     window_of = torch.full((config.features,), -1)
     position = counts["local"] + counts["global"]
-    window_of[:centred] = torch.arange(centred)
-    window_of[position : position + counts["position-bound"]] = centred + torch.arange(counts["position-bound"])
+    window_of[position : position + counts["position-bound"]] = torch.arange(counts["position-bound"])
     return PlantedFeatures(
         config,
         {
@@ -120,10 +111,7 @@ def calibrate(views: list[np.ndarray], config: PlantedConfig) -> tuple[PlantedFe
 
 
 def make_windows(config: PlantedConfig) -> Float[Tensor, "patch window"]:
-    """Where the features that depend on position may fire: first the centre-biased ones, then the position-bound.
-
-    A centre-biased feature's window is `centre_window`; a position-bound one's is
-    a block of 3 x 3 patches, anywhere or in a corner.
+    """Where the position-bound features may fire: each on a block of 3 x 3 patches, anywhere or in a corner.
 
     Example:
         >>> windows = make_windows(PlantedConfig())
@@ -140,48 +128,51 @@ def make_windows(config: PlantedConfig) -> Float[Tensor, "patch window"]:
     blocks = torch.zeros(config.patches, bound)
     for number, (top, left) in enumerate(places.tolist()):
         blocks[block_patches(top, left, config.side, p), number] = 1
-    centred = round(config.centre_biased * config.counts["local"])
-    return torch.cat([centre_window(p)[:, None].expand(-1, centred), blocks], dim=1)
-
-
-def centre_window(grid: int) -> Float[Tensor, " patch"]:
-    """1 up to a quarter of the grid from its centre, 0 from half of it on, straight between.
-
-    Example:
-        >>> [round(value, 2) for value in centre_window(4).view(4, 4)[1].tolist()]
-        [0.42, 1.0, 1.0, 0.42]
-    """
-    place = torch.arange(grid) - (grid - 1) / 2
-    return (2 - 4 * torch.hypot(place[:, None], place[None]) / grid).clamp(0, 1).flatten()
+    return blocks
 
 
 def _local_weights(
-    z: Float[Tensor, "image patch descriptor"], plain: int, distant: int, covered: int, random: torch.Generator
+    z: Float[Tensor, "image patch descriptor"],
+    plain: int,
+    distant: int,
+    centred: int,
+    covered: int,
+    random: torch.Generator,
 ) -> tuple[Float[Tensor, "descriptor feature"], list[str]]:
-    """Plain features first, then those whose strongest pictures have instances far from each other."""
+    """Plain features first; then those chosen for instances far from each other; then those for being in the middle."""
     weights, names = _weights(z, list(DESCRIPTORS), plain, covered, random)
-    if not distant:
+    if not distant + centred:
         return weights, names
-    drawn = _mixtures(z.shape[2], _CANDIDATES * distant, random)
+    drawn = _mixtures(z.shape[2], _CANDIDATES * (distant + centred), random)
     drawn = drawn[:, _long_ramps(z @ drawn, covered)]
-    maps = ramp(z @ drawn, *_ends(_covered(z @ drawn, covered)))
-    chosen = _spread(maps, 3 * covered).argsort(descending=True, stable=True)[:distant]
-    return torch.cat([weights, drawn[:, chosen]], dim=1), names + [f"distant {i}" for i in range(len(chosen))]
+    if drawn.shape[1] < distant + centred:
+        raise InfoscopeError("the photographs are too much alike to plant features in; give more of them")
+    spread, off_centre = _whereabouts(ramp(z @ drawn, *_ends(_covered(z @ drawn, covered))), 3 * covered)
+    apart = spread.argsort(descending=True, stable=True)[:distant]
+    # The same feature twice would be no second one.
+    off_centre[apart] = torch.inf
+    middle = off_centre.argsort(stable=True)[:centred]
+    names += [f"distant {i}" for i in range(distant)] + [f"centred {i}" for i in range(centred)]
+    return torch.cat([weights, drawn[:, apart], drawn[:, middle]], dim=1), names
 
 
-def _spread(maps: Float[Tensor, "image patch feature"], widest: int) -> Float[Tensor, " feature"]:
-    """How far, in patches, the mass of a feature's strongest pictures lies from its centre, where it is not wide."""
+def _whereabouts(
+    maps: Float[Tensor, "image patch feature"], widest: int
+) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
+    """Of each feature's strongest pictures, in patches, on average.
+
+    How far the mass lies from its own centre, 0 for wide maps; and how far from the middle of the picture.
+    """
     p = round(maps.shape[1] ** 0.5)
     place = torch.stack(torch.meshgrid(torch.arange(p), torch.arange(p), indexing="ij"), -1).reshape(-1, 2).float()
     top = maps.sum(1).argsort(dim=0, descending=True, stable=True)[:16]
     some = maps.gather(0, top[:, None].expand(-1, maps.shape[1], -1))
     share = some / some.sum(1, keepdim=True).clamp_min(1e-6)
     centre = torch.einsum("ipf,pd->ifd", share, place)
-    radius = (torch.einsum("ipf,pd->if", share, place.square()) - centre.square().sum(2)).clamp_min(0).sqrt()
-    # Patches far apart, and not a wide area.
+    radius = (torch.einsum("ipf,pd->if", share, place.square().sum(1)) - centre.square().sum(2)).clamp_min(0).sqrt()
     few = 1 / share.square().sum(1).clamp_min(1e-6) <= widest
-    spread: Tensor = (radius * few).mean(0)
-    return spread
+    middle = torch.einsum("ipf,p->if", share, (place - (p - 1) / 2).norm(dim=1))
+    return (radius * few).mean(0), middle.mean(0)
 
 
 def _weights(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,6 +14,8 @@ Setting = Literal["default", "adversarial"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
 
+REAL_BACKGROUND = 0.1
+"""Of features planted into a real model. Our choice: a peak is ten times the spread of its tokens in that direction."""
 LEAST_IMAGES = 8
 """Photographs that planting takes."""
 
@@ -38,14 +41,17 @@ class PlantedConfig:
     strengths: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     """Peak of the codes of each kind, in the order of `KINDS`. Our choice: noise and peak alone then matter."""
     noise: float = 0.3
-    """Standard deviation of what is added to every code of every patch, in peaks of its feature; drawn anew for
-    every view."""
+    """Standard deviation of the error of a code that is on, in peaks of its feature; drawn anew for every view. Where a
+    feature is off it stays so: what fires wrongly is set by ``false_positives``."""
+    background: float = 0.015
+    """Standard deviation of the noise on every other code, in peaks. Our choice: over a token of width 384, a noise
+    vector as long as 0.3 of a peak."""
     false_positives: float = 0.1
     """Share of images in which a feature fires on some patch it has no reason to, with the strength that it would have
     had where it belongs."""
-    threshold: float = 0.7
-    """What a code must exceed in the planted dictionary, in peaks. Our choice: at the default noise 1 % of silent codes
-    exceed it and five of six full ones."""
+    threshold: float | None = None
+    """What a code must exceed in the planted dictionary, in peaks. Default: what the largest of a silent view's codes
+    hardly exceeds, ``background`` times sqrt(2 ln p^2) (Donoho and Johnstone 1994), and at least 0.01."""
     side: int = 3
     """Patches per side of what a feature covers at its peak: a local one has so many patches, squared, at its peak in a
     tenth of the images, and a position-bound one's window is a block of that side. Our choice: a twentieth of the
@@ -53,7 +59,7 @@ class PlantedConfig:
     outliers: int = 5
     """Outlier patches of a view, on which the global features sit. 2.6 % of the patches; Darcet et al. 2024 (arXiv
     2309.16588) found some 2 %."""
-    outlier_norm: float = 40.0
+    outlier_norm: float = 16.0
     """Length that an outlier token has in a direction of its own, in peaks. Our choice: some eight times the length
     of the other tokens."""
     outlier_keeps: float = 1 / 3
@@ -62,7 +68,7 @@ class PlantedConfig:
     two_instances: float = 0.0
     """Share of the local features that are chosen for having distant instances in a picture."""
     centre_biased: float = 0.0
-    """Share of the local features that fire towards the centre alone."""
+    """Share of the local features that are chosen for firing towards the middle of a picture."""
     cornered: float = 0.0
     """Share of the position-bound features that are glued to a corner of the grid."""
     same_patch: float = 0.0
@@ -87,8 +93,9 @@ class PlantedConfig:
         for name in ("false_positives", "outlier_keeps", "two_instances", "centre_biased", "cornered", "same_patch"):
             self._check(name, 0 <= getattr(self, name) <= 1, "a share from 0 to 1")
         self._check("centre_biased", self.two_instances + self.centre_biased <= 1, "with two_instances at most 1")
-        for name, least in (("noise", 0), ("threshold", 0), ("outlier_norm", 0), ("seed", 0)):
+        for name, least in (("noise", 0), ("background", 0), ("outlier_norm", 0), ("seed", 0)):
             self._check(name, getattr(self, name) >= least, f"{least} or more")
+        self._check("threshold", self.threshold is None or self.threshold >= 0, "0 or more")
         for name, least in (("features", 4), ("side", 1), ("outliers", 1), ("patch_size", 4), ("grid", 4)):
             self._check(name, getattr(self, name) >= least, f"{least} or more")
         self._check("side", self.side <= self.grid // 2, "at most half of the grid")
@@ -113,6 +120,18 @@ class PlantedConfig:
         return [kind for kind, count in self.counts.items() for _ in range(count)]
 
     @property
+    def least_code(self) -> float:
+        """``threshold``, with its default.
+
+        Example:
+            >>> round(PlantedConfig().least_code, 3)
+            0.049
+        """
+        if self.threshold is not None:
+            return self.threshold
+        return max(self.background * math.sqrt(2 * math.log(self.patches)), 0.01)
+
+    @property
     def patches(self) -> int:
         """p^2."""
         return self.grid**2
@@ -123,7 +142,7 @@ def planted_config(setting: Setting, **options: object) -> PlantedConfig:
 
     Args:
         setting: ``default``; or ``adversarial``, where a third of the local features have two distant instances in a
-            picture and a third fire towards the centre, half of the position-bound ones are glued to corners, and the
+            picture and a third fire towards its middle, half of the position-bound ones are glued to corners, and the
             global ones sit on their usual patches in 70 % of views.
         **options: what else is to differ, by name.
 

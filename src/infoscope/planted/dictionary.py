@@ -13,32 +13,30 @@ from infoscope.errors import InfoscopeError
 
 def read_directions(
     directions: Float[Tensor, "feature width"],
-    peaks: Float[Tensor, " feature"],
-    threshold: float,
+    threshold: Float[Tensor, " feature"],
     mean: Float[Tensor, " feature"] | None = None,
     name: str = "planted directions",
 ) -> SparseAutoencoder:
-    """The SAE that reads directions, each code counted from ``threshold`` of its peak on.
+    """The SAE that reads directions.
 
     Args:
         directions: ``[feature, width]``, of length 1.
-        peaks: largest code of each feature.
-        threshold: share of the peak.
+        threshold: what each feature's code must exceed.
         mean: what tokens without the features read in each direction; nothing by default.
         name: what it is called.
 
     Example:
-        >>> sae = read_directions(torch.eye(2, 3), torch.ones(2), threshold=0.5)
+        >>> sae = read_directions(torch.eye(2, 3), torch.full((2,), 0.5))
         >>> sae.encode(torch.tensor([[1.0, 0.25, 7.0]])).tolist()
         [[1.0, 0.0]]
     """
-    bias = torch.zeros_like(peaks) if mean is None else -mean
+    bias = torch.zeros_like(threshold) if mean is None else -mean
     return SparseAutoencoder(
         directions.T.contiguous(),
         bias,
         directions,
         -bias @ directions,
-        JumpReLU((threshold * peaks).detach()),
+        JumpReLU(threshold.detach()),
         name=name,
     )
 
@@ -57,7 +55,7 @@ def turned(sae: SparseAutoencoder, cosine: float, seed: int = 0) -> SparseAutoen
         InfoscopeError: the cosine is out of range, or the dictionary has no thresholds.
 
     Example:
-        >>> sae = read_directions(torch.eye(2, 64), torch.ones(2), threshold=0.5)
+        >>> sae = read_directions(torch.eye(2, 64), torch.full((2,), 0.5))
         >>> [round(cosine, 4) for cosine in (turned(sae, 0.8).W_dec * sae.W_dec).sum(1).tolist()]
         [0.8, 0.8]
     """

@@ -20,14 +20,16 @@ class PlantedView:
     Attributes:
         codes: true codes, ``[patch, feature]``, without noise.
         unmuted: the same before the outlier patches lose what they hold of their own.
-        noise: what is added to the codes, ``[patch, feature]``.
+        error: what is added to the codes that are on, ``[patch, feature]``.
+        background: what is added to the others, ``[patch, feature]``.
         outlier: which patches are outliers.
         placed: the features' false positives, ``[feature]``: those whose codes are not where they belong.
     """
 
     codes: Float[Tensor, "patch feature"]
     unmuted: Float[Tensor, "patch feature"]
-    noise: Float[Tensor, "patch feature"]
+    error: Float[Tensor, "patch feature"]
+    background: Float[Tensor, "patch feature"]
     outlier: Bool[Tensor, " patch"]
     placed: Bool[Tensor, " feature"]
 
@@ -38,7 +40,7 @@ class PlantedFeatures(nn.Module):
     With z the normalised descriptors of a patch and t the normalised statistics of a view (mean and spread of its
     patches' descriptors), a ramp being 0 up to ``low``, 1 from ``high`` and straight between:
 
-    - local: ramp(z . weight), of the patch's own pixels; of some, times a window around the centre;
+    - local: ramp(z . weight), of the patch's own pixels;
     - of the others, the strength a = ramp(t . weight) is the view's:
       diffuse: a on every patch; position-bound: a on the patches of a window; global: a on the outlier patches, which
       are drawn among the flattest quarter of the view by a hash of all its pixels.
@@ -118,10 +120,12 @@ class PlantedFeatures(nn.Module):
         for kept in (codes, unmuted):
             kept[:, wrong] = 0
             kept[patch, wrong] = height
+        noise, on = torch.from_numpy(chance.noise).to(place) * self.strength, codes > 0
         return PlantedView(
             codes=codes * self.strength,
             unmuted=unmuted * self.strength,
-            noise=torch.from_numpy(chance.noise).to(place) * (config.noise * self.strength),
+            error=noise * on * config.noise,
+            background=noise * ~on * config.background,
             outlier=outlier,
             placed=placed,
         )

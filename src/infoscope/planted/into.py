@@ -55,7 +55,8 @@ class PlantedInto(nn.Module):
     def forward(self, pixel_values: Float[Tensor, "image 3 row column"], **options: Any) -> Any:
         """What the model gives for its normalised pixels, the features planted in between."""
         views = to_bytes(pixel_values.float() * self.std + self.mean)
-        added = [self.features(view, self.windows).codes * self.scale @ self.directions for view in views]
+        planted = [self.features(view, self.windows) for view in views]
+        added = [(one.codes + one.error) * self.scale @ self.directions for one in planted]
         addition = torch.stack([torch.cat([one.new_zeros(self.prefix, one.shape[1]), one]) for one in added])
 
         def write(module: nn.Module, given: tuple[Any, ...], output: Any) -> Any:

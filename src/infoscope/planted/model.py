@@ -15,6 +15,8 @@ PREFIX_TOKENS = 1
 _WAVES = 4
 """Wavelengths of the part of the position table that every patch has, a sine and cosine each a row and column."""
 
+_OPEN = 1e-3
+
 FAMILY = Family(
     name="planted",
     model_types=("planted",),
@@ -65,6 +67,8 @@ class PlantedModel(nn.Module):
             pixel_values: pixels on the scale 0..1.
         """
         windows = self.position[PREFIX_TOKENS:] @ self.window_directions.T
+        # What rounding leaves of a product with an orthogonal direction opens no window.
+        windows = torch.where(windows > _OPEN, windows, 0.0)
         found = [self.features(view, windows) for view in to_bytes(pixel_values)]
         stream = torch.stack([self._embed(view) for view in found])
         for number, block in enumerate(self.blocks):
@@ -73,24 +77,24 @@ class PlantedModel(nn.Module):
 
     # Each view by itself: a product over a batch may be rounded otherwise than the same rows in another batch.
     def _embed(self, view: PlantedView) -> Float[Tensor, "token width"]:
-        return self._tokens(view.noise @ self.directions) + self.position
+        return self._tokens(view.background @ self.directions) + self.position
 
     def _written(self, number: int, view: PlantedView) -> Float[Tensor, "token width"]:
         """What a block adds to the stream of one view."""
         planted, config, held = self.features, self.features.config, view.outlier
         patches = view.codes.new_zeros(config.patches, config.width)
         if number == 0:
-            patches += view.unmuted[:, planted.local] @ self.directions[planted.local]
+            patches += (view.unmuted + view.error)[:, planted.local] @ self.directions[planted.local]
         elif number == 1:
             rest = slice(planted.position.start, planted.diffuse.stop)
-            patches += view.unmuted[:, rest] @ self.directions[rest]
+            patches += (view.unmuted + view.error)[:, rest] @ self.directions[rest]
         else:
             patches[held] += config.outlier_norm / 2 * self.outlier_direction
         if number != 2:
             return self._tokens(patches)
         # What is false fires wherever it does; all else of the global features is on the outlier patches.
         changed = view.codes - view.unmuted
-        changed[:, planted.global_] = view.codes[:, planted.global_]
+        changed[:, planted.global_] = (view.codes + view.error)[:, planted.global_]
         some = changed.any(1)
         patches[some] += changed[some] @ self.directions
         patches[held] -= (1 - config.outlier_keeps) * self.position[PREFIX_TOKENS:][held]

@@ -14,7 +14,7 @@ from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import Images, open_images
 from infoscope.planted.calibration import calibrate, make_windows, read_views
-from infoscope.planted.config import Kind, PlantedConfig
+from infoscope.planted.config import REAL_BACKGROUND, Kind, PlantedConfig
 from infoscope.planted.dictionary import read_directions
 from infoscope.planted.features import PlantedFeatures
 from infoscope.planted.into import PlantedInto
@@ -113,7 +113,7 @@ def plant(
         model=model,
         layout=FAMILY,
     )
-    dictionary = read_directions(model.directions, features.strength, config.threshold)
+    dictionary = read_directions(model.directions, config.least_code * features.strength)
     return Planted(backbone, dictionary, config, names, features, windows, features.strength)
 
 
@@ -125,9 +125,10 @@ def plant_into(
     show_progress: bool = True,
     **options: Any,
 ) -> Planted:
-    """Plant features into the tokens of a real model at its block: there, the model's own tokens are the noise.
+    """Plant features into the tokens of a real model at its block: there, the model's own tokens are the background.
 
-    A feature's peak is so high that the spread of the model's tokens in its direction is ``config.noise`` of it.
+    A feature's peak is so high that the spread of the model's tokens in its direction is ``background`` of it: with
+    the usual 0.1, a code at its peak is about half as long as a token.
 
     Args:
         backbone: the model; its weights stay as they are.
@@ -138,18 +139,18 @@ def plant_into(
 
     Raises:
         InfoscopeError: as for `plant`; or the model takes flattened patches, its tokens are shorter than there are
-            features, or the noise is 0, for which no peak is high enough.
+            features, or the background is 0, for which no peak is high enough.
     """
     shape = {"width": backbone.width, "patch_size": backbone.patch_size, "grid": backbone.grid}
-    config = replace(config or PlantedConfig(), **{**options, **shape})
+    config = replace(config or PlantedConfig(background=REAL_BACKGROUND), **{**options, **shape})
     if backbone.layout.patchified:
         raise InfoscopeError(
             f"{backbone.name} takes flattened patches: features are planted into models that take images"
         )
     if config.features > backbone.width:
         raise InfoscopeError(f"{backbone.name} has tokens of {backbone.width}: plant at most as many features")
-    if config.noise == 0:
-        raise InfoscopeError("planted noise 0 asks for features infinitely stronger than the model's own tokens")
+    if config.background == 0:
+        raise InfoscopeError("planted background 0 asks for features infinitely stronger than the model's own tokens")
     views = read_views(open_images(images), config.patch_size, config.grid, show_progress)
     features, names = calibrate([view for _, view in views], config)
     windows = make_windows(config).to(backbone.device)
@@ -166,7 +167,7 @@ def plant_into(
         total, squares, tokens = total + read.sum(0), squares + read.square().sum(0), tokens + len(read)
     mean = total / tokens
     spread = (squares / tokens - mean.square()).clamp_min(0).sqrt()
-    peaks = (spread / config.noise).float() * features.strength.to(backbone.device)
+    peaks = (spread / config.background).float() * features.strength.to(backbone.device)
     model = PlantedInto(backbone, features.to(backbone.device), windows, directions, peaks).eval()
     layout = replace(
         backbone.layout,
@@ -177,5 +178,5 @@ def plant_into(
     changed = replace(
         backbone, name=f"{backbone.name}, planted, seed {config.seed}", model=model, layout=layout, weight_files=()
     )
-    dictionary = read_directions(directions, peaks, config.threshold, mean.float())
+    dictionary = read_directions(directions, config.least_code * peaks, mean.float())
     return Planted(changed, dictionary, config, names, features, windows, peaks)

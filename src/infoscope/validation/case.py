@@ -27,6 +27,8 @@ from infoscope.validation.table import CASES, FEATURES, typed
 
 # Those of the controls, which a measurement may not have.
 _CONTROLS = ("position_control", "cds_null", "cds_calibrated", "trust", "scope_class")
+BATCH_TOKENS, LEARNING_RATE = 512, 2e-3
+"""Of the trained SAE. Our choice: few tokens, so many short steps."""
 _ONLY_TWO = (0.6, 0.4, 0.0, 0.0)
 """Shares of the outlier model: the paper's two groups."""
 
@@ -69,7 +71,8 @@ class Bench:
         return ArraySource([self.images[i] for i in sample], name=self.images.name)
 
     def _plant(self, case: Case, images: ArraySource) -> Planted:
-        options: dict[str, Any] = {"seed": case.seed, "features": self.config.features, "noise": case.noise}
+        options: dict[str, Any] = {name: getattr(case, name) for name in ("seed", "noise", "background")}
+        options["features"] = self.config.features
         if case.outlier_model:
             options["shares"] = _ONLY_TWO
         config = planted_config(case.setting, **options)
@@ -89,6 +92,8 @@ class Bench:
             features=self.config.trained_features,
             k=self.config.trained_k,
             tokens=self.config.tokens,
+            batch_tokens=BATCH_TOKENS,
+            learning_rate=LEARNING_RATE,
             seed=case.seed,
             show_progress=False,
         )

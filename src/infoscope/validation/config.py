@@ -6,17 +6,18 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from infoscope.errors import InfoscopeError
-from infoscope.planted.config import LEAST_IMAGES, SETTINGS, Setting
+from infoscope.planted.config import LEAST_IMAGES, REAL_BACKGROUND, SETTINGS, Setting
 
-Axis = Literal["main", "noise", "top_images", "shift", "cosine", "photographs"]
+Axis = Literal["main", "noise", "background", "top_images", "shift", "cosine", "photographs"]
 Dictionary = Literal["planted", "turned", "trained"]
 World = Literal["planted", "real"]
 
 # Where each curve is measured beside the defaults; powers of two and round numbers to both sides.
-NOISE = (0.0, 0.15, 0.5, 0.7, 1.0)
+NOISE = (0.0, 0.6, 1.0)
+BACKGROUND = (0.1, 0.2, 0.3, 0.5)
 TOP_IMAGES = (4, 8, 32, 64)
-SHIFT = (1, 4, 6, 8)
-COSINE = (0.9, 0.7, 0.5, 0.3)
+SHIFT = (1, 4, 6, 9)
+COSINE = (0.8, 0.5, 0.3)
 PHOTOGRAPHS = (0.2, 0.5)
 """Shares of the photographs."""
 
@@ -31,7 +32,8 @@ class Case:
         seed: of the planted features.
         dictionary: the planted directions; these turned away by an angle; or an SAE trained on the tokens.
         axis: which curve it belongs to.
-        noise: standard deviation of the noise, in peaks; in a real model, that of its own tokens.
+        noise: standard deviation of the error of codes that are on, in peaks.
+        background: that of the noise on all others; in a real model, that of its own tokens.
         top_images: k.
         shift: s.
         cosine: of the turned directions with the planted ones.
@@ -45,6 +47,7 @@ class Case:
     dictionary: Dictionary = "planted"
     axis: Axis = "main"
     noise: float = 0.3
+    background: float = 0.015
     top_images: int = 16
     shift: int = 2
     cosine: float = 1.0
@@ -96,10 +99,10 @@ class ValidateConfig:
     """Features of that SAE. Our choice: twice the planted ones."""
     trained_k: int = 8
     """Codes a token keeps in that SAE. Our choice: about as many as are planted on a token."""
-    tokens: int = 500_000
-    """Tokens it is trained on. Our choice: some eight passes over 300 photographs."""
+    tokens: int = 600_000
+    """Tokens it is trained on, 512 to a step. Our choice: some ten passes over 300 photographs."""
     curves: bool = True
-    """Also vary noise, top images, shift, SAE error and photographs, with the first seed of each setting."""
+    """Also vary noise, background, top images, shift, SAE error and photographs, with each setting's first seed."""
     real_seeds: int = 1
     """Seeds of the features planted into a real model, where one is named: it takes a real model's passes."""
 
@@ -137,7 +140,11 @@ class ValidateConfig:
         found.append(replace(self._base("default"), outlier_model=True))
         if real:
             seeds = range(self.real_seeds)
-            found += [replace(self._base(setting), world="real", seed=seed) for setting in SETTINGS for seed in seeds]
+            found += [
+                replace(self._base(setting), world="real", seed=seed, background=REAL_BACKGROUND)
+                for setting in SETTINGS
+                for seed in seeds
+            ]
         return found
 
     def _base(self, setting: Setting) -> Case:
@@ -150,5 +157,6 @@ class ValidateConfig:
             *[replace(base, axis="top_images", top_images=k) for k in TOP_IMAGES if k != self.top_images],
             *[replace(base, axis="shift", shift=shift) for shift in SHIFT if shift != self.shift],
             *[replace(base, axis="noise", noise=noise) for noise in NOISE],
+            *[replace(base, axis="background", background=noise) for noise in BACKGROUND],
             *[replace(base, axis="photographs", photographs=count) for count in fewer if count >= LEAST_IMAGES],
         ]
