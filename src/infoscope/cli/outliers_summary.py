@@ -110,13 +110,15 @@ def _stability(record: OutlierRecord, kind: str) -> Table:
     vanished = "" if found.vanished is None else f"; gone in one crop: {found.vanished:.0%}"
     table = _table(f"EMD of masks between the crops, share of D ({found.pairs:,} images{size}{vanished})")
     table.add_column("mask")
-    for header in ("EMD", "s.e.", f"below the {kind} mask's", "s.e.", "images"):
+    for header in ("EMD", "s.e.", "of chance", f"below the {kind} mask's", "s.e.", "images"):
         table.add_column(header, justify="right")
+    chance = next(mask.mean for mask in found.masks if mask.mask == "random")
     for mask in found.masks:
         table.add_row(
             MASKS[mask.mask].format(kind=kind),
             _number(mask.mean),
             _number(mask.error),
+            f"{mask.mean / chance:.0%}" if mask.mean is not None and chance else "",
             _number(mask.below_outlier),
             _number(mask.below_outlier_error),
             f"{mask.pairs:,}",

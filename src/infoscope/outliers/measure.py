@@ -26,7 +26,7 @@ from infoscope.outliers.labels import Labels, labels_of
 from infoscope.outliers.masks import shift_masks
 from infoscope.outliers.norm_pass import Norms, read_norms, sample_of
 from infoscope.outliers.probing import plan_probes
-from infoscope.outliers.record import FORMAT_VERSION, CutoffUsed, Groups, OutlierRecord, Probes
+from infoscope.outliers.record import FORMAT_VERSION, CutoffUsed, Groups, OutlierRecord
 from infoscope.outliers.result import OutlierResult
 from infoscope.outliers.tables import blocks_table, features_table, norms_table, positions_table, stability_table
 from infoscope.outliers.token_pass import FeatureSums, read_tokens
@@ -119,7 +119,7 @@ def measure_outliers(
             backbone, sae, images, views, norms.image, outlier, probing.chosen, probing.label_rows, **running
         )
     with clock("probes"):
-        probes: Probes = probing.score(tokens, backbone.layout.special_tokens > 0, backbone.grid)
+        probes = probing.score(tokens, backbone.layout.special_tokens > 0, backbone.grid, show_progress)
     groups, features = (None, None) if run is None or tokens.sums is None else _groups(run, tokens.sums, outlier)
 
     record = OutlierRecord(

@@ -13,6 +13,7 @@ from infoscope.outliers.choosing import Chosen, Pairs, pair_within_images, pair_
 from infoscope.outliers.probes import FOLDS, LEAST_TOKENS, probe_labels, probe_pixels, probe_position
 from infoscope.outliers.record import Probes
 from infoscope.outliers.token_pass import Tokens
+from infoscope.progress import progress
 
 T = TypeVar("T")
 
@@ -54,38 +55,41 @@ class Probing:
         """The images of the label probe, ascending."""
         return self.labels.outlier.row
 
-    def score(self, tokens: Tokens, special: bool, grid: int) -> Probes:
+    def score(self, tokens: Tokens, special: bool, grid: int, show_progress: bool = True) -> Probes:
         """Train and test every probe that can be made.
 
         Args:
             tokens: what `read_tokens` found.
             special: whether the token before the patches is a CLS token.
             grid: p, patches per side.
+            show_progress: report progress on stderr.
         """
-        vectors = tokens.vectors
-        position = _both(
-            self.position, lambda kind, those: probe_position(vectors[f"position_{kind}"], those.patch, those.row, grid)
-        )
-        pixels = _both(
-            self.pixels,
-            lambda kind, those: probe_pixels(vectors[f"pixels_{kind}"], tokens.pixels[f"pixels_{kind}"], those.row),
-        )
-        labels = _both(self.labels, lambda kind, those: probe_labels(vectors[f"labels_{kind}"], self.label, those.row))
-        has_special = special and len(self.label_rows) > 0
-        return Probes(
-            *position,
-            *pixels,
-            *labels,
-            labels_special=probe_labels(tokens.first, self.label, self.label_rows) if has_special else None,
-            notes=self.notes,
-        )
+        vectors, label, rows = tokens.vectors, self.label, self.label_rows
+        has_special = special and len(rows) > 0
+        with progress("Probing", len(self.chosen) + has_special, "probes", enabled=show_progress) as advance:
 
+            def both(pair: Pairs, probe: Callable[[str, Chosen], T]) -> tuple[T | None, T | None]:
+                """A probe on outlier and on normal tokens, where there are any."""
+                if not len(pair.outlier):
+                    return None, None
+                outlier = probe("outlier", pair.outlier)
+                advance()
+                normal = probe("normal", pair.normal)
+                advance()
+                return outlier, normal
 
-def _both(pair: Pairs, probe: Callable[[str, Chosen], T]) -> tuple[T | None, T | None]:
-    """A probe on outlier and on normal tokens, where there are any."""
-    if not len(pair.outlier):
-        return None, None
-    return probe("outlier", pair.outlier), probe("normal", pair.normal)
+            position = both(
+                self.position,
+                lambda kind, those: probe_position(vectors[f"position_{kind}"], those.patch, those.row, grid),
+            )
+            pixels = both(
+                self.pixels,
+                lambda kind, those: probe_pixels(vectors[f"pixels_{kind}"], tokens.pixels[f"pixels_{kind}"], those.row),
+            )
+            labels = both(self.labels, lambda kind, those: probe_labels(vectors[f"labels_{kind}"], label, those.row))
+            of_special = probe_labels(tokens.first, label, rows) if has_special else None
+            advance(int(has_special))
+        return Probes(*position, *pixels, *labels, labels_special=of_special, notes=self.notes)
 
 
 def plan_probes(outlier: Bool[np.ndarray, "image patch"], label: list[str] | None, most: int, seed: int) -> Probing:

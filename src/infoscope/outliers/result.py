@@ -46,7 +46,8 @@ class OutlierResult:
         """
         path = Path(path)
         try:
-            (path / FILE).unlink(missing_ok=True)
+            for old in (FILE, "features.parquet"):
+                (path / old).unlink(missing_ok=True)
         except OSError as error:
             raise InfoscopeError(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
         for name, frame, table in (
@@ -56,9 +57,7 @@ class OutlierResult:
             ("stability", self.stability, STABILITY),
         ):
             write_table(path / f"{name}.parquet", frame, table)
-        if self.features is None:
-            (path / "features.parquet").unlink(missing_ok=True)
-        else:
+        if self.features is not None:
             write_table(path / "features.parquet", self.features, FEATURES)
         write_json(path / FILE, self.to_json())
 
