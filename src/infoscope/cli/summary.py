@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infoscope.report.summary import counts_of, fit_sentence, partition_of, quantiles_of, settings_of
-from infoscope.storage.manifest import FitRecord
+from infoscope.storage.manifest import FitRecord, ModelRecord
 from infoscope.storage.run import MANIFEST, Run
 
 
@@ -21,9 +21,9 @@ def print_inputs(run: Run) -> None:
     manifest = run.manifest
     model, options = manifest.model, manifest.options
     rows = [
-        ("model", f"{model.name} ({model.family}), block {model.block}, {model.grid} x {model.grid} patches"),
+        ("model", f"{model.name} ({model.family}), {_place(model)}, {model.grid} x {model.grid} patches"),
         (
-            "SAE",
+            "SAE" if manifest.fit.note is None else "dictionary",
             f"{manifest.dictionary.name}, {manifest.dictionary.features:,} features, {manifest.dictionary.activation}",
         ),
         ("images", f"{manifest.images.source}, {manifest.images.count:,}"),
@@ -32,6 +32,10 @@ def print_inputs(run: Run) -> None:
         ("command", manifest.command),
     ]
     print_rows(rows)
+
+
+def _place(model: ModelRecord) -> str:
+    return f"block {model.block}" + ("" if model.reads == "output" else f" ({model.reads})")
 
 
 def print_summary(run: Run) -> None:
