@@ -126,11 +126,12 @@ def known_features(model: GPT2Model) -> tuple[SparseAutoencoder, dict[str, range
     return sae, {"word": range(WORDS), "position": range(WORDS, WORDS + WINDOW)}
 
 
-def trained_sae(model: GPT2Model, windows: Int64[np.ndarray, "sequence token"], layer: int) -> SparseAutoencoder:
-    """An SAE of the tokens at a layer."""
-    tokens = tokens_at(model, windows, layer).flatten(0, 1)
-    config = TrainConfig(features=128, k=8, tokens=30_000, batch_tokens=256, dead_after=5_000)
-    return train_on_tokens([tokens], config).sae
+def trained_sae(
+    model: GPT2Model, windows: Int64[np.ndarray, "sequence token"], layer: int, tokens: int = 30_000
+) -> SparseAutoencoder:
+    """An SAE of what is at a layer, trained on so many tokens."""
+    config = TrainConfig(features=128, k=8, tokens=tokens, batch_tokens=256, dead_after=5_000)
+    return train_on_tokens([tokens_at(model, windows, layer).flatten(0, 1)], config).sae
 
 
 def main() -> None:

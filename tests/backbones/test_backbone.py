@@ -258,8 +258,9 @@ def neurons_by_hand(mlp, given):
 def test_neurons_equal_transformers_own(checkpoint, pixels):
     case = checkpoint.case
     images = pixels(2, case.side)
+    loaded = load_backbone(checkpoint.directory, 0, device="cpu", reads="neurons")
     for block in range(BLOCKS):
-        backbone = load_backbone(checkpoint.directory, block, device="cpu", reads="neurons")
+        backbone = loaded.at(block)
         mlp = case.blocks(checkpoint.vision)[block].mlp
         taken = []
         hook = mlp.register_forward_hook(lambda module, given, output, taken=taken: taken.append((given[0], output)))

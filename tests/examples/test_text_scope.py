@@ -62,7 +62,7 @@ def test_words_stay_and_positions_move_by_the_shift(example, model, text):
 
 def test_scores_of_a_trained_sae_are_those_of_the_closed_form(example, model, text):
     first, second = example.shifted_windows(text, SHIFT)
-    sae = example.trained_sae(model, first, 3)
+    sae = example.trained_sae(model, first, 3, tokens=4_000)
     tokens = example.tokens_at(model, first, 3), example.tokens_at(model, second, 3)
     scores = example.score_text(sae, *tokens, SHIFT, top=6)
     codes = [sae.encode(each).numpy() for each in tokens]

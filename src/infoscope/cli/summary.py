@@ -15,7 +15,7 @@ from rich.text import Text
 from infoscope.measurement.run_controls import RunControls, run_controls
 from infoscope.report.cross_checks import cross_check_rows
 from infoscope.report.summary import counts_of, fit_sentence, partition_of, quantiles_of, settings_of
-from infoscope.storage.manifest import FitRecord
+from infoscope.storage.manifest import FitRecord, ModelRecord
 from infoscope.storage.run import MANIFEST, Run
 
 
@@ -24,9 +24,9 @@ def print_inputs(run: Run) -> None:
     manifest = run.manifest
     model, options = manifest.model, manifest.options
     rows = [
-        ("model", f"{model.name} ({model.family}), block {model.block}, {model.grid} x {model.grid} patches"),
+        ("model", f"{model.name} ({model.family}), {_place(model)}, {model.grid} x {model.grid} patches"),
         (
-            "SAE",
+            "SAE" if manifest.fit.note is None else "dictionary",
             f"{manifest.dictionary.name}, {manifest.dictionary.features:,} features, {manifest.dictionary.activation}",
         ),
         ("images", f"{manifest.images.source}, {manifest.images.count:,}"),
@@ -35,6 +35,10 @@ def print_inputs(run: Run) -> None:
         ("command", manifest.command),
     ]
     print_rows(rows)
+
+
+def _place(model: ModelRecord) -> str:
+    return f"block {model.block}" + ("" if model.reads == "output" else f" ({model.reads})")
 
 
 def print_summary(run: Run) -> None:
