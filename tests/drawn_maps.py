@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from infoscope.scope.classes import classify
+from infoscope.scope.classes import ScopeClass, classify
 from infoscope.scope.controls import FeatureControls, control_features, control_pairs
 from infoscope.scope.geometry import Geometry
 from infoscope.scope.maps import SparseMaps
@@ -108,7 +108,7 @@ def planted_pairs(
 
 def judged(
     pairs: MapPairs, p: int, s: int, k: int, min_pairs: int | None = None
-) -> tuple[FeatureScores, FeatureControls, Moves, list[str], list[str]]:
+) -> tuple[FeatureScores, FeatureControls, Moves, list[ScopeClass], list[str]]:
     """Scores, controls, moves, classes and evidence of all features of some pairs."""
     geometry, least = Geometry(p, s), (k + 1) // 2 if min_pairs is None else min_pairs
     features = int(pairs.feature.max()) + 1
