@@ -3,7 +3,8 @@
     python benchmarks/controls.py --run runs/demo/scope
 
 In turns with one batch of the run's own bare forward passes, scores and controls are computed again from its maps, with
-all threads as in a measurement, and the features judged. Medians count. The run without controls is taken to be its
+all threads as in a measurement, and the features judged. Seconds are the processor's, of all threads together, so that
+other work on the machine counts for little; medians. The run without controls is taken to be its
 forward passes at the speed timed here, one for every image and two for every chosen one, and its scores; what else a
 measurement does would only make the share smaller. The stages of the run's manifest are printed beside.
 """
@@ -14,6 +15,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,7 +35,7 @@ from infoscope.scope.geometry import Geometry
 from infoscope.scope.maps import SparseMaps
 from infoscope.scope.moves import share_moves
 from infoscope.scope.pairs import MapPairs
-from infoscope.scope.score import PairScores, score_features, score_pairs
+from infoscope.scope.score import FeatureScores, PairScores, score_features, score_pairs
 from infoscope.scope.trust import judge_trust
 
 
@@ -57,8 +59,8 @@ def read_pairs(run: Path, cells: int) -> MapPairs:
         patch, value = (some[name].list.explode().drop_nulls().to_numpy() for name in ("patch", "value"))
         return SparseMaps(start, patch, value, cells)
 
-    columns = (ranked[name].to_numpy() for name in ("feature", "rank", "image", "score"))
-    return MapPairs(*columns, crop(0), crop(1))
+    feature, rank, image, score = (ranked[name].to_numpy() for name in ("feature", "rank", "image", "score"))
+    return MapPairs(feature, rank, image, score, crop(0), crop(1))
 
 
 def main(options: Benchmark) -> None:
@@ -75,32 +77,32 @@ def main(options: Benchmark) -> None:
     found: dict[str, list[float]] = {part: [] for part in parts}
 
     def timed(name: str, call: Callable[[], Any]) -> Any:
-        start = time.perf_counter()
+        start = time.process_time()
         result = call()
-        found[name].append(time.perf_counter() - start)
+        found[name].append(time.process_time() - start)
         return result
 
     grid = geometry.grid, geometry.shift, geometry.metric
+    least, k, empty_as = asked["min_pairs"], asked["top_images"], asked["empty_as"]
+
+    def judge(scores: PairScores, controls: PairControls, table: FeatureScores) -> list[str]:
+        owner, rank = pairs.feature, pairs.rank
+        by_feature = control_features(controls, scores, table, owner, rank, k, least, geometry.largest, empty_as)
+        moves = share_moves(scores, controls, owner, features, geometry)
+        classes = classify(table, by_feature, moves, geometry, least)
+        judge_trust(classes.names, table, by_feature, geometry, k, manifest["fit"]["fvu"], 0.9)
+        return list(classes.names)
+
+    names: list[str] = []
     for _ in range(options.turns + 1):
         timed("forward passes", lambda: backbone.tokens_from_normalised(batch))
-        scores = timed("scores", lambda: PairScores.concatenate([score_pairs(some, *grid) for some in stretches]))
-        controls = timed(
-            "controls",
-            lambda: PairControls.concatenate([control_pairs(some, *grid, sampled[some.feature]) for some in stretches]),
+        scored = timed("scores", lambda: [score_pairs(some, *grid) for some in stretches])
+        controlled = timed(
+            "controls", lambda: [control_pairs(some, *grid, sampled[some.feature]) for some in stretches]
         )
-        least, k = asked["min_pairs"], asked["top_images"]
-        table = timed("scores, by feature", lambda: score_features(scores, pairs.feature, features, least))
-
-        def judge() -> list[str]:
-            by_feature = control_features(
-                controls, scores, table, pairs.feature, pairs.rank, k, least, geometry.largest, asked["empty_as"]
-            )
-            moves = share_moves(scores, controls, pairs.feature, features, geometry)
-            classes = classify(table, by_feature, moves, geometry, least)
-            judge_trust(classes.names, table, by_feature, geometry, k, manifest["fit"]["fvu"], 0.9)
-            return list(classes.names)
-
-        names = timed("judging", judge)
+        scores, controls = PairScores.concatenate(scored), PairControls.concatenate(controlled)
+        table = timed("scores, by feature", partial(score_features, scores, pairs.feature, features, least))
+        names = timed("judging", partial(judge, scores, controls, table))
     seconds = {name: median(times[1:]) for name, times in found.items()}
     views = manifest["images"]["count"] + 2 * len(np.unique(pairs.image))
     seconds["forward passes"] *= views / len(batch)

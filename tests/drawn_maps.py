@@ -5,6 +5,8 @@ peak not kept, a tenth of the images with the feature where it does not belong, 
 are smooth random fields in place of photographs.
 """
 
+from typing import Any
+
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
@@ -29,7 +31,7 @@ TRUTH = {
 }
 
 
-def crops(kind: str, rng: np.random.Generator, p: int, s: int, feature: dict) -> list[np.ndarray]:
+def crops(kind: str, rng: np.random.Generator, p: int, s: int, feature: dict[str, Any]) -> list[np.ndarray]:
     """Both crops of one image, without noise."""
     q, strength = p + s, float(np.clip(rng.normal(0.9, 0.3), 0.3, 1.0))
     picture = np.zeros((q, q))

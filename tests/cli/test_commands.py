@@ -57,7 +57,16 @@ def test_measure_ends_with_a_table_a_person_can_read(place, capsys, tmp_path):
     assert main([*measure(place), "--out", f"{tmp_path}/run"]) == 0
     out = capsys.readouterr().out
     words = " ".join(out.split())
-    for part in ("features 40, of which", "median", "threshold", "mode", "convention", "infoscope report", "L0"):
+    for part in (
+        "features 40, of which",
+        "median",
+        "threshold",
+        "mode",
+        "convention",
+        "infoscope report",
+        "L0",
+        "undefined",
+    ):
         assert part.lower() in words.lower()
     assert "variance unexplained" in words
 
@@ -75,6 +84,15 @@ def test_info_names_the_inputs(place, capsys):
     assert "DINOv2" in words
     assert "block 1, 6 x 6 patches" in words
     assert "shift 2" in words
+
+
+def test_info_says_it_in_json(place, capsys):
+    assert main(["info", f"{place}/run", "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["manifest"]["options"]["shift"] == 2
+    assert sum(value["controls"]["classes"].values()) == 40
+    assert value["controls"] == json.loads((place / "run" / "controls.json").read_text())
+    assert value["partition"] == json.loads((place / "run" / "partition.json").read_text())
 
 
 def test_report_writes_the_page(place, capsys):

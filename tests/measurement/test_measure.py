@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import subprocess
 import sys
 import warnings
@@ -17,6 +18,7 @@ from infoscope.execution.config import Execution
 from infoscope.images.source import open_images
 from infoscope.images.views import Views
 from infoscope.measurement import fit as fit_module
+from infoscope.measurement import map_parts, stages
 from infoscope.measurement import measure as measure_module
 from infoscope.measurement.measure import measure_scope
 from infoscope.measurement.passes import Passes
@@ -74,10 +76,19 @@ def test_every_option_follows_the_definition(backbone, sae, images, rank_by, ran
         order = [int(i) for i in np.argsort(-score[:, feature], kind="stable")[:4] if score[i, feature] > 0]
         rows = top.get((feature,))
         assert (rows["image"].to_list() if rows is not None else []) == order
-        pairs = []
+        pairs, position, overlaps = [], [], []
         for image in order:
             first, second = crops[image, :, :, feature].reshape(2, backbone.grid, backbone.grid).astype(float)
-            pairs.append(emd(first[2:, 2:].ravel(), second[:side, :side].ravel(), distances))
+            position.append(emd(first.ravel(), second.ravel(), patch_distances(backbone.grid)))
+            overlap = first[2:, 2:].ravel(), second[:side, :side].ravel()
+            pairs.append(emd(*overlap, distances))
+            if not np.isnan(pairs[-1]):
+                overlaps.append(overlap)
+        null = [emd(overlaps[i - 1][0], overlaps[i][1], distances) for i in range(len(overlaps))]
+        placed = [value for value in position if not np.isnan(value)]
+        for name, values in (("position_control", placed), ("cds_null", null)):
+            expected = None if len(values) < 2 else pytest.approx(np.mean(values), abs=1e-9)
+            assert scope.table[name][feature] == expected
         valid = [pair for pair in pairs if not np.isnan(pair)]
         assert scope.table["pairs"][feature] == len(valid)
         if len(valid) < 2:
@@ -100,12 +111,43 @@ def test_nothing_depends_on_batches_threads_or_shards(backbone, sae, images, ran
         assert again.manifest.fit.fvu == pytest.approx(whole.manifest.fit.fvu, rel=1e-12)
 
 
+def test_nothing_depends_on_how_pairs_are_cut_for_scoring(backbone, sae, images, monkeypatch):
+    whole = measure(backbone, sae, images)
+    monkeypatch.setattr(stages, "SHARD_PAIRS", 5)
+    monkeypatch.setattr(map_parts, "MAPS_BYTES", 7000)
+    assert same(whole, measure(backbone, sae, images))
+
+
+def test_a_floor_takes_weak_codes_for_nothing(backbone, sae, images):
+    sae = with_relu(sae)
+    whole, floored = measure(backbone, sae, images), measure(backbone, sae, images, floor=0.25)
+    assert whole.maps.equals(floored.maps)
+    # The sensitivity table's own distances, at the same floor.
+    expected = whole.table["cds_by_floor"].list.get(1)
+    assert expected.count() > 0
+    assert floored.table["cds"].equals(expected.alias("cds"))
+    assert not floored.table["cds"].equals(whole.table["cds"])
+
+
+def test_classes_controls_and_trust_are_there(backbone, sae, images, tmp_path):
+    scope = measure(backbone, sae, images, out=tmp_path / "run")
+    assert set(scope.table["scope_class"].unique()) <= {"local", "diffuse", "position-bound", "global", "undefined"}
+    assert scope.table["trust"].is_between(0, 1).all()
+    assert scope.table.select("class_evidence", "trust_reasons").null_count().sum_horizontal().item() == 0
+    assert scope.table["cds_by_k"].list.len().unique().to_list() == [3]
+    assert scope.table["cds_by_k"].list.get(2).equals(scope.table["cds"].alias("cds_by_k"))
+    assert json.loads((tmp_path / "run" / "controls.json").read_text()) == scope.controls().to_json()
+    assert Scope.load(tmp_path / "run").controls() == scope.controls()
+
+
 def test_no_shift_no_distance(backbone, sae, images):
     scope = measure(backbone, sae, images, shift=0)
     scored = scope.table["cds"].drop_nulls()
     assert len(scored) > 10
     assert (scored == 0).all()
     assert scope.top_images["emd"].drop_nulls().max() == 0
+    assert scope.table["position_control"].max() == 0
+    assert scope.table["scope_class"].unique().to_list() == ["undefined"]
 
 
 def test_fit_is_against_the_mean_on_the_ranking_view(backbone, sae, images):

@@ -47,6 +47,19 @@ def _row(feature: int, cds: float | None, overrides: dict[str, Any]) -> dict[str
         "effective_area": 2.0,
         "cosine_distance": 0.3,
         "mass_ratio": 0.9,
+        "position_control": 0.3,
+        "position_pairs": 4,
+        "cds_null": None if cds is None else 0.4,
+        "cds_calibrated": None if cds is None else cds / 0.4,
+        "retained_disagrees": None if cds is None else False,
+        "cds_even": cds,
+        "cds_odd": cds,
+        "cds_by_k": [cds, cds, cds],
+        "cds_by_floor": [cds, cds, cds],
+        "scope_class": "undefined" if cds is None else "local" if cds < 0.2 else "global",
+        "class_evidence": "3 of 4 pairs jump",
+        "trust": 0.0 if cds is None else 0.75,
+        "trust_reasons": "pairs 0.75 (3 of 4)",
     } | overrides
 
 

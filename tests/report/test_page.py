@@ -183,12 +183,34 @@ def test_a_run_without_scores_says_so(build):
     assert "not scored 2" in page.text
     assert not page.all("svg")
     assert shown_features(page) == []
+    assert "undefined 2 100.0 %" in page.text
 
 
 def test_no_strips_on_request(build):
     page = build(spectrum(30), features_shown=0)
     assert shown_features(page) == []
-    assert len(page.all("svg")) == 2
+    assert len(page.all("svg")) == 3
+
+
+def test_classes_and_trust_are_stated(build):
+    columns = {
+        0: {"scope_class": "position-bound", "trust": 0.25},
+        2: {"retained_disagrees": True},
+    }
+    page = build([0.1, 0.12, 0.3, 0.6, None], columns=columns)
+    for text in (
+        "local 1 20.0 %",
+        "diffuse 0 0.0 %",
+        "position-bound 1 20.0 %",
+        "global 2 40.0 %",
+        "undefined 1 20.0 %",
+        "50 % of features up to 0.75",
+        "The calibrated score of 4 features",
+        "has a reliability of 1.00",
+        "1 feature would score differently over the pairs that keep their peak",
+        "Class: position-bound, trust 0.25. 3 of 4 pairs jump. Trust: pairs 0.75 (3 of 4).",
+    ):
+        assert text in page.text, text
 
 
 def test_a_header_states_what_the_score_rests_on(build):

@@ -15,14 +15,25 @@ class Info:
 
     run_directory: tyro.conf.Positional[Path]
     """A directory that `infoscope measure` wrote."""
+    json: bool = False
+    """Print the manifest, the partition and the controls as JSON instead."""
 
     interrupted: ClassVar[str] = "nothing was written"
 
     def run(self) -> None:
         """Run the command."""
         from infoscope.cli.summary import print_inputs, print_summary
+        from infoscope.measurement.run_controls import run_controls
         from infoscope.storage.run import open_run
 
         run = open_run(self.run_directory)
+        if self.json:
+            import json
+            from dataclasses import asdict
+
+            controls = run_controls(run.scope, int(run.manifest.options["top_images"])).to_json()
+            value = {"manifest": asdict(run.manifest), "partition": run.partition, "controls": controls}
+            print(json.dumps(value, indent=2))
+            return
         print_inputs(run)
         print_summary(run)

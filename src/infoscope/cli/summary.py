@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from infoscope.measurement.run_controls import RunControls, run_controls
 from infoscope.report.summary import counts_of, fit_sentence, partition_of, quantiles_of, settings_of
 from infoscope.storage.manifest import FitRecord
 from infoscope.storage.run import MANIFEST, Run
@@ -62,6 +64,7 @@ def print_summary(run: Run) -> None:
             ("modes", partition.sentence()),
             ("scope", f"{counts.local:,} local (of which {counts.diffuse:,} diffuse), {counts.global_:,} global"),
         ]
+    rows += class_rows(run_controls(run.scope, settings.top_images))
     if counts.unscored:
         rows.append(
             (
@@ -78,6 +81,23 @@ def print_summary(run: Run) -> None:
     # Outside the table, which would break a path where the line ends.
     print(f"table: {run.path / 'scope.parquet'}")
     print(f"next: infoscope report {shlex.quote(str(run.path))}")
+
+
+def class_rows(controls: RunControls) -> list[tuple[str, str]]:
+    """Shares of the scope classes, the calibrated spectrum and how far to believe them."""
+    total = max(sum(controls.classes.values()), 1)
+    rows = [
+        ("classes", ", ".join(f"{count:,} {name} ({count / total:.1%})" for name, count in controls.classes.items()))
+    ]
+    if controls.calibrated:
+        quantiles = "  ".join(f"{share:.0%} {value:.2f}" for share, value in controls.calibrated.items())
+        rows.append(("calibrated", f"{quantiles}  (1 is unrelated pictures)"))
+    if controls.trust:
+        quantiles = "  ".join(f"{share:.0%} {value:.2f}" for share, value in controls.trust.items())
+        reliability = controls.reliability.spearman
+        known = "not known" if math.isnan(reliability) else f"{reliability:.2f}"
+        rows.append(("trust", f"{quantiles}  (reliability between halves {known})"))
+    return rows
 
 
 def fit_rows(fit: FitRecord) -> list[tuple[str, str]]:

@@ -58,9 +58,11 @@ def run_controls(table: pl.DataFrame, top_images: int) -> RunControls:
         top_images: k of the measurement.
 
     Example:
-        >>> import infoscope
-        >>> run = infoscope.open_run("runs/clip-b16")  # doctest: +SKIP
-        >>> run_controls(run.scope, run.manifest.options["top_images"]).classes  # doctest: +SKIP
+        >>> from infoscope.storage.schema import SCOPE
+        >>> types = {name: column.dtype for name, column in SCOPE.items()}
+        >>> table = pl.DataFrame({name: [None, None] for name in SCOPE}, types)
+        >>> run_controls(table.with_columns(scope_class=pl.Series(["local", "global"])), top_images=16).classes
+        {'local': 1, 'diffuse': 0, 'position-bound': 0, 'global': 1, 'undefined': 0}
     """
     cds = _numbers(table["cds"])
     counts = dict(table["scope_class"].value_counts().iter_rows())

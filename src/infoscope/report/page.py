@@ -12,6 +12,7 @@ from markupsafe import Markup
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
+from infoscope.report.controls import class_section
 from infoscope.report.figures import GLOBAL, LOCAL, area_chart, axis_end, cds_histogram
 from infoscope.report.strips import Pair, Photographs, feature_pairs, same_images
 from infoscope.report.summary import (
@@ -111,6 +112,7 @@ def _context(run: Run, images: ImageSource | None, features_shown: int) -> dict[
         "histogram": Markup(histogram),
         "area_chart": Markup(chart),
         "fullest": fullest,
+        "classes": class_section(run, settings),
         "axis_end": axis_end(scored["cds"].to_numpy()),
         "cards": cards,
         "pairs_used": int(scored["pairs"].sum()),

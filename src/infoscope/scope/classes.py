@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from infoscope.scope.controls import FeatureControls
+from infoscope.scope.controls import LEAST_NULL, FeatureControls
 from infoscope.scope.geometry import Geometry
 from infoscope.scope.moves import RATIO, Moves
 from infoscope.scope.score import FeatureScores
@@ -25,6 +25,12 @@ CLASSES: tuple[ScopeClass, ...] = get_args(ScopeClass)
 class ClassRules:
     """The thresholds of the classes; docs/defaults.md argues them."""
 
+    settled: float = 1.25
+    """Maps are settled when they move on average at most this many times as far as the pixels do, against both."""
+    settled_unrelated: float = 0.6
+    """And at most this part of the mean distance of two unrelated patches, which a large shift comes near."""
+    settled_calibrated: float = 0.75
+    """Position-bound, if settled: a calibrated score of at least this, since pictures then make no difference."""
     mean_ratio: float = RATIO
     """Position-bound: the mean distance at equal places of the crop is at most this part of that at equal pixels."""
     staying: float = 2 / 3
@@ -33,13 +39,15 @@ class ClassRules:
     """Local: at least this share of the pairs follows the pixels."""
     calibrated: float = 0.6
     """Local: a calibrated score of at most this, or else ``far_from_crop``."""
+    calibrated_alone: float = 0.4
+    """Local: a calibrated score of at most this, however many pairs follow."""
     far_from_crop: float = 0.5
     """Local: the mean distance at equal pixels is at most this part of that at equal places of the crop."""
     still: float = 0.5
     """Diffuse: at least this share of the pairs hardly moves at all."""
     broad: float = 0.5
     """Diffuse: an effective area of at least this share of the overlap, or a null under half a patch."""
-    narrow_null: float = 0.5
+    narrow_null: float = LEAST_NULL
     """Patches: where unrelated pictures are closer than this, maps are too much alike to be told apart."""
     jumping: float = 0.5
     """Global without a CDS: at least this share of the pairs jumps."""
@@ -67,14 +75,17 @@ def classify(
 
     1. undefined: fewer than ``min_pairs`` pairs with mass in both crops, or no shift.
     2. position-bound: two thirds of the pairs stay at their place in the crop, and on average the maps move against the
-       crop by at most 0.8 of what they move against the pixels, where there is a CDS.
+       crop by at most 0.8 of what they move against the pixels, where there is a CDS. Or the maps are settled, more
+       pairs stay than follow, and the calibrated score is at least 0.75.
     3. diffuse: the maps are broad, and half of the pairs hardly move either way.
-    4. local: 60 % of the pairs follow the pixels, and the calibrated score is at most 0.6, or the maps move against the
-       pixels by at most half of what they move against the crop.
+    4. local: the calibrated score is at most 0.4; or 60 % of the pairs follow the pixels, and it is at most 0.6 or the
+       maps move against the pixels by at most half of what they move against the crop; or the maps are settled and not
+       broad.
     5. diffuse: the maps are broad.
     6. global, where there is a CDS, or half of the pairs jump; else undefined.
 
-    Maps are broad with an effective area of at least half of the overlap, or a null under half a patch.
+    Maps are broad with an effective area of at least half of the overlap, or a null under half a patch. They are
+    settled when on average they move hardly farther than the pixels do, against the pixels and against the crop.
 
     Args:
         scores: of every feature.
@@ -118,14 +129,22 @@ def classify(
     against_crop = controls.position_control * geometry.full_largest
     known = (controls.position_pairs >= min_pairs) & (geometry.shift > 0)
     scored = ~np.isnan(scores.cds)
+    unrelated = geometry.unrelated * geometry.largest
     with np.errstate(invalid="ignore"):
         broad = scores.effective_area >= rules.broad * geometry.cells
         broad |= controls.cds_null * geometry.largest < rules.narrow_null
+        far = np.minimum(rules.settled * geometry.movement, rules.settled_unrelated * unrelated)
+        settled = np.fmax(against_pixels, against_crop) <= far
+        settled &= scored
         glued = (moves.staying >= rules.staying) & ~(against_crop > rules.mean_ratio * against_pixels)
         near = controls.cds_calibrated <= rules.calibrated
         near |= against_pixels <= rules.far_from_crop * against_crop
         local = scored & (moves.following >= rules.following) & near
+        local |= controls.cds_calibrated <= rules.calibrated_alone
+        local |= settled & ~broad
         still = broad & (moves.still >= rules.still)
+        between = settled & (moves.staying > moves.following)
+        glued |= between & ~still & ~(controls.cds_calibrated < rules.settled_calibrated)
         jumping = scored | (moves.jumping >= rules.jumping)
     order = [~known, glued, still, local, broad, jumping]
     answers = ["undefined", "position-bound", "diffuse", "local", "diffuse", "global"]
@@ -160,20 +179,20 @@ def _evidence(
             "jump": moves.jumping[feature],
         }
         said = [f"{round(part * pairs)} of {pairs} pairs {what}" for what, part in counts.items() if part > 0]
-        distances = f"moves {_patches(pixels[feature])} against the pixels, {_patches(crop[feature])} against the crop"
-        said.append(distances if not np.isnan(pixels[feature]) else f"{distances} (too few pairs reach the overlap)")
+        if np.isnan(pixels[feature]):
+            said.append(
+                f"moves {crop[feature]:.2f} patches against the crop; too few pairs reach the overlap for a CDS"
+            )
+        else:
+            said.append(f"moves {pixels[feature]:.2f} patches against the pixels, {crop[feature]:.2f} against the crop")
         if not np.isnan(controls.cds_calibrated[feature]):
             said.append(f"calibrated score {controls.cds_calibrated[feature]:.2f}")
-        elif not np.isnan(null[feature]):
-            said.append(f"unrelated pictures only {_patches(null[feature])} apart")
+        elif null[feature] < LEAST_NULL:
+            said.append(f"unrelated pictures are only {null[feature]:.2f} patches apart")
         if not np.isnan(share[feature]) and name in ("diffuse", "local", "global"):
             said.append(f"covers {share[feature]:.0%} of the overlap")
         lines.append("; ".join(said))
     return lines
-
-
-def _patches(distance: float) -> str:
-    return "an unknown distance" if np.isnan(distance) else f"{distance:.2f} patches"
 
 
 def class_shares(names: list[str]) -> dict[str, float]:

@@ -56,8 +56,7 @@ def share_moves(
         geometry: the grid and the shift.
         ratio: how much shorter one of a pair's two distances must be to count.
 
-    Example:
-        See `infoscope.scope.classes.classify`.
+    `infoscope.scope.classes.classify` has an example.
     """
     against_crop = controls.position * geometry.full_largest
     known = ~np.isnan(against_crop)

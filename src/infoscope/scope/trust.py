@@ -77,9 +77,6 @@ def judge_trust(
         fvu: fraction of variance the SAE leaves unexplained; None where not known.
         reliability: split-half reliability of the run; NaN where not known.
         rules: the numbers.
-
-    Example:
-        See `tests/scope/test_trust.py`; a score of 12 of 16 pairs under an FVU of 0.2 is trusted by 0.75 or less.
     """
     rules = rules or TrustRules()
     bound = np.array([name == "position-bound" for name in names])
