@@ -53,7 +53,7 @@ def test_a_measurement_finds_what_was_planted(pictures):
     planted = plant(pictures, **SHAPE, **SILENT, outlier_keeps=1.0, show_progress=False)
     found = measure_scope(planted.backbone, planted.dictionary, pictures, **KEYS)
     cds, kinds = found.table["cds"].to_numpy(), np.array(planted.kinds)
-    inside = np.array(planted.inside(1))
+    inside = np.array(planted.inside(1)) & ~np.isnan(cds)
     assert inside.sum() >= 3
     assert cds[inside] == pytest.approx([1 / (GRID - 2)] * inside.sum(), abs=1e-6)
     for kind in ("local", "diffuse"):

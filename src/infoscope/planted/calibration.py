@@ -169,7 +169,7 @@ def _whereabouts(
     some = maps.gather(0, top[:, None].expand(-1, maps.shape[1], -1))
     share = some / some.sum(1, keepdim=True).clamp_min(1e-6)
     centre = torch.einsum("ipf,pd->ifd", share, place)
-    radius = (torch.einsum("ipf,pd->if", share, place.square().sum(1)) - centre.square().sum(2)).clamp_min(0).sqrt()
+    radius = (torch.einsum("ipf,p->if", share, place.square().sum(1)) - centre.square().sum(2)).clamp_min(0).sqrt()
     few = 1 / share.square().sum(1).clamp_min(1e-6) <= widest
     middle = torch.einsum("ipf,p->if", share, (place - (p - 1) / 2).norm(dim=1))
     return (radius * few).mean(0), middle.mean(0)
