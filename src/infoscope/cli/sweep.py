@@ -13,9 +13,9 @@ import tyro
 from infoscope.backbones.families import Reads
 from infoscope.cli.inputs import Hardware, Untrained, check_writable, open_backbone, open_sae
 from infoscope.cli.lists import Numbers
+from infoscope.cli.measure import MeasureFlags
 from infoscope.errors import InfoscopeError
 from infoscope.execution.config import Execution
-from infoscope.measurement.config import MeasureConfig
 from infoscope.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Sweep:
     revision: str | None = None
     """The model's revision on the hub."""
     train: TrainConfig = field(default_factory=TrainConfig)
-    config: tyro.conf.OmitArgPrefixes[MeasureConfig] = field(default_factory=MeasureConfig)
+    config: tyro.conf.OmitArgPrefixes[MeasureFlags] = field(default_factory=MeasureFlags)
     hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
     execution: tyro.conf.OmitArgPrefixes[Execution] = field(default_factory=Execution)
 
@@ -76,7 +76,7 @@ class Sweep:
             components=self.untrained.components,
             centre=self.untrained.centre,
             train=self.train,
-            config=self.config,
+            config=self.config.config,
             execution=self.execution,
             command=shlex.join(["infoscope", *sys.argv[1:]]),
         )
