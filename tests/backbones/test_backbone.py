@@ -55,14 +55,14 @@ def test_several_blocks_from_one_pass(checkpoint, pixels):
     assert len(passes) == 1
     for block, stream in found:
         torch.testing.assert_close(stream, reference[block], rtol=1e-5, atol=1e-5)
-    assert not any(block._forward_hooks for block in backbone._block_list)
+    assert not any(block._forward_hooks for block in backbone.block_list)
 
 
 def test_nothing_after_the_last_block_read_is_run(saved, pixels):
     case = saved("vit")
     backbone = load_backbone(case.directory, -1, device="cpu")
     ran = []
-    hooks = [b.register_forward_hook(lambda *given, i=i: ran.append(i)) for i, b in enumerate(backbone._block_list)]
+    hooks = [b.register_forward_hook(lambda *given, i=i: ran.append(i)) for i, b in enumerate(backbone.block_list)]
     assert backbone.read_blocks(pixels(1, case.case.side), [1, 1], lambda block, stream: block) == [1, 1]
     for hook in hooks:
         hook.remove()
@@ -295,7 +295,7 @@ def test_the_same_model_read_elsewhere(saved, pixels):
 
 def test_an_mlp_of_another_layout_is_refused(saved):
     backbone = load_backbone(saved("vit").directory, 1, device="cpu")
-    backbone._block_list[1].mlp = torch.nn.Identity()
+    backbone.block_list[1].mlp = torch.nn.Identity()
     with pytest.raises(InfoscopeError, match=r"block 1 has no MLP of a known layout \(mlp.fc2 or mlp.down_proj\)"):
         backbone.at(reads="neurons")
     assert backbone.at(0, "neurons").width == 48

@@ -173,23 +173,28 @@ from infoscope.training.held_out import evaluate
 torch.set_num_threads(1)
 processes = join_processes("cpu")
 tokens = torch.load({tokens!r})
-config = TrainConfig(features=48, k=4, batch_tokens=250, dead_after=500, buffer_tokens=1000, log_every=20,
-                     tokens=250 * 200 + 1, activation={activation!r}, prefixes={prefixes!r})
-# The first step, on the same batch shared out.
-autoencoder = make_autoencoder(config, tokens[:500] - tokens.mean(0), processes, "cpu")
-batch = (tokens - tokens.mean(0))[:250]
-trainer = Trainer(autoencoder, replace(config, clip=1e9))
-trainer._silent[5:20] = 600      # dead, so that AuxK has its part
-trainer.step(0, batch[processes.rank::processes.count])
-gradients = {{name: parameter.grad for name, parameter in autoencoder.named_parameters()}}
-trained = train_on_tokens(Share([tokens], processes), config, processes=processes)
-if processes.rank == 0:
+results = {{}}
+for activation, prefixes in {variants!r}:
+    config = TrainConfig(features=48, k=4, batch_tokens=250, dead_after=500, buffer_tokens=1000, log_every=20,
+                         tokens=250 * 200 + 1, learning_rate=1e-3, activation=activation, prefixes=prefixes)
+    # The first step, on the same batch shared out.
+    autoencoder = make_autoencoder(config, tokens[:500] - tokens.mean(0), processes, "cpu")
+    batch = (tokens - tokens.mean(0))[:250]
+    trainer = Trainer(autoencoder, replace(config, clip=1e9))
+    trainer._silent[5:20] = 600      # dead, so that AuxK has its part
+    trainer.step(0, batch[processes.rank::processes.count])
+    gradients = {{name: parameter.grad for name, parameter in autoencoder.named_parameters()}}
+    trained = train_on_tokens(Share([tokens], processes), config, processes=processes)
     held = evaluate(trained.sae, tokens)
-    torch.save((gradients, trainer._silent, held.fvu, held.l0), {out!r})
+    results[activation] = gradients, trainer._silent, held.fvu, held.l0
+if processes.rank == 0:
+    torch.save(results, {out!r})
 """
+VARIANTS = {"topk": (), "batchtopk": (16,), "jumprelu": ()}
 
 
-def run_processes(tmp_path, tokens, count, activation, prefixes):
+def run_processes(tmp_path, tokens, count):
+    """Every variant, so that the program starts only once for each number of processes."""
     out = tmp_path / f"{count}.pt"
     torch.save(tokens, tmp_path / "tokens.pt")
     program = tmp_path / "program.py"
@@ -198,8 +203,7 @@ def run_processes(tmp_path, tokens, count, activation, prefixes):
             tests=str(Path(__file__).parent.parent),
             tokens=str(tmp_path / "tokens.pt"),
             out=str(out),
-            activation=activation,
-            prefixes=prefixes,
+            variants=list(VARIANTS.items()),
         )
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", str(program)]
@@ -209,9 +213,15 @@ def run_processes(tmp_path, tokens, count, activation, prefixes):
     return torch.load(out)
 
 
-@pytest.mark.parametrize(("activation", "prefixes"), [("batchtopk", (16,)), ("jumprelu", ())])
-def test_two_processes_learn_what_one_does(tokens, tmp_path, activation, prefixes):
-    one, two = (run_processes(tmp_path, tokens, count, activation, prefixes) for count in (1, 2))
+@pytest.fixture(scope="module")
+def results(tokens, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    return [run_processes(folder, tokens, count) for count in (1, 2)]
+
+
+@pytest.mark.parametrize("activation", VARIANTS)
+def test_two_processes_learn_what_one_does(results, activation):
+    one, two = (of_all[activation] for of_all in results)
     for name, gradient in one[0].items():
         np.testing.assert_allclose(two[0][name], gradient, atol=1e-6, err_msg=name)
     assert torch.equal(one[1], two[1])  # which features fired in the batch of both

@@ -15,24 +15,8 @@ from infoscope.images.prefetch import decode_ahead
 from infoscope.images.views import Views
 from infoscope.progress import progress
 from infoscope.training.config import TokenSet
+from infoscope.training.held_out import Downstream
 from infoscope.training.passes import TokenPasses
-
-
-@dataclass(frozen=True)
-class Downstream:
-    """How far the model's last hidden state is from its own when an SAE's reconstructions take the tokens' place.
-
-    A backbone without a head has no loss that could rise; this is the part of its output that gets lost.
-
-    Attributes:
-        images: photographs it was looked at on, none of them trained on.
-        fvu_patches: squared errors of the patch tokens over their squared distances from their mean.
-        fvu_cls: the same of the CLS token; None where there is none.
-    """
-
-    images: int
-    fvu_patches: float
-    fvu_cls: float | None
 
 
 def look_downstream(

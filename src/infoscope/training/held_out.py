@@ -1,4 +1,4 @@
-"""What an SAE does on tokens it was not trained on."""
+"""What an SAE does, and the rest of the model after it, on tokens it was not trained on."""
 
 from __future__ import annotations
 
@@ -45,6 +45,23 @@ class HeldOut:
     def to_json(self) -> dict[str, Any]:
         """For ``sae.json``, with the edges."""
         return asdict(self) | {"density_edges_log10": list(DENSITY_EDGES)}
+
+
+@dataclass(frozen=True)
+class Downstream:
+    """How far the model's last hidden state is from its own when an SAE's reconstructions take the tokens' place.
+
+    A backbone without a head has no loss that could rise; this is the part of its output that gets lost.
+
+    Attributes:
+        images: photographs it was looked at on, none of them trained on.
+        fvu_patches: squared errors of the patch tokens over their squared distances from their mean.
+        fvu_cls: the same of the CLS token; None where there is none.
+    """
+
+    images: int
+    fvu_patches: float
+    fvu_cls: float | None
 
 
 def evaluate(

@@ -10,8 +10,7 @@ from typing import Any
 from infoscope.dictionaries.loading import save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.training.config import TrainConfig
-from infoscope.training.downstream import Downstream
-from infoscope.training.held_out import HeldOut
+from infoscope.training.held_out import Downstream, HeldOut
 
 
 @dataclass(frozen=True)
