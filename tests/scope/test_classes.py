@@ -153,7 +153,7 @@ def test_four_classes_under_noise():
     """Balanced accuracy over the four classes, traps included, at the noise of the planted truth."""
     right: dict[str, list[bool]] = {name: [] for name in CLASSES[:4]}
     for kind, truth in TRUTH.items():
-        *_, names, _ = judged(planted_pairs(kind, 20), 14, 2, 16)
+        *_, names, _ = judged(planted_pairs(kind, 12), 14, 2, 16)
         found = [name == truth for name in names]
         assert np.mean(found) >= 0.8, (kind, names)
         right[truth] += found

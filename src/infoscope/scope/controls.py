@@ -129,6 +129,7 @@ def control_pairs(
     Example:
         A peak glued to the corner of the crop has no score, since one overlap map is empty, but does not move there:
 
+        >>> from infoscope.scope.maps import SparseMaps
         >>> maps = np.zeros((1, 14 * 14)); maps[0, 0] = 3.0
         >>> glued = SparseMaps.from_dense(maps)
         >>> pairs = MapPairs(np.zeros(1, np.uint32), np.zeros(1, np.uint16), np.zeros(1, np.uint64),
