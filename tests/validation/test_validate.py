@@ -18,19 +18,19 @@ from infoscope.validation.validate import load_validation, validate
 from planting import scenes
 
 OPTIONS = {
-    "photographs": 24,
+    "photographs": 16,
     "seeds": 1,
     "features": 40,
     "top_images": 3,
     "trained_features": 48,
-    "tokens": 6000,
+    "tokens": 4000,
     "curves": False,
 }
 
 
 @pytest.fixture(scope="module")
 def pictures():
-    return scenes(24, 256)
+    return scenes(16, 256)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_a_stopped_validation_goes_on_and_a_finished_one_is_read(found, pictures
     assert [name for name in before if before[name] != after[name]] == [last.name]
     assert load_validation(out).features.equals(first.features)
     with pytest.raises(InfoscopeError, match="another run's directory"):
-        validate(pictures[:20], backbone=backbone, out=out, show_progress=False, **{**OPTIONS, "features": 24})
+        validate(pictures[:12], backbone=backbone, out=out, show_progress=False, **{**OPTIONS, "features": 24})
 
 
 def test_the_cases_of_a_whole_validation():
@@ -97,7 +97,15 @@ def test_the_cases_of_a_whole_validation():
     main_cases = [case for case in cases if case.axis == "main" and not case.outlier_model]
     assert len(main_cases) == 2 * 5 * 2 + 2
     assert len({case.title for case in cases}) == len(cases)
-    assert {case.axis for case in cases} == {"main", "noise", "top_images", "shift", "cosine", "photographs"}
+    assert {case.axis for case in cases} == {
+        "main",
+        "noise",
+        "background",
+        "top_images",
+        "shift",
+        "cosine",
+        "photographs",
+    }
     with pytest.raises(InfoscopeError, match="--photographs 7 is out of range: choose 8 or more"):
         ValidateConfig(photographs=7)
 

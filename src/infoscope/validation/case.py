@@ -22,7 +22,7 @@ from infoscope.scope.modes import dip_test
 from infoscope.training.train import train_sae
 from infoscope.validation.config import Case, ValidateConfig
 from infoscope.validation.judge import balanced_accuracy, confusion, scope_auc
-from infoscope.validation.matching import RECOVERED, match
+from infoscope.validation.matching import RECOVERED, kind_share, match
 from infoscope.validation.table import CASES, FEATURES, typed
 
 # Those of the controls, which a measurement may not have.
@@ -108,6 +108,7 @@ def _features(case: Case, planted: Planted, sae: SparseAutoencoder, scope: pl.Da
     else:
         latent = np.arange(len(truth))
         cosine = (truth * directions).sum(1) / np.linalg.norm(directions, axis=1)
+    share = kind_share(truth, planted.kinds, directions[latent])
     measured = scope[latent.tolist()]
     known = [name for name in _CONTROLS if name in measured.columns]
     missing = [pl.lit(None, FEATURES[name].dtype).alias(name) for name in _CONTROLS if name not in known]
@@ -116,7 +117,9 @@ def _features(case: Case, planted: Planted, sae: SparseAutoencoder, scope: pl.Da
         asdict(case) | {"feature": j, "name": planted.names[j], "kind": kind, "inside": inside[j]}
         for j, kind in enumerate(planted.kinds)
     ]
-    given = pl.DataFrame(rows).with_columns(latent=pl.Series(latent), match=pl.Series(cosine).cast(pl.Float64))
+    given = pl.DataFrame(rows).with_columns(
+        latent=pl.Series(latent), match=pl.Series(cosine).cast(pl.Float64), kind_share=pl.Series(share)
+    )
     columns = measured.select("cds", "pairs", "effective_area", *known, *missing)
     joined: pl.DataFrame = pl.concat([given, columns], how="horizontal")
     return joined.select([pl.col(name).cast(column.dtype) for name, column in FEATURES.items()])
@@ -125,7 +128,7 @@ def _features(case: Case, planted: Planted, sae: SparseAutoencoder, scope: pl.Da
 def judge(features: pl.DataFrame, case: Case, config: PlantedConfig) -> dict[str, Any]:
     """One row of `CASES`, but for the seconds, from the rows of `FEATURES`."""
     # Directions that were turned on purpose still stand for their features.
-    recovered = features if case.dictionary != "trained" else features.filter(pl.col("match") >= RECOVERED)
+    recovered = features if case.dictionary != "trained" else features.filter(pl.col("kind_share") >= RECOVERED)
     kinds: Sequence[str] = recovered["kind"].to_list()
     scored = recovered["cds"].drop_nulls().to_numpy()
     classes = recovered["scope_class"].to_list() if recovered["scope_class"].count() else None

@@ -97,8 +97,8 @@ class ValidateConfig:
     """Also train an SAE on each planted model's tokens, and match its features to the planted ones."""
     trained_features: int = 400
     """Features of that SAE. Our choice: twice the planted ones."""
-    trained_k: int = 8
-    """Codes a token keeps in that SAE. Our choice: about as many as are planted on a token."""
+    trained_k: int = 16
+    """Codes a token keeps in that SAE. Our choice: about as many as are planted on an outlier token."""
     tokens: int = 600_000
     """Tokens it is trained on, 512 to a step. Our choice: some ten passes over 300 photographs."""
     curves: bool = True

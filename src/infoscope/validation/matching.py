@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-RECOVERED = 0.7
-"""Cosine from which a planted feature counts as recovered. Our choice: half of the direction's square."""
+RECOVERED = 0.5
+"""Share of a decoder direction's square that lies in the span of one kind's planted directions, from which the feature
+is of that kind. Our choice: more than all else of it together."""
 
 
 def match(
@@ -31,6 +34,33 @@ def match(
     cosine = _unit(planted) @ _unit(trained).T
     _, latent = linear_sum_assignment(cosine, maximize=True)
     return latent.astype(np.int64), cosine[np.arange(len(planted)), latent]
+
+
+def kind_share(
+    planted: Float[np.ndarray, "feature width"], kinds: Sequence[str], trained: Float[np.ndarray, "latent width"]
+) -> Float64[np.ndarray, " latent"]:
+    """How much of a decoder direction lies in the directions of its planted feature's kind.
+
+    Features that always fire together may be one feature of the SAE, a mixture of their directions: which of them it is
+    cannot be said, but of which kind it is can.
+
+    Args:
+        planted: true directions, orthonormal.
+        kinds: the kind of each.
+        trained: the decoder row that stands for each, ``[feature, width]``.
+
+    Returns:
+        Share of its square in the span of the kind's directions, 0 to 1.
+
+    Example:
+        >>> trained = np.array([[3.0, 4.0, 0.0, 0.0], [0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0]])
+        >>> kind_share(np.eye(3, 4), ["global", "global", "local"], trained)
+        array([1. , 0.5, 0.5])
+    """
+    cosine = _unit(trained) @ planted.T
+    same = np.asarray(kinds)[:, None] == np.asarray(kinds)
+    share: Float64[np.ndarray, " latent"] = (np.square(cosine) * same).sum(1)
+    return share
 
 
 def _unit(rows: Float[np.ndarray, "row width"]) -> Float64[np.ndarray, "row width"]:

@@ -32,6 +32,9 @@ FEATURES: Table = MappingProxyType(
         "kind": Column(pl.String, "", "the truth: local, global, position-bound or diffuse"),
         "latent": Column(pl.UInt32, "index", "feature of the dictionary that stands for it"),
         "match": Column(pl.Float64, "cosine", "between that feature's decoder direction and the planted one"),
+        "kind_share": Column(
+            pl.Float64, "share", "of that direction's square, in the span of the planted directions of the same kind"
+        ),
         "inside": Column(pl.Boolean, "", "position-bound, with its window in the overlap of both crops"),
         "cds": Column(pl.Float64, "share of D, 0 to 1", "as in scope.parquet, as are the columns after it"),
         "pairs": Column(pl.UInt32, "count", ""),
@@ -48,7 +51,9 @@ CASES: Table = MappingProxyType(
     {
         **_CASE,
         "features": Column(pl.UInt32, "count", "planted features"),
-        "recovered": Column(pl.Float64, "share", "of the planted features, matched at a cosine of 0.7 or more"),
+        "recovered": Column(
+            pl.Float64, "share", "of the planted features, matched by one with a kind_share of 0.5 or more"
+        ),
         "auc": Column(pl.Float64, "0 to 1", "of CDS for global against local, over the recovered features"),
         "auc_calibrated": Column(pl.Float64, "0 to 1", "likewise of the calibrated score"),
         "unscored": Column(pl.Float64, "share", "of the recovered features, without a CDS"),
