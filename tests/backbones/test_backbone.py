@@ -135,7 +135,7 @@ def test_the_forward_stops_at_the_block(checkpoint, pixels):
     finals = ("layernorm", "post_layernorm", "norm", "pooler", "head", "")
     assert not [name for name in ran if name.split(".")[0] in finals]
     # And it would have been seen: the whole forward runs them.
-    backbone.model(**backbone._inputs(backbone.normalise(images)))
+    backbone.model(**backbone.model_inputs(backbone.normalise(images)))
     assert [name for name in ran if name.startswith(f"{blocks}.2")]
     assert [name for name in ran if name.split(".")[0] in finals]
 

@@ -63,7 +63,9 @@ def run_on(
     hook = backbone.block_module.register_forward_hook(replace)
     try:
         with torch.inference_mode():
-            last: Tensor = backbone.model(**backbone.model_inputs(images)).last_hidden_state
+            output = backbone.model(**backbone.model_inputs(images))
     finally:
         hook.remove()
+    # A planted model has nothing but its tokens to give.
+    last: Tensor = output if isinstance(output, Tensor) else output.last_hidden_state
     return last.to(torch.float32, copy=True)
