@@ -22,7 +22,7 @@ $(DEMO)/sae/sae.json: | $(VENV)/.installed
 		--images $(DEMO_IMAGES) --features 4096 --k 32 --out $(DEMO)/sae
 
 test: $(VENV)/.installed check
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check src tests benchmarks examples
