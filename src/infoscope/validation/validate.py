@@ -70,7 +70,7 @@ def validate(
 
     Example:
         >>> import numpy as np
-        >>> noise = np.random.default_rng(0).integers(0, 256, (24, 7, 7, 3), dtype=np.uint8)
+        >>> noise = np.random.default_rng(0).integers(0, 256, (12, 7, 7, 3), dtype=np.uint8)
         >>> found = validate(noise.repeat(8, 1).repeat(8, 2), seeds=1, features=20, top_images=2, trained=False,
         ...                  curves=False, show_progress=False)
         >>> found.cases.select("setting", "shift", "outlier_model").rows(), found.features.height
