@@ -151,7 +151,8 @@ SCOPE: Table = MappingProxyType(
             pl.Float64,
             "share, 0 to 1",
             "pairs that moved against the pixels at most 0.8 of what they moved against the crop; of those with mass "
-            "in both full maps, and so are the next three",
+            "in both full maps or vanished (mass on the overlap in one crop, none anywhere in the other), and so are "
+            "the next three",
         ),
         "pairs_staying": Column(
             pl.Float64,
@@ -163,7 +164,9 @@ SCOPE: Table = MappingProxyType(
             "share, 0 to 1",
             "pairs that did neither and moved at most 0.8 of the movement of the pixels both ways",
         ),
-        "pairs_jumping": Column(pl.Float64, "share, 0 to 1", "pairs that did none of these"),
+        "pairs_jumping": Column(
+            pl.Float64, "share, 0 to 1", "pairs that did none of these, the vanished ones among them"
+        ),
         "scope_class": Column(pl.String, "", "local, diffuse, position-bound, global or undefined"),
         "class_evidence": Column(pl.String, "", "what speaks for the class"),
         "trust": Column(pl.Float64, "0 to 1", "how far to believe class and score: product of five factors"),
