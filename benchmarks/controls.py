@@ -90,7 +90,7 @@ def main(options: Benchmark) -> None:
         by_feature = control_features(controls, scores, table, owner, rank, k, least, geometry.largest, empty_as)
         moves = share_moves(scores, controls, owner, features, geometry)
         classes = classify(table, by_feature, moves, geometry, least)
-        judge_trust(classes.names, table, by_feature, geometry, k, manifest["fit"]["fvu"], 0.9)
+        judge_trust(classes.names, table, by_feature, moves, geometry, k, manifest["fit"]["fvu"], 0.9)
         return list(classes.names)
 
     names: list[str] = []
@@ -98,7 +98,7 @@ def main(options: Benchmark) -> None:
         timed("forward passes", lambda: backbone.tokens_from_normalised(batch))
         scored = timed("scores", lambda: [score_pairs(some, *grid) for some in stretches])
         controlled = timed(
-            "controls", lambda: [control_pairs(some, *grid, sampled[some.feature]) for some in stretches]
+            "controls", lambda: [control_pairs(some, *grid, sampled[some.feature], empty_as) for some in stretches]
         )
         scores, controls = PairScores.concatenate(scored), PairControls.concatenate(controlled)
         table = timed("scores, by feature", partial(score_features, scores, pairs.feature, features, least))

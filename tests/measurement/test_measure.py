@@ -8,6 +8,7 @@ import sys
 import warnings
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -315,6 +316,23 @@ def test_named_options_come_before_those_of_a_config(backbone, sae, images):
 def test_no_more_ranks_than_images(backbone, sae, images):
     scope = measure(backbone, sae, [images[0], images[1]], top_images=60000, min_pairs=1)
     assert scope.top_images["rank"].max() == 1
+
+
+def test_in_a_pool_of_fewer_than_k_images_every_k_has_its_own_scores(backbone, sae, images):
+    scope = measure(backbone, sae, [images[i] for i in range(5)], top_images=16, min_pairs=3)
+    sizes = [1, 2, 4, 8, 16]
+    assert set(scope.table["cds_by_k"].list.len()) == {len(sizes)}
+    by_k = scope.controls().by_k
+    assert list(by_k) == sizes
+    # With five images the first eight and the first sixteen are all of them, and the first four are not.
+    for size in (8, 16):
+        assert by_k[size].features > 0
+        assert (by_k[size].mean, round(by_k[size].spearman, 12)) == (by_k[size].cds_mean, 1.0)
+    assert by_k[4].mean != by_k[4].cds_mean
+    scored = scope.table.filter(pl.col("scope_class").is_in(["local", "global"]), pl.col("cds").is_not_null())
+    assert scored.height
+    for pairs, reasons in scored.select("pairs", "trust_reasons").iter_rows():
+        assert f"({pairs} of 16)" in reasons
 
 
 def test_an_sae_of_another_width(backbone, sae, images):

@@ -1,10 +1,12 @@
 """Classes of features whose class is known: by hand, then drawn with the noise of the planted truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from drawn_maps import TRUTH, judged, planted_pairs
-from infoscope.scope.classes import CLASSES, class_shares
+from infoscope.scope.classes import CLASSES, class_shares, classify
 from infoscope.scope.geometry import Geometry
 from infoscope.scope.grid import patch_distances
 from infoscope.scope.maps import SparseMaps
@@ -116,11 +118,72 @@ def test_one_that_jumps_out_of_the_overlap_is_global_without_a_score():
     assert names == ["global"]
 
 
+def test_one_whose_other_half_vanishes_from_a_crop_is_global():
+    """Eight pairs follow exactly and would be local; in eight more the second crop has nothing, on the same pixels."""
+    first, second = peaks(ANYWHERE * 2), peaks(shifted(ANYWHERE) * 2)
+    second[K:] = 0.0
+    scores, controls, moves, names, evidence = judged(one_feature(first, second), P, S, 2 * K)
+    assert (controls.cds_calibrated[0], scores.vanished[0], moves.following[0]) == (0.0, 0.5, 0.5)
+    assert (moves.vanished[0], moves.jumping[0], moves.judged[0]) == (0.5, 0.5, 16)
+    assert names == ["global"]
+    assert "8 of 16 pairs follow the pixels; 8 of 16 pairs jump; 8 of 16 pairs vanish from one crop" in evidence[0]
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_one_that_vanishes_from_a_crop_in_nearly_all_pairs_is_global(left):
+    first, second = peaks(shifted(ANYWHERE)), peaks(ANYWHERE)
+    first[left:] = 0.0
+    second[left:] = peaks(ELSEWHERE)[left:]
+    name, evidence = class_of(first, second)
+    assert name == "global"
+    assert f"{K - left} of 8 pairs vanish from one crop" in evidence
+    assert f"activation in both crops in {left} images, fewer than 4" in evidence
+
+
+def test_what_leaves_the_picture_with_its_pixels_has_not_vanished():
+    """Half of the peaks lie in the strip that the second crop does not show: a local feature's maps are empty there."""
+    inside, outside = ANYWHERE[:4], [(0, 3), (1, 9), (0, 7), (5, 0)]
+    second = peaks(shifted(inside) + [(0, 0)] * 4)
+    second[4:] = 0.0
+    _, _, moves, names, _ = judged(one_feature(peaks(inside + outside), second), P, S, K)
+    assert (moves.following[0], moves.vanished[0], moves.judged[0]) == (1.0, 0.0, 4)
+    assert names == ["local"]
+
+
+def test_small_moves_that_pictures_make_no_difference_to_are_not_local():
+    """Halfway between following and staying, around one place: as far from its own picture as from unrelated ones."""
+    middle = [(6, 6), (6, 5), (5, 6), (5, 5)] * 4
+    # From each place to one step down and right on the overlap, which is one step up and left in the crop.
+    second = [(row - S + 1, column - S + 1) for row, column in middle]
+    scores, controls, moves, names, evidence = judged(one_feature(peaks(middle), peaks(second)), P, S, 2 * K)
+    geometry = Geometry(P, S)
+    assert scores.cds[0] * geometry.largest == pytest.approx(2**0.5)
+    assert controls.position_control[0] * geometry.full_largest == pytest.approx(2**0.5)
+    assert controls.cds_calibrated[0] >= 0.75
+    assert names == ["global"], evidence
+
+
+@pytest.mark.parametrize(
+    ("calibrated", "name"),
+    [(1.0, "position-bound"), (0.75, "position-bound"), (0.74, "local"), (np.nan, "position-bound")],
+)
+def test_more_pairs_that_stay_than_follow_are_position_bound_unless_the_pictures_make_a_difference(calibrated, name):
+    """Five pairs stay and three move by half of what the pixels do: too few for the first rule, but settled."""
+    pairs = one_feature(peaks([(5, 6)] * K), peaks([(5, 6)] * 5 + [(4, 5)] * 3))
+    scores, controls, moves, names, _ = judged(pairs, P, S, K)
+    assert (moves.staying[0], moves.following[0], controls.cds_calibrated[0]) == (0.625, 0.0, 1.0)
+    assert names == ["position-bound"]
+    controls = replace(controls, cds_calibrated=np.array([calibrated]))
+    assert classify(scores, controls, moves, Geometry(P, S), 4).names == [name]
+
+
 def test_undefined():
-    few = peaks(ANYWHERE)
-    few[3:] = 0.0
-    name, evidence = class_of(few, peaks(shifted(ANYWHERE)))
-    assert (name, evidence) == ("undefined", "activation in both crops in 3 images, fewer than 4")
+    few, also = peaks(ANYWHERE), peaks(shifted(ANYWHERE))
+    few[3:], also[4:] = 0.0, 0.0
+    found = class_of(few, also)
+    assert found == ("undefined", "activation in both crops in 3 images, fewer than 4, and vanished from one in 1")
+    also[3:] = 0.0
+    assert class_of(few, also) == ("undefined", "activation in both crops in 3 images, fewer than 4")
     name, evidence = class_of(peaks(ANYWHERE), peaks(ANYWHERE), shift=0)
     assert (name, evidence) == ("undefined", "no shift, so no map can move")
     # Never on the overlap; a quarter of the pairs stays, three in eight jump, and the others hardly move.

@@ -186,6 +186,29 @@ def test_maps_that_cannot_move_are_not_calibrated():
     assert np.isnan(found.cds_calibrated).all()
 
 
+def test_pairs_with_one_empty_map_count_as_one_under_every_floor_but_are_not_calibrated():
+    """Two pairs follow by half, two are gone from one crop; in the last of all pairs a floor takes the overlap's rest."""
+    grid, shift, k = 8, 1, 6
+    first, second = np.zeros((2, k, grid, grid), np.float32)
+    for pair, (row, column) in enumerate([(2, 2), (6, 6), (2, 6), (5, 3), (4, 4), (3, 5)]):
+        first[pair, row, column], second[pair, row, column] = 1.0, 1.0
+    second[3:5] = 0.0
+    first[5, 0, 0] = 8.0  # outside of the overlap, and eight times what is on it
+    pairs = make_pairs(first, second, k)
+    largest = float(patch_distances(grid - shift).max())
+    scores, moved = score_pairs(pairs, grid, shift), 2**0.5 / largest
+    for empty_as, cds, floored in (
+        ("leave-out", moved, [moved] * 3),
+        ("one", (4 * moved + 2) / 6, [(4 * moved + 2) / 6] + [(3 * moved + 3) / 6] * 2),
+    ):
+        table = score_features(scores, pairs.feature, 1, 3, empty_as=empty_as)
+        found = control_pairs(pairs, grid, shift, floored=np.ones(k, np.bool_), empty_as=empty_as)
+        features = control_features(found, scores, table, pairs.feature, pairs.rank, k, 3, largest, empty_as)
+        assert table.cds[0] == pytest.approx(cds)
+        assert features.cds_by_floor[0] == pytest.approx(floored)
+        assert features.cds_calibrated[0] == pytest.approx(moved / features.cds_null[0])
+
+
 def test_no_pairs():
     found = control_pairs(make_pairs(np.zeros((0, 4, 4)), np.zeros((0, 4, 4)), 1), 4, 1)
     assert all(len(values) == 0 for values in found.arrays().values())

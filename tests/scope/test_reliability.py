@@ -32,11 +32,19 @@ def test_halves_of_a_known_reliability():
     assert found.pearson == pytest.approx(2 / 3, abs=0.01)
 
 
+def test_disagreement_is_not_corrected():
+    """2 r / (1 + r) would be -118 at r = -0.983, and is not defined at -1."""
+    even = np.arange(9.0)
+    for odd in (-even, -np.array([0.0, 1, 2, 3, 4, 5, 6, 8, 7])):
+        found = split_half(even, odd)
+        r = stats.spearmanr(even, odd).statistic
+        assert (found.spearman, found.pearson) == pytest.approx((r, r))
+
+
 def test_what_is_not_defined():
     few, same = np.array([0.1, 0.2]), np.full(9, 0.3)
     assert np.isnan(split_half(few, few).spearman)
     assert np.isnan(split_half(same, np.arange(9.0)).pearson)
-    assert np.isnan(split_half(np.arange(9.0), -np.arange(9.0)).pearson)
     assert np.isnan(spearman(same, same))
     none = agreement(np.full(3, np.nan), np.zeros(3))
     assert none.features == 0

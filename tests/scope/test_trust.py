@@ -15,7 +15,7 @@ GEOMETRY = Geometry(14, 2)
 @pytest.fixture(scope="module")
 def feature():
     """One local feature without noise, all of its pairs kept."""
-    scores, controls, _, names, _ = judged(planted_pairs("blob near the centre", 1, noise=0.0), 14, 2, 16)
+    scores, controls, moves, names, _ = judged(planted_pairs("blob near the centre", 1, noise=0.0), 14, 2, 16)
     assert names == ["local"]
     clean = {
         "pairs": np.array([16], np.uint32),
@@ -24,16 +24,19 @@ def feature():
         "cds_ci_lower": np.array([0.02]),
         "cds_ci_upper": np.array([0.02]),
     }
-    return replace(scores, **clean), replace(
-        controls, retained_disagrees=np.zeros(1), position_pairs=np.array([14], np.uint32)
+    return (
+        replace(scores, **clean),
+        replace(controls, retained_disagrees=np.zeros(1)),
+        replace(moves, judged=np.array([14], np.uint32)),
     )
 
 
 def trust(feature, name="local", fvu=0.1, reliability=1.0, **changes):
-    scores, controls = feature
+    scores, controls, moves = feature
     ours = {key: value for key, value in changes.items() if hasattr(scores, key)}
     theirs = {key: value for key, value in changes.items() if not hasattr(scores, key)}
-    found = judge_trust([name], replace(scores, **ours), replace(controls, **theirs), GEOMETRY, 16, fvu, reliability)
+    scores, controls = replace(scores, **ours), replace(controls, **theirs)
+    found = judge_trust([name], scores, controls, moves, GEOMETRY, 16, fvu, reliability)
     return float(found.value[0]), found.reasons[0]
 
 
@@ -52,7 +55,8 @@ def test_nothing_speaks_against_it(feature):
         ({"reliability": float("nan")}, 0.5, "reliability 0.50 (not known)"),
         ({"pairs": np.array([12], np.uint32)}, 0.75, "pairs 0.75 (12 of 16)"),
         ({"retention": np.array([0.25])}, 0.5, "retention 0.50 (0.25 of the peak kept)"),
-        ({"retention": np.array([np.nan])}, 0.0, "retention 0.00 (nan of the peak kept)"),
+        ({"retention": np.array([np.nan])}, 0.5, "retention 0.50 (not known)"),
+        ({"cds_ci_upper": np.array([np.nan])}, 0.5, "interval 0.50 (not known)"),
         (
             {"retained_disagrees": np.ones(1)},
             0.5,
@@ -83,3 +87,11 @@ def test_a_position_bound_feature_needs_no_overlap(feature):
     value, reason = trust(feature, name="position-bound", pairs=np.array([0], np.uint32), **without)
     assert value == pytest.approx(14 / 16)
     assert reason == "pairs 0.88 (14 of 16)"
+
+
+def test_a_global_feature_without_a_score_is_judged_by_its_whole_maps(feature):
+    """Its interval is not known, which counts as a half; that little of the peak is kept does not concern it."""
+    without = {name: np.array([np.nan]) for name in ("cds", "cds_ci_lower", "cds_ci_upper")}
+    value, reason = trust(feature, name="global", pairs=np.array([2], np.uint32), retention=np.array([0.1]), **without)
+    assert value == pytest.approx(0.5 * 14 / 16)
+    assert reason == "interval 0.50 (not known); pairs 0.88 (14 of 16)"

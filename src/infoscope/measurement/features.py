@@ -46,10 +46,11 @@ def gather_features(
         config: the options.
         fvu: fraction of variance that the SAE leaves unexplained; None where not known.
     """
-    features, top_images = ranking.image.shape
+    features = len(ranking.image)
     feature, rank = np.nonzero(ranking.image >= 0)
     feature, rank = feature.astype(np.uint32), rank.astype(np.uint16)
-    least, empty_as = config.least_pairs, config.empty_as
+    # A pool smaller than k has fewer ranks, but the lists by k keep their length and the shares count against k.
+    least, empty_as, top_images = config.least_pairs, config.empty_as, config.top_images
     geometry = Geometry(grid, config.shift, config.ground_distance)
     scores = score_features(pair_scores, feature, features, min_pairs=least, empty_as=empty_as, seed=config.seed)
     controls = control_features(
@@ -58,5 +59,5 @@ def gather_features(
     moves = share_moves(pair_scores, pair_controls, feature, features, geometry)
     classes = classify(scores, controls, moves, geometry, least)
     reliability = split_half(controls.cds_even, controls.cds_odd).spearman
-    trust = judge_trust(classes.names, scores, controls, geometry, top_images, fvu, reliability)
+    trust = judge_trust(classes.names, scores, controls, moves, geometry, top_images, fvu, reliability)
     return Features(scores, controls, moves, classes, trust)

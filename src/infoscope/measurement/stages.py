@@ -100,7 +100,7 @@ def score_some(
         some, reference = _ready(pairs.take(shard), config)
         options = grid, config.shift, config.ground_distance
         scores.append(score_pairs(some, *options, reference))
-        controls.append(control_pairs(some, *options, sampled[some.feature]))
+        controls.append(control_pairs(some, *options, sampled[some.feature], config.empty_as))
         advance(len(shard))
     return PairScores.concatenate(scores), PairControls.concatenate(controls)
 

@@ -51,6 +51,8 @@ class ClassRules:
     """Patches: where unrelated pictures are closer than this, maps are too much alike to be told apart."""
     jumping: float = 0.5
     """Global without a CDS: at least this share of the pairs jumps."""
+    vanished: float = 0.5
+    """Global, with a CDS or without: at least this share of the pairs vanishes from one crop."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +75,21 @@ def classify(
 
     In this order, the first that holds:
 
-    1. undefined: fewer than ``min_pairs`` pairs with mass in both crops, or no shift.
-    2. position-bound: two thirds of the pairs stay at their place in the crop, and on average the maps move against the
+    1. undefined: fewer than ``min_pairs`` pairs that tell what they did, or no shift.
+    2. global: half of the pairs vanish from one crop. Or fewer than ``min_pairs`` have mass in both crops, and half of
+       the pairs vanish or jump; else those are undefined.
+    3. position-bound: two thirds of the pairs stay at their place in the crop, and on average the maps move against the
        crop by at most 0.8 of what they move against the pixels, where there is a CDS. Or the maps are settled, more
-       pairs stay than follow, and the calibrated score is at least 0.75.
-    3. diffuse: the maps are broad, and half of the pairs hardly move either way.
-    4. local: the calibrated score is at most 0.4; or 60 % of the pairs follow the pixels, and it is at most 0.6 or the
-       maps move against the pixels by at most half of what they move against the crop; or the maps are settled and not
-       broad.
-    5. diffuse: the maps are broad.
-    6. global, where there is a CDS, or half of the pairs jump; else undefined.
+       pairs stay than follow, and the calibrated score is at least 0.75 or not known.
+    4. diffuse: the maps are broad, and half of the pairs hardly move either way.
+    5. local: the calibrated score is at most 0.4; or 60 % of the pairs follow the pixels, and it is at most 0.6 or the
+       maps move against the pixels by at most half of what they move against the crop; or the maps are settled, not
+       broad, and the calibrated score is under 0.75 or not known.
+    6. diffuse: the maps are broad.
+    7. global, where there is a CDS, or half of the pairs jump; else undefined.
+
+    A settled map's calibrated score is not known where unrelated pictures are less than half a patch apart: then the
+    picture makes no difference to it.
 
     Maps are broad with an effective area of at least half of the overlap, or a null under half a patch. They are
     settled when on average they move hardly farther than the pixels do, against the pixels and against the crop.
@@ -127,7 +134,8 @@ def classify(
     rules = rules or ClassRules()
     against_pixels = scores.cds * geometry.largest
     against_crop = controls.position_control * geometry.full_largest
-    known = (controls.position_pairs >= min_pairs) & (geometry.shift > 0)
+    known = (moves.judged >= min_pairs) & (geometry.shift > 0)
+    few = controls.position_pairs < min_pairs
     scored = ~np.isnan(scores.cds)
     unrelated = geometry.unrelated * geometry.largest
     with np.errstate(invalid="ignore"):
@@ -141,13 +149,16 @@ def classify(
         near |= against_pixels <= rules.far_from_crop * against_crop
         local = scored & (moves.following >= rules.following) & near
         local |= controls.cds_calibrated <= rules.calibrated_alone
-        local |= settled & ~broad
+        # Where the score is as far as unrelated pictures give, a small movement is no sign of the pixels.
+        as_unrelated = controls.cds_calibrated >= rules.settled_calibrated
+        local |= settled & ~broad & ~as_unrelated
         still = broad & (moves.still >= rules.still)
         between = settled & (moves.staying > moves.following)
-        glued |= between & ~still & ~(controls.cds_calibrated < rules.settled_calibrated)
-        jumping = scored | (moves.jumping >= rules.jumping)
-    order = [~known, glued, still, local, broad, jumping]
-    answers = ["undefined", "position-bound", "diffuse", "local", "diffuse", "global"]
+        glued |= between & ~still & (as_unrelated | np.isnan(controls.cds_calibrated))
+        jumps = moves.jumping >= rules.jumping
+        vanishes = (moves.vanished >= rules.vanished) | (few & jumps)
+    order = [~known, vanishes, few, glued, still, local, broad, scored | jumps]
+    answers = ["undefined", "global", "undefined", "position-bound", "diffuse", "local", "diffuse", "global"]
     names: list[ScopeClass] = np.select(order, answers, default="undefined").tolist()
     return Classes(names, _evidence(names, scores, controls, moves, geometry, min_pairs))
 
@@ -168,9 +179,11 @@ def _evidence(
     null = controls.cds_null * geometry.largest
     lines = []
     for feature, name in enumerate(names):
-        pairs = int(controls.position_pairs[feature])
-        if pairs < min_pairs:
-            lines.append(f"activation in both crops in {pairs} images, fewer than {min_pairs}")
+        pairs, both = int(moves.judged[feature]), int(controls.position_pairs[feature])
+        gone = pairs - both
+        if pairs < min_pairs or (both < min_pairs and name == "undefined"):
+            also = f", and vanished from one in {gone}" if gone else ""
+            lines.append(f"activation in both crops in {both} images, fewer than {min_pairs}{also}")
             continue
         counts = {
             "stay at their place in the crop": moves.staying[feature],
@@ -179,7 +192,11 @@ def _evidence(
             "jump": moves.jumping[feature],
         }
         said = [f"{round(part * pairs)} of {pairs} pairs {what}" for what, part in counts.items() if part > 0]
-        if np.isnan(pixels[feature]):
+        if gone:
+            said.append(f"{gone} of {pairs} pairs vanish from one crop, counted among those that jump")
+        if np.isnan(crop[feature]):
+            said.append(f"activation in both crops in {both} images, fewer than {min_pairs}")
+        elif np.isnan(pixels[feature]):
             said.append(
                 f"moves {crop[feature]:.2f} patches against the crop; too few pairs reach the overlap for a CDS"
             )

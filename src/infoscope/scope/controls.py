@@ -42,7 +42,8 @@ class PairControls:
             next valid pair, cyclic, over the overlap's largest distance; NaN in pairs that are not valid and where the
             feature has no other.
         floors: the pair's distance on the overlap when codes under a share of each map's maximum count as 0,
-            ``[pair, floor]``, for the shares in `FLOORS`; NaN where not computed or either map has no mass.
+            ``[pair, floor]``, for the shares in `FLOORS`; NaN where not computed, and where either map has no mass
+            unless such pairs count as 1.
         companions: breadth and change on the overlap.
     """
 
@@ -80,7 +81,8 @@ class FeatureControls:
         position_pairs: number of those pairs.
         cds_null: what CDS would be for unrelated pictures: the mean of the pairs' ``null``; NaN with fewer than two
             valid pairs.
-        cds_calibrated: CDS over ``cds_null``; NaN where either is, and where ``cds_null`` is under half a patch.
+        cds_calibrated: CDS over ``cds_null``, both over the pairs with mass in both overlap maps, however others count;
+            NaN where either is, and where ``cds_null`` is under half a patch.
         retained_disagrees: 1 where ``cds_retained`` lies outside the interval of CDS, 0 where inside.
         cds_even: CDS over the images of even rank (0, 2, ...); NaN with fewer than half of ``min_pairs``.
         cds_odd: over those of odd rank.
@@ -114,6 +116,7 @@ def control_pairs(
     shift: int,
     metric: Metric = "euclidean",
     floored: Bool[np.ndarray, " pair"] | None = None,
+    empty_as: EmptyPairs = "leave-out",
 ) -> PairControls:
     """The controls of every pair. All pairs of a feature must be there, since the null goes from one to the next.
 
@@ -125,6 +128,7 @@ def control_pairs(
         shift: s, patches between the crops, 0 to p-2.
         metric: ground distance between patches.
         floored: the pairs whose distances under `FLOORS` are computed; none unless given.
+        empty_as: as in `score_features`, for the distances under `FLOORS`.
 
     Example:
         A peak glued to the corner of the crop has no score, since one overlap map is empty, but does not move there:
@@ -156,8 +160,11 @@ def control_pairs(
         some = np.flatnonzero(floored[index])
         for place, floor in enumerate(FLOORS if len(some) else ()):
             ours, theirs = whole_first.take(some).floored(floor), whole_second.take(some).floored(floor)
-            distances = emd_pairs(*overlap_maps(ours, theirs, grid, shift), overlap) / overlap.max()
-            floors[some, place] = np.minimum(distances, 1.0)
+            ours, theirs = overlap_maps(ours, theirs, grid, shift)
+            floors[some, place] = np.minimum(emd_pairs(ours, theirs, overlap) / overlap.max(), 1.0)
+            if empty_as == "one":
+                one_empty = (np.diff(ours.start) > 0) ^ (np.diff(theirs.start) > 0)
+                floors[some[one_empty], place] = 1.0
         blocks.append(PairControls(position, null, floors, compare_maps(first, second, grid - shift, overlap)))
     return PairControls.concatenate(blocks)
 
@@ -232,7 +239,8 @@ def control_features(
         position_control=mean(controls.position, placed, min_pairs),
         position_pairs=np.bincount(feature[placed], minlength=n_features).astype(np.uint32),
         cds_null=null,
-        cds_calibrated=calibrated(table.cds, null, largest),
+        # The null has no pairs with an empty map, so the score over it has none either.
+        cds_calibrated=calibrated(mean(scores.emd, ~np.isnan(scores.emd), min_pairs), null, largest),
         retained_disagrees=_disagrees(table),
         cds_even=mean(emd, valid & (rank % 2 == 0), half),
         cds_odd=mean(emd, valid & (rank % 2 == 1), half),

@@ -1,8 +1,13 @@
-"""What each pair of maps did: followed the pixels, stayed at its place in the crop, hardly moved, or jumped.
+"""What each pair of maps did: followed the pixels, stayed at its place in the crop, hardly moved, jumped or vanished.
 
 Between the crops the pixels move by s patches both ways. A map that follows them moves against the crop and not against
 the pixels; one that is glued to a place does the reverse; one that jumps moves against both. Comparing the two
 distances of the same pair is what noise harms least, since it lengthens both.
+
+A map that is there in one crop and wholly empty in the other has vanished, if it lay on pixels that both crops show:
+it neither followed them nor stayed. One that lay outside the overlap tells nothing when it is gone, since a map that
+follows its pixels leaves the other crop with them. Where both maps have mass but one of them none on the overlap, the
+pair did not follow either; whether it stayed is then judged by what it moved against the crop.
 """
 
 from __future__ import annotations
@@ -23,19 +28,25 @@ RATIO = 0.8
 
 @dataclass(frozen=True)
 class Moves:
-    """What each feature's pairs did, as shares of those with mass in both full maps, ``[feature]`` each; NaN without.
+    """What each feature's pairs did, as shares of those that tell it, ``[feature]`` each; NaN without any.
+
+    The first four add up to 1.
 
     Attributes:
         following: moved against the pixels at most 0.8 of what they moved against the crop.
         staying: the reverse. Where an overlap map is empty, the movement of the pixels stands for the missing distance.
         still: neither, and moved by less than 0.8 of the movement of the pixels both ways: too broad to move.
-        jumping: the rest.
+        jumping: the rest, those that vanish among them.
+        vanished: mass on the overlap in one crop, and none anywhere in the other.
+        judged: number of pairs that tell: with mass in both full maps, or vanished.
     """
 
     following: Float64[np.ndarray, " feature"]
     staying: Float64[np.ndarray, " feature"]
     still: Float64[np.ndarray, " feature"]
     jumping: Float64[np.ndarray, " feature"]
+    vanished: Float64[np.ndarray, " feature"]
+    judged: UInt32[np.ndarray, " feature"]
 
 
 def share_moves(
@@ -67,8 +78,17 @@ def share_moves(
     following = known & moved & seen & (against_pixels <= ratio * against_crop) & ~staying
     still = known & ~staying & ~following
     still &= np.maximum(against_pixels, against_crop) <= ratio * geometry.movement
+    vanished = ~known & scores.one_empty()
+    judged = known | vanished
 
     def share(pairs: Bool[np.ndarray, " pair"]) -> Float64[np.ndarray, " feature"]:
-        return feature_mean(pairs.astype(np.float64), known, feature, n_features)
+        return feature_mean(pairs.astype(np.float64), judged, feature, n_features)
 
-    return Moves(share(following), share(staying), share(still), share(known & ~following & ~staying & ~still))
+    return Moves(
+        share(following),
+        share(staying),
+        share(still),
+        share(judged & ~following & ~staying & ~still),
+        share(vanished),
+        np.bincount(feature[judged], minlength=n_features).astype(np.uint32),
+    )

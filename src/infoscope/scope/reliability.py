@@ -16,7 +16,7 @@ class Reliability:
 
     Attributes:
         features: how many have both.
-        spearman: rank correlation between the halves, corrected to the whole length by Spearman and Brown.
+        spearman: rank correlation between the halves, corrected to the whole length by Spearman and Brown where above 0.
         pearson: linear correlation, likewise. Both are NaN with fewer than three features or where a half is constant.
     """
 
@@ -43,7 +43,7 @@ class Agreement:
 
 
 def split_half(even: Float64[np.ndarray, " feature"], odd: Float64[np.ndarray, " feature"]) -> Reliability:
-    """Reliability of a score from its two halves: 2 r / (1 + r) for a correlation r between them (Spearman 1910).
+    """Reliability of a score from its two halves: 2 r / (1 + r) for a correlation r above 0 between them, else r.
 
     Example:
         >>> found = split_half(np.array([0.1, 0.2, 0.3, np.nan]), np.array([0.2, 0.1, 0.3, 0.5]))
@@ -88,4 +88,5 @@ def _pearson(first: Float64[np.ndarray, " value"], second: Float64[np.ndarray, "
 
 
 def _corrected(r: float) -> float:
-    return math.nan if math.isnan(r) or r <= -1.0 else 2.0 * r / (1.0 + r)
+    # Halves of one score cannot truly disagree, and the formula runs off to minus infinity towards r = -1.
+    return 2.0 * r / (1.0 + r) if r > 0 else r

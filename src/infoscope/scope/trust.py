@@ -15,6 +15,7 @@ from jaxtyping import Float64
 
 from infoscope.scope.controls import FeatureControls
 from infoscope.scope.geometry import Geometry
+from infoscope.scope.moves import Moves
 from infoscope.scope.score import RETAINED, FeatureScores
 
 
@@ -31,7 +32,7 @@ class TrustRules:
     disagreement: float = 0.5
     """The factor of a score that lies outside its interval over the pairs that keep their peak."""
     unknown: float = 0.5
-    """The factor where fit or reliability are not known."""
+    """The factor of whatever is not known."""
     named: float = 0.95
     """Factors under this are named as reasons."""
 
@@ -48,6 +49,7 @@ def judge_trust(
     names: Sequence[str],
     scores: FeatureScores,
     controls: FeatureControls,
+    moves: Moves,
     geometry: Geometry,
     top_images: int,
     fvu: float | None,
@@ -59,19 +61,23 @@ def judge_trust(
     The factors:
 
     - fit: 1 up to an FVU of 0.25, falling to 0 at 0.75.
-    - pairs: share of k images with a pair that counts; for position-bound features, one with mass in both full maps.
-    - retention: mean retention over 0.5, at most 1, and half of that where ``retained_disagrees``. Position-bound
-      features are judged on the full grid, so it does not concern them.
+    - pairs: share of k images with a pair that counts: that is valid, or where the class comes from the full grid, that
+      tells what it did (`Moves.judged`).
+    - retention: mean retention over 0.5, at most 1, and half of that where ``retained_disagrees``. It does not concern
+      a class that comes from the full grid.
     - reliability: the run's split-half reliability, Spearman's, 0 to 1.
     - interval: 1 less half the interval's width over the mean distance of unrelated single patches. Without an interval
       a position-bound feature has no such factor.
 
-    Undefined features have a trust of 0.
+    The class of position-bound features comes from the full grid, and so does that of features without a CDS. What is
+    not known counts as a half. Undefined features have a trust of 0. Fit and reliability are the run's, so they do not
+    order its features.
 
     Args:
         names: the class of each feature.
         scores: of every feature.
         controls: of every feature.
+        moves: what its pairs did.
         geometry: the grid and the shift.
         top_images: k.
         fvu: fraction of variance the SAE leaves unexplained; None where not known.
@@ -84,18 +90,19 @@ def judge_trust(
     count = len(names)
     fit = rules.unknown if fvu is None else _between(rules.fvu_bad, rules.fvu_good, fvu)
     steady = rules.unknown if math.isnan(reliability) else min(max(reliability, 0.0), 1.0)
-    counted = np.where(bound, controls.position_pairs, scores.pairs)
+    whole_grid = bound | np.isnan(scores.cds)
+    counted = np.where(whole_grid, moves.judged, scores.pairs)
     disagrees = controls.retained_disagrees == 1.0
-    kept = np.clip(np.nan_to_num(scores.retention) / rules.retention, 0.0, 1.0)
+    retention = np.clip(scores.retention / rules.retention, 0.0, 1.0)
+    kept = np.where(np.isnan(retention), rules.unknown, retention)
     half_width = 0.5 * (scores.cds_ci_upper - scores.cds_ci_lower)
     narrow = np.clip(1.0 - half_width / geometry.unrelated, 0.0, 1.0)
     factors = {
         "fit": np.full(count, fit),
         "pairs": np.clip(counted / top_images, 0.0, 1.0),
-        "retention": np.where(bound, 1.0, kept * np.where(disagrees, rules.disagreement, 1.0)),
+        "retention": np.where(whole_grid, 1.0, kept * np.where(disagrees, rules.disagreement, 1.0)),
         "reliability": np.full(count, steady),
-        # A global feature without a CDS has no interval either, and nothing narrow to show.
-        "interval": np.where(np.isnan(narrow), np.where(bound, 1.0, 0.0), narrow),
+        "interval": np.where(np.isnan(narrow), np.where(bound, 1.0, rules.unknown), narrow),
     }
     value = np.where(undefined, 0.0, np.prod(np.stack(list(factors.values())), axis=0))
     said = {
@@ -110,10 +117,14 @@ def judge_trust(
         because = said | {
             "pairs": f"{int(counted[feature])} of {top_images}",
             "retention": (
-                f"{scores.retention[feature]:.2f} of the peak kept"
+                (
+                    "not known"
+                    if np.isnan(scores.retention[feature])
+                    else f"{scores.retention[feature]:.2f} of the peak kept"
+                )
                 + (", and without the pairs that lose it the score is another" if disagrees[feature] else "")
             ),
-            "interval": ("none" if np.isnan(half_width[feature]) else f"plus or minus {half_width[feature]:.3f}"),
+            "interval": ("not known" if np.isnan(half_width[feature]) else f"plus or minus {half_width[feature]:.3f}"),
         }
         low = sorted((factor[feature], name) for name, factor in factors.items() if factor[feature] < rules.named)
         reasons.append(

@@ -98,7 +98,10 @@ SCOPE: Table = MappingProxyType(
             "fewer than two valid pairs",
         ),
         "cds_calibrated": Column(
-            pl.Float64, "ratio", "cds over cds_null; null where either is, and where cds_null is under half a patch"
+            pl.Float64,
+            "ratio",
+            "cds over cds_null, over the valid pairs even where others count as 1; null with fewer than min_pairs, where "
+            "cds_null is, and where that is under half a patch",
         ),
         "retained_disagrees": Column(
             pl.Boolean, "", "whether cds_retained lies outside the interval of cds; null where either is null"
@@ -151,7 +154,8 @@ SCOPE: Table = MappingProxyType(
             pl.Float64,
             "share, 0 to 1",
             "pairs that moved against the pixels at most 0.8 of what they moved against the crop; of those with mass "
-            "in both full maps, and so are the next three",
+            "in both full maps or vanished (mass on the overlap in one crop, none anywhere in the other), and so are "
+            "the next three",
         ),
         "pairs_staying": Column(
             pl.Float64,
@@ -163,7 +167,9 @@ SCOPE: Table = MappingProxyType(
             "share, 0 to 1",
             "pairs that did neither and moved at most 0.8 of the movement of the pixels both ways",
         ),
-        "pairs_jumping": Column(pl.Float64, "share, 0 to 1", "pairs that did none of these"),
+        "pairs_jumping": Column(
+            pl.Float64, "share, 0 to 1", "pairs that did none of these, the vanished ones among them"
+        ),
         "scope_class": Column(pl.String, "", "local, diffuse, position-bound, global or undefined"),
         "class_evidence": Column(pl.String, "", "what speaks for the class"),
         "trust": Column(pl.Float64, "0 to 1", "how far to believe class and score: product of five factors"),
