@@ -113,8 +113,8 @@ def plan_probes(outlier: Bool[np.ndarray, "image patch"], label: list[str] | Non
     images = min(len(np.unique(position.outlier.row)), len(np.unique(position.normal.row)))
     if len(position.outlier) < LEAST_TOKENS or images < FOLDS:
         notes.append(
-            f"position: {len(position.outlier)} outlier tokens have a normal one at the same patch, in {images} images; "
-            f"a probe needs {LEAST_TOKENS} in {FOLDS}"
+            f"position: {len(position.outlier)} outlier tokens have a normal one at the same patch, in {images} "
+            f"images; a probe needs {LEAST_TOKENS} in {FOLDS}"
         )
         position = nothing
     elif patches < 2:
