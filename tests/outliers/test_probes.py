@@ -133,7 +133,10 @@ def test_a_probe_that_cannot_be_made_says_why():
     outlier = np.zeros((100, 25), bool)
     outlier[:10, 3] = True
     notes = plan_probes(outlier, ["a"] * 50 + ["b"] * 50, 1000, 0).notes
-    assert notes[0] == "position: 10 outlier tokens have a normal one at the same patch; a probe needs 50"
+    assert (
+        notes[0]
+        == "position: 10 outlier tokens have a normal one at the same patch, in 10 images; a probe needs 50 in 5"
+    )
     assert notes[1] == "pixels: 10 outlier tokens in 10 images; a probe needs 50 in 5"
     assert notes[2].startswith("labels: 10 images with outlier tokens are of a label with 10 of them")
     outlier[:50, 3] = True
@@ -147,3 +150,15 @@ def test_a_probe_that_cannot_be_made_says_why():
     assert set(probing.label) == {"a", "b"}
     assert probing.notes == []
     assert set(probing.chosen) == {f"{n}_{k}" for n in ("position", "pixels", "labels") for k in ("outlier", "normal")}
+
+
+def test_a_position_probe_needs_five_images_of_either_kind():
+    one = np.zeros((100, 64), bool)
+    one[0, :60] = True
+    # Outlier tokens of one image, and normal ones of one image.
+    for outlier in (one, ~one[:, :60]):
+        probing = plan_probes(outlier, None, 1000, 0)
+        assert probing.notes[0] == (
+            "position: 60 outlier tokens have a normal one at the same patch, in 1 images; a probe needs 50 in 5"
+        )
+        assert not any(name.startswith("position") for name in probing.chosen)

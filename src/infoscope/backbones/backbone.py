@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from infoscope.backbones.checkpoint import hash_files, hash_tensors
 from infoscope.backbones.families import Channels, Family, Reads
 from infoscope.backbones.neurons import is_gated, layer_after_neurons
 from infoscope.backbones.precision import Precision
+from infoscope.backbones.running import model_inputs, run_to_blocks, run_to_input
 from infoscope.errors import InfoscopeError, check_choice
 
 # Measured on two cores with a ViT-S/14 at 224 pixels: 4 and 8 are the fastest, 16 and 32 take a tenth longer.
@@ -25,10 +25,6 @@ from infoscope.errors import InfoscopeError, check_choice
 CPU_BATCH, DEVICE_BATCH = 8, 64
 
 T = TypeVar("T")
-
-
-class _BlockReached(Exception):  # noqa: N818 - it reports no error
-    """Ends a forward pass; never leaves this module."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +214,7 @@ class Backbone:
         def take(block: int, stream: Tensor) -> None:
             found[block] = read(block, stream.to(torch.float32))
 
-        self._run(self.normalise(pixels), set(asked), take)
+        run_to_blocks(self.model, self._inputs(self.normalise(pixels)), self._modules(asked), take)
         return [found[block] for block in asked]
 
     def normalise(
@@ -274,61 +270,21 @@ class Backbone:
         """The block's output for all tokens, in the model's precision; or its neurons."""
         reached: list[Tensor] = []
         if self.reads == "neurons":
-            self._run_to_neurons(images, reached.append)
+            run_to_input(self.model, self._inputs(images), self._down, reached.append)
         else:
-            self._run(images, {self.block}, lambda block, stream: reached.append(stream))
+            run_to_blocks(
+                self.model,
+                self._inputs(images),
+                self._modules([self.block]),
+                lambda block, stream: reached.append(stream),
+            )
         return reached[0]
 
-    def _run_to_neurons(self, images: Tensor, take: Callable[[Tensor], None]) -> None:
-        """Run the model up to the block's neurons and hand them over."""
+    def _modules(self, blocks: Sequence[int]) -> dict[int, nn.Module]:
+        return {block: self.block_list[block] for block in blocks}
 
-        def reach(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            take(arguments[0])
-            raise _BlockReached
-
-        self._forward(images, [self._down.register_forward_pre_hook(reach)])
-
-    def _run(self, images: Tensor, blocks: set[int], take: Callable[[int, Tensor], None]) -> None:
-        """Run the model up to the last of the blocks and hand over each one's output, in the model's precision."""
-        last = max(blocks)
-
-        def hook_of(block: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-            def reach(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-                # A block gives a tensor in some versions of transformers and a tuple in others.
-                take(block, output[0] if isinstance(output, tuple) else output)
-                if block == last:
-                    raise _BlockReached
-
-            return reach
-
-        self._forward(
-            images, [self.block_list[block].register_forward_hook(hook_of(block)) for block in sorted(blocks)]
-        )
-
-    def _forward(self, images: Tensor, hooks: Sequence[RemovableHandle]) -> None:
-        """Run the model until a hook ends the pass, and remove the hooks."""
-        try:
-            with torch.inference_mode():
-                self.model(**self.model_inputs(images.to(self.device, self.dtype)))
-        except _BlockReached:
-            pass
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def model_inputs(self, images: Tensor) -> dict[str, Any]:
-        """What the model's forward takes, of pixels as `normalise` gives them."""
-        if not self.layout.patchified:
-            return {"pixel_values": images, **self.layout.forward_options}
-        count, p, n = len(images), self.grid, self.patch_size
-        # A patch is flattened row by row with its channels last, as Siglip2ImageProcessor does it.
-        patches = images.view(count, 3, p, n, p, n).permute(0, 2, 4, 3, 5, 1).reshape(count, p * p, n * n * 3)
-        return {
-            "pixel_values": patches,
-            "pixel_attention_mask": torch.ones(count, p * p, dtype=torch.long, device=images.device),
-            "spatial_shapes": torch.full((count, 2), p, device=images.device),
-            **self.layout.forward_options,
-        }
+    def _inputs(self, images: Tensor) -> dict[str, Any]:
+        return model_inputs(images.to(self.device, self.dtype), self.layout, self.patch_size)
 
 
 def _own(tokens: Tensor) -> Tensor:

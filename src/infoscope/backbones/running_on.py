@@ -11,6 +11,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
 from infoscope.backbones.backbone import Backbone
+from infoscope.backbones.running import model_inputs
 from infoscope.errors import InfoscopeError
 
 Edit = Callable[[Tensor], Tensor]
@@ -60,10 +61,11 @@ def run_on(
         return (edited, *output[1:]) if isinstance(output, tuple) else edited
 
     images = backbone.normalise(pixels).to(backbone.device, backbone.dtype)
+    inputs = model_inputs(images, backbone.layout, backbone.patch_size)
     hook = backbone.block_module.register_forward_hook(replace)
     try:
         with torch.inference_mode():
-            output = backbone.model(**backbone.model_inputs(images))
+            output = backbone.model(**inputs)
     finally:
         hook.remove()
     # A planted model has nothing but its tokens to give.

@@ -26,8 +26,8 @@ class CrossChecks:
     """The tables of what was asked for beside the score; None where it was not.
 
     Attributes:
-        shift_curve: one row a feature and shift; columns in `infoscope.storage.schema.SHIFT_CURVE`.
-        cross_checks: one row a feature and check; columns in `infoscope.storage.schema.CROSS_CHECKS`.
+        shift_curve: one row a feature and shift; columns in `infoscope.storage.check_schema.SHIFT_CURVE`.
+        cross_checks: one row a feature and check; columns in `infoscope.storage.check_schema.CROSS_CHECKS`.
         quantile_images: as the table of top images, of the images spread over a feature's quantiles.
     """
 

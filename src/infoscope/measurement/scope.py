@@ -13,6 +13,7 @@ import polars as pl
 from infoscope.measurement.run_controls import RunControls, run_controls
 from infoscope.scope.partition import Method, Partition, partition
 from infoscope.storage.atomic import write_json
+from infoscope.storage.check_schema import CROSS_CHECKS, SHIFT_CURVE
 from infoscope.storage.manifest import Manifest
 from infoscope.storage.run import (
     CONTROLS,
@@ -24,7 +25,7 @@ from infoscope.storage.run import (
     SHIFT_CURVE_FILE,
     open_run,
 )
-from infoscope.storage.schema import CROSS_CHECKS, MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES, read_table, write_table
+from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, read_table, write_table
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Scope:
         maps_source: the table of maps, or the file it is in.
         manifest: what was measured, with what, on what.
         shift_curve: one row a feature and shift, where several shifts were asked for; columns in
-            `infoscope.storage.schema.SHIFT_CURVE`.
+            `infoscope.storage.check_schema.SHIFT_CURVE`.
         cross_checks: one row a feature and check, where any was asked for; columns in
-            `infoscope.storage.schema.CROSS_CHECKS`.
+            `infoscope.storage.check_schema.CROSS_CHECKS`.
         quantile_images: as ``top_images``, where images spread over the quantiles were asked for.
     """
 

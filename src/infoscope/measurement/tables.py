@@ -17,7 +17,8 @@ from infoscope.scope.maps import SparseMaps
 from infoscope.scope.metric import Metric
 from infoscope.scope.pairs import MapPairs
 from infoscope.scope.score import FeatureScores, PairScores
-from infoscope.storage.schema import CROSS_CHECKS, MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES, Table
+from infoscope.storage.check_schema import CROSS_CHECKS, SHIFT_CURVE
+from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, Table
 
 
 def scope_table(features: Features, ranking: Ranking) -> pl.DataFrame:
@@ -70,7 +71,7 @@ def top_images_table(ranking: Ranking, scores: PairScores, ids: Sequence[str]) -
 
 
 def shift_curve_table(curve: Mapping[int, FeatureScores], grid: int, metric: Metric) -> pl.DataFrame:
-    """One row a feature and shift. Columns: `infoscope.storage.schema.SHIFT_CURVE`.
+    """One row a feature and shift. Columns: `infoscope.storage.check_schema.SHIFT_CURVE`.
 
     Args:
         curve: the scores at each shift.
@@ -97,7 +98,7 @@ def shift_curve_table(curve: Mapping[int, FeatureScores], grid: int, metric: Met
 
 
 def cross_checks_table(name: str, scores: FeatureScores, difference: PairedDifference | None) -> pl.DataFrame:
-    """One check's rows, one a feature. Columns: `infoscope.storage.schema.CROSS_CHECKS`."""
+    """One check's rows, one a feature. Columns: `infoscope.storage.check_schema.CROSS_CHECKS`."""
     count = len(scores.cds)
     none = pl.Series([None] * count, dtype=pl.UInt32)
     return _frame(

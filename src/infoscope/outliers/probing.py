@@ -103,16 +103,18 @@ def plan_probes(outlier: Bool[np.ndarray, "image patch"], label: list[str] | Non
 
     Example:
         >>> plan_probes(np.zeros((3, 16), bool), None, 100, 0).notes[0]
-        'position: 0 outlier tokens have a normal one at the same patch; a probe needs 50'
+        'position: 0 outlier tokens have a normal one at the same patch, in 0 images; a probe needs 50 in 5'
     """
     notes: list[str] = []
     nothing = Pairs(Chosen.none(), Chosen.none())
     position = pair_within_patches(outlier, most, np.random.default_rng([seed, 0]))
     patches = len(np.unique(position.outlier.patch))
-    if len(position.outlier) < LEAST_TOKENS:
+    # Here the normal tokens are of other images, and may be of fewer.
+    images = min(len(np.unique(position.outlier.row)), len(np.unique(position.normal.row)))
+    if len(position.outlier) < LEAST_TOKENS or images < FOLDS:
         notes.append(
-            f"position: {len(position.outlier)} outlier tokens have a normal one at the same patch; "
-            f"a probe needs {LEAST_TOKENS}"
+            f"position: {len(position.outlier)} outlier tokens have a normal one at the same patch, in {images} "
+            f"images; a probe needs {LEAST_TOKENS} in {FOLDS}"
         )
         position = nothing
     elif patches < 2:

@@ -11,8 +11,9 @@ import polars as pl
 
 from infoscope.errors import InfoscopeError
 from infoscope.storage.atomic import read_json, remove_leftovers, write_json
+from infoscope.storage.check_schema import CROSS_CHECKS, SHIFT_CURVE
 from infoscope.storage.manifest import Manifest
-from infoscope.storage.schema import CROSS_CHECKS, MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES, Table, read_table
+from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, Table, read_table
 
 MANIFEST = "manifest.json"
 PARTITION = "partition.json"
