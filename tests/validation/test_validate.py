@@ -14,6 +14,8 @@ from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from infoscope.validation.config import ValidateConfig
 from infoscope.validation.photographs import hold
+from infoscope.validation.summary import summarise
+from infoscope.validation.table import CASES
 from infoscope.validation.validate import load_validation, validate
 from planting import scenes
 
@@ -106,8 +108,48 @@ def test_the_cases_of_a_whole_validation():
         "cosine",
         "photographs",
     }
-    with pytest.raises(InfoscopeError, match="--photographs 7 is out of range: choose 8 or more"):
-        ValidateConfig(photographs=7)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"photographs": 7}, "--photographs 7 is out of range: choose 8 or more"),
+        ({"shift": 13}, "--shift 13 leaves no overlap: choose 0 to 12"),
+        ({"trained_features": 199}, "--trained-features 199 cannot stand for 200 planted ones: choose as many or more"),
+        ({"trained_k": 401}, "--trained-k 401 is more than --trained-features"),
+    ],
+)
+def test_options_out_of_range_are_refused_before_the_first_case(options, line):
+    with pytest.raises(InfoscopeError, match=line):
+        ValidateConfig(**options)
+
+
+def test_a_real_model_too_narrow_for_the_features_is_refused_before_the_first_case(found, pictures, tmp_path):
+    backbone = found[2]
+    features = backbone.width + 1
+    options = OPTIONS | {"features": features, "trained": False}
+    with pytest.raises(
+        InfoscopeError, match=f"has tokens of width {backbone.width}, too few for {features} directions"
+    ):
+        validate(pictures, backbone=backbone, out=tmp_path / "new", show_progress=False, **options)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_summary_has_what_becomes_of_it_when_one_thing_varies():
+    row = dict.fromkeys(CASES) | {
+        "world": "planted",
+        "setting": "default",
+        "seed": 0,
+        "dictionary": "planted",
+    }
+    row |= {"axis": "main", "outlier_model": False, "noise": 0.3, "auc": 1.0, "balanced_accuracy": 0.9, "unscored": 0.0}
+    rows = [row, row | {"axis": "noise", "noise": 1.0, "auc": 0.8}, row | {"axis": "noise", "noise": 0.0}]
+    cases = pl.DataFrame(rows, schema={name: column.dtype for name, column in CASES.items()})
+    assert [(point["axis"], point["value"], point["auc"]) for point in summarise(cases)["curves"]] == [
+        ("noise", 0.0, 1.0),
+        ("noise", 0.3, 1.0),
+        ("noise", 1.0, 0.8),
+    ]
 
 
 def test_photographs_are_held_small_and_in_order(tmp_path):

@@ -18,7 +18,8 @@ class Validate:
     """Check the measurement against planted truth: models whose features are known, built over your photographs.
 
     Features are planted in two settings, default and adversarial. Prints how well CDS tells global features from local
-    ones (AUC) and how often the classes are right. A validation that was stopped goes on with its next case.
+    ones (AUC), how often the classes are right, and how both fall with noise, fewer images, larger shifts and SAEs that
+    are off. A validation that was stopped goes on with its next case.
     """
 
     images: str
@@ -71,6 +72,7 @@ def _print(summary: dict[str, Any]) -> None:
         "classes right",
         "least",
         "diffuse as local",
+        "unscored",
     )
     for number, head in enumerate((*heads, "position-bound CDS")):
         table.add_column(head, justify="left" if number < 2 else "right")
@@ -85,6 +87,7 @@ def _print(summary: dict[str, Any]) -> None:
             _share(group["balanced_accuracy_mean"]),
             _share(group["balanced_accuracy_least"]),
             _share(group["diffuse_as_local"]),
+            _share(group["unscored"]),
             f"{_number(group['position_cds'])} (line {group['line']:.3f})",
         )
     console = Console(highlight=False, width=None if Console().is_terminal else 140)
@@ -92,6 +95,8 @@ def _print(summary: dict[str, Any]) -> None:
     for group in summary["groups"]:
         if group["dictionary"] == "planted" and group["confusion"] is not None:
             console.print(_confusion(group, summary["classes"]))
+    if summary["curves"]:
+        console.print(_curves(summary["curves"]))
     if (alone := summary["outlier_model"]) is not None and alone["dip_p"] is not None:
         rejected = "rejects one mode" if alone["dip_p"] < 0.05 else "does not reject one mode"
         print(f"local and global features alone: the dip test {rejected} (p = {alone['dip_p']:.2g})")
@@ -107,6 +112,19 @@ def _confusion(group: dict[str, Any], classes: list[str]) -> Any:
         table.add_column(name, justify="right")
     for kind, row in zip(classes, group["confusion"], strict=False):
         table.add_row(kind, *map(str, row))
+    return table
+
+
+def _curves(points: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="One thing varied, first seed", box=None, pad_edge=False, title_justify="left")
+    for number, name in enumerate(("features", "varied", "to", "AUC", "classes right")):
+        table.add_column(name, justify="left" if number < 2 else "right")
+    for point in points:
+        value = f"{point['value']:g}"
+        figures = _number(point["auc"]), _share(point["balanced_accuracy"])
+        table.add_row(point["setting"], point["axis"].replace("_", " "), value, *figures)
     return table
 
 

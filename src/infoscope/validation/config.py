@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from infoscope.errors import InfoscopeError
-from infoscope.planted.config import LEAST_IMAGES, REAL_BACKGROUND, SETTINGS, Setting
+from infoscope.planted.config import LEAST_IMAGES, REAL_BACKGROUND, SETTINGS, PlantedConfig, Setting
 
 Axis = Literal["main", "noise", "background", "top_images", "shift", "cosine", "photographs"]
 Dictionary = Literal["planted", "turned", "trained"]
@@ -121,6 +121,16 @@ class ValidateConfig:
             if getattr(self, name) < least:
                 flag = name.replace("_", "-")
                 raise InfoscopeError(f"--{flag} {getattr(self, name)} is out of range: choose {least} or more")
+        most = PlantedConfig().grid - 2
+        if self.shift > most:
+            raise InfoscopeError(f"--shift {self.shift} leaves no overlap: choose 0 to {most}")
+        if self.trained and self.trained_features < self.features:
+            raise InfoscopeError(
+                f"--trained-features {self.trained_features} cannot stand for {self.features} planted ones: "
+                "choose as many or more"
+            )
+        if self.trained and self.trained_k > self.trained_features:
+            raise InfoscopeError(f"--trained-k {self.trained_k} is more than --trained-features")
 
     def cases(self, real: bool) -> list[Case]:
         """All measurements, those of one planted model together.

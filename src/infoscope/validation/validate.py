@@ -12,6 +12,7 @@ import polars as pl
 from infoscope.backbones.backbone import Backbone
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import Images, open_images
+from infoscope.measurement.records import model_record
 from infoscope.planted.config import LEAST_IMAGES
 from infoscope.progress import progress
 from infoscope.storage.atomic import write_json
@@ -81,9 +82,14 @@ def validate(
     if len(held) < LEAST_IMAGES:
         raise InfoscopeError(f"{held.name} has {len(held)} readable images; a validation takes {LEAST_IMAGES} or more")
     config = replace(config, photographs=len(held))
+    if backbone is not None and backbone.width < config.features:
+        raise InfoscopeError(
+            f"{backbone.name} has tokens of width {backbone.width}, too few for {config.features} directions at right "
+            "angles: choose --features no larger"
+        )
     folder = None if out is None else Path(out)
     if folder is not None:
-        model = None if backbone is None else {"sha256": backbone.sha256, "block": backbone.block}
+        model = None if backbone is None else asdict(model_record(backbone))
         claim_directory(
             folder,
             {
