@@ -133,7 +133,10 @@ def test_a_probe_that_cannot_be_made_says_why():
     outlier = np.zeros((100, 25), bool)
     outlier[:10, 3] = True
     notes = plan_probes(outlier, ["a"] * 50 + ["b"] * 50, 1000, 0).notes
-    assert notes[0] == "position: 10 outlier tokens have a normal one at the same patch, in 10 images; a probe needs 50 in 5"
+    assert (
+        notes[0]
+        == "position: 10 outlier tokens have a normal one at the same patch, in 10 images; a probe needs 50 in 5"
+    )
     assert notes[1] == "pixels: 10 outlier tokens in 10 images; a probe needs 50 in 5"
     assert notes[2].startswith("labels: 10 images with outlier tokens are of a label with 10 of them")
     outlier[:50, 3] = True
