@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 
@@ -102,6 +103,34 @@ def test_images_sae_and_model_may_have_moved(place, capsys, tmp_path):
     words += ["--model", f"{place}/model"]
     assert f"no such SAE: {tmp_path}/gone/sae" in fails(capsys, words)
     assert main([*words, "--sae", f"{place}/sae"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("dictionary", "features"),
+    [(["pca", "--components", "3"], 6), (["channels", "--no-centre"], 64), (["neurons"], 128)],
+    ids=["pca", "channels", "neurons"],
+)
+def test_a_dictionary_without_training_is_made_again(place, capsys, tmp_path, dictionary, features):
+    words = ["--images", f"{place}/images", "--top-images", "4", "--shift", "1,2", "--out", f"{tmp_path}/run"]
+    model = ["--model", f"{place}/model", "--block", "1", "--input-side", str(SIDE)]
+    assert main(["measure", "--dictionary", *dictionary, *model, *words]) == 0
+    capsys.readouterr()
+    assert main(["outliers", f"{tmp_path}/run", "--sample-images", "3", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    run = open_run(tmp_path / "run").manifest
+    assert record["dictionary"] == asdict(run.dictionary)
+    assert record["dictionary"]["features"] == features
+    assert record["model"]["reads"] == run.model.reads
+    assert record["options"]["shifts"] == [1, 2]
+
+
+def test_a_dictionary_that_comes_out_otherwise_is_refused(place, capsys, tmp_path):
+    words = ["--images", f"{place}/images", "--top-images", "4", "--out", f"{tmp_path}/run"]
+    model = ["--model", f"{place}/model", "--block", "1", "--input-side", str(SIDE)]
+    assert main(["measure", "--dictionary", "channels", *model, *words]) == 0
+    line = fails(capsys, ["outliers", f"{tmp_path}/run", "--images", f"{place}/images/a"])
+    assert "the run's dictionary, channels, cannot be made again" in line
+    assert "name a saved copy of it by --sae" in line
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from infoscope.images.views import Views
 from infoscope.outliers.choosing import Chosen
 from infoscope.outliers.config import OutlierConfig
 from infoscope.outliers.groups import feature_groups
+from infoscope.outliers.masks import shift_masks
 from infoscope.outliers.measure import measure_outliers
 from infoscope.outliers.norm_pass import read_norms, sample_of
 from infoscope.outliers.tables import BLOCKS, FEATURES, NORMS, POSITIONS, STABILITY
@@ -118,6 +119,23 @@ def test_planted_outlier_tokens_sit_all_over_and_jump(found):
     assert record.stability.vanished > 0.2
 
 
+def test_crops_are_the_runs_where_it_has_several_shifts(planted, images, run, sae):
+    several = Run(run.path, replace(run.manifest, options=run.manifest.options | {"shifts": [1, 2, 3]}))
+    some = {"sample_images": 12, "cutoff": "valley", "show_progress": False}
+    found = measure_outliers(planted, images, run=several, sae=sae, **some)
+    distances = []
+    for shifts in ((1, 2, 3), ()):
+        views = Views(PATCH, GRID, 2, shifts=shifts)
+        norms = read_norms(planted, images, views, sample_of(80, 12), show_progress=False)
+        threshold = found.record.cutoff.threshold
+        distances.append(shift_masks(norms.crops, threshold, grid=GRID, shift=2, image=norms.image).outlier)
+    theirs = found.stability["outlier"].to_numpy()
+    np.testing.assert_allclose(theirs, distances[0])
+    assert not np.allclose(theirs, distances[1], equal_nan=True)
+    # A shift that the run did not measure has crops of its own.
+    assert measure_outliers(planted, images, run=several, sae=sae, shift=4, **some).record.options["shifts"] == ()
+
+
 def test_planted_outlier_tokens_know_the_picture_and_not_their_patch(found):
     probes = found[0].record.probes
     assert probes.position_outlier.r2 < 0.1
@@ -171,15 +189,14 @@ def test_the_run_gives_its_groups_and_its_classes_where_it_has_them(run):
     assert groups[3].features.tolist() == list(range(0, 2 * WIDTH, 2))
 
 
-def test_the_result_does_not_depend_on_the_batch(found, planted, images, run, sae):
-    again = measure_outliers(
-        planted, images, run=run, sae=sae, labels=LABELS, show_progress=False, cutoff="valley", batch_size=5, threads=1
-    )
-    first, second = (json.loads(json.dumps(result.to_json())) for result in (found[0], again))
+def test_the_result_does_not_depend_on_the_batch(planted, images, run, sae):
+    some = {"run": run, "sae": sae, "sample_images": 30, "cutoff": "valley", "show_progress": False}
+    whole, parts = (measure_outliers(planted, images, **some, **how) for how in ({}, {"batch_size": 5, "threads": 1}))
+    first, second = (json.loads(json.dumps(result.to_json())) for result in (whole, parts))
     for value in (first, second):
         del value["timings"]
     assert_close(first, second)
-    np.testing.assert_allclose(found[0].features["normal_activation"], again.features["normal_activation"], rtol=1e-5)
+    np.testing.assert_allclose(whole.features["normal_activation"], parts.features["normal_activation"], rtol=1e-5)
 
 
 def assert_close(first, second):
@@ -314,7 +331,7 @@ def test_the_sample_is_spread_evenly(planted, images):
 def test_the_real_model_has_no_outlier_tokens(dinov2_path, imagenette):
     backbone = infoscope.load_backbone(dinov2_path, block=10, device="cpu")
     pool = open_images(imagenette / "val")
-    record = measure_outliers(backbone, pool, sample_images=4, show_progress=False).record
+    record = measure_outliers(backbone, pool, sample_images=2, show_progress=False).record
     assert record.presence.kind == "tail"
     assert record.presence.blocks == []
     assert 1.3 < record.presence.reach < 2

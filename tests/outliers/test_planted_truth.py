@@ -1,5 +1,6 @@
 """The pattern that the paper reports of outlier tokens, on a planted model where it is known to be there."""
 
+import numpy as np
 import pytest
 
 from infoscope.measurement.measure import measure_scope
@@ -15,9 +16,7 @@ IMAGES, OUTLIERS = 100, 3
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "run"
     pictures = scenes(IMAGES)
-    # Noise is drawn anew for every view: with more of it the norms of the other tokens, and with them the masks that
-    # are compared, move by chance as well.
-    planted = plant(pictures, **SHAPE, noise=0.05, show_progress=False)
+    planted = plant(pictures, **SHAPE, show_progress=False)
     options = {"top_images": 8, "shift": 1, "show_progress": False}
     measure_scope(planted.backbone, planted.dictionary, pictures, out=folder, **options)
     result = measure_outliers(
@@ -36,7 +35,9 @@ def test_they_are_where_the_model_puts_them(found):
 
 def test_their_mask_moves_as_chance_has_it_and_others_less(found):
     masks = {mask.mask: mask for mask in found[1].record.stability.masks}
-    assert masks["next"].below_outlier > 3 * masks["next"].below_outlier_error
+    # Noise is drawn anew for every view, and moves the longest of the other tokens by chance as well.
+    assert masks["next"].below_outlier > 2 * masks["next"].below_outlier_error
+    assert masks["outlier"].mean > 1.15 * masks["next"].mean
     assert masks["outlier"].mean > 0.8 * masks["random"].mean
     assert masks["complement"].mean < 0.1 * masks["outlier"].mean
 
@@ -44,11 +45,14 @@ def test_their_mask_moves_as_chance_has_it_and_others_less(found):
 def test_global_features_are_active_on_them_and_local_ones_elsewhere(found):
     planted, result = found
     high, low = (result.features[f"{kind}_activation"].to_numpy() for kind in ("outlier", "normal"))
-    for kind, first in (("global", 0), ("local", 1), ("diffuse", 1)):
-        those = [number for number, each in enumerate(planted.kinds) if each == kind]
-        sums = high[those].sum(), low[those].sum()
-        assert sums[first] > 2 * sums[1 - first]
+    sums = {
+        kind: [float(values[np.array(planted.kinds) == kind].sum()) for values in (high, low)]
+        for kind in ("global", "local", "diffuse")
+    }
+    assert sums["global"][0] > 50 * sums["global"][1]
+    assert sums["local"][1] > 3 * sums["local"][0]
+    # An outlier token keeps a third of what its patch would say.
+    assert sums["diffuse"][1] > 2 * sums["diffuse"][0]
     groups = {group.name: group for group in result.record.groups.groups if group.kind == "partition"}
-    assert groups["high-CDS"].outlier > 2 * groups["high-CDS"].normal
+    assert groups["high-CDS"].outlier > 3 * groups["high-CDS"].normal
     assert groups["low-CDS"].normal > 2 * groups["low-CDS"].outlier
-    assert result.record.groups.cds_rank_correlation > 0.5

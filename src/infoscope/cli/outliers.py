@@ -6,7 +6,7 @@ import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import tyro
 
@@ -16,7 +16,9 @@ from infoscope.outliers.config import OutlierConfig
 
 if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
+    from infoscope.backbones.families import Reads
     from infoscope.dictionaries.sae import SparseAutoencoder
+    from infoscope.images.source import ImageSource
     from infoscope.storage.run import Run
 
 
@@ -35,7 +37,8 @@ class Outliers:
     images: str | None = None
     """The images, as for `infoscope measure`. Default: the run's."""
     sae: str | None = None
-    """The run's SAE, where it is no longer at the place the run names."""
+    """The run's SAE, where it is no longer at the place the run names. A --dictionary that the run was measured with is
+    made again from the run's images."""
     block: int | None = None
     """The block of the analyses, from 0; negative counts from the end. Norms are read at every block. Default: the
     run's, else the last."""
@@ -80,7 +83,7 @@ class Outliers:
         if out is not None:
             check_writable(out)
         images = open_images(self.images or (run.manifest.images.source if run else ""))
-        backbone, sae = self._open(run)
+        backbone, sae = self._open(run, images)
         result = measure_outliers(
             backbone,
             images,
@@ -106,8 +109,10 @@ class Outliers:
 
             print_outliers(result, out)
 
-    def _open(self, run: Run | None) -> tuple[Backbone, SparseAutoencoder | None]:
-        """The model and the SAE: the run's, unless others are named."""
+    def _open(self, run: Run | None, images: ImageSource) -> tuple[Backbone, SparseAutoencoder | None]:
+        """The model and the SAE: the run's, unless others are named; a dictionary without training is made again."""
+        from infoscope.training.remade import is_untrained, remake_dictionary
+
         if run is None:
             block = -1 if self.block is None else self.block
             return open_backbone(self.model or "", block, self.input_side, self.revision, self.hardware), None
@@ -118,5 +123,10 @@ class Outliers:
             self.input_side or record.grid * record.patch_size,
             self.revision or (record.revision if self.model is None else None),
             self.hardware,
+            cast("Reads", record.reads),
         )
-        return backbone, open_sae(self.sae or run.manifest.dictionary.name)
+        dictionary = run.manifest.dictionary
+        if self.sae is not None or not is_untrained(dictionary):
+            return backbone, open_sae(self.sae or dictionary.name)
+        resize, running = run.manifest.options["resize"], {"batch_size": self.batch_size, "threads": self.threads}
+        return backbone, remake_dictionary(dictionary, backbone, images, resize=resize, **running)

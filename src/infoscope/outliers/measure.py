@@ -91,7 +91,7 @@ def measure_outliers(
     config = replace(config or OutlierConfig(), **options)
     images = open_images(images)
     settings = _settings(config, run)
-    views = Views(backbone.patch_size, backbone.grid, settings["shift"], settings["resize"])
+    views = Views(backbone.patch_size, backbone.grid, settings["shift"], settings["resize"], settings["shifts"])
     if run is not None or sae is not None:
         sae = _checked(backbone, sae, run)
     label = None if labels is None else labels_of(images, labels)
@@ -178,11 +178,15 @@ class _Cut:
 
 
 def _settings(config: OutlierConfig, run: Run | None) -> dict[str, Any]:
-    """Shift and resize: as asked for, else the run's, else the defaults of a measurement."""
+    """Shift, resize and further shifts: as asked for, else the run's, else the defaults of a measurement."""
     options = {} if run is None else run.manifest.options
+    shift = options.get("shift", DEFAULT_SHIFT) if config.shift is None else config.shift
+    curve = tuple(options.get("shifts", ()))
     return {
-        "shift": options.get("shift", DEFAULT_SHIFT) if config.shift is None else config.shift,
+        "shift": shift,
         "resize": options.get("resize", "stretch") if config.resize is None else config.resize,
+        # A run cuts the crops of all its shifts from one picture, resized for the largest.
+        "shifts": curve if shift in curve else (),
     }
 
 
@@ -195,6 +199,7 @@ def _checked(backbone: Backbone, sae: SparseAutoencoder | None, run: Run | None)
     manifest = run.manifest
     for what, here, there in (
         ("block", backbone.block, manifest.model.block),
+        ("reads", backbone.reads, manifest.model.reads),
         ("grid", backbone.grid, manifest.model.grid),
         ("model weights", backbone.sha256, manifest.model.sha256),
         ("SAE weights", sae.sha256, manifest.dictionary.sha256),
