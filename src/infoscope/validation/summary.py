@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from infoscope.validation.judge import CLASSES
+from infoscope.validation.judge import COLUMNS
 
 _LEAST = ("auc", "auc_calibrated", "balanced_accuracy")
 _MEAN = ("recovered", "unscored", "diffuse_as_local", "position_cds")
@@ -40,4 +40,4 @@ def summarise(cases: pl.DataFrame) -> dict[str, Any]:
         groups.append(entry)
     alone = cases.filter(pl.col("outlier_model"))
     model = alone.select("auc", "dip_p").row(0, named=True) if alone.height else None
-    return {"groups": groups, "classes": list(CLASSES), "outlier_model": model}
+    return {"groups": groups, "classes": list(COLUMNS), "outlier_model": model}
