@@ -18,8 +18,7 @@ from infoscope.images.views import Views
 from infoscope.measurement import fold, map_parts
 from infoscope.measurement.measure import measure_scope
 from infoscope.measurement.scope import Scope
-from infoscope.report.cross_checks import cross_check_rows
-from infoscope.scope.agreement import rank_correlation
+from infoscope.report.cross_checks import check_sentence, cross_check_rows
 from infoscope.scope.grid import patch_distances
 from infoscope.storage.run import open_run
 from reference import emd
@@ -313,9 +312,10 @@ def test_competition_is_what_the_pre_activations_leave_out(backbone, relu, few):
     assert check["difference"].drop_nulls().abs().max() < 1e-6
 
 
-def test_rank_correlation_is_scipys(measured):
+def test_the_rank_correlation_of_a_check_is_scipys(measured):
     check = measured.cross_checks.filter(check="pre-activations")
     both = pl.DataFrame({"a": measured.table["cds"], "b": check["cds"]}).drop_nulls()
-    found = rank_correlation(measured.table["cds"].to_numpy(), check["cds"].to_numpy())
-    assert 0 < found < 1
-    assert found == pytest.approx(spearmanr(both["a"], both["b"]).statistic)
+    expected = spearmanr(both["a"], both["b"]).statistic
+    assert 0 < expected < 1
+    sentence = check_sentence(check.with_columns(main=measured.table["cds"]))
+    assert f"rank correlation {expected:.2f} over {both.height} features" in sentence

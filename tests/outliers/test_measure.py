@@ -175,18 +175,18 @@ def test_feature_means_are_those_of_the_dense_codes(found, planted, images, sae)
     np.testing.assert_allclose(features["normal_activation"], codes[~outlier].double().mean(0), rtol=1e-4, atol=1e-7)
 
 
-def test_the_run_gives_its_groups_and_its_classes_where_it_has_them(run):
+def test_the_run_gives_its_groups_and_its_classes(run):
     names = [group.name for group in feature_groups(run) if group.kind == "partition"]
     assert names == ["high-CDS", "low-CDS", "unscored"]
     classes = pl.Series("scope_class", ["global", "local"] * WIDTH)
     classed = Run(run.path, run.manifest)
-    classed.__dict__["scope"] = run.scope.drop("scope_class", strict=False).with_columns(classes)
+    classed.__dict__["scope"] = run.scope.with_columns(classes)
     groups = feature_groups(classed)
     assert [(group.name, group.kind, len(group.features)) for group in groups[3:]] == [
-        ("global", "class", WIDTH),
         ("local", "class", WIDTH),
+        ("global", "class", WIDTH),
     ]
-    assert groups[3].features.tolist() == list(range(0, 2 * WIDTH, 2))
+    assert groups[4].features.tolist() == list(range(0, 2 * WIDTH, 2))
 
 
 def test_the_result_does_not_depend_on_the_batch(planted, images, run, sae):

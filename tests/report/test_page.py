@@ -100,7 +100,7 @@ def test_it_has_what_a_browser_and_a_screen_reader_need(build):
     assert all(attributes["alt"] for attributes in page.all("img"))
     assert all(attributes["aria-label"] for attributes in page.all("svg"))
     strips = page.by_class("strip")
-    assert len(strips) == 24
+    assert len(strips) == 24 + 3
     assert all(strip["tabindex"] == "0" and strip["aria-label"] for strip in strips)
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -162,8 +162,11 @@ def test_the_extremes_are_shown_in_order(build):
     cds = spectrum(60)
     page = build(cds)
     order = np.argsort(cds, kind="stable").tolist()
-    assert shown_features(page) == order[:12] + order[:-13:-1]
-    assert [len(page.by_class("photograph")), len(page.all("img"))] == [0, 24 * 4 * 2]
+    extremes = order[:12] + order[:-13:-1]
+    others = [feature for feature in range(60) if feature not in extremes]
+    by_class = [[f for f in others if (cds[f] < 0.2) == local][:3] for local in (True, False)]
+    assert shown_features(page) == extremes + by_class[0] + by_class[1]
+    assert [len(page.by_class("photograph")), len(page.all("img"))] == [0, len(shown_features(page)) * 4 * 2]
     assert "The 12 most local features" in page.text
     assert "The 12 most global features" in page.text
 
@@ -175,6 +178,23 @@ def test_few_features_stand_on_one_side_only(build, cds, local, rest):
     page = build(cds)
     assert shown_features(page) == local + rest
     assert ("most global features" in page.text) is bool(rest)
+
+
+def test_of_each_class_those_with_the_highest_trust_are_shown(build):
+    """Also those without a score, and none twice."""
+    classes = {30: "diffuse", 31: "diffuse", 32: "diffuse", 33: "diffuse", 40: "position-bound"}
+    columns = {feature: {"scope_class": name, "trust": feature / 100} for feature, name in classes.items()}
+    page = build([*spectrum(40), None], columns=columns, features_shown=4)
+    shown = shown_features(page)
+    assert len(shown) == len(set(shown))
+    of_classes = shown[8:]
+    diffuse = [feature for feature in (33, 32, 31, 30) if feature not in shown[:8]]
+    at = of_classes.index(diffuse[0])
+    expected = [*diffuse[:3], 40]
+    assert of_classes[at : at + len(expected)] == expected
+    found = page.text[page.text.index("Feature 40 ") :][:40]
+    assert "unscored" in found
+    assert "none" in found
 
 
 def test_a_run_without_scores_says_so(build):
@@ -255,14 +275,14 @@ def test_two_modes_are_called_two_and_the_threshold_a_valley(build):
 def test_photographs_stand_once_in_the_style_sheet(build, photographs):
     page = build(spectrum(30), open_images(photographs))
     assert len(re.findall(r"\.p\d+ \{ background-image", page.styles)) == 4
-    assert len(page.by_class("photograph")) == 24 * 4 * 2
+    assert len(page.by_class("photograph")) == 27 * 4 * 2
     assert not page.by_class("notice")
 
 
 def test_without_photographs_the_maps_stay_and_the_page_says_so(build):
     page = build(spectrum(30))
     assert "The images could not be opened when this page was made (photographs)" in page.text
-    assert len(page.by_class("bare")) == len(page.all("img")) == 24 * 4 * 2
+    assert len(page.by_class("bare")) == len(page.all("img")) == 27 * 4 * 2
 
 
 def test_a_missing_photograph_is_named_and_the_rest_shown(build, photographs):
@@ -271,8 +291,8 @@ def test_a_missing_photograph_is_named_and_the_rest_shown(build, photographs):
     assert (
         "1 photograph could not be read when this page was made; those maps stand on plain ground: b.png" in page.text
     )
-    assert len(page.by_class("bare")) == 24 * 2
-    assert page.text.count("photograph not readable") == 24
+    assert len(page.by_class("bare")) == 27 * 2
+    assert page.text.count("photograph not readable") == 27
 
 
 def test_other_images_under_the_same_numbers_are_not_shown(build):

@@ -155,7 +155,7 @@ def test_small_moves_that_pictures_make_no_difference_to_are_not_local():
     middle = [(6, 6), (6, 5), (5, 6), (5, 5)] * 4
     # From each place to one step down and right on the overlap, which is one step up and left in the crop.
     second = [(row - S + 1, column - S + 1) for row, column in middle]
-    scores, controls, moves, names, evidence = judged(one_feature(peaks(middle), peaks(second)), P, S, 2 * K)
+    scores, controls, _, names, evidence = judged(one_feature(peaks(middle), peaks(second)), P, S, 2 * K)
     geometry = Geometry(P, S)
     assert scores.cds[0] * geometry.largest == pytest.approx(2**0.5)
     assert controls.position_control[0] * geometry.full_largest == pytest.approx(2**0.5)

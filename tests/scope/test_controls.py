@@ -187,7 +187,7 @@ def test_maps_that_cannot_move_are_not_calibrated():
 
 
 def test_pairs_with_one_empty_map_count_as_one_under_every_floor_but_are_not_calibrated():
-    """Two pairs follow by half, two are gone from one crop; in the last of all pairs a floor takes the overlap's rest."""
+    """Four pairs stay in the crop and two are gone from one; of the last of them a floor takes the overlap's rest."""
     grid, shift, k = 8, 1, 6
     first, second = np.zeros((2, k, grid, grid), np.float32)
     for pair, (row, column) in enumerate([(2, 2), (6, 6), (2, 6), (5, 3), (4, 4), (3, 5)]):

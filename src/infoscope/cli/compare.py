@@ -54,7 +54,7 @@ def write_page(comparison: Comparison, out: Path, quiet: bool = False) -> None:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print the numbers, the classes where the runs have them, what differs, and where that is not like with like."""
+    """Print the numbers, the classes, what differs, and where that is not like with like."""
     from rich.console import Console
     from rich.text import Text
 
@@ -64,8 +64,7 @@ def print_comparison(comparison: Comparison) -> None:
     runs = comparison.runs
     console.print(_numbers(runs))
     console.print(Text(modes_sentence(runs)))
-    if any(run.classes for run in runs):
-        console.print(_classes(runs))
+    console.print(_classes(runs))
     for each in comparison.differences:
         values = ", ".join(dict.fromkeys(each.values))
         console.print(Text.assemble((f"{each.name} differs: ", "bold"), values))
@@ -84,7 +83,7 @@ def _numbers(runs: list[Compared]) -> object:
             f"{run.scored_share:.1%}",
             *(_number(run.cds.get(name), ".3f") for name in SHOWN),
             _number(run.modes, "d"),
-            *([_number((run.calibrated or {}).get("median"), ".2f")] if calibrated else []),
+            *([_number(run.calibrated.get("median"), ".2f")] if calibrated else []),
             _number(run.effective_area, ".1f"),
             _number(run.fvu, ".3f"),
         ]
@@ -94,11 +93,10 @@ def _numbers(runs: list[Compared]) -> object:
 
 
 def _classes(runs: list[Compared]) -> object:
-    names = list(dict.fromkeys(name for run in runs for name in run.classes or {}))
-    rows = [
-        [run.label, *(f"{run.classes.get(name, 0.0):.1%}" if run.classes else "-" for name in names)] for run in runs
-    ]
-    return _table("Share of the features in each scope class", ["run", *names], rows)
+    from infoscope.scope.classes import CLASSES
+
+    rows = [[run.label, *(f"{run.classes[name]:.1%}" for name in CLASSES)] for run in runs]
+    return _table("Share of the features in each scope class", ["run", *CLASSES], rows)
 
 
 def _table(title: str, names: list[str], rows: list[list[str]]) -> object:

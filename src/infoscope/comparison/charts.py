@@ -13,6 +13,7 @@ from jaxtyping import Float64
 from infoscope.comparison.compared import Compared
 from infoscope.report.drawing import HEIGHT, INK, chart_of, svg_of
 from infoscope.report.figures import GLOBAL, LOCAL, POINTS
+from infoscope.scope.classes import CLASSES
 from infoscope.scope.modes import estimate_density
 
 # Told apart with colour-blind eyes too: Okabe and Ito 2008, their yellow left out on white.
@@ -105,18 +106,17 @@ def class_chart(runs: Sequence[Compared], by_block: bool) -> str:
     """Share of each scope class, a bar a run, as SVG text.
 
     Args:
-        runs: those with classes.
+        runs: all of them.
         by_block: name the bars by block, where each run is at one of its own.
     """
-    names = list(dict.fromkeys(name for run in runs for name in run.classes or {}))
     labels = [str(run.block) if by_block else run.label for run in runs]
     rows = []
     for label, run in zip(labels, runs, strict=True):
         low = 0.0
-        for name, share in (run.classes or {}).items():
+        for name, share in run.classes.items():
             rows.append({"run": label, "class": name, "from": round(low, 5), "to": round(low + share, 5)})
             low += share
-    colours = [CLASS_COLOURS.get(name, INK) for name in names]
+    colours = [CLASS_COLOURS[name] for name in CLASSES]
     # Browsers' letters may be wider than those that the renderer measures.
     room = min(_LABEL, _LETTER * max(map(len, labels)))
     bars = (
@@ -139,8 +139,8 @@ def class_chart(runs: Sequence[Compared], by_block: bool) -> str:
             x2="to:Q",
             color=alt.Color(
                 "class:N",
-                scale=alt.Scale(domain=names, range=colours),
-                sort=names,
+                scale=alt.Scale(domain=list(CLASSES), range=colours),
+                sort=list(CLASSES),
                 legend=alt.Legend(orient="bottom", title=None, columns=3, labelFontSize=12, labelLimit=0),
             ),
         )

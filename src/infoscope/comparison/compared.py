@@ -12,12 +12,10 @@ import polars as pl
 from infoscope.comparison.differences import Difference, differences_of, label_runs, warnings_of
 from infoscope.errors import InfoscopeError
 from infoscope.report.summary import fit_sentence, partition_of, quantiles_of
+from infoscope.scope.classes import class_shares
 from infoscope.storage.run import Run, open_run
 
 FORMAT_VERSION = 1
-CLASSES = ("local", "diffuse", "position-bound", "global", "undefined")
-"""The scope classes, in the order in which they are stacked."""
-CLASS_COLUMN, CALIBRATED_COLUMN = "scope_class", "cds_calibrated"
 # Where `infoscope sweep` puts the runs of its blocks.
 SWEPT = "block-*/scope"
 
@@ -37,8 +35,8 @@ class Compared:
         features: in the dictionary.
         scored: with a CDS.
         cds: quantiles of CDS over the scored features, by name; empty where none is.
-        calibrated: the same of the calibrated score, over the features that have one; None in runs without it.
-        classes: share of all features in each scope class; None in runs without classes.
+        calibrated: the same of the calibrated score, over the features that have one; empty where none has.
+        classes: share of all features in each scope class.
         effective_area: median over the scored features, in patches; None where none is scored.
         modes: of the density of CDS; None where none is scored.
         dip: Hartigan's statistic; None where it is not defined.
@@ -60,8 +58,8 @@ class Compared:
     features: int
     scored: int
     cds: dict[str, float]
-    calibrated: dict[str, float] | None
-    classes: dict[str, float] | None
+    calibrated: dict[str, float]
+    classes: dict[str, float]
     effective_area: float | None
     modes: int | None
     dip: float | None
@@ -155,8 +153,8 @@ def _compared(run: Run, label: str) -> Compared:
         features=scope.height,
         scored=scored.height,
         cds=dict(quantiles_of(scope)),
-        calibrated=_calibrated(scope),
-        classes=class_shares(scope),
+        calibrated=dict(quantiles_of(scope.select(cds="cds_calibrated"))),
+        classes=class_shares(scope["scope_class"].to_list()),
         effective_area=area if isinstance(area, float) else None,
         modes=None if evidence is None else evidence.modes,
         # A statistic that is not defined is NaN.
@@ -168,23 +166,3 @@ def _compared(run: Run, label: str) -> Compared:
         fit=fit_sentence(manifest.fit)[0],
         l0=manifest.fit.l0,
     )
-
-
-def class_shares(scope: pl.DataFrame) -> dict[str, float] | None:
-    """Share of all features in each scope class; None for a table without classes.
-
-    Example:
-        >>> class_shares(pl.DataFrame({"scope_class": ["local", "global", "local", "undefined"]}))
-        {'local': 0.5, 'diffuse': 0.0, 'position-bound': 0.0, 'global': 0.25, 'undefined': 0.25}
-    """
-    if CLASS_COLUMN not in scope.columns:
-        return None
-    named = scope[CLASS_COLUMN].fill_null("undefined")
-    others = sorted(set(named.unique()) - set(CLASSES))
-    return {name: float((named == name).mean() or 0.0) for name in (*CLASSES, *others)}
-
-
-def _calibrated(scope: pl.DataFrame) -> dict[str, float] | None:
-    if CALIBRATED_COLUMN not in scope.columns:
-        return None
-    return dict(quantiles_of(scope.select(cds=CALIBRATED_COLUMN)))

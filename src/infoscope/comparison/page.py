@@ -22,6 +22,7 @@ from infoscope.comparison.differences import image_set, images_of, model_of
 from infoscope.report.figures import GLOBAL, LOCAL
 from infoscope.report.summary import QUANTILES
 from infoscope.report.template import make_environment
+from infoscope.scope.classes import CLASSES
 from infoscope.scope.modes import SIGNIFICANCE
 from infoscope.storage.atomic import atomic_write, write_json
 
@@ -70,7 +71,7 @@ def _context(comparison: Comparison) -> dict[str, Any]:
         "figures": _figures(comparison),
         "quantiles": SHOWN,
         "calibrated": any(run.calibrated for run in runs),
-        "classes": list(dict.fromkeys(name for run in runs for name in run.classes or {})),
+        "classes": CLASSES,
         "hues": run_colours(runs),
         "colours": {"local": LOCAL, "global": GLOBAL},
         "same": {
@@ -110,17 +111,10 @@ def _figures(comparison: Comparison) -> list[Figure]:
                 "CDS over blocks: the median as a line, the middle half of the features darker, 5 to 95 % lighter.",
             )
         )
-    classed = [run for run in comparison.runs if run.classes]
-    if classed:
-        figures.append(
-            Figure(
-                Markup(class_chart(classed, in_block_order(classed))),
-                "Share of all features in each scope class"
-                + (", by block." if in_order else ", by run.")
-                + ("" if len(classed) == len(comparison.runs) else " Runs measured without classes are left out."),
-            )
-        )
-    return figures
+    every = comparison.runs
+    by_block = in_block_order(every)
+    said = "Share of all features in each scope class" + (", by block." if by_block else ", by run.")
+    return [*figures, Figure(Markup(class_chart(every, by_block)), said)]
 
 
 def modes_sentence(runs: list[Compared]) -> str:

@@ -21,6 +21,7 @@ from infoscope.execution.trailing import trailing
 from infoscope.images.decode import UnreadableImageError
 from infoscope.images.prefetch import MOST_DECODE_THREADS, Batch, decode_ahead
 from infoscope.images.source import ImageSource
+from infoscope.images.spread import spread_evenly
 from infoscope.images.views import Cut, Views
 from infoscope.measurement.codes import DenseViews, ViewCodes, encode_views
 from infoscope.measurement.config import MeasureConfig
@@ -79,7 +80,7 @@ class Passes:
 
     def packed(self) -> Passes:
         """A copy to be pickled: model and SAE in main memory, and images that its processes must be able to read."""
-        spread = np.linspace(0, len(self.images) - 1, min(WITNESSES, len(self.images))).round().astype(int).tolist()
+        spread = sorted(spread_evenly(len(self.images), WITNESSES))
         readable = tuple(index for index in spread if self._reads(index))
         return replace(self._on("cpu") if self.needs_gpu else self, witnesses=readable)
 

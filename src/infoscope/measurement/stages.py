@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float32, UInt32
 from infoscope.execution.executor import Executor, Job
 from infoscope.execution.partials import Partials, shards
 from infoscope.execution.parts import Part
+from infoscope.images.spread import spread_evenly
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.fold import RankingFold
 from infoscope.measurement.map_parts import most_pairs
@@ -131,7 +132,7 @@ def floor_sample(features: int) -> Bool[np.ndarray, " feature"]:
         (100, 256)
     """
     sampled = np.zeros(features, np.bool_)
-    sampled[np.linspace(0, features - 1, min(features, FLOOR_FEATURES)).round().astype(int)] = True
+    sampled[sorted(spread_evenly(features, FLOOR_FEATURES))] = True
     return sampled
 
 

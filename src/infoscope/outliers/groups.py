@@ -8,6 +8,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, UInt32
 
+from infoscope.scope.classes import CLASSES
+from infoscope.scope.reliability import spearman
 from infoscope.storage.run import Run
 
 
@@ -50,7 +52,7 @@ class GroupActivation:
 
 
 def feature_groups(run: Run) -> list[FeatureGroup]:
-    """The groups of a run: by its partition, and by scope class where it has them."""
+    """The groups of a run: by its partition, and by scope class."""
     scope = run.scope
     threshold = run.partition.get("threshold")
     cds = pl.col("cds")
@@ -61,12 +63,8 @@ def feature_groups(run: Run) -> list[FeatureGroup]:
         for name, which in (("high-CDS", scored & (cds > gamma)), ("low-CDS", scored & (cds <= gamma)))
     ]
     groups.append(FeatureGroup("unscored", "partition", scope.filter(~scored)["feature"].to_numpy()))
-    if "scope_class" in scope.columns:
-        groups += [
-            FeatureGroup(name, "class", scope.filter(pl.col("scope_class") == name)["feature"].to_numpy())
-            for name in scope["scope_class"].drop_nulls().unique().sort().to_list()
-        ]
-    return groups
+    by_class = [(name, scope.filter(pl.col("scope_class") == name)["feature"].to_numpy()) for name in CLASSES]
+    return groups + [FeatureGroup(name, "class", features) for name, features in by_class if len(features)]
 
 
 def activate_groups(
@@ -117,12 +115,8 @@ def rank_with_cds(
         >>> rank_with_cds(scope, np.array([0.0, 1.0, 2.0, 5.0]), np.array([1.0, 1.0, 1.0, 0.0]))
         (1.0, 3)
     """
-    from scipy.stats import spearmanr
-
     cds = scope["cds"].to_numpy().astype(np.float64)
     total = outlier + normal
     used = ~np.isnan(cds) & (total > 0)
-    preference = outlier[used] / total[used]
-    if len(np.unique(preference)) < 2 or len(np.unique(cds[used])) < 2:
-        return None, int(used.sum())
-    return float(spearmanr(cds[used], preference).statistic), int(used.sum())
+    correlation = spearman(cds[used], outlier[used] / total[used])
+    return None if np.isnan(correlation) else correlation, int(used.sum())

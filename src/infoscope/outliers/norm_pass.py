@@ -14,6 +14,7 @@ from infoscope.backbones.backbone import Backbone
 from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import all_unreadable, decode_ahead
 from infoscope.images.source import ImageSource
+from infoscope.images.spread import spread_evenly
 from infoscope.images.views import Views
 from infoscope.progress import progress
 
@@ -56,7 +57,7 @@ def sample_of(count: int, most: int) -> list[int]:
         >>> sample_of(3, 10), sample_of(100, 3)
         ([0, 1, 2], [0, 50, 99])
     """
-    return [int(place) for place in np.linspace(0, count - 1, min(count, most)).round()]
+    return sorted(spread_evenly(count, most))
 
 
 @torch.no_grad()

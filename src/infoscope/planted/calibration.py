@@ -10,6 +10,7 @@ from torch import Tensor
 from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import all_unreadable, decode_ahead
 from infoscope.images.source import ImageSource
+from infoscope.images.spread import spread_evenly
 from infoscope.images.views import Views
 from infoscope.planted.config import LEAST_IMAGES, PlantedConfig
 from infoscope.planted.descriptors import DESCRIPTORS, STATISTICS, describe, view_statistics
@@ -36,7 +37,7 @@ def read_views(images: ImageSource, patch_size: int, grid: int, show_progress: b
     Raises:
         InfoscopeError: fewer than `LEAST_IMAGES` can be read.
     """
-    sample = np.linspace(0, len(images) - 1, min(len(images), SAMPLE_IMAGES)).round().astype(int).tolist()
+    sample = sorted(spread_evenly(len(images), SAMPLE_IMAGES))
     view = Views(patch_size, grid, 0).full
     found: list[tuple[int, np.ndarray]] = []
     reason = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from infoscope.scope.agreement import rank_correlation
+from infoscope.scope.reliability import spearman
 from infoscope.storage.run import Run
 
 
@@ -55,6 +55,6 @@ def check_sentence(check: pl.DataFrame) -> str:
     score, other = (np.median(both[name].to_numpy()) for name in ("main", "cds"))
     known = both["difference"].drop_nulls()
     difference = f", difference {np.median(known.to_numpy()):+.3f}" if len(known) else ""
-    correlation = rank_correlation(both["main"].to_numpy(), both["cds"].to_numpy())
-    alike = "no rank correlation" if correlation is None else f"rank correlation {correlation:.2f}"
+    correlation = spearman(both["main"].to_numpy(), both["cds"].to_numpy())
+    alike = "no rank correlation" if np.isnan(correlation) else f"rank correlation {correlation:.2f}"
     return f"median CDS {other:.3f} (score {score:.3f}){difference}, {alike} over {both.height:,} features"

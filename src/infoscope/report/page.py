@@ -12,13 +12,14 @@ from markupsafe import Markup
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
-from infoscope.report.controls import class_section
+from infoscope.report.controls import COLOURS, class_section
 from infoscope.report.figures import GLOBAL, LOCAL, area_chart, axis_end, cds_histogram
 from infoscope.report.strips import Pair, Photographs, feature_pairs, same_images
 from infoscope.report.summary import (
     counts_of,
     extremes,
     fit_sentence,
+    most_trusted,
     partition_of,
     quantiles_of,
     retention_flag,
@@ -32,6 +33,8 @@ from infoscope.storage.run import Run
 # Our choices: a row of images that fits a screen, and names before a list is cut.
 IMAGES_SHOWN = 6
 NAMES_SHOWN = 20
+# A few of each class, since the extremes of CDS show hardly any that are diffuse or position-bound.
+EACH_CLASS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Card:
 
     Attributes:
         row: its row of ``scope.parquet``.
-        scope: ``local`` or ``global``, by the threshold.
+        scope: ``local`` or ``global``, by the threshold; ``unscored`` without a CDS.
         top_images: how many it has.
         diffuse: its maps cover so much that a low score does not make it local.
         retention: why its score may come from images that peak outside the overlap, or None.
@@ -64,7 +67,8 @@ def write_report(run: Run, images: ImageSource | None, *, features_shown: int = 
         run: a finished run.
         images: the images it was measured on, for the photographs; None where they cannot be opened, and then the maps
             stand on plain ground and the page says so.
-        features_shown: how many of the most local and of the most global features have a strip of top images.
+        features_shown: how many of the most local and of the most global features have a strip of top images; of each
+            scope class up to three more have.
 
     Returns:
         The file.
@@ -102,6 +106,11 @@ def _context(run: Run, images: ImageSource | None, features_shown: int) -> dict[
         "local": _cards(run, local, partition, photographs, LOCAL),
         "global": _cards(run, rest, partition, photographs, GLOBAL),
     }
+    others = scope.join(pl.concat([local, rest]), on="feature", how="anti")
+    trusted = most_trusted(others, min(EACH_CLASS_SHOWN, features_shown))
+    of_classes = {
+        name: _cards(run, features, partition, photographs, COLOURS[name]) for name, features in trusted.items()
+    }
     histogram, chart, fullest = "", "", 0
     if partition is not None:
         histogram = cds_histogram(scored["cds"].to_numpy(), partition, settings)
@@ -122,6 +131,8 @@ def _context(run: Run, images: ImageSource | None, features_shown: int) -> dict[
         "classes": class_section(run, settings),
         "axis_end": axis_end(scored["cds"].to_numpy()),
         "cards": cards,
+        "each_class_shown": EACH_CLASS_SHOWN,
+        "class_cards": {name: shown for name, shown in of_classes.items() if shown},
         "pairs_used": int(scored["pairs"].sum()),
         "pairs_taken": taken.height,
         "photographs": photographs,
@@ -154,10 +165,10 @@ def _cards(
     return [
         Card(
             row=row,
-            scope="local" if row["cds"] <= partition.threshold else "global",
+            scope="unscored" if row["cds"] is None else "local" if row["cds"] <= partition.threshold else "global",
             top_images=counts.get(row["feature"], 0),
             diffuse=(row["effective_area"] or 0.0) > settings.diffuse_area,
-            retention=retention_flag(row, partition.threshold),
+            retention=None if row["cds"] is None else retention_flag(row, partition.threshold),
             pairs=pairs.get(row["feature"], []),
         )
         for row in features.iter_rows(named=True)

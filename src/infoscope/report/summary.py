@@ -10,6 +10,7 @@ import polars as pl
 
 from infoscope.errors import InfoscopeError
 from infoscope.measurement.fit_judgement import FVU_FITS, FVU_LOOSE
+from infoscope.scope.classes import CLASSES
 from infoscope.scope.grid import patch_distances
 from infoscope.scope.modes import Evidence, estimate_density
 from infoscope.scope.partition import Partition
@@ -257,3 +258,15 @@ def extremes(scope: pl.DataFrame, shown: int) -> tuple[pl.DataFrame, pl.DataFram
     local = scored.sort("cds", "feature").head(min(shown, (scored.height + 1) // 2))
     rest = scored.join(local, on="feature", how="anti")
     return local, rest.sort("cds", "feature", descending=[True, False]).head(shown)
+
+
+def most_trusted(scope: pl.DataFrame, shown: int) -> dict[str, pl.DataFrame]:
+    """The ``shown`` features of each scope class with the highest trust, ties by feature; undefined ones have no class.
+
+    Example:
+        >>> frame = pl.DataFrame({"feature": [0, 1, 2], "scope_class": ["local"] * 3, "trust": [0.2, 0.9, 0.9]})
+        >>> {name: rows["feature"].to_list() for name, rows in most_trusted(frame, 2).items()}
+        {'local': [1, 2], 'diffuse': [], 'position-bound': [], 'global': []}
+    """
+    ranked = scope.sort("trust", "feature", descending=[True, False], nulls_last=True)
+    return {name: ranked.filter(scope_class=name).head(shown) for name in CLASSES if name != "undefined"}

@@ -1,4 +1,4 @@
-"""Two scores of the same features: do they order them alike, and how far are they apart?"""
+"""Two scores of the same images: how far are they apart?"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, UInt32
 
+from infoscope.scope.groups import feature_mean
 from infoscope.scope.score import EmptyPairs, PairScores
 
 
@@ -54,28 +55,5 @@ def paired_difference(
     """
     difference = one.distances(empty_as) - other.distances(empty_as)
     valid = ~np.isnan(difference)
-    pairs = np.bincount(feature[valid], minlength=n_features)
-    sums = np.bincount(feature[valid], weights=difference[valid], minlength=n_features)
-    mean = np.where(pairs >= max(min_pairs, 1), sums / np.maximum(pairs, 1), np.nan)
-    return PairedDifference(mean, pairs.astype(np.uint32))
-
-
-def rank_correlation(one: Float64[np.ndarray, " feature"], other: Float64[np.ndarray, " feature"]) -> float | None:
-    """Spearman's correlation over the features that have both scores; None where it is not defined.
-
-    Args:
-        one: a score a feature, NaN where there is none.
-        other: another.
-
-    Example:
-        >>> rank_correlation(np.array([0.1, 0.2, 0.3, np.nan]), np.array([0.2, 0.4, 0.9, 0.1]))
-        1.0
-        >>> rank_correlation(np.zeros(3), np.arange(3.0)) is None
-        True
-    """
-    from scipy.stats import spearmanr
-
-    both = ~(np.isnan(one) | np.isnan(other))
-    if both.sum() < 2 or np.ptp(one[both]) == 0 or np.ptp(other[both]) == 0:
-        return None
-    return float(spearmanr(one[both], other[both]).statistic)
+    pairs = np.bincount(feature[valid], minlength=n_features).astype(np.uint32)
+    return PairedDifference(feature_mean(difference, valid, feature, n_features, min_pairs), pairs)

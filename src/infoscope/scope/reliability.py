@@ -16,7 +16,8 @@ class Reliability:
 
     Attributes:
         features: how many have both.
-        spearman: rank correlation between the halves, corrected to the whole length by Spearman and Brown where above 0.
+        spearman: rank correlation between the halves, where above 0 corrected to the whole length by Spearman and
+            Brown.
         pearson: linear correlation, likewise. Both are NaN with fewer than three features or where a half is constant.
     """
 

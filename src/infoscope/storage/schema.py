@@ -100,8 +100,8 @@ SCOPE: Table = MappingProxyType(
         "cds_calibrated": Column(
             pl.Float64,
             "ratio",
-            "cds over cds_null, over the valid pairs even where others count as 1; null with fewer than min_pairs, where "
-            "cds_null is, and where that is under half a patch",
+            "cds over cds_null, over the valid pairs even where others count as 1; null with fewer than min_pairs, "
+            "where cds_null is, and where that is under half a patch",
         ),
         "retained_disagrees": Column(
             pl.Boolean, "", "whether cds_retained lies outside the interval of cds; null where either is null"

@@ -13,6 +13,7 @@ import polars as pl
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.images.arrays import ArraySource
+from infoscope.images.spread import spread_evenly
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.measure import measure_scope
 from infoscope.planted.config import PlantedConfig, planted_config
@@ -25,8 +26,8 @@ from infoscope.validation.judge import balanced_accuracy, confusion, scope_auc
 from infoscope.validation.matching import RECOVERED, kind_share, match
 from infoscope.validation.table import CASES, FEATURES, typed
 
-# Those of the controls, which a measurement may not have.
-_CONTROLS = ("position_control", "cds_null", "cds_calibrated", "trust", "scope_class")
+# What the table of features has of scope.parquet.
+_MEASURED = ("cds", "pairs", "effective_area", "position_control", "cds_null", "cds_calibrated", "trust", "scope_class")
 BATCH_TOKENS, LEARNING_RATE = 512, 2e-3
 """Of the trained SAE. Our choice: few tokens, so many short steps."""
 _ONLY_TWO = (0.6, 0.4, 0.0, 0.0)
@@ -67,7 +68,7 @@ class Bench:
     def _some(self, count: int) -> ArraySource:
         """As many of the photographs, spread evenly."""
         total = len(self.images)
-        sample = np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
+        sample = sorted(spread_evenly(total, count))
         return ArraySource([self.images[i] for i in sample], name=self.images.name)
 
     def _plant(self, case: Case, images: ArraySource) -> Planted:
@@ -110,8 +111,6 @@ def _features(case: Case, planted: Planted, sae: SparseAutoencoder, scope: pl.Da
         cosine = (truth * directions).sum(1) / np.linalg.norm(directions, axis=1)
     share = kind_share(truth, planted.kinds, directions[latent])
     measured = scope[latent.tolist()]
-    known = [name for name in _CONTROLS if name in measured.columns]
-    missing = [pl.lit(None, FEATURES[name].dtype).alias(name) for name in _CONTROLS if name not in known]
     inside = planted.inside(case.shift)
     rows = [
         asdict(case) | {"feature": j, "name": planted.names[j], "kind": kind, "inside": inside[j]}
@@ -120,7 +119,7 @@ def _features(case: Case, planted: Planted, sae: SparseAutoencoder, scope: pl.Da
     given = pl.DataFrame(rows).with_columns(
         latent=pl.Series(latent), match=pl.Series(cosine).cast(pl.Float64), kind_share=pl.Series(share)
     )
-    columns = measured.select("cds", "pairs", "effective_area", *known, *missing)
+    columns = measured.select(_MEASURED)
     joined: pl.DataFrame = pl.concat([given, columns], how="horizontal")
     return joined.select([pl.col(name).cast(column.dtype) for name, column in FEATURES.items()])
 
@@ -131,7 +130,7 @@ def judge(features: pl.DataFrame, case: Case, config: PlantedConfig) -> dict[str
     recovered = features if case.dictionary != "trained" else features.filter(pl.col("kind_share") >= RECOVERED)
     kinds: Sequence[str] = recovered["kind"].to_list()
     scored = recovered["cds"].drop_nulls().to_numpy()
-    classes = recovered["scope_class"].to_list() if recovered["scope_class"].count() else None
+    classes = recovered["scope_class"].to_list() or None
     diffuse = recovered.filter(pl.col("kind") == "diffuse")["scope_class"].to_list()
     glued = recovered.filter(pl.col("inside"))["cds"].median()
     calibrated = scope_auc(kinds, _floats(recovered["cds_calibrated"]))

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from infoscope.planted.config import KINDS
+from infoscope.scope.classes import CLASSES
 
-CLASSES: tuple[str, ...] = (*KINDS, "undefined")
-"""The classes a feature can get: the four kinds, and none of them."""
+COLUMNS: tuple[str, ...] = (*KINDS, *(name for name in CLASSES if name not in KINDS))
+"""The scope classes, the planted kinds first: what is right then lies on the diagonal."""
 
 
 def scope_auc(kinds: Sequence[str], score: Float[np.ndarray, " feature"]) -> float:
@@ -33,7 +34,7 @@ def scope_auc(kinds: Sequence[str], score: Float[np.ndarray, " feature"]) -> flo
 
 
 def confusion(kinds: Sequence[str], found: Sequence[str]) -> Int64[np.ndarray, "kind found"]:
-    """How many features of each kind, in the order of `KINDS`, were given each class, in the order of `CLASSES`.
+    """How many features of each kind, in the order of `KINDS`, were given each class, in the order of `COLUMNS`.
 
     Example:
         >>> confusion(["local", "local"], ["local", "undefined"])[0].tolist()
@@ -41,7 +42,7 @@ def confusion(kinds: Sequence[str], found: Sequence[str]) -> Int64[np.ndarray, "
     """
     from sklearn.metrics import confusion_matrix
 
-    matrix: Int64[np.ndarray, "kind found"] = confusion_matrix(list(kinds), list(found), labels=list(CLASSES))
+    matrix: Int64[np.ndarray, "kind found"] = confusion_matrix(list(kinds), list(found), labels=list(COLUMNS))
     return matrix[: len(KINDS)]
 
 

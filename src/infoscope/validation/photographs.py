@@ -8,6 +8,7 @@ from PIL import Image
 from infoscope.images.arrays import ArraySource
 from infoscope.images.prefetch import all_unreadable, decode_ahead
 from infoscope.images.source import ImageSource
+from infoscope.images.spread import spread_evenly
 from infoscope.progress import progress
 
 SHORTER_SIDE = 384
@@ -20,7 +21,7 @@ def hold(images: ImageSource, count: int, show_progress: bool = True) -> ArraySo
     Raises:
         InfoscopeError: none of them can be read.
     """
-    sample = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int).tolist()
+    sample = sorted(spread_evenly(len(images), count))
     found: list[np.ndarray] = []
     reason = ""
     with progress("Reading photographs", len(sample), "images", enabled=show_progress) as advance:

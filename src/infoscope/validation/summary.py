@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from infoscope.validation.judge import CLASSES
+from infoscope.validation.judge import COLUMNS
 
 _LEAST = ("auc", "auc_calibrated", "balanced_accuracy")
 _POINT = ("auc", "balanced_accuracy", "unscored")
@@ -42,7 +42,7 @@ def summarise(cases: pl.DataFrame) -> dict[str, Any]:
         groups.append(entry)
     alone = cases.filter(pl.col("outlier_model"))
     model = alone.select("auc", "dip_p").row(0, named=True) if alone.height else None
-    return {"groups": groups, "classes": list(CLASSES), "outlier_model": model, "curves": _curves(cases)}
+    return {"groups": groups, "classes": list(COLUMNS), "outlier_model": model, "curves": _curves(cases)}
 
 
 def _curves(cases: pl.DataFrame) -> list[dict[str, Any]]:

@@ -39,11 +39,11 @@ FEATURES: Table = MappingProxyType(
         "cds": Column(pl.Float64, "share of D, 0 to 1", "as in scope.parquet, as are the columns after it"),
         "pairs": Column(pl.UInt32, "count", ""),
         "effective_area": Column(pl.Float64, "patches", ""),
-        "position_control": Column(pl.Float64, "", "null where a measurement has no such column"),
-        "cds_null": Column(pl.Float64, "", "likewise"),
-        "cds_calibrated": Column(pl.Float64, "", "likewise"),
-        "trust": Column(pl.Float64, "", "likewise"),
-        "scope_class": Column(pl.String, "", "likewise"),
+        "position_control": Column(pl.Float64, "", ""),
+        "cds_null": Column(pl.Float64, "", ""),
+        "cds_calibrated": Column(pl.Float64, "", ""),
+        "trust": Column(pl.Float64, "", ""),
+        "scope_class": Column(pl.String, "", ""),
     }
 )
 
