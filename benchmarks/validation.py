@@ -66,7 +66,9 @@ def draw(curve: pl.DataFrame, title: str) -> altair.Chart:
             altair.X("x", title=title, scale=altair.Scale(zero=False, nice=True)),
             altair.Y("y", title=None, scale=altair.Scale(domain=(0, 1))),
             altair.Color("setting", title=None, legend=altair.Legend(orient="bottom")),
-            altair.StrokeDash("figure", title=None, legend=altair.Legend(orient="bottom", labelLimit=220)),
+            altair.StrokeDash(
+                "figure", title=None, legend=altair.Legend(orient="bottom", labelLimit=220, symbolType="stroke")
+            ),
         )
     )
     return chart
