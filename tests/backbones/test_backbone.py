@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from infoscope.backbones.loading import load_backbone
+from infoscope.backbones.running import model_inputs
 from infoscope.errors import InfoscopeError
 
 BLOCKS = 3
@@ -135,7 +136,7 @@ def test_the_forward_stops_at_the_block(checkpoint, pixels):
     finals = ("layernorm", "post_layernorm", "norm", "pooler", "head", "")
     assert not [name for name in ran if name.split(".")[0] in finals]
     # And it would have been seen: the whole forward runs them.
-    backbone.model(**backbone.model_inputs(backbone.normalise(images)))
+    backbone.model(**model_inputs(backbone.normalise(images), backbone.layout, backbone.patch_size))
     assert [name for name in ran if name.startswith(f"{blocks}.2")]
     assert [name for name in ran if name.split(".")[0] in finals]
 
