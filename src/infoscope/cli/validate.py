@@ -99,7 +99,8 @@ def _print(summary: dict[str, Any]) -> None:
         console.print(_curves(summary["curves"]))
     if (alone := summary["outlier_model"]) is not None and alone["dip_p"] is not None:
         rejected = "rejects one mode" if alone["dip_p"] < 0.05 else "does not reject one mode"
-        print(f"local and global features alone: the dip test {rejected} (p = {alone['dip_p']:.2g})")
+        p = "< 0.001" if alone["dip_p"] < 0.001 else f"= {alone['dip_p']:.2g}"
+        print(f"local and global features alone: the dip test {rejected} (p {p})")
 
 
 def _confusion(group: dict[str, Any], classes: list[str]) -> Any:
