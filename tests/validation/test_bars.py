@@ -1,4 +1,4 @@
-"""What docs/validation.md promises of the default setting, on real photographs and a seed that no rule was chosen on."""
+"""What docs/validation.md promises of the default setting: real photographs, and a seed no rule was chosen on."""
 
 import numpy as np
 import pytest
