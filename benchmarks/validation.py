@@ -55,23 +55,19 @@ def main(options: Benchmark) -> None:
         print(cases.select("world", "setting", "seed", "dictionary", "axis", *AXES, "auc", "balanced_accuracy"))
 
 
-def draw(curve: pl.DataFrame, title: str) -> altair.Chart:
+def draw(curve: pl.DataFrame, title: str) -> altair.LayerChart:
     """Both figures along one axis, a line a setting."""
     long = curve.unpivot(list(FIGURES), index=["setting", "x"], variable_name="figure", value_name="y").drop_nulls()
     long = long.with_columns(pl.col("figure").replace(FIGURES))
-    chart: altair.Chart = (
-        altair.Chart(long, width=220, height=170)
-        .mark_line(point=True)
-        .encode(
-            altair.X("x", title=title, scale=altair.Scale(zero=False, nice=True)),
-            altair.Y("y", title=None, scale=altair.Scale(domain=(0, 1))),
-            altair.Color("setting", title=None, legend=altair.Legend(orient="bottom")),
-            altair.StrokeDash(
-                "figure", title=None, legend=altair.Legend(orient="bottom", labelLimit=220, symbolType="stroke")
-            ),
-        )
+    base = altair.Chart(long, width=220, height=170).encode(
+        altair.X("x", title=title, scale=altair.Scale(zero=False, nice=True)),
+        altair.Y("y", title=None, scale=altair.Scale(domain=(0, 1))),
+        altair.Color("setting", title=None, legend=altair.Legend(orient="bottom")),
     )
-    return chart
+    dashes = altair.Legend(orient="bottom", labelLimit=220, symbolStrokeColor="black", symbolType="stroke")
+    lines = base.mark_line().encode(altair.StrokeDash("figure", title=None, legend=dashes))
+    both: altair.LayerChart = lines + base.mark_point(filled=True, size=30, opacity=1).encode(altair.Detail("figure"))
+    return both
 
 
 if __name__ == "__main__":

@@ -16,14 +16,15 @@ _EFFECTS = {
     "top_images": "with more images a feature's weaker ones count, and fewer features are scored",
     "min_pairs": "other features are scored",
     "shift": "a map has farther to go, and less of it is shared",
+    "shifts": "crops are cut from a picture resized for the largest shift",
     "resize": "the models saw other pictures",
     "rank_by": "other images are the strongest",
     "rank_view": "other images are the strongest",
     "ground_distance": "the unit of CDS is another",
     "empty_as": "vanished maps count in one and not in the other",
 }
-# Of the intervals alone, and of nothing compared here.
-_HARMLESS = frozenset({"seed"})
+# Of the intervals alone, or of further scores beside the one compared here.
+_HARMLESS = frozenset({"seed", "map_activation", "control", "diagonal", "quantile_images"})
 
 
 @dataclass(frozen=True)
