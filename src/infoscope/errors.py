@@ -40,3 +40,20 @@ def check_choice(name: str, value: str, choices: Any) -> None:
     known = get_args(choices)
     if value not in known:
         raise InfoscopeError(f"{name} {value!r} is not known: choose {' or '.join(known)}")
+
+
+def check_counts(**counts: int | None) -> None:
+    """Refuse options that count something and are below 1; None is an option that was not given.
+
+    Raises:
+        InfoscopeError: naming the first such option as its flag.
+
+    Example:
+        >>> check_counts(batch_size=8, threads=0)
+        Traceback (most recent call last):
+        ...
+        infoscope.errors.InfoscopeError: --threads 0 is out of range: choose 1 or more
+    """
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise InfoscopeError(f"--{name.replace('_', '-')} {value} is out of range: choose 1 or more")

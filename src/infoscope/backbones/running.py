@@ -68,7 +68,7 @@ def run_to_blocks(
 
         return reach
 
-    _forward(model, inputs, [blocks[block].register_forward_hook(hook_of(block)) for block in sorted(blocks)])
+    run_with(model, inputs, [blocks[block].register_forward_hook(hook_of(block)) for block in sorted(blocks)])
 
 
 def run_to_input(
@@ -87,16 +87,16 @@ def run_to_input(
         take(arguments[0])
         raise _Reached
 
-    _forward(model, inputs, [module.register_forward_pre_hook(reach)])
+    run_with(model, inputs, [module.register_forward_pre_hook(reach)])
 
 
-def _forward(model: nn.Module, inputs: Mapping[str, Any], hooks: Sequence[RemovableHandle]) -> None:
-    """Run a model until a hook ends the pass, and remove the hooks."""
+def run_with(model: nn.Module, inputs: Mapping[str, Any], hooks: Sequence[RemovableHandle]) -> Any:
+    """Run a model with hooks, and remove them: its output, or None where a hook ended the pass."""
     try:
         with torch.inference_mode():
-            model(**inputs)
+            return model(**inputs)
     except _Reached:
-        pass
+        return None
     finally:
         for hook in hooks:
             hook.remove()

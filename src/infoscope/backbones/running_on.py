@@ -11,7 +11,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
 from infoscope.backbones.backbone import Backbone
-from infoscope.backbones.running import model_inputs
+from infoscope.backbones.running import model_inputs, run_with
 from infoscope.errors import InfoscopeError
 
 Edit = Callable[[Tensor], Tensor]
@@ -62,12 +62,7 @@ def run_on(
 
     images = backbone.normalise(pixels).to(backbone.device, backbone.dtype)
     inputs = model_inputs(images, backbone.layout, backbone.patch_size)
-    hook = backbone.block_module.register_forward_hook(replace)
-    try:
-        with torch.inference_mode():
-            output = backbone.model(**inputs)
-    finally:
-        hook.remove()
+    output = run_with(backbone.model, inputs, [backbone.block_module.register_forward_hook(replace)])
     # A planted model has nothing but its tokens to give.
     last: Tensor = output if isinstance(output, Tensor) else output.last_hidden_state
     return last.to(torch.float32, copy=True)

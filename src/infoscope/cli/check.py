@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import tyro
 
 from infoscope.cli.inputs import Hardware, open_pair
-from infoscope.errors import InfoscopeError
+from infoscope.errors import check_counts
 from infoscope.images.resize import Resize
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ class Check:
     interrupted: ClassVar[str] = "nothing was written"
 
     def __post_init__(self) -> None:
-        for flag, value in (("--batch-size", self.batch_size), ("--threads", self.threads)):
-            if value is not None and value < 1:
-                raise InfoscopeError(f"{flag} {value} is out of range: choose 1 or more")
+        check_counts(batch_size=self.batch_size, threads=self.threads)
 
     def run(self) -> None:
         """Run the command."""

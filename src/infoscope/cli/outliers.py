@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 import tyro
 
 from infoscope.cli.inputs import Hardware, check_writable, open_backbone, open_sae
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, check_counts
 from infoscope.outliers.config import OutlierConfig
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ class Outliers:
     interrupted: ClassVar[str] = "nothing was written"
 
     def __post_init__(self) -> None:
-        for flag, value in (("--batch-size", self.batch_size), ("--threads", self.threads)):
-            if value is not None and value < 1:
-                raise InfoscopeError(f"{flag} {value} is out of range: choose 1 or more")
+        check_counts(batch_size=self.batch_size, threads=self.threads)
         if self.run_directory is None:
             if self.sae is not None:
                 raise InfoscopeError("--sae goes with a run: name the run that measured it")

@@ -11,7 +11,7 @@ import tyro
 
 from infoscope.cli.inputs import Hardware, check_writable, open_backbone
 from infoscope.cli.lists import Numbers
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, check_counts
 from infoscope.images.resize import Resize
 from infoscope.training.config import TokenSet, TrainConfig
 
@@ -81,9 +81,7 @@ class Train:
     interrupted: ClassVar[str] = "no SAE was written; the same command goes on from the last state kept in --out"
 
     def __post_init__(self) -> None:
-        for flag, value in (("--batch-size", self.batch_size), ("--threads", self.threads)):
-            if value is not None and value < 1:
-                raise InfoscopeError(f"{flag} {value} is out of range: choose 1 or more")
+        check_counts(batch_size=self.batch_size, threads=self.threads)
 
     def run(self) -> None:
         """Run the command."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from infoscope.errors import InfoscopeError, check_choice
+from infoscope.errors import InfoscopeError, check_choice, check_counts
 
 ExecutorName = Literal["local", "ray"]
 
@@ -41,10 +41,7 @@ class Execution:
 
     def __post_init__(self) -> None:
         check_choice("executor", self.executor, ExecutorName)
-        for name in ("batch_size", "threads", "shard_images", "workers"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InfoscopeError(f"--{name.replace('_', '-')} {value} is out of range: choose 1 or more")
+        check_counts(**{name: getattr(self, name) for name in ("batch_size", "threads", "shard_images", "workers")})
         for name in ("workers", "address"):
             if self.executor == "local" and getattr(self, name) is not None:
                 raise InfoscopeError(f"--{name} belongs to --executor ray")
