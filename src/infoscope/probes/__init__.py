@@ -1,0 +1,1 @@
+"""Probes on frozen features: data sets with targets, metrics, and baselines without any model."""
