@@ -14,6 +14,8 @@ FolderLabels = Literal["folder"]
 
 COLUMN = "column"
 BY_ID = ("folder", "path")
+# Folders that say of pictures only that they are some.
+HOLDERS = frozenset({"images", "image", "img"})
 
 
 def labels_of(images: ImageSource, labels: FolderLabels | Sequence[str]) -> list[str]:
@@ -74,8 +76,8 @@ def class_numbers(images: ImageSource, labels: str | Sequence[str]) -> ClassNumb
 def folder_labels(images: ImageSource, whole_path: bool = False) -> list[str]:
     """The folder each image is in.
 
-    A folder that all images share is none that tells them apart: of ``n01443537/images/0.jpg`` and
-    ``n01629819/images/0.jpg`` the labels are the folders above.
+    Where all are in folders called ``images``, as in Tiny ImageNet (``n01443537/images/0.jpg``), the folder above
+    that.
 
     Args:
         images: the images, whose ids are paths.
@@ -90,11 +92,9 @@ def folder_labels(images: ImageSource, whole_path: bool = False) -> list[str]:
             f"{images.ids[folders.index('')]} of {images.name} is in no folder, so it has no label: name the folder "
             "that holds a folder a class, or give other --labels or none"
         )
-    shared = True
-    while shared and all("/" in folder for folder in folders):
-        names = {folder.rpartition("/")[2] for folder in folders}
-        shared = len(names) == 1
-        if shared:
+    if all("/" in folder for folder in folders):
+        inner = {folder.rpartition("/")[2] for folder in folders}
+        if len(inner) == 1 and inner <= HOLDERS:
             folders = [folder.rpartition("/")[0] for folder in folders]
     # A million images have a thousand labels: each is kept once.
     return [sys.intern(folder if whole_path else folder.rpartition("/")[2]) for folder in folders]

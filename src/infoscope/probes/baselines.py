@@ -50,7 +50,7 @@ def patch_colours(
 
 
 def majority_label(
-    train: Int[np.ndarray, " image"], test: Int[np.ndarray, " image"], classes: int
+    train: Int[np.ndarray, " train_image"], test: Int[np.ndarray, " image"], classes: int
 ) -> tuple[int, float, float]:
     """Always guessing the training split's most frequent class.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Real
@@ -29,6 +29,7 @@ WHOLE_SCALE = 1000.0
 EIGEN_ROWS, EIGEN_COLUMNS, EIGEN_SIZE = (45, 471), (41, 601), (480, 640)
 
 
+@runtime_checkable
 class Depths(Protocol):
     """Depth maps as they are stored."""
 
