@@ -204,6 +204,18 @@ def test_nyus_frames(scenes, listed):
     assert counts.holes == 2 * (~inside).sum()
 
 
+def test_a_split_of_frames(scenes):
+    with pytest.raises(InfoscopeError, match=r"which frames of .*sync are of the split test\?"):
+        open_nyu(scenes / "sync", "test")
+    lines = (scenes / "list.txt").read_text().splitlines()
+    (scenes / "nyudepthv2_test_files_with_gt.txt").write_text(lines[0])
+    (scenes / "sync" / "nyudepthv2_train_files_with_gt.txt").write_text(lines[1])
+    assert list(open_nyu(scenes / "sync", "test").images.ids) == ["kitchen_0028b/rgb_00045.jpg"]
+    assert list(open_nyu(scenes / "sync", "train").images.ids) == ["basement_0001a/rgb_00000.jpg"]
+    frame(scenes / "sync" / "test" / "bathroom", "00001", np.full((ROWS, COLUMNS), 900, np.uint16))
+    assert list(open_nyu(scenes / "sync", "test").images.ids) == ["bathroom/rgb_00001.jpg"]
+
+
 def test_lists_that_do_not_fit(scenes):
     file = scenes / "list.txt"
     for text, message in (
@@ -302,6 +314,8 @@ def test_what_is_no_depth_map(one):
     (one / "depths" / "a.png").write_bytes(b"no picture")
     with pytest.raises(InfoscopeError, match=r"cannot read the depth map .*a.png: .*move it and its photograph away"):
         open_depths(one / "pictures", one / "depths").target(0)
+    with pytest.raises(InfoscopeError, match="which depth maps are those of"):
+        open_depths(one / "pictures")
     with pytest.raises(InfoscopeError, match=r"--depth-scale 0 is out of range"):
         open_depths(one / "pictures", one / "depths", depth_scale=0.0)
     (one / "depths" / "a.png").rename(one / "depths" / "b.png")

@@ -101,8 +101,8 @@ class WebDatasetSource:
                     text = found.get(_key(image_id[len(name) + 1 :]))
                     if text is None:
                         raise InfoscopeError(
-                            f"the sample of {image_id} has no .{suffix} file, so no label: name another, as in "
-                            "--labels column:cls"
+                            f"the sample of {image_id} has no .{suffix} file, so no label: name the "
+                            "suffix that has one (--labels column:SUFFIX)"
                         )
                     values.append(text)
                 first += len(offsets)

@@ -25,6 +25,7 @@ DepthCrop = Literal["none", "eigen"]
 LEAST, MOST = 0.001, 10.0
 # Whole numbers in a file are millimetres, as Kinect's and NYU's are.
 WHOLE_SCALE = 1000.0
+PUBLISHED_LIST = "nyudepthv2_{}_files_with_gt.txt"
 # Rows 45 to 470 and columns 41 to 600 of 480 x 640: where NYU's projected depth maps have values (Eigen et al. 2014).
 EIGEN_ROWS, EIGEN_COLUMNS, EIGEN_SIZE = (45, 471), (41, 601), (480, 640)
 
@@ -163,10 +164,10 @@ def open_nyu(
     Args:
         root: ``nyu_depth_v2_labeled.mat`` or the folder that holds it; else the folder of the scenes' folders, in
             which ``rgb_00000.jpg`` is the photograph of ``sync_depth_00000.png`` (16 bit, millimetres).
-        split: of the ``.mat``: ``train`` (795) or ``test`` (654); None takes all 1,449.
+        split: ``train`` or ``test``. Of the ``.mat``, 795 or 654 of its 1,449 photographs. Of frames, those of a folder
+            of that name below ``root``, or of the list of that split in or beside ``root``. None takes all.
         splits: of the ``.mat``: the official ``splits.mat``; beside it when not given.
-        listed: of folders: a list of the split's frames, "photograph depth-map focal-length" a line. Without, all
-            frames are taken.
+        listed: of frames: a list of those to take, "photograph depth-map focal-length" a line.
         field: of the ``.mat``: ``depths``, in which holes are filled in, or ``rawDepths``, as measured.
         crop: ``eigen`` as in published figures; ``none`` keeps the rim, where no depths were measured.
         resize: how the view is made square.
@@ -181,13 +182,19 @@ def open_nyu(
     if labelled is not None:
         rows = split_rows(labelled, split, None if splits is None else Path(splits).expanduser())
         return DepthSet(NyuImages(labelled, rows), NyuDepths(labelled, rows, field), crop=crop, resize=resize)
+    if listed is None and split is not None:
+        check_choice("split", split, NyuSplit)
+        if (place / split).is_dir():
+            place = place / split
+        else:
+            listed = _published_list(place, split)
     pairs = _frames(place) if listed is None else pair_list(place, Path(listed).expanduser())
     return _of_files(pairs, WHOLE_SCALE, LEAST, MOST, crop, resize)
 
 
 def open_depths(
     images: str | Path,
-    depths: str | Path,
+    depths: str | Path | None = None,
     *,
     listed: str | Path | None = None,
     depth_scale: float | None = None,
@@ -203,7 +210,8 @@ def open_depths(
     Args:
         images: the folder of photographs.
         depths: the folder of depth maps: 16-bit PNG, float TIFF, or ``.npy``.
-        listed: a list of pairs in place of pairing by name; its paths begin below ``images``.
+        listed: in place of that folder, a list of pairs, "photograph depth-map" a line; its paths begin below
+            ``images``.
         depth_scale: units to the metre; 1,000 (millimetres) for whole numbers and 1 for floats when not given.
         least: depths count strictly between it and ``most``, in metres.
         most: see ``least``.
@@ -218,9 +226,14 @@ def open_depths(
     if depth_scale is not None and not 0 < depth_scale < float("inf"):
         raise InfoscopeError(f"--depth-scale {depth_scale:g} is out of range: give the units to the metre, above 0")
     place = Path(images).expanduser()
+    if (depths is None) == (listed is None):
+        raise InfoscopeError(
+            f"which depth maps are those of {images}? Give their folder or a list of pairs, one of both"
+        )
     if listed is not None:
         pairs = pair_list(place, Path(listed).expanduser())
     else:
+        assert depths is not None
         pairs = pair_folders(
             place,
             Path(depths).expanduser(),
@@ -236,6 +249,18 @@ def _of_files(
     pairs: Pairs, scale: float | None, least: float, most: float, crop: DepthCrop, resize: Resize
 ) -> DepthSet:
     return DepthSet(pairs.images, DepthFiles(tuple(pairs.images.files), pairs.files, scale), least, most, crop, resize)
+
+
+def _published_list(root: Path, split: NyuSplit) -> Path:
+    """The list of a split's frames, by the name under which it is passed on."""
+    name = PUBLISHED_LIST.format(split)
+    for folder in (root, root.parent):
+        if (folder / name).is_file():
+            return folder / name
+    raise InfoscopeError(
+        f"which frames of {root} are of the split {split}? There is no folder {split} in it, nor the list {name} in or "
+        "beside it: give a list of frames"
+    )
 
 
 def _frames(root: Path) -> Pairs:
