@@ -40,7 +40,7 @@ class TaskFlags:
     """Those of --validation."""
     test_targets: Path | None = None
     """Those of --test."""
-    class_names: Path | None = None
+    classes: Path | None = None
     """Segmentation with --train: names of the classes, one a line, in the order of their numbers."""
     ignore_index: int = 255
     """Segmentation with --train: the number in a mask that does not count."""
@@ -95,7 +95,7 @@ class TaskFlags:
                 split: open_masks(
                     images,
                     targets,
-                    classes=self.class_names,
+                    classes=self.classes,
                     ignore_index=self.ignore_index,
                     reduce_zero_label=self.reduce_zero_label,
                     resize=resize,
