@@ -57,7 +57,7 @@ def test_no_draws_need_no_mass():
         ({"sites": ()}, "name rerun, site or both"),
         ({"sites": ("site", "site")}, "each once"),
         ({"random_draws": -1}, "--random-draws -1"),
-        ({"seed": -1}, "--seed -1"),
+        ({"random_seed": -1}, "--random-seed -1"),
     ],
 )
 def test_options_out_of_range_are_named(options, message):

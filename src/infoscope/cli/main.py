@@ -12,9 +12,12 @@ from infoscope.cli.compare import Compare
 from infoscope.cli.info import Info
 from infoscope.cli.measure import Measure
 from infoscope.cli.outliers import Outliers
+from infoscope.cli.probe import Probe
 from infoscope.cli.report import Report
 from infoscope.cli.saes import Saes
+from infoscope.cli.select import Select
 from infoscope.cli.sweep import Sweep
+from infoscope.cli.table import Table
 from infoscope.cli.train import Train
 from infoscope.cli.validate import Validate
 from infoscope.errors import InfoscopeError
@@ -27,6 +30,9 @@ Command = (
     | Annotated[Measure, tyro.conf.subcommand("measure")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Outliers, tyro.conf.subcommand("outliers")]
+    | Annotated[Probe, tyro.conf.subcommand("probe")]
+    | Annotated[Select, tyro.conf.subcommand("select")]
+    | Annotated[Table, tyro.conf.subcommand("table")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Sweep, tyro.conf.subcommand("sweep")]
     | Annotated[Info, tyro.conf.subcommand("info")]
@@ -47,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     interrupted = "nothing was written"
     try:
-        command: Train | Measure | Report | Outliers | Compare | Sweep | Info | Check | Saes | Validate = tyro.cli(
+        command: Command = tyro.cli(
             Command,
             prog="infoscope",
             description="Which features of a vision model's sparse autoencoder are local, and which global?",

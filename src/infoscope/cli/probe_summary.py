@@ -72,7 +72,9 @@ def scores_table(result: ProbeResult) -> Table:
         first = by_metric[record.metric]
         values = [_with_spread(metric, by_metric[metric]) for metric in metrics]
         removed = ("", "") if not first["features"] else (f"{first['features']:,.0f}", f"{first['mass']:.1%}")
-        table.add_row(str(site), _named(str(name), first["draws"]), *removed, *values, _difference(record.metric, first))
+        table.add_row(
+            str(site), _named(str(name), first["draws"]), *removed, *values, _difference(record.metric, first)
+        )
     return table
 
 

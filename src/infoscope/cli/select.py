@@ -7,7 +7,7 @@ import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import tyro
 
@@ -67,7 +67,7 @@ class Select:
         out = self.out or run.path / "selections" / self.task.task
         check_writable(out)
         task = self.task.open(run.manifest.options["resize"])
-        running = {"batch_size": self.batch_size, "threads": self.threads}
+        running: dict[str, Any] = {"batch_size": self.batch_size, "threads": self.threads}
         backbone, sae = open_run_pair(run, self.of_run, self.hardware, **running)
         selection = select_features(
             run,

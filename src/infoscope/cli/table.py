@@ -73,7 +73,9 @@ class Table:
                     "reported": reported_score(self.reported, entry["name"], record.task) if self.reported else None,
                 }
         if not rows:
-            raise InfoscopeError(f"no probe has a row {self.row!r}: give nothing, high-CDS, low-CDS or a variant's name")
+            raise InfoscopeError(
+                f"no probe has a row {self.row!r}: give nothing, high-CDS, low-CDS or a variant's name"
+            )
         return list(rows.values())
 
     def _table(self, results: list[ProbeResult], rows: list[dict[str, Any]]) -> RichTable:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from infoscope.errors import InfoscopeError
 
 if TYPE_CHECKING:
     from infoscope.images.resize import Resize
+    from infoscope.probes.depth_sets import NyuSplit
     from infoscope.probes.task import Task
 
 Split = Literal["train", "validation", "test"]
@@ -46,6 +47,11 @@ class TaskFlags:
     """Segmentation with --train: the number in a mask that does not count."""
     reduce_zero_label: bool = False
     """Segmentation with --train: 0 does not count, and classes are numbered from 1, as in ADE20K."""
+    image_ending: str = ""
+    """Segmentation and depth with --train: what photographs' names end with, and targets' do not.
+    Default: the suffix."""
+    target_ending: str = ""
+    """What targets' names end with and photographs' do not. Default: the suffix."""
     depth_scale: float | None = None
     """Depth with --train: units to the metre. Default: 1,000 for whole numbers, 1 for floats."""
     nyu_splits: Path | None = None
@@ -91,17 +97,19 @@ class TaskFlags:
         if self.data is not None:
             opened = {role: open_segmentation(self.data, split, resize) for role, split in splits_of(self.data).items()}
         else:
-            opened = {
-                split: open_masks(
+            opened = {}
+            for split, (images, targets) in self._pairs().items():
+                opened[split] = open_masks(
                     images,
                     targets,
-                    classes=self.classes,
+                    # The numbers that there are, if nothing names them, are the training split's.
+                    classes=self.classes or (opened["train"].classes if opened else None),
                     ignore_index=self.ignore_index,
                     reduce_zero_label=self.reduce_zero_label,
+                    image_ending=self.image_ending,
+                    mask_ending=self.target_ending,
                     resize=resize,
                 )
-                for split, (images, targets) in self._pairs().items()
-            }
         return segmentation_task(opened["train"], opened["test"], opened.get("validation"))
 
     def _depth(self, resize: Resize) -> Task:
@@ -110,7 +118,7 @@ class TaskFlags:
 
         if self.data is not None:
             train, test = (
-                open_nyu(self.data, split, splits=self.nyu_splits, listed=listed, resize=resize)
+                open_nyu(self.data, cast("NyuSplit", split), splits=self.nyu_splits, listed=listed, resize=resize)
                 for split, listed in (("train", self.train_list), ("test", self.test_list))
             )
             if (self.train_list is None) != (self.test_list is None) or train.images.ids == test.images.ids:
@@ -119,7 +127,14 @@ class TaskFlags:
                 )
             return depth_task(train, test)
         opened = {
-            split: open_depths(images, targets, depth_scale=self.depth_scale, resize=resize)
+            split: open_depths(
+                images,
+                targets,
+                depth_scale=self.depth_scale,
+                image_ending=self.image_ending,
+                depth_ending=self.target_ending,
+                resize=resize,
+            )
             for split, (images, targets) in self._pairs().items()
         }
         return depth_task(opened["train"], opened["test"], opened.get("validation"))

@@ -24,7 +24,7 @@ from infoscope.probes.readout import Readout
 from infoscope.probes.recipes import ClassificationInput, ClassificationRecipe, Recipe
 from infoscope.probes.record import Baseline
 from infoscope.probes.store import FeatureStore
-from infoscope.probes.task import Score, TaskName
+from infoscope.probes.task import Score, TaskName, refuse_same
 
 Labels = str | Path | Sequence[str] | None
 
@@ -63,6 +63,10 @@ class ClassificationTask:
     def classes(self) -> tuple[str, ...]:
         """Their names."""
         return self.labelled["train"].classes
+
+    def check(self, show_progress: bool) -> list[str]:
+        """Labels were checked when they were opened."""
+        return []
 
     def readout(self, recipe: Recipe, backbone: Backbone) -> Readout:
         """The vectors that the recipe's inputs are made of."""
@@ -112,7 +116,8 @@ class ClassificationTask:
         }
 
     def _labels(self, split: str, rows: Int64[np.ndarray, " image"]) -> Int64[np.ndarray, " image"]:
-        return self.labelled[split].labels[rows]
+        of_rows: np.ndarray = self.labelled[split].labels[rows]
+        return of_rows
 
     def _fit(
         self,
@@ -186,9 +191,9 @@ def classification_task(
         InfoscopeError: images or labels cannot be read, or a split has a class that the training split lacks.
 
     Example:
-        >>> pictures = np.zeros((4, 8, 8, 3), np.uint8)
-        >>> train = open_labelled(pictures, ["cat", "cat", "dog", "dog"])
-        >>> classification_task(train, train).classes
+        >>> pictures = np.zeros((6, 8, 8, 3), np.uint8)
+        >>> train = open_labelled(pictures[:4], ["cat", "cat", "dog", "dog"])
+        >>> classification_task(train, open_labelled(pictures[4:], ["dog", "cat"])).classes
         ('cat', 'dog')
     """
     given = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
@@ -199,6 +204,7 @@ def classification_task(
     for split, labelled in opened.items():
         if not len(labelled):
             raise InfoscopeError(f"the {split} split {labelled.images.name} has no images")
+    refuse_same({split: labelled.images for split, labelled in opened.items()})
     others = [split for split in opened if split != "train"]
     shared = share_classes(opened["train"], *(opened[split] for split in others))
     return ClassificationTask(dict(zip(["train", *others], shared, strict=True)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from infoscope.probes.dense import DenseFeatures
 from infoscope.probes.readout import Readout
 from infoscope.probes.store import FeatureStore
 from infoscope.probes.targets import DenseTargets
+from infoscope.probes.task import refuse_same
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,7 @@ def stored_pairs(features: Mapping[str, FeatureStore], targets: Mapping[str, Den
     }
 
 
-def colour_pairs(
-    targets: Mapping[str, DenseTargets], backbone: Backbone, resize: Resize, show_progress: bool
-) -> Pairs:
+def colour_pairs(targets: Mapping[str, DenseTargets], backbone: Backbone, resize: Resize, show_progress: bool) -> Pairs:
     """Patches' colours in the place of tokens, by split."""
     pairs = {}
     for split, some in targets.items():
@@ -99,17 +98,4 @@ def check_splits(targets: Mapping[str, DenseTargets]) -> None:
     for split, some in targets.items():
         if not len(some):
             raise InfoscopeError(f"the {split} split {some.images.name} has no photographs")
-
-
-def given_splits(
-    train: DenseTargets, test: DenseTargets, validation: DenseTargets | None
-) -> dict[str, DenseTargets]:
-    """The splits by name, checked."""
-    splits = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
-    check_splits(splits)
-    return splits
-
-
-def read_rows(pairs: Pairs, split: str) -> Iterator[int]:
-    """The positions of a split's photographs that could be read."""
-    return iter(pairs[split][1].rows.tolist())
+    refuse_same(images_by_split(targets))

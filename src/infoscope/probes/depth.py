@@ -13,21 +13,21 @@ from infoscope.probes.baselines import mean_depth
 from infoscope.probes.classification import describe_candidate
 from infoscope.probes.dense_task import (
     Pairs,
+    check_splits,
     colour_pairs,
     dense_readout,
     describe_splits,
-    given_splits,
     images_by_split,
     stored_pairs,
 )
 from infoscope.probes.depth_head import fit_depth
+from infoscope.probes.depth_sets import DepthSet
 from infoscope.probes.metrics import DepthErrors
 from infoscope.probes.readout import Readout
 from infoscope.probes.recipes import DepthRecipe, Recipe
 from infoscope.probes.record import Baseline
 from infoscope.probes.store import FeatureStore
 from infoscope.probes.survey import measure_depths
-from infoscope.probes.targets import DenseTargets
 from infoscope.probes.task import Score, TaskName
 
 
@@ -39,7 +39,7 @@ class DepthTask:
         targets: photographs and depth maps by split.
     """
 
-    targets: Mapping[str, DenseTargets]
+    targets: Mapping[str, DepthSet]
 
     @property
     def name(self) -> TaskName:
@@ -60,6 +60,16 @@ class DepthTask:
     def splits(self) -> Mapping[str, ImageSource]:
         """The photographs by split."""
         return images_by_split(self.targets)
+
+    def check(self, show_progress: bool) -> list[str]:
+        """Every depth map is read once.
+
+        Raises:
+            InfoscopeError: a depth map is wrong, or none has a depth.
+        """
+        for targets in self.targets.values():
+            measure_depths(targets, show_progress=show_progress)
+        return []
 
     def readout(self, recipe: Recipe, backbone: Backbone) -> Readout:
         """Every patch token of the last block, and the CLS token where the head has it beside each."""
@@ -100,7 +110,8 @@ class DepthTask:
             seed=seed,
             show_progress=show_progress,
         )
-        errors = DepthErrors(least=recipe.least_depth, most=recipe.most_depth)
+        test = self.targets["test"]
+        errors = DepthErrors(test.least, test.most)
         for predicted, depth in head.predictions(*pairs["test"], show_progress=show_progress):
             errors.add(depth, predicted)
         return Score(
@@ -108,11 +119,11 @@ class DepthTask:
             validation=head.chosen.score,
             chosen=describe_candidate(head.chosen) | {"trained_on": head.trained_on, "held_out": head.held_out},
             candidates=tuple(describe_candidate(each) for each in head.candidates),
-            per_image=tuple(errors.rmse_by_image()),
+            per_image=tuple(errors.rmse_by_image),
         )
 
 
-def depth_task(train: DenseTargets, test: DenseTargets, validation: DenseTargets | None = None) -> DepthTask:
+def depth_task(train: DepthSet, test: DepthSet, validation: DepthSet | None = None) -> DepthTask:
     """Photographs with a depth for every pixel, for a probe.
 
     Args:
@@ -123,7 +134,9 @@ def depth_task(train: DenseTargets, test: DenseTargets, validation: DenseTargets
     Raises:
         InfoscopeError: a split has no photographs.
     """
-    return DepthTask(given_splits(train, test, validation))
+    splits = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
+    check_splits(splits)
+    return DepthTask(splits)
 
 
 def _scores(errors: DepthErrors) -> dict[str, float]:

@@ -197,6 +197,11 @@ class DepthErrors:
             raise InfoscopeError("errors over another range of depths cannot be added")
         self._sums += other._sums
 
+    @property
+    def rmse_by_image(self) -> list[float]:
+        """RMSE of each image with a pixel that counts, in the order they came."""
+        return [float(np.sqrt(sums[1] / sums[0])) for sums in self._sums]
+
     def scores(self, mean: DepthMean = "images") -> DepthScores:
         """The scores so far, NaN before any image.
 

@@ -123,9 +123,11 @@ def probe_groups(
     named = [named_group(run, group) if isinstance(group, str) else group for group in groups]
     claim_directory(out, plan_probe(run, backbone, sae, task, named, config, removal))
     clock = Clock()
+    with clock("labels"):
+        notes = task.check(show_progress)
     running: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "show_progress": show_progress}
     with clock("codes"):
-        prepared = prepare(run, backbone, sae, task, config, removal.seed, **running)
+        prepared = prepare(run, backbone, sae, task, config, removal.random_seed, **running)
     kind = KINDS.get(sae.format)
     variants = plan_variants(named, prepared.statistics.mass, removal, kind is None or kind.reconstructs)
     with clock("variants"):
@@ -139,7 +141,17 @@ def probe_groups(
             else []
         )
     record = make_record(
-        run, prepared, task, config, removal, scored, skipped, baselines, command=command, timings=clock.seconds
+        run,
+        prepared,
+        task,
+        config,
+        removal,
+        scored,
+        skipped,
+        baselines,
+        notes=notes,
+        command=command,
+        timings=clock.seconds,
     )
     result = ProbeResult(
         record, variants_table(scored, prepared.statistics.mass, task.metric, config.seed), per_class_table(scored)
@@ -187,13 +199,14 @@ def make_record(
     skipped: dict[str, dict[int, str]],
     baselines: Sequence[Baseline],
     *,
+    notes: Sequence[str],
     command: str,
     timings: dict[str, float],
 ) -> ProbeRecord:
     """What ``probe.json`` holds."""
     edited, recipe = prepared.edited, find_recipe(config.recipe)
     used = {site: recipe.at_site() if site == "site" else recipe for site in removal.sites}
-    notes = {note for each in scored for note in each.score.notes}
+    every = {*notes, *(note for each in scored for note in each.score.notes)}
     return ProbeRecord(
         format_version=FORMAT_VERSION,
         command=command,
@@ -219,7 +232,7 @@ def make_record(
         },
         chosen=[_chosen(each.variant, each) for each in scored],
         baselines=list(baselines),
-        notes=sorted(notes),
+        notes=sorted(every),
         software=software_versions(),
         timings=timings,
     )

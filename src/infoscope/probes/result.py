@@ -102,7 +102,7 @@ def variants_table(
     rows: list[dict[str, Any]] = []
     for each in scored:
         variant, own, base = each.variant, each.score, untouched.get(each.variant.site)
-        ends = (None, None)
+        ends: tuple[float | None, float | None] = (None, None)
         if base is not None and base is not own and own.per_image and base.per_image:
             ends = paired_interval(np.array(own.per_image), np.array(base.per_image), seed)
         removed = None if variant.group is None else variant.group.features

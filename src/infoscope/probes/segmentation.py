@@ -15,10 +15,10 @@ from infoscope.probes.baselines import majority_class
 from infoscope.probes.classification import describe_candidate
 from infoscope.probes.dense_task import (
     Pairs,
+    check_splits,
     colour_pairs,
     dense_readout,
     describe_splits,
-    given_splits,
     images_by_split,
     stored_pairs,
 )
@@ -68,6 +68,20 @@ class SegmentationTask:
         """Their names."""
         return self.targets["train"].classes
 
+    def check(self, show_progress: bool) -> list[str]:
+        """Every mask is read once.
+
+        Returns:
+            Classes that a split is judged by and the training split has no pixel of.
+
+        Raises:
+            InfoscopeError: a mask is wrong, or all training pixels are of one class.
+        """
+        train, *others = (count_classes(targets, show_progress=show_progress) for targets in self.targets.values())
+        check_trainable(train)
+        missing = sorted({name for other in others for name in untrained_classes(train, other)})
+        return [f"no training mask has {', '.join(missing)}: their IoU is 0 for every probe"] if missing else []
+
     def readout(self, recipe: Recipe, backbone: Backbone) -> Readout:
         """Every patch token of the last block."""
         return dense_readout(False, recipe.segmentation.final_norm, backbone)
@@ -87,14 +101,11 @@ class SegmentationTask:
             split: count_classes(self.targets[split], pairs[split][1].rows.tolist(), show_progress=show_progress)
             for split in ("train", "test")
         }
-        check_trainable(counts["train"])
-        missing = untrained_classes(counts["train"], counts["test"])
         guessed = majority_class(counts["train"], counts["test"])
         score = self._fit(pairs, recipe.segmentation, seed, show_progress)
         most = self.classes[counts["train"].most_frequent]
-        notes = [f"no training mask has {', '.join(missing)}: their IoU is 0 for every probe"] if missing else []
         return [
-            Baseline("majority", _scores(guessed), None, _per_class(guessed), [f"{most} everywhere", *notes]),
+            Baseline("majority", _scores(guessed), None, _per_class(guessed), [f"{most} everywhere"]),
             Baseline("colours", dict(score.test), score.validation, dict(score.per_class), list(score.notes)),
         ]
 
@@ -138,7 +149,8 @@ def segmentation_task(
     Raises:
         InfoscopeError: a split has no photographs, or splits have other classes.
     """
-    splits = given_splits(train, test, validation)
+    splits = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
+    check_splits(splits)
     for split, targets in splits.items():
         if targets.classes != train.classes:
             raise InfoscopeError(f"the {split} split {targets.images.name} has other classes than the training split")

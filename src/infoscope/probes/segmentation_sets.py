@@ -90,8 +90,21 @@ def open_segmentation(root: str | Path, split: str, resize: Resize = "stretch") 
         return open_camvid(folder, split, resize)
     raise InfoscopeError(
         f"{root} is laid out neither as ADE20K (images/, annotations/) nor as CamVid (train/, trainannot/): give the "
-        "folders of photographs and of masks by themselves (--masks)"
+        "folders of photographs and of masks by themselves (--train and --test, each with its -targets)"
     )
+
+
+def splits_of(root: str | Path) -> dict[str, str]:
+    """Which split of a data set of known layout plays which part: heads are judged by one that has masks.
+
+    ADE20K's test masks are not public, so its validation split is the test split, as in published figures.
+
+    Args:
+        root: the folder of the data set.
+    """
+    if (Path(root).expanduser() / "annotations").is_dir():
+        return {"train": "train", "test": "val"}
+    return {"train": "train", "validation": "val", "test": "test"}
 
 
 def open_ade20k(root: Path, split: str | None, resize: Resize = "stretch") -> SegmentationSet:

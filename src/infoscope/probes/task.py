@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from infoscope.backbones.backbone import Backbone
+from infoscope.errors import InfoscopeError
 from infoscope.images.resize import Resize
-from infoscope.images.source import ImageSource
+from infoscope.images.source import ImageSource, ids_sha256
 from infoscope.probes.readout import Readout
 from infoscope.probes.recipes import Recipe
 from infoscope.probes.record import Baseline
@@ -61,6 +62,16 @@ class Task(Protocol):
     def splits(self) -> Mapping[str, ImageSource]:
         """The images: ``train``, ``test``, and ``validation`` where it is given."""
 
+    def check(self, show_progress: bool) -> list[str]:
+        """Look at all labels before anything is computed.
+
+        Returns:
+            What a reader must know of them.
+
+        Raises:
+            InfoscopeError: labels are wrong, or nothing can be learnt from them.
+        """
+
     def readout(self, recipe: Recipe, backbone: Backbone) -> Readout:
         """What is kept of a variant for a head to read."""
 
@@ -92,3 +103,15 @@ class Task(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """The data sets, as JSON values."""
+
+
+def refuse_same(splits: Mapping[str, ImageSource]) -> None:
+    """Refuse to judge a head by the images that it is trained or chosen on.
+
+    Raises:
+        InfoscopeError: the test split is the same images as another.
+    """
+    for split, images in splits.items():
+        other = splits["test"]
+        if split != "test" and images.name == other.name and ids_sha256(images) == ids_sha256(other):
+            raise InfoscopeError(f"{other.name} is both the {split} and the test split: name other images to test on")

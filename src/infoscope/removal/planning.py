@@ -41,7 +41,7 @@ class RemovalConfig:
     random_draws: int = 5
     """Random groups of equal size, and as many of equal activation mass, for each group. 0 for none. Our choice: enough
     for a spread."""
-    seed: int = 0
+    random_seed: int = 0
     """Of the random groups and of the images whose codes are taken."""
 
     def __post_init__(self) -> None:
@@ -51,7 +51,7 @@ class RemovalConfig:
             raise InfoscopeError(f"--sites {' '.join(self.sites) or '(none)'}: name rerun, site or both, each once")
         check_choice("method", self.method, Method)
         check_choice("replacement", self.replacement, Replacement)
-        for flag, number in (("--random-draws", self.random_draws), ("--seed", self.seed)):
+        for flag, number in (("--random-draws", self.random_draws), ("--random-seed", self.random_seed)):
             if number < 0:
                 raise InfoscopeError(f"{flag} {number} is out of range: choose 0 or more")
 
@@ -100,6 +100,6 @@ def _of_site(
         if not config.random_draws:
             continue
         for match in get_args(Match):
-            drawn = matched_groups(group, mass, match, config.random_draws, config.seed)
+            drawn = matched_groups(group, mass, match, config.random_draws, config.random_seed)
             for number, random in enumerate(drawn, start=1):
                 yield Variant(f"minus {random.name}", random, config.method, config.replacement, site, number)

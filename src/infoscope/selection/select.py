@@ -68,15 +68,17 @@ def select_features(
     """
     config, out = config or SelectConfig(), Path(out)
     probe = replace(probe or ProbeConfig(), baselines=False)
-    removal = replace(removal or RemovalConfig(), random_draws=config.random_draws, seed=config.seed)
+    removal = replace(removal or RemovalConfig(), random_draws=config.random_draws, random_seed=config.seed)
     plan = plan_probe(run, backbone, sae, task, (), probe, removal)
     # By their values and not by the run's name: what is removed depends on them alone.
     ordered = {"column": run.scope[config.column].to_list()} if config.column in run.scope.columns else {}
     claim_directory(out, plan | {"select": json.loads(json.dumps(asdict(config))) | ordered})
     clock = Clock()
+    with clock("labels"):
+        notes = task.check(show_progress)
     running: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "show_progress": show_progress}
     with clock("codes"):
-        prepared = prepare(run, backbone, sae, task, probe, removal.seed, **running)
+        prepared = prepare(run, backbone, sae, task, probe, removal.random_seed, **running)
     mass = prepared.statistics.mass
     steps = plan_steps(run, mass, config, removal)
     with clock("variants"):
@@ -90,7 +92,7 @@ def select_features(
             **running,
         )
     record = make_record(
-        run, prepared, task, probe, removal, scored, skipped, (), command=command, timings=clock.seconds
+        run, prepared, task, probe, removal, scored, skipped, (), notes=notes, command=command, timings=clock.seconds
     )
     selection = Selection(
         choose(steps, scored, task.higher_is_better, config.seed),
