@@ -1,0 +1,1 @@
+"""Linear probes on frozen features: recipes, heads and how they are chosen."""
