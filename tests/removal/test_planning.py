@@ -5,7 +5,8 @@ import pytest
 
 from infoscope.errors import InfoscopeError
 from infoscope.groups.group import FeatureGroup
-from infoscope.removal.planning import RemovalConfig, plan_variants
+from infoscope.removal.config import RemovalConfig
+from infoscope.removal.planning import plan_variants
 
 MASS = np.arange(40.0)
 HIGH = FeatureGroup("high", "list", np.arange(30, 40, dtype=np.uint32))

@@ -7,7 +7,7 @@ import pytest
 from infoscope.errors import InfoscopeError
 from infoscope.probes.probing import Scored
 from infoscope.probes.task import Score
-from infoscope.removal.planning import RemovalConfig
+from infoscope.removal.config import RemovalConfig
 from infoscope.selection.config import SelectConfig
 from infoscope.selection.select import choose, steps_table
 from infoscope.selection.steps import plan_steps

@@ -13,6 +13,7 @@ from infoscope.cli.summary import print_rows
 from infoscope.probes.record import ProbeRecord
 from infoscope.probes.result import ProbeResult
 
+RANDOM = "minus random of equal "
 # Scores that are shares are printed in per cent, as papers do.
 SHARES = ("top-1", "top-5", "mIoU", "pixel accuracy", "class accuracy", "delta1", "delta2", "delta3")
 
@@ -58,7 +59,7 @@ def scores_table(result: ProbeResult) -> Table:
     metrics = rows["metric"].unique(maintain_order=True).to_list()
     table = Table(box=None, pad_edge=False)
     table.add_column("site")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for title in ("features", "mass"):
         table.add_column(title, justify="right")
     for metric in metrics:
@@ -73,7 +74,7 @@ def scores_table(result: ProbeResult) -> Table:
         values = [_with_spread(metric, by_metric[metric]) for metric in metrics]
         removed = ("", "") if not first["features"] else (f"{first['features']:,.0f}", f"{first['mass']:.1%}")
         table.add_row(
-            str(site), _named(str(name), first["draws"]), *removed, *values, _difference(record.metric, first)
+            str(site), short_name(str(name), first["draws"]), *removed, *values, _difference(record.metric, first)
         )
     return table
 
@@ -90,8 +91,18 @@ def score(metric: str, value: float | None) -> str:
     return f"{100 * value:.2f} %" if metric in SHARES else f"{value:.4f}"
 
 
-def _named(name: str, draws: int) -> str:
-    return f"{name} ({draws} draws)" if draws > 1 else name
+def short_name(name: str, draws: int = 1) -> str:
+    """A variant's name in a table, where random controls stand under the group they match.
+
+    Example:
+        >>> short_name("minus random of equal mass as global", 5)
+        '  random, equal mass (5)'
+        >>> short_name("minus global")
+        'minus global'
+    """
+    if name.startswith(RANDOM):
+        name = f"  random, equal {name.removeprefix(RANDOM).split(' ', 1)[0]}"
+    return f"{name} ({draws})" if draws > 1 else name
 
 
 def _with_spread(metric: str, row: dict[str, Any]) -> str:

@@ -15,8 +15,7 @@ from infoscope.cli.inputs import Hardware, OfRun, check_writable, open_run_pair
 from infoscope.cli.tasks import TaskFlags
 from infoscope.errors import check_counts
 from infoscope.probes.config import ProbeConfig
-from infoscope.removal.planning import RemovalConfig
-from infoscope.removal.variant import Method, Replacement, Site
+from infoscope.removal.config import Method, RemovalConfig, Replacement, Site
 from infoscope.selection.config import SelectConfig
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
-from rich.console import Console
-from rich.table import Table as RichTable
 
 from infoscope.errors import InfoscopeError
 from infoscope.probes.reported import ReportedModel
 
 if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
     from infoscope.probes.result import ProbeResult
 
 
@@ -39,6 +39,8 @@ class Table:
 
     def run(self) -> None:
         """Run the command."""
+        from rich.console import Console
+
         from infoscope.cli.summary import print_rows
         from infoscope.probes.reported import AS_REPORTED, SOURCE, protocol_differences
         from infoscope.probes.result import open_probe
@@ -79,13 +81,15 @@ class Table:
         return list(rows.values())
 
     def _table(self, results: list[ProbeResult], rows: list[dict[str, Any]]) -> RichTable:
-        from infoscope.cli.probe_summary import score
+        from rich.table import Table as RichTable
+
+        from infoscope.cli.probe_summary import score, short_name
 
         tasks = list(dict.fromkeys(result.record.task for result in results))
         metric = {result.record.task: result.record.metric for result in results}
         table = RichTable(box=None, pad_edge=False)
         table.add_column("site")
-        table.add_column("")
+        table.add_column("", no_wrap=True)
         for task in tasks:
             table.add_column(f"{task}, {metric[task]}", justify="right")
             if self.reported:
@@ -102,5 +106,6 @@ class Table:
                 if self.reported:
                     known = None if entry is None else entry["reported"]
                     cells.append("" if known is None else f"{known:g}" + ("" if task == "depth" else " %"))
-            table.add_row(row["site"], row["name"], *cells)
+            draws = max(entry["draws"] for entry in row["scores"].values())
+            table.add_row(row["site"], short_name(row["name"], draws), *cells)
         return table

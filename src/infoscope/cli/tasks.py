@@ -10,7 +10,7 @@ from infoscope.errors import InfoscopeError
 
 if TYPE_CHECKING:
     from infoscope.images.resize import Resize
-    from infoscope.probes.depth_sets import NyuSplit
+    from infoscope.probes.nyu_labelled import NyuSplit
     from infoscope.probes.task import Task
 
 Split = Literal["train", "validation", "test"]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
 
 from infoscope.errors import InfoscopeError
 from infoscope.groups.group import FeatureGroup
-
-Match = Literal["size", "mass"]
+from infoscope.groups.match import Match
 
 
 def matched_groups(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from infoscope.errors import InfoscopeError, check_choice
 from infoscope.images.resize import Resize
 from infoscope.probes.recipes import find_recipe
-from infoscope.removal.statistics import SAMPLE_IMAGES
+from infoscope.removal.config import SAMPLE_IMAGES
 
 
 @dataclass(frozen=True)

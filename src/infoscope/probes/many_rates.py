@@ -39,7 +39,13 @@ class Stack:
 
     @classmethod
     def start(
-        cls, features: int, classes: int, solver: Sgd, batch: int, generator: torch.Generator, device: torch.device,
+        cls,
+        features: int,
+        classes: int,
+        solver: Sgd,
+        batch: int,
+        generator: torch.Generator,
+        device: torch.device,
         product: torch.dtype = torch.float32,
     ) -> Stack:
         """Heads before their first step; all start from the same weights."""

@@ -63,9 +63,7 @@ def class_shares(
     def of(index: int) -> tuple[Float64[np.ndarray, "patch target"], Float64[np.ndarray, " patch"]]:
         mask, counts = class_mask(targets, index, classes)
         patch = patch_of(mask.shape, grid)
-        seen = np.bincount(
-            (patch * classes + mask)[counts], minlength=grid * grid * classes
-        ).reshape(-1, classes)
+        seen = np.bincount((patch * classes + mask)[counts], minlength=grid * grid * classes).reshape(-1, classes)
         pixels = np.bincount(patch.ravel(), minlength=grid * grid)
         total = seen.sum(1)
         return seen / np.maximum(total, 1)[:, None], total / np.maximum(pixels, 1)

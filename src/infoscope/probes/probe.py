@@ -24,8 +24,9 @@ from infoscope.probes.recipes import find_recipe
 from infoscope.probes.record import FORMAT_VERSION, Baseline, ProbeRecord
 from infoscope.probes.result import ProbeResult, per_class_table, variants_table
 from infoscope.probes.task import Task
+from infoscope.removal.config import RemovalConfig
 from infoscope.removal.edited import EditedBackbone
-from infoscope.removal.planning import RemovalConfig, plan_variants
+from infoscope.removal.planning import plan_variants
 from infoscope.removal.statistics import CodeStatistics, read_statistics
 from infoscope.removal.variant import Variant
 from infoscope.storage.manifest import SkippedImage, software_versions

@@ -14,8 +14,9 @@ from infoscope.probes.readout import Readout
 from infoscope.probes.recipes import Recipe, find_recipe
 from infoscope.probes.store import FeatureStore
 from infoscope.probes.task import Score, Task
+from infoscope.removal.config import Site
 from infoscope.removal.edited import EditedBackbone
-from infoscope.removal.variant import Site, Variant
+from infoscope.removal.variant import Variant
 from infoscope.storage.atomic import read_json, write_json
 
 

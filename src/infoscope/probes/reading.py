@@ -19,7 +19,9 @@ BATCH_ROWS = 4096
 STRETCH_BYTES = 256 * 1024
 
 
-def in_order(rows: Rows, index: Index, size: int = BATCH_ROWS) -> Iterator[tuple[Float32[np.ndarray, "row feature"], Index]]:
+def in_order(
+    rows: Rows, index: Index, size: int = BATCH_ROWS
+) -> Iterator[tuple[Float32[np.ndarray, "row feature"], Index]]:
     """Some rows as float32, a batch at a time.
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor
 from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.running_on import Outputs
 from infoscope.probes.store import StoredArray
-from infoscope.removal.variant import Site
+from infoscope.removal.config import Site
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ class LogisticPath:
 @dataclass(frozen=True)
 class RidgePath:
     """Ridge regression in closed form, all strengths from one pass; the objective is that of `LogisticPath` with half
-    of the mean squared error in place of the cross-entropy. scikit-learn's alpha is strength * rows."""
+    of the mean squared error in place of the cross-entropy. scikit-learn's alpha is strength * rows.
+    """
 
     strengths: tuple[float, ...] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
     """Our choice: from a heavy penalty to none; a strength costs a solve of [width, width], so there are some."""

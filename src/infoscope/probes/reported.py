@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from infoscope.probes.record import ProbeRecord
+if TYPE_CHECKING:
+    from infoscope.probes.record import ProbeRecord
 
 ReportedModel = Literal["clip-b16", "clip-l14"]
 

@@ -23,9 +23,8 @@ from infoscope.images.spread import spread_evenly
 from infoscope.images.views import Views
 from infoscope.measurement.fit import check_width
 from infoscope.progress import progress
+from infoscope.removal.config import SAMPLE_IMAGES
 
-# Our choice: as the fit check, 65,536 tokens of a 16 x 16 grid.
-SAMPLE_IMAGES = 256
 # Our choice: more than there are classes in most small sets, and 25 MB of a ViT-S's tokens.
 DONORS = 64
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from infoscope.errors import InfoscopeError, check_choice
-from infoscope.groups.matched import Match
+from infoscope.groups.match import Match
 
 End = Literal["top", "bottom"]
 """Features are removed from the highest value of the column down, or from the lowest up."""

@@ -20,7 +20,7 @@ from infoscope.probes.probe import make_record, plan_probe, prepare
 from infoscope.probes.probing import Scored, score_variants
 from infoscope.probes.result import paired_interval
 from infoscope.probes.task import Task
-from infoscope.removal.planning import RemovalConfig
+from infoscope.removal.config import RemovalConfig
 from infoscope.selection.config import SelectConfig
 from infoscope.selection.result import Choice, Selection
 from infoscope.selection.steps import Step, plan_steps

@@ -10,9 +10,10 @@ from jaxtyping import Float64
 
 from infoscope.errors import InfoscopeError
 from infoscope.groups.group import FeatureGroup
-from infoscope.groups.matched import Match, matched_groups
+from infoscope.groups.match import Match
+from infoscope.groups.matched import matched_groups
 from infoscope.groups.naming import quantile_group
-from infoscope.removal.planning import RemovalConfig
+from infoscope.removal.config import RemovalConfig
 from infoscope.removal.variant import Variant
 from infoscope.selection.config import End, SelectConfig
 from infoscope.storage.run import Run
