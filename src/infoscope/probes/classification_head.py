@@ -15,12 +15,12 @@ from infoscope.probes.linear import Candidate, Linear, best
 from infoscope.probes.logistic import fit_path
 from infoscope.probes.many_rates import Stack, pace, steps_of
 from infoscope.probes.moments import Examples, Stream
-from infoscope.probes.reading import BATCH_ROWS, Index, Rows, in_order, mixed
-from infoscope.probes.recipes import ClassificationInput, ClassificationRecipe, LogisticPath, Sgd
 from infoscope.probes.precision import Products, product_type
+from infoscope.probes.reading import Index, Rows, in_order, mixed
+from infoscope.probes.recipes import ClassificationInput, ClassificationRecipe, LogisticPath, Sgd
 from infoscope.progress import Advance, progress
 
-Labels = Int64[np.ndarray, " image"]
+Labels = Int64[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,17 @@ def fit_classification(
         trained = _by_logistic(features, labels, train, inputs, recipe.solver, classes, judged, show_progress)
     else:
         trained = _by_sgd(
-            features, labels, train, inputs, recipe.solver, classes, judged, seed,
-            product_type(products), torch.device(device), show_progress,
+            features,
+            labels,
+            train,
+            inputs,
+            recipe.solver,
+            classes,
+            judged,
+            seed,
+            product_type(products),
+            torch.device(device),
+            show_progress,
         )
     candidates = tuple(candidate for candidate, _ in trained)
     at = best(candidates)
@@ -157,7 +166,7 @@ def _check(features: Rows, labels: Labels, recipe: ClassificationRecipe, classes
     if labels.min() < 0 or labels.max() >= classes:
         wrong = labels.min() if labels.min() < 0 else labels.max()
         raise InfoscopeError(f"class {wrong} is out of range: there are {classes} classes, from 0")
-    return features.shape[1] // len(recipe.parts)
+    return int(features.shape[1]) // len(recipe.parts)
 
 
 def _stream(features: Rows, labels: Labels, index: Index, columns: slice, classes: int) -> Stream:
@@ -182,7 +191,13 @@ Trained = list[tuple[Candidate, Linear]]
 
 
 def _by_logistic(
-    features: Rows, labels: Labels, train: Index, inputs: Inputs, solver: LogisticPath, classes: int, judged: Judged,
+    features: Rows,
+    labels: Labels,
+    train: Index,
+    inputs: Inputs,
+    solver: LogisticPath,
+    classes: int,
+    judged: Judged,
     show_progress: bool,
 ) -> Trained:
     trained: Trained = []
@@ -209,8 +224,17 @@ def _judge(linear: Linear, columns: slice, judged: Judged) -> tuple[float, float
 
 
 def _by_sgd(
-    features: Rows, labels: Labels, train: Index, inputs: Inputs, solver: Sgd, classes: int, judged: Judged, seed: int,
-    product: torch.dtype, device: torch.device, show_progress: bool,
+    features: Rows,
+    labels: Labels,
+    train: Index,
+    inputs: Inputs,
+    solver: Sgd,
+    classes: int,
+    judged: Judged,
+    seed: int,
+    product: torch.dtype,
+    device: torch.device,
+    show_progress: bool,
 ) -> Trained:
     batch, steps = steps_of(solver, len(train))
     generator = torch.Generator().manual_seed(seed)
@@ -230,13 +254,21 @@ def _by_sgd(
 
 
 def _descend(
-    stacks: list[Stack], features: Rows, labels: Labels, train: Index, inputs: Inputs, solver: Sgd,
-    plan: tuple[int, int], seed: int, product: torch.dtype, device: torch.device, advance: Advance,
+    stacks: list[Stack],
+    features: Rows,
+    labels: Labels,
+    train: Index,
+    inputs: Inputs,
+    solver: Sgd,
+    plan: tuple[int, int],
+    seed: int,
+    product: torch.dtype,
+    device: torch.device,
+    advance: Advance,
 ) -> None:
     """All steps of all heads; an image's features are read once a step, whatever the number of heads."""
     batch, steps = plan
     step = epoch = 0
-    start = min(columns.start for _, columns in inputs)
     while step < steps:
         for rows, which in mixed(features, train, batch, solver.window, (seed, 1, epoch)):
             if step == steps:

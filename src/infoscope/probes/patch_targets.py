@@ -57,15 +57,13 @@ def class_shares(
         >>> mask = np.array([[0, 0, 1, 255], [0, 1, 255, 255]], np.uint8)
         >>> found = class_shares(Masks([mask]), np.array([0]), grid=2, classes=2)
         >>> found.rows.tolist(), found.values.toarray().tolist(), found.weight.tolist()
-        ([0, 1, 2, 3], [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], ...
+        ([0, 1, 2], [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], [1.0, 0.5, 1.0])
     """
 
     def of(index: int) -> tuple[Float64[np.ndarray, "patch target"], Float64[np.ndarray, " patch"]]:
         mask, counts = class_mask(targets, index, classes)
         patch = patch_of(mask.shape, grid)
-        seen = np.bincount(
-            (patch * classes + mask)[counts], minlength=grid * grid * classes
-        ).reshape(-1, classes)
+        seen = np.bincount((patch * classes + mask)[counts], minlength=grid * grid * classes).reshape(-1, classes)
         pixels = np.bincount(patch.ravel(), minlength=grid * grid)
         total = seen.sum(1)
         return seen / np.maximum(total, 1)[:, None], total / np.maximum(pixels, 1)

@@ -158,9 +158,7 @@ class _Fit:
     ) -> list[Linear]:
         """A head a learning rate: pixels' cross-entropy at the masks' size, all heads on the same batches."""
         width = self.features.width
-        layers = Layers.start(
-            width, self.classes, solver, batch_norm=recipe.batch_norm, seed=seed, device=device
-        )
+        layers = Layers.start(width, self.classes, solver, batch_norm=recipe.batch_norm, seed=seed, device=device)
         moments = RunningMoments(width, recipe.batch_norm_momentum, recipe.batch_norm_epsilon, device)
         batch, count = plan(solver, len(train))
         steps = Steps(layers, solver, count)
@@ -183,9 +181,7 @@ class _Fit:
             heads.append(Linear(*(each.cpu().numpy().copy() for each in layer)))
         return heads
 
-    def _slope(
-        self, layers: Layers, rows: torch.Tensor, images: Index
-    ) -> tuple[int, float, torch.Tensor]:
+    def _slope(self, layers: Layers, rows: torch.Tensor, images: Index) -> tuple[int, float, torch.Tensor]:
         """Pixels that count in a batch, the best head's summed loss, and the slope of the outputs.
 
         One image and one head after the other, so that memory holds a strip of one head's pixels.
