@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from infoscope.probes.result import ProbeResult, open_probe
     from infoscope.probes.segmentation import segmentation_task
     from infoscope.probes.segmentation_sets import open_segmentation
-    from infoscope.removal.edited import EditedBackbone
     from infoscope.removal.config import RemovalConfig
+    from infoscope.removal.edited import EditedBackbone
     from infoscope.removal.variant import Variant
     from infoscope.report.page import write_report
     from infoscope.scope.partition import Partition

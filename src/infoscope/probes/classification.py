@@ -84,13 +84,12 @@ class ClassificationTask:
         self, backbone: Backbone, recipe: Recipe, resize: Resize, seed: int, show_progress: bool
     ) -> list[Baseline]:
         """The most frequent class, and a head on the patches' mean colours and spreads."""
-        labels = {split: labelled.labels for split, labelled in self.labelled.items()}
-        guessed, top_1, top_5 = majority_label(labels["train"], labels["test"], len(self.classes))
-        majority = {"top-1": top_1} | ({"top-5": top_5} if len(self.classes) > 5 else {})
         arrays = {}
         for split, images in self.splits.items():
             colours, rows = image_colours(images, backbone, resize, show_progress)
             arrays[split] = (colours, self._labels(split, rows))
+        guessed, top_1, top_5 = majority_label(arrays["train"][1], arrays["test"][1], len(self.classes))
+        majority = {"top-1": top_1} | ({"top-5": top_5} if len(self.classes) > 5 else {})
         # Colours have no CLS token and no blocks: their mean over patches is all there is to read.
         own = replace(recipe.classification, inputs=(ClassificationInput(cls=False, mean=True),))
         score = self._fit(arrays, own, seed, show_progress)

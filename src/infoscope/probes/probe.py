@@ -185,9 +185,13 @@ def plan_probe(
         "recipe": find_recipe(config.recipe).version,
         "groups": {group.name: group.features.tolist() for group in groups},
     }
-    # As it reads back from a file, where tuples are lists.
-    value: dict[str, Any] = json.loads(json.dumps(plan))
-    return value
+    return _as_json(plan)
+
+
+def _as_json(value: dict[str, Any]) -> dict[str, Any]:
+    """As it reads back from a file, where tuples are lists."""
+    read: dict[str, Any] = json.loads(json.dumps(value))
+    return read
 
 
 def make_record(
@@ -215,9 +219,11 @@ def make_record(
         task=task.name,
         metric=task.metric,
         higher_is_better=task.higher_is_better,
-        recipe={"name": recipe.name, "version": recipe.version}
-        | {site: asdict(getattr(of_site, task.name)) for site, of_site in used.items()},
-        options=asdict(config) | {"resize": prepared.resize, "removal": asdict(removal)},
+        recipe=_as_json(
+            {"name": recipe.name, "version": recipe.version}
+            | {site: asdict(getattr(of_site, task.name)) for site, of_site in used.items()}
+        ),
+        options=_as_json(asdict(config) | {"resize": prepared.resize, "removal": asdict(removal)}),
         model=model_record(edited.backbone),
         dictionary=dictionary_record(edited.sae),
         token_set=edited.token_set,
