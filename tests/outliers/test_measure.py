@@ -12,11 +12,11 @@ from scipy.stats import rankdata
 
 import infoscope
 from infoscope.errors import InfoscopeError
+from infoscope.groups.group import feature_groups
 from infoscope.images.source import open_images
 from infoscope.images.views import Views
 from infoscope.outliers.choosing import Chosen
 from infoscope.outliers.config import OutlierConfig
-from infoscope.outliers.groups import feature_groups
 from infoscope.outliers.masks import shift_masks
 from infoscope.outliers.measure import measure_outliers
 from infoscope.outliers.norm_pass import read_norms, sample_of

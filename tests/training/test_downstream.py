@@ -6,7 +6,7 @@ import torch
 from transformers import ViTConfig, ViTModel
 
 from infoscope.backbones.loading import load_backbone
-from infoscope.backbones.running_on import run_on
+from infoscope.backbones.running_on import WholePass
 from infoscope.dictionaries.activations import ReLU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
@@ -57,13 +57,15 @@ def test_the_rest_of_the_model_gets_the_edited_tokens(backbone, photographs):
         return stream
 
     expected = by_hand(backbone, photographs[:5], edit)
-    torch.testing.assert_close(run_on(backbone, photographs[:5], edit), expected, atol=1e-5, rtol=1e-5)
+    untouched = WholePass(backbone, photographs[:5])
+    edited = untouched.run_on(edit(untouched.stream.clone()))
+    torch.testing.assert_close(edited.last, expected, atol=1e-5, rtol=1e-5)
     assert (expected - by_hand(backbone, photographs[:5], lambda stream: stream)).abs().max() > 0.01
 
 
 def test_neurons_are_no_stream_to_go_on_with(backbone, photographs):
     with pytest.raises(InfoscopeError, match="edit its output"):
-        run_on(backbone.at(reads="neurons"), photographs[:1])
+        WholePass(backbone.at(reads="neurons"), photographs[:1])
 
 
 def make_passes(backbone, photographs, token_set="patch", processes=None):

@@ -182,7 +182,7 @@ class Backbone:
         Raises:
             InfoscopeError: the pixels are not 8-bit RGB of the model's input size.
         """
-        return _own(self._residual_stream(self.normalise(pixels)))
+        return own_copy(self._residual_stream(self.normalise(pixels)))
 
     def read_blocks(
         self,
@@ -251,7 +251,20 @@ class Backbone:
         Args:
             images: what ``normalise`` gives.
         """
-        return _own(self._residual_stream(images)[:, self.prefix_tokens :])
+        return own_copy(self._residual_stream(images)[:, self.prefix_tokens :])
+
+    def final_norm(self, tokens: Float[Tensor, "*token width"]) -> Float32[Tensor, "*token width"]:
+        """Tokens of any block through the norm after the last block; as they are where the model has none.
+
+        Args:
+            tokens: of the residual stream.
+        """
+        path = self.layout.final_norm
+        if path is None:
+            return tokens.to(torch.float32)
+        with torch.inference_mode():
+            normed: Tensor = self.model.get_submodule(path)(tokens.to(self.device, self.dtype))
+        return own_copy(normed)
 
     @property
     def block_list(self) -> nn.ModuleList:
@@ -290,6 +303,6 @@ class Backbone:
         return model_inputs(images.to(self.device, self.dtype), self.layout, self.patch_size)
 
 
-def _own(tokens: Tensor) -> Tensor:
+def own_copy(tokens: Tensor) -> Tensor:
     """A float32 copy outside inference mode, which training may use and nothing else holds."""
     return tokens.to(torch.float32, copy=True, memory_format=torch.contiguous_format)

@@ -59,6 +59,7 @@ class Family:
         patchified: the forward takes flattened patches with their grid (NaFlex) and no image.
         neurons: path, inside a block, of the linear layer that takes the MLP's neurons; the first that is there.
         gate: path of the layer whose output multiplies the neurons; only in a gated MLP.
+        final_norm: path of the norm after the last block; ``None`` where a family has none.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Family:
     patchified: bool = False
     neurons: tuple[str, ...] = ("mlp.fc2", "mlp.down_proj")
     gate: str = "mlp.gate_proj"
+    final_norm: str | None = "layernorm"
 
     def prefix_tokens(self, config: Any) -> int:
         """How many tokens come before the first patch token, by the model's configuration."""
@@ -104,6 +106,7 @@ FAMILIES: tuple[Family, ...] = (
         position_table="embeddings.position_embedding.weight",
         normalisation=_OPENAI,
         forward_options=_INTERPOLATED,
+        final_norm="post_layernorm",
     ),
     Family(
         name="SigLIP",
@@ -114,6 +117,7 @@ FAMILIES: tuple[Family, ...] = (
         normalisation=_HALF,
         special_tokens=0,
         forward_options=_INTERPOLATED,
+        final_norm="post_layernorm",
     ),
     Family(
         name="SigLIP 2 NaFlex",
@@ -125,6 +129,7 @@ FAMILIES: tuple[Family, ...] = (
         native_side=_naflex_side,
         special_tokens=0,
         patchified=True,
+        final_norm="post_layernorm",
     ),
     # DINOv2 was trained at 518 pixels and is commonly run at 224: its own forward resizes the table.
     Family(
@@ -154,6 +159,7 @@ FAMILIES: tuple[Family, ...] = (
         position_table=None,
         normalisation=_IMAGENET,
         registers=True,
+        final_norm="norm",
     ),
     Family(
         name="ViT",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from infoscope.backbones.families import Reads
 from infoscope.backbones.precision import Precision
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
     from infoscope.dictionaries.sae import SparseAutoencoder
     from infoscope.images.source import ImageSource
+    from infoscope.storage.run import Run
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,19 @@ class Hardware:
     precision: Precision = "float32"
     """Of the model's passes. float32 is the reference; bf16 and fp16 are faster on a GPU and change the tokens a
     little; tf32 lets a GPU round what it multiplies."""
+
+
+@dataclass(frozen=True)
+class OfRun:
+    """Where a run's model and SAE are now, if not where the run names them."""
+
+    model: str | None = None
+    """The model: a local directory in Hugging Face layout, or a hub id. Default: the run's."""
+    sae: str | None = None
+    """The run's SAE, where it is no longer at the place the run names. A --dictionary that the run was measured with is
+    made again from the run's images."""
+    revision: str | None = None
+    """The model's revision on the hub. Default: the run's."""
 
 
 def open_backbone(
@@ -145,6 +159,37 @@ def open_untrained(
         options.dictionary, backbone, images, components=options.components, centre=options.centre, **passes
     )
     return backbone, made
+
+
+def open_run_pair(
+    run: Run,
+    images: ImageSource,
+    of_run: OfRun,
+    hardware: Hardware,
+    *,
+    block: int | None = None,
+    input_side: int | None = None,
+    **passes: Any,
+) -> tuple[Backbone, SparseAutoencoder]:
+    """Load the model and the SAE of a run; a dictionary without training is made again from the run's images.
+
+    Raises:
+        InfoscopeError: either cannot be loaded.
+    """
+    from infoscope.training.remade import is_untrained, remake_dictionary
+
+    record, dictionary = run.manifest.model, run.manifest.dictionary
+    backbone = open_backbone(
+        of_run.model or record.name,
+        record.block if block is None else block,
+        input_side or record.grid * record.patch_size,
+        of_run.revision or (record.revision if of_run.model is None else None),
+        hardware,
+        cast("Reads", record.reads),
+    )
+    if of_run.sae is not None or not is_untrained(dictionary):
+        return backbone, open_sae(of_run.sae or dictionary.name)
+    return backbone, remake_dictionary(dictionary, backbone, images, resize=run.manifest.options["resize"], **passes)
 
 
 def check_writable(out: Path) -> None:

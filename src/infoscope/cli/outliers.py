@@ -6,17 +6,16 @@ import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import tyro
 
-from infoscope.cli.inputs import Hardware, check_writable, open_backbone, open_sae
+from infoscope.cli.inputs import Hardware, OfRun, check_writable, open_backbone, open_run_pair
 from infoscope.errors import InfoscopeError, check_counts
 from infoscope.outliers.config import OutlierConfig
 
 if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
-    from infoscope.backbones.families import Reads
     from infoscope.dictionaries.sae import SparseAutoencoder
     from infoscope.images.source import ImageSource
     from infoscope.storage.run import Run
@@ -109,22 +108,16 @@ class Outliers:
 
     def _open(self, run: Run | None, images: ImageSource) -> tuple[Backbone, SparseAutoencoder | None]:
         """The model and the SAE: the run's, unless others are named; a dictionary without training is made again."""
-        from infoscope.training.remade import is_untrained, remake_dictionary
-
         if run is None:
             block = -1 if self.block is None else self.block
             return open_backbone(self.model or "", block, self.input_side, self.revision, self.hardware), None
-        record = run.manifest.model
-        backbone = open_backbone(
-            self.model or record.name,
-            record.block if self.block is None else self.block,
-            self.input_side or record.grid * record.patch_size,
-            self.revision or (record.revision if self.model is None else None),
+        return open_run_pair(
+            run,
+            images,
+            OfRun(self.model, self.sae, self.revision),
             self.hardware,
-            cast("Reads", record.reads),
+            block=self.block,
+            input_side=self.input_side,
+            batch_size=self.batch_size,
+            threads=self.threads,
         )
-        dictionary = run.manifest.dictionary
-        if self.sae is not None or not is_untrained(dictionary):
-            return backbone, open_sae(self.sae or dictionary.name)
-        resize, running = run.manifest.options["resize"], {"batch_size": self.batch_size, "threads": self.threads}
-        return backbone, remake_dictionary(dictionary, backbone, images, resize=resize, **running)

@@ -9,11 +9,12 @@ from typing import ClassVar
 
 import tyro
 
+from infoscope.backbones.token_sets import TokenSet
 from infoscope.cli.inputs import Hardware, check_writable, open_backbone
 from infoscope.cli.lists import Numbers
 from infoscope.errors import InfoscopeError, check_counts
 from infoscope.images.resize import Resize
-from infoscope.training.config import TokenSet, TrainConfig
+from infoscope.training.config import TrainConfig
 
 
 @dataclass(frozen=True)

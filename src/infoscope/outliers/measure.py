@@ -13,14 +13,15 @@ from jaxtyping import Bool
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
+from infoscope.groups.group import feature_groups
 from infoscope.images.source import Images, ImageSource, ids_sha256, open_images
 from infoscope.images.views import Views
-from infoscope.measurement.fit import check_width
+from infoscope.measurement.belonging import check_belongs
 from infoscope.measurement.measure import Clock
 from infoscope.measurement.records import dictionary_record, model_record
 from infoscope.outliers.config import Cutoff, OutlierConfig
 from infoscope.outliers.cutoffs import PRESENT_SHARE, BlockNorms, describe_norms
-from infoscope.outliers.groups import activate_groups, feature_groups, rank_with_cds
+from infoscope.outliers.groups import activate_groups, rank_with_cds
 from infoscope.outliers.judging import judge_places, judge_presence, judge_stability
 from infoscope.outliers.labels import Labels, labels_of
 from infoscope.outliers.masks import shift_masks
@@ -195,17 +196,7 @@ def _checked(backbone: Backbone, sae: SparseAutoencoder | None, run: Run | None)
     if run is None or sae is None:
         missing = "the run that measured it" if run is None else "the SAE it measured"
         raise InfoscopeError(f"feature groups need a run and its SAE: give {missing} too")
-    check_width(backbone, sae)
-    manifest = run.manifest
-    for what, here, there in (
-        ("block", backbone.block, manifest.model.block),
-        ("reads", backbone.reads, manifest.model.reads),
-        ("grid", backbone.grid, manifest.model.grid),
-        ("model weights", backbone.sha256, manifest.model.sha256),
-        ("SAE weights", sae.sha256, manifest.dictionary.sha256),
-    ):
-        if here != there:
-            raise InfoscopeError(f"{run.path} was measured with {what} {there}, not {here}: give the run's own")
+    check_belongs(run, backbone, sae)
     return sae.to(backbone.device)
 
 

@@ -23,6 +23,7 @@ FAMILY = Family(
     model_class="PlantedModel",
     blocks="blocks",
     position_table="position",
+    final_norm=None,
     normalisation=((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 )
 

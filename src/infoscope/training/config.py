@@ -12,7 +12,6 @@ L0Loss = Literal["quadratic", "step", "tanh"]
 
 ActivationName = Literal["topk", "batchtopk", "relu", "jumprelu", "gated"]
 Start = Literal["random", "data"]
-TokenSet = Literal["patch", "all", "cls"]
 BiasStart = Literal["mean", "median"]
 Schedule = Literal["linear", "cosine"]
 

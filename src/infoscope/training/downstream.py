@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
-from infoscope.backbones.running_on import run_on
+from infoscope.backbones.running_on import WholePass
+from infoscope.backbones.token_sets import TokenSet, tokens_of
 from infoscope.dictionaries.dense import reconstruct
 from infoscope.dictionaries.fvu import FVU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.images.prefetch import decode_ahead
 from infoscope.images.views import Views
 from infoscope.progress import progress
-from infoscope.training.config import TokenSet
 from infoscope.training.held_out import Downstream
 from infoscope.training.passes import TokenPasses
 
@@ -43,29 +42,22 @@ def look_downstream(
     with progress("Downstream", len(held_out), "images", enabled=show_progress) as advance:
         for batch in decode_ahead(passes.images, held_out, views.full, passes.batch_size, passes.threads):
             if batch.index:
-                own = run_on(backbone, batch.pixels)
+                own = WholePass(backbone, batch.pixels)
                 for sae, of_sae in zip(saes, sums, strict=True):
-                    edited = run_on(backbone, batch.pixels, _Reconstruct(sae, passes.token_set, backbone.prefix_tokens))
-                    _take(of_sae, own, edited, backbone.prefix_tokens)
+                    edited = own.run_on(_reconstructed(own.stream, sae, passes.token_set, backbone.prefix_tokens))
+                    _take(of_sae, own.outputs.last, edited.last, backbone.prefix_tokens)
             advance(len(batch.index) + len(batch.unreadable))
     for sae in saes:
         sae.to("cpu")
     return [_together(of_sae, passes) for of_sae in sums]
 
 
-@dataclass(frozen=True)
-class _Reconstruct:
-    """Replaces the tokens of a set by their reconstructions."""
-
-    sae: SparseAutoencoder
-    token_set: TokenSet
-    prefix: int
-
-    def __call__(self, stream: Tensor) -> Tensor:
-        chosen = {"patch": slice(self.prefix, None), "all": slice(None), "cls": slice(1)}[self.token_set]
-        tokens = stream[:, chosen]
-        stream[:, chosen] = reconstruct(self.sae, tokens.flatten(0, 1)).view(tokens.shape)
-        return stream
+def _reconstructed(stream: Tensor, sae: SparseAutoencoder, token_set: TokenSet, prefix: int) -> Tensor:
+    """The stream with the tokens of a set replaced by their reconstructions."""
+    edited, chosen = stream.clone(), tokens_of(token_set, prefix)
+    tokens = stream[:, chosen]
+    edited[:, chosen] = reconstruct(sae, tokens.flatten(0, 1)).view(tokens.shape)
+    return edited
 
 
 def _take(sums: tuple[FVU, FVU], own: Tensor, edited: Tensor, prefix: int) -> None:

@@ -13,12 +13,13 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from infoscope.backbones.backbone import Backbone
+from infoscope.backbones.token_sets import TokenSet
 from infoscope.errors import InfoscopeError, check_choice
 from infoscope.images.prefetch import all_unreadable, decode_ahead
 from infoscope.images.resize import Resize
 from infoscope.images.source import ImageSource, ids_sha256
 from infoscope.images.views import Views
-from infoscope.training.config import TokenSet, TrainConfig
+from infoscope.training.config import TrainConfig
 from infoscope.training.held_out import hold_out, with_held_out
 from infoscope.training.processes import Processes
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from infoscope.backbones.backbone import Backbone
+from infoscope.backbones.token_sets import TokenSet
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.images.resize import Resize
 from infoscope.images.source import Images, open_images
@@ -17,7 +18,7 @@ from infoscope.progress import progress
 from infoscope.storage.token_cache import TokenCache
 from infoscope.training.cached import cache_tokens
 from infoscope.training.checkpoint import EVERY_SECONDS
-from infoscope.training.config import TokenSet, TrainConfig
+from infoscope.training.config import TrainConfig
 from infoscope.training.downstream import look_downstream
 from infoscope.training.output import Destination, train_with_progress
 from infoscope.training.passes import TokenPasses

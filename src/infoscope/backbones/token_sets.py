@@ -1,0 +1,22 @@
+"""Which of an image's tokens an SAE is of."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+TokenSet = Literal["patch", "all", "cls"]
+"""Its patch tokens; all, CLS and registers among them; or CLS."""
+
+
+def tokens_of(token_set: TokenSet, prefix: int) -> slice:
+    """The place of a set's tokens among all of an image's.
+
+    Args:
+        token_set: the set.
+        prefix: tokens before the first patch, CLS first.
+
+    Example:
+        >>> list(range(8))[tokens_of("patch", prefix=5)]
+        [5, 6, 7]
+    """
+    return {"patch": slice(prefix, None), "all": slice(None), "cls": slice(1)}[token_set]

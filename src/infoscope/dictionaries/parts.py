@@ -1,0 +1,96 @@
+"""What some of a token's codes contribute to its reconstruction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Float32, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from infoscope.dictionaries.chunks import checked_tokens, pre_activation_chunks
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.dictionaries.sparse import encode_sparse
+
+
+@dataclass(frozen=True)
+class Codes:
+    """All codes other than 0 of some tokens, in compressed rows on the SAE's device; some may be below 0.
+
+    Attributes:
+        start: row pointers, ``[token + 1]``, beginning with 0.
+        feature: feature of each entry, ascending within a token.
+        value: code of each entry.
+    """
+
+    start: Int64[Tensor, " token_plus_one"]
+    feature: Int64[Tensor, " entry"]
+    value: Float32[Tensor, " entry"]
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+
+@torch.no_grad()
+def encode_parts(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], whole: int = 1) -> Codes:
+    """All codes of some tokens.
+
+    Args:
+        sae: the dictionary.
+        tokens: as the model gives them.
+        whole: products are of multiples of this many tokens, such as an image's.
+
+    Raises:
+        InfoscopeError: the tokens have another width, or hold NaN or infinity.
+    """
+    if tokens.device.type == "cpu" and not sae.activation.signed:
+        codes = encode_sparse(sae, tokens, whole)
+        return Codes(
+            torch.from_numpy(codes.start), torch.from_numpy(codes.feature).long(), torch.from_numpy(codes.value)
+        )
+    counts, features, values = [], [], []
+    for _, _, blocks in pre_activation_chunks(sae, checked_tokens(sae, tokens), whole):
+        # A block's memory is the next one's.
+        dense = sae.activation(torch.cat([pre.clone() for _, pre in blocks], dim=1))
+        entries = dense.nonzero()
+        counts.append((dense != 0).sum(1))
+        features.append(entries[:, 1])
+        values.append(dense[entries[:, 0], entries[:, 1]])
+    device = sae.W_enc.device
+    zero = torch.zeros(1, dtype=torch.int64, device=device)
+    return Codes(
+        torch.cat([zero, *counts]).cumsum(0),
+        torch.cat([zero[:0], *features]),
+        torch.cat([torch.zeros(0, device=device), *values]),
+    )
+
+
+@torch.no_grad()
+def decode_part(
+    sae: SparseAutoencoder, codes: Codes, member: Bool[Tensor, " feature"]
+) -> Float32[Tensor, "token width"]:
+    """Sum of code times decoder row over some features: no ``b_dec``, and a ``token_norm`` not undone.
+
+    Args:
+        sae: the dictionary.
+        codes: of the tokens.
+        member: which features, on the SAE's device.
+
+    Example:
+        >>> from infoscope.dictionaries.activations import ReLU
+        >>> sae = SparseAutoencoder(torch.eye(2), torch.zeros(2), torch.eye(2), torch.ones(2), ReLU())
+        >>> codes = encode_parts(sae, torch.tensor([[1.0, 2.0], [3.0, -4.0]]))
+        >>> decode_part(sae, codes, torch.tensor([True, False])).tolist()
+        [[1.0, 0.0], [3.0, 0.0]]
+    """
+    kept = member[codes.feature]
+    before = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
+    total: Tensor = functional.embedding_bag(
+        codes.feature[kept],
+        sae.W_dec,
+        before[codes.start[:-1]],
+        mode="sum",
+        per_sample_weights=codes.value[kept],
+    )
+    return total

@@ -1,0 +1,124 @@
+"""Feature groups as they are named on the command line."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from infoscope.errors import InfoscopeError
+from infoscope.groups.group import FeatureGroup, feature_groups
+from infoscope.scope.classes import CLASSES
+from infoscope.storage.run import Run
+
+_COMPARED = re.compile(r"^\s*(\w+)\s*(<=|>=|<|>)\s*([-+.\deE]+)\s*$")
+_QUANTILES = re.compile(r"^\s*(\w+)\s*@\s*([.\deE-]+?)\s*-\s*([.\deE-]+)\s*$")
+
+WAYS = "high-CDS, low-CDS, unscored, a class, 'cds > 0.2', cds@0.9-1 (between two quantiles), or list:FILE"
+
+
+def named_group(run: Run, text: str) -> FeatureGroup:
+    """The features that a text names; several texts joined by ``+`` name all of theirs.
+
+    Args:
+        run: whose features.
+        text: ``high-CDS``, ``low-CDS``, ``unscored``; a scope class; a number column of ``scope.parquet`` compared with
+            a number, such as ``cds > 0.2``; a column between two of its quantiles, such as ``cds@0.9-1``; or
+            ``list:FILE``, feature numbers as a JSON list or one a line. Features whose value in a column is not known
+            are in no group made by it.
+
+    Raises:
+        InfoscopeError: it names nothing, or no feature.
+    """
+    parts = [part.strip() for part in text.split("+")] if not text.startswith("list:") else [text]
+    found = [_single(run, part) for part in parts]
+    features = np.unique(np.concatenate([group.features for group in found]))
+    if not len(features):
+        raise InfoscopeError(f"--remove {text!r} names no feature of {run.path}: choose another group")
+    return FeatureGroup(
+        " + ".join(group.name for group in found), found[0].kind if len(found) == 1 else "rule", features
+    )
+
+
+def _single(run: Run, text: str) -> FeatureGroup:
+    known = {group.name.lower(): group for group in feature_groups(run)}
+    if text.lower() in known:
+        return known[text.lower()]
+    if text.lower() in CLASSES:
+        return FeatureGroup(text.lower(), "class", np.zeros(0, np.uint32))
+    if text.startswith("list:"):
+        return FeatureGroup(text, "list", _listed(run, Path(text.removeprefix("list:")).expanduser()))
+    if matched := _COMPARED.match(text):
+        column, sign, number = matched.groups()
+        value, bound = _column(run, column), _number(text, number)
+        which = {"<": value < bound, "<=": value <= bound, ">": value > bound, ">=": value >= bound}[sign]
+        return FeatureGroup(f"{column} {sign} {number}", "rule", _chosen(run, which))
+    if matched := _QUANTILES.match(text):
+        column, low, high = matched.groups()
+        return quantile_group(run, column, _number(text, low), _number(text, high))
+    raise InfoscopeError(f"--remove {text!r} is no feature group: choose {WAYS}")
+
+
+def quantile_group(run: Run, column: str, low: float, high: float) -> FeatureGroup:
+    """The features between two quantiles of a column, of those for which it is known.
+
+    Features are ordered by the column, ties by their number, so that a share of them is that share.
+
+    Args:
+        run: whose features.
+        column: a number column of ``scope.parquet``.
+        low: from this share of them on, 0 to 1.
+        high: up to this share of them.
+
+    Raises:
+        InfoscopeError: there is no such column, or the quantiles are not ascending within 0 to 1.
+    """
+    name = f"{column}@{low:g}-{high:g}"
+    if not 0 <= low < high <= 1:
+        raise InfoscopeError(f"quantiles {low:g} to {high:g} of {column}: give two from 0 to 1, the lower first")
+    value = _column(run, column)
+    order = np.lexsort([run.scope["feature"].to_numpy(), value])
+    order = order[: int((~np.isnan(value)).sum())]  # what is not known is sorted last
+    first, last = round(low * len(order)), round(high * len(order))
+    return FeatureGroup(name, "rule", np.sort(run.scope["feature"].to_numpy()[order[first:last]]))
+
+
+def _column(run: Run, name: str) -> np.ndarray:
+    """A column as float64, with NaN where nothing is known."""
+    numbers = [column for column, kind in run.scope.schema.items() if kind.is_numeric() and column != "feature"]
+    if name not in numbers:
+        raise InfoscopeError(f"{run.path} has no number {name!r} of its features: choose {', '.join(numbers)}")
+    value: np.ndarray = run.scope[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    return value
+
+
+def _chosen(run: Run, which: np.ndarray) -> np.ndarray:
+    return run.scope["feature"].to_numpy()[which]
+
+
+def _number(text: str, number: str) -> float:
+    try:
+        return float(number)
+    except ValueError:
+        raise InfoscopeError(f"--remove {text!r}: {number!r} is no number") from None
+
+
+def _listed(run: Run, path: Path) -> np.ndarray:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InfoscopeError(f"cannot read the list of features {path}: {error}") from None
+    try:
+        entries: Any = json.loads(text) if text.lstrip().startswith("[") else text.split()
+        numbers = [int(str(entry)) for entry in entries]
+    except ValueError:
+        raise InfoscopeError(f"{path} is no list of feature numbers: write one a line, or a JSON list") from None
+    features = run.scope["feature"].to_numpy()
+    wrong = [number for number in numbers if not 0 <= number < len(features)]
+    if wrong:
+        raise InfoscopeError(f"{path} names feature {wrong[0]}, and {run.path} has features 0 to {len(features) - 1}")
+    return np.unique(np.asarray(numbers, np.uint32))

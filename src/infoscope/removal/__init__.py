@@ -1,0 +1,1 @@
+"""A backbone without some of its features."""

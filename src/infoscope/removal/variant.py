@@ -1,0 +1,72 @@
+"""One way a backbone is edited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from infoscope.errors import InfoscopeError, check_choice
+from infoscope.groups.group import FeatureGroup
+
+Method = Literal["keep-error", "reconstruct"]
+"""What is written back: the token less the group's contribution, or the codes that are left, decoded."""
+
+Replacement = Literal["zero", "mean", "resampled"]
+"""What the group's codes become: 0, their mean over a sample of images, or those of another image's token there."""
+
+Site = Literal["rerun", "site"]
+"""What is read: the rest of the network, run on from the edited tokens, or the block's own edited tokens."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way a backbone is edited (method, section 7).
+
+    Attributes:
+        name: what it is called in tables.
+        group: the features that are removed; None for none.
+        method: what is written back.
+        replacement: what the group's codes become.
+        site: where the edit acts.
+
+    Raises:
+        InfoscopeError: a choice is none of those there are, or codes that are not removed are to be replaced.
+
+    Example:
+        >>> Variant("untouched").edited, Variant("reconstruction", method="reconstruct").edited
+        (False, True)
+    """
+
+    name: str
+    group: FeatureGroup | None = None
+    method: Method = "keep-error"
+    replacement: Replacement = "zero"
+    site: Site = "rerun"
+
+    def __post_init__(self) -> None:
+        check_choice("method", self.method, Method)
+        check_choice("replacement", self.replacement, Replacement)
+        check_choice("site", self.site, Site)
+        if self.group is None and self.replacement != "zero":
+            raise InfoscopeError(f"{self.name} removes no features, so there is nothing for a {self.replacement}")
+
+    @property
+    def edited(self) -> bool:
+        """Whether anything changes."""
+        return self.group is not None or self.method == "reconstruct"
+
+
+def check_variants(variants: Sequence[Variant]) -> None:
+    """Refuse variants that cannot be told apart.
+
+    Raises:
+        InfoscopeError: two of one name at one site, or there are none.
+    """
+    if not variants:
+        raise InfoscopeError("there is no variant to read: name at least one")
+    seen: set[tuple[str, str]] = set()
+    for variant in variants:
+        if (variant.name, variant.site) in seen:
+            raise InfoscopeError(f"two variants are called {variant.name} at {variant.site}: give each its own name")
+        seen.add((variant.name, variant.site))
