@@ -6,13 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
 from infoscope.errors import InfoscopeError
+from infoscope.images.source import ImageSource
 from infoscope.storage.atomic import read_json
 
 _WNID = re.compile(r"n\d{8}")
@@ -119,6 +120,21 @@ class Classes:
         return {}, None
 
 
+def folders_of(images: ImageSource) -> list[str]:
+    """The name of the folder each image is in.
+
+    Raises:
+        InfoscopeError: an image is in none.
+    """
+    found = [PurePosixPath(image_id).parent.name for image_id in images.ids]
+    if not all(found):
+        raise InfoscopeError(
+            f"{images.ids[found.index('')]} of {images.name} is in no folder, so its class is not known: name "
+            "the folder that holds a folder a class, or choose --labels none"
+        )
+    return found
+
+
 def classes_of_folders(labels: Sequence[str]) -> Classes:
     """Classes named by the images' folders; an underscore is a space.
 
@@ -139,7 +155,7 @@ def classes_of_folders(labels: Sequence[str]) -> Classes:
 
 
 def read_classes(source: Path | str) -> Classes:
-    """Classes from a file, or from ImageNet's devkit.
+    r"""Classes from a file, or from ImageNet's devkit.
 
     Args:
         source: a text file, a name a line; a JSON list of names, or object from folder to name; a list of ImageNet's
@@ -153,7 +169,7 @@ def read_classes(source: Path | str) -> Classes:
     Example:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp()) / "classes.txt"
-        >>> _ = file.write_text("n01440764 tench, Tinca tinca\\nn03028079 church, church building\\n")
+        >>> _ = file.write_text("n01440764 tench, Tinca tinca\nn03028079 church, church building\n")
         >>> read_classes(file).names, read_classes(file).folders
         (('tench', 'church'), ('n01440764', 'n03028079'))
     """
@@ -161,7 +177,9 @@ def read_classes(source: Path | str) -> Classes:
     if path.is_dir():
         found = [path / name for name in _META if (path / name).is_file()]
         if not found:
-            raise InfoscopeError(f"{path} holds no {' or '.join(_META)}; give the devkit's directory, or a file of names")
+            raise InfoscopeError(
+                f"{path} holds no {' or '.join(_META)}; give the devkit's directory, or a file of names"
+            )
         path = found[0]
     if path.suffix.lower() == ".mat":
         return _from_devkit(path)

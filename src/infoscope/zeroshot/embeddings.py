@@ -138,8 +138,9 @@ def read_embeddings(path: Path | str, classes: Classes | None = None) -> ClassEm
     if not path.is_file():
         raise InfoscopeError(f"no such file of class embeddings: {path}")
     suffix = path.suffix.lower()
+    metadata: dict[str, str] = {}
     if suffix == ".npy":
-        vectors, metadata = _read_npy(path), {}
+        vectors = _read_npy(path)
     elif suffix == ".safetensors":
         vectors, metadata = _read_safetensors(path)
     else:

@@ -41,9 +41,7 @@ def read_templates(source: str | Path) -> tuple[str, ...]:
     path = Path(source).expanduser()
     if not path.is_file():
         names = list(TEMPLATES)
-        raise InfoscopeError(
-            f"no templates {source}: choose {', '.join(names[:-1])} or {names[-1]}, or name a file"
-        )
+        raise InfoscopeError(f"no templates {source}: choose {', '.join(names[:-1])} or {names[-1]}, or name a file")
     templates = _read_file(path)
     check_templates(templates, str(path))
     return templates

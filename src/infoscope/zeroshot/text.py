@@ -107,7 +107,7 @@ class TextTower:
         device = next(self.model.parameters()).device
         with torch.inference_mode():
             output = self.model(**{name: values.to(device) for name, values in tokens.items()})
-        found = output.pooler_output if self.padded else output.text_embeds
+        found: Tensor = output.pooler_output if self.padded else output.text_embeds
         return found.to(torch.float32, copy=True)
 
 
@@ -191,7 +191,7 @@ def _averaged(
             batch = prompts[start : start + PROMPT_BATCH]
             parts.append(nn.functional.normalize(tower.embed(batch).to(torch.float64), dim=-1).cpu().numpy())
             advance(len(batch))
-    vectors = np.concatenate(parts).reshape(len(classes), len(templates), -1).mean(1)
+    vectors: np.ndarray = np.concatenate(parts).reshape(len(classes), len(templates), -1).mean(1)
     return vectors.astype(np.float32)
 
 
@@ -231,8 +231,8 @@ def _tower_of(checkpoint: Checkpoint) -> _Tower:
 def _no_text(checkpoint: Checkpoint) -> InfoscopeError:
     kind = checkpoint.config.get("model_type")
     return InfoscopeError(
-        f"{checkpoint.name} ({kind}) has no text tower: name a whole CLIP, SigLIP or SigLIP 2 model by --text-model, or "
-        "give --class-embeddings"
+        f"{checkpoint.name} ({kind}) has no text tower: name a whole CLIP, SigLIP or SigLIP 2 model by --text-model, "
+        "or give --class-embeddings"
     )
 
 
@@ -243,7 +243,9 @@ def _tokenizer(checkpoint: Checkpoint) -> Any:
     directory = checkpoint.directory
     present = [name for name in TOKENIZER_FILES if (directory / name).is_file()]
     if not {"tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model"} & set(present):
-        raise InfoscopeError(f"{checkpoint.name} has no tokenizer files; fetch the whole model, or give --class-embeddings")
+        raise InfoscopeError(
+            f"{checkpoint.name} has no tokenizer files; fetch the whole model, or give --class-embeddings"
+        )
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
         try:
