@@ -91,7 +91,7 @@ class TextTower:
             InfoscopeError: a prompt has more tokens than the model takes.
         """
         words = [prompt.lower() for prompt in prompts]
-        lengths = [len(ids) for ids in self.tokenizer(words)["input_ids"]]
+        lengths = [len(ids) for ids in self.tokenizer(words, verbose=False)["input_ids"]]
         longest = int(np.argmax(lengths))
         if lengths[longest] > self.length:
             raise InfoscopeError(
