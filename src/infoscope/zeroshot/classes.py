@@ -226,7 +226,7 @@ def _from_devkit(path: Path) -> Classes:
         rows = [(str(row["WNID"]), str(row["words"]), int(row["num_children"])) for row in np.atleast_1d(synsets)]
     except OSError as error:
         raise InfoscopeError(f"cannot read {path}: {error.strerror or error}; check --classes") from error
-    except (KeyError, ValueError, TypeError, IndexError, NotImplementedError) as error:
+    except Exception as error:  # a damaged .mat fails in as many ways as there are
         raise InfoscopeError(f"{path} is not the devkit's meta.mat ({error}); give the file of ILSVRC 2012") from error
     leaves = [(wnid, _first(words)) for wnid, words, children in rows if children == 0]
     return _paired(leaves[:_LEAVES], path)

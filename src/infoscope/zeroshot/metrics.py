@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from scipy.special import entr, expit, log_softmax
 
-from infoscope.errors import check_choice
 from infoscope.zeroshot.config import Probability
 
 UNKNOWN = -1
@@ -73,7 +72,6 @@ def score_logits(
         >>> scores.margin.round(3).tolist(), scores.entropy.round(3).tolist()
         ([0.5, 0.25], [0.802, 1.04])
     """
-    check_choice("probability", probability, Probability)
     rows = np.arange(len(logits))
     known = label != UNKNOWN
     own = np.where(known, label, 0)
