@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, cast, get_args
 
 TokenSet = Literal["patch", "all", "cls"]
 """Its patch tokens; all, CLS and registers among them; or CLS."""
@@ -20,3 +21,17 @@ def tokens_of(token_set: TokenSet, prefix: int) -> slice:
         [5, 6, 7]
     """
     return {"patch": slice(prefix, None), "all": slice(None), "cls": slice(1)}[token_set]
+
+
+def token_set_of(site: Mapping[str, Any] | None) -> TokenSet:
+    """The set that an SAE was trained on, by its site; patch tokens where it does not say.
+
+    Example:
+        >>> token_set_of({"tokens": "all"}), token_set_of(None)
+        ('all', 'patch')
+    """
+    named = (site or {}).get("tokens")
+    for known in get_args(TokenSet):
+        if named == known:
+            return cast("TokenSet", known)
+    return "patch"

@@ -163,15 +163,24 @@ def open_untrained(
 
 def open_run_pair(
     run: Run,
-    images: ImageSource,
     of_run: OfRun,
     hardware: Hardware,
     *,
+    images: ImageSource | None = None,
     block: int | None = None,
     input_side: int | None = None,
     **passes: Any,
 ) -> tuple[Backbone, SparseAutoencoder]:
-    """Load the model and the SAE of a run; a dictionary without training is made again from the run's images.
+    """Load the model and the SAE of a run.
+
+    Args:
+        run: the run.
+        of_run: where they are now.
+        hardware: where the model runs.
+        images: the run's images, from which a dictionary without training is made again; opened when needed.
+        block: another block than the run's.
+        input_side: another side than the run's.
+        **passes: ``batch_size`` and ``threads``, for a dictionary that is made again.
 
     Raises:
         InfoscopeError: either cannot be loaded.
@@ -189,6 +198,10 @@ def open_run_pair(
     )
     if of_run.sae is not None or not is_untrained(dictionary):
         return backbone, open_sae(of_run.sae or dictionary.name)
+    if images is None:
+        from infoscope.images.source import open_images
+
+        images = open_images(run.manifest.images.source)
     return backbone, remake_dictionary(dictionary, backbone, images, resize=run.manifest.options["resize"], **passes)
 
 

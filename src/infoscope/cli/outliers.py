@@ -113,9 +113,9 @@ class Outliers:
             return open_backbone(self.model or "", block, self.input_side, self.revision, self.hardware), None
         return open_run_pair(
             run,
-            images,
             OfRun(self.model, self.sae, self.revision),
             self.hardware,
+            images=images,
             block=self.block,
             input_side=self.input_side,
             batch_size=self.batch_size,

@@ -51,7 +51,7 @@ def matched_groups(
         random = np.random.default_rng([seed, number, match == "mass"])
         order = random.permutation(active)
         count = len(inside) if match == "size" else _nearest(mass[order], float(mass[inside].sum()))
-        name = f"random of equal {match} as {group.name} {number + 1}"
+        name = f"random of equal {match} as {group.name}"
         drawn.append(FeatureGroup(name, "random", np.sort(order[:count]).astype(np.uint32)))
     return drawn
 

@@ -29,6 +29,7 @@ class Variant:
         method: what is written back.
         replacement: what the group's codes become.
         site: where the edit acts.
+        draw: which of several random controls of this name it is, from 1; None where there is one of its name.
 
     Raises:
         InfoscopeError: a choice is none of those there are, or codes that are not removed are to be replaced.
@@ -43,6 +44,7 @@ class Variant:
     method: Method = "keep-error"
     replacement: Replacement = "zero"
     site: Site = "rerun"
+    draw: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("method", self.method, Method)
@@ -50,6 +52,11 @@ class Variant:
         check_choice("site", self.site, Site)
         if self.group is None and self.replacement != "zero":
             raise InfoscopeError(f"{self.name} removes no features, so there is nothing for a {self.replacement}")
+
+    @property
+    def label(self) -> str:
+        """The name, with the draw."""
+        return self.name if self.draw is None else f"{self.name}, draw {self.draw}"
 
     @property
     def edited(self) -> bool:
@@ -67,6 +74,6 @@ def check_variants(variants: Sequence[Variant]) -> None:
         raise InfoscopeError("there is no variant to read: name at least one")
     seen: set[tuple[str, str]] = set()
     for variant in variants:
-        if (variant.name, variant.site) in seen:
-            raise InfoscopeError(f"two variants are called {variant.name} at {variant.site}: give each its own name")
-        seen.add((variant.name, variant.site))
+        if (variant.label, variant.site) in seen:
+            raise InfoscopeError(f"two variants are called {variant.label} at {variant.site}: give each its own name")
+        seen.add((variant.label, variant.site))
