@@ -42,9 +42,16 @@ if TYPE_CHECKING:
     from infoscope.training.untrained import make_dictionary
     from infoscope.validation.config import ValidateConfig
     from infoscope.validation.validate import Validation, validate
+    from infoscope.zeroshot.classes import Classes, read_classes
+    from infoscope.zeroshot.embeddings import ClassEmbeddings, class_embeddings, read_embeddings, write_embeddings
+    from infoscope.zeroshot.measure import measure_zeroshot
+    from infoscope.zeroshot.result import ZeroshotResult
+    from infoscope.zeroshot.text import embed_classes
 
 _HOMES = {
     "Backbone": "backbones.backbone",
+    "ClassEmbeddings": "zeroshot.embeddings",
+    "Classes": "zeroshot.classes",
     "Execution": "execution.config",
     "ImageSource": "images.source",
     "InfoscopeError": "errors",
@@ -60,18 +67,24 @@ _HOMES = {
     "TrainConfig": "training.config",
     "ValidateConfig": "validation.config",
     "Validation": "validation.validate",
+    "ZeroshotResult": "zeroshot.result",
     "check_fit": "measurement.fit",
+    "class_embeddings": "zeroshot.embeddings",
     "compare_runs": "comparison.compared",
+    "embed_classes": "zeroshot.text",
     "load_backbone": "backbones.loading",
     "load_sae": "dictionaries.loading",
     "make_dictionary": "training.untrained",
     "measure_outliers": "outliers.measure",
     "measure_scope": "measurement.measure",
+    "measure_zeroshot": "zeroshot.measure",
     "open_images": "images.source",
     "open_run": "storage.run",
     "plant": "planted.plant",
     "plant_into": "planted.plant",
     "planted_config": "planted.config",
+    "read_classes": "zeroshot.classes",
+    "read_embeddings": "zeroshot.embeddings",
     "save_sae": "dictionaries.loading",
     "save_saelens": "dictionaries.loading",
     "sweep_blocks": "comparison.sweep",
@@ -80,11 +93,14 @@ _HOMES = {
     "train_saes": "training.train",
     "validate": "validation.validate",
     "write_comparison": "comparison.page",
+    "write_embeddings": "zeroshot.embeddings",
     "write_report": "report.page",
 }
 
 __all__ = [
     "Backbone",
+    "ClassEmbeddings",
+    "Classes",
     "Execution",
     "ImageSource",
     "InfoscopeError",
@@ -100,18 +116,24 @@ __all__ = [
     "TrainConfig",
     "ValidateConfig",
     "Validation",
+    "ZeroshotResult",
     "check_fit",
+    "class_embeddings",
     "compare_runs",
+    "embed_classes",
     "load_backbone",
     "load_sae",
     "make_dictionary",
     "measure_outliers",
     "measure_scope",
+    "measure_zeroshot",
     "open_images",
     "open_run",
     "plant",
     "plant_into",
     "planted_config",
+    "read_classes",
+    "read_embeddings",
     "save_sae",
     "save_saelens",
     "sweep_blocks",
@@ -120,6 +142,7 @@ __all__ = [
     "train_saes",
     "validate",
     "write_comparison",
+    "write_embeddings",
     "write_report",
 ]
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -164,10 +165,8 @@ def test_code_that_comes_with_a_model_is_not_run(saved, tmp_path):
     config = json.loads((folder / "tokenizer_config.json").read_text())
     config |= {"auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}, "tokenizer_class": "Evil"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    try:
+    with suppress(InfoscopeError):
         load_text_tower(folder, device="cpu")
-    except InfoscopeError as error:
-        assert "cannot read the tokenizer" in str(error)
     assert not (tmp_path / "ran").exists()
 
 

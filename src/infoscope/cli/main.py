@@ -17,6 +17,7 @@ from infoscope.cli.saes import Saes
 from infoscope.cli.sweep import Sweep
 from infoscope.cli.train import Train
 from infoscope.cli.validate import Validate
+from infoscope.cli.zeroshot import Zeroshot
 from infoscope.errors import InfoscopeError
 
 USER_ERROR = 2
@@ -33,6 +34,7 @@ Command = (
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Saes, tyro.conf.subcommand("saes")]
     | Annotated[Validate, tyro.conf.subcommand("validate")]
+    | Annotated[Zeroshot, tyro.conf.subcommand("zeroshot")]
 )
 
 
@@ -47,11 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
     """
     interrupted = "nothing was written"
     try:
-        command: Train | Measure | Report | Outliers | Compare | Sweep | Info | Check | Saes | Validate = tyro.cli(
-            Command,
-            prog="infoscope",
-            description="Which features of a vision model's sparse autoencoder are local, and which global?",
-            args=arguments,
+        command: Train | Measure | Report | Outliers | Compare | Sweep | Info | Check | Saes | Validate | Zeroshot = (
+            tyro.cli(
+                Command,
+                prog="infoscope",
+                description="Which features of a vision model's sparse autoencoder are local, and which global?",
+                args=arguments,
+            )
         )
         interrupted = command.interrupted
         command.run()

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from infoscope.errors import InfoscopeError, check_choice
 from infoscope.groups.group import FeatureGroup
-
-Method = Literal["keep-error", "reconstruct"]
-"""What is written back: the token less the group's contribution, or the codes that are left, decoded."""
-
-Replacement = Literal["zero", "mean", "resampled"]
-"""What the group's codes become: 0, their mean over a sample of images, or those of another image's token there."""
-
-Site = Literal["rerun", "site"]
-"""What is read: the rest of the network, run on from the edited tokens, or the block's own edited tokens."""
+from infoscope.removal.config import Method, Replacement, Site
 
 
 @dataclass(frozen=True)

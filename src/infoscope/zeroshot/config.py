@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from infoscope.errors import InfoscopeError, check_choice
+from infoscope.errors import check_choice, check_counts
 from infoscope.images.resize import Resize
 
 Pooled = Literal["own", "cls", "mean-patch"]
@@ -51,8 +51,6 @@ class ZeroshotConfig:
     """Draws of the bootstrap over images, behind the intervals."""
     shard_images: int = 1024
     """Images to a shard, what a stop can lose. Changes no result."""
-    seed: int = 0
-    """Seed of the bootstrap, and of the images that codes are taken from under --replacement resampled."""
 
     def __post_init__(self) -> None:
         if self.pooled is not None:
@@ -61,10 +59,4 @@ class ZeroshotConfig:
             check_choice("resize", self.resize, Resize)
         check_choice("among", self.among, Among)
         check_choice("probability", self.probability, Probability)
-        for flag, number, least in (
-            ("--draws", self.draws, 1),
-            ("--shard-images", self.shard_images, 1),
-            ("--seed", self.seed, 0),
-        ):
-            if number < least:
-                raise InfoscopeError(f"{flag} {number} is out of range: choose {least} or more")
+        check_counts(draws=self.draws, shard_images=self.shard_images)

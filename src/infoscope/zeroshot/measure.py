@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int64
 
 from infoscope.backbones.backbone import Backbone
-from infoscope.backbones.token_sets import TokenSet
+from infoscope.backbones.token_sets import TokenSet, token_set_of
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.execution.partials import Partials
@@ -62,6 +62,7 @@ def measure_zeroshot(
     run: Run | None = None,
     token_set: TokenSet | None = None,
     statistics: CodeStatistics | None = None,
+    seed: int = 0,
     out: Path | str | None = None,
     batch_size: int | None = None,
     threads: int | None = None,
@@ -86,7 +87,9 @@ def measure_zeroshot(
         config: the options (see `ZeroshotConfig`).
         run: the run that the groups are of: its SAE and model are checked, and its resize is the default.
         token_set: which tokens the SAE is of; by default what it says itself, else its patch tokens.
-        statistics: codes over a sample, by `removal.read_statistics`; needed for a replacement other than zero.
+        statistics: codes over a sample, by `read_statistics`; needed for a replacement other than zero, and for the
+            column ``mass``.
+        seed: of the bootstrap, and of the images that codes are taken from.
         out: a folder to write; without it nothing is written.
         batch_size: images to a forward pass; changes memory and speed, not the result.
         threads: decoding threads; one a core by default.
@@ -116,7 +119,7 @@ def measure_zeroshot(
         >>> half = FeatureGroup("half", "list", np.arange(16, dtype=np.uint32))
         >>> found = measure_zeroshot(backbone, sae, photographs, ["cat", "dog"] * 3, classes, [Variant("half", half)],
         ...                          show_progress=False)
-        >>> found.variants["variant"].to_list(), found.predictions.height
+        >>> found.variants["name"].to_list(), found.predictions.height
         (['untouched', 'half'], 12)
     """
     config = replace(config or ZeroshotConfig(), **options)
@@ -128,10 +131,10 @@ def measure_zeroshot(
     variants = _ordered(variants)
     label, classes, notes = _labels(images, labels, classes, config)
     head = load_image_head(backbone, classes, config.pooled, config.logit_scale, config.logit_bias)
-    notes += _notes(head, classes, config)
-    tokens: TokenSet = token_set or (sae.site or {}).get("tokens") or "patch"
+    tokens = token_set or token_set_of(sae.site)
+    notes += _notes(head, tokens, config)
     task = Task(
-        edited=EditedBackbone(backbone, sae, tokens, statistics, config.seed),
+        edited=EditedBackbone(backbone, sae, tokens, statistics, seed),
         head=head,
         vectors=torch.from_numpy(classes.vectors).to(backbone.device),
         label=label,
@@ -139,7 +142,7 @@ def measure_zeroshot(
         variants=variants,
         views=Views(backbone.patch_size, backbone.grid, 0, resize),
     )
-    stored = asdict(config) | {"resize": resize, "pooled": head.pooled, "labels": _label_option(labels)}
+    stored = asdict(config) | {"resize": resize, "pooled": head.pooled, "labels": _label_option(labels), "seed": seed}
     partials = Partials(None if out is None else Path(out) / "partials")
     clock = Clock()
     with clock("images"):
@@ -147,7 +150,7 @@ def measure_zeroshot(
             task,
             images,
             partials,
-            key_of(task, images, stored, statistics),
+            key_of(task, images, stored),
             config.shard_images,
             batch_size,
             threads,
@@ -156,7 +159,7 @@ def measure_zeroshot(
     if not shards:
         raise all_unreadable(images, skipped[0][1])
     with clock("intervals"):
-        table = summarise(task, shards, config, labels is not None)
+        table = summarise(task, shards, config, seed, labels is not None)
     record = ZeroshotRecord(
         format_version=FORMAT_VERSION,
         command=command,
@@ -199,7 +202,7 @@ def measure_zeroshot(
         for shard in shards:
             image = shard.image()
             ids = [images.ids[index] for index in image.tolist()]
-            scores = {variant.name: shard.scores(place) for place, variant in enumerate(variants)}
+            scores = [(variant, shard.scores(place)) for place, variant in enumerate(variants)]
             yield predictions_table(image, ids, label[image], names, scores)
 
     result = ZeroshotResult(record, table, parts)
@@ -255,9 +258,16 @@ def _labels(
     return label.astype(np.int64), classes, notes
 
 
-def _notes(head: ImageHead, classes: ClassEmbeddings, config: ZeroshotConfig) -> list[str]:
-    """What a reader must know of the logits."""
+def _notes(head: ImageHead, token_set: TokenSet, config: ZeroshotConfig) -> list[str]:
+    """What a reader must know of what is read and of the logits."""
     notes = []
+    backbone = head.backbone
+    of_cls = head.pooled == "cls" or (head.pooled == "own" and backbone.layout.special_tokens > 0)
+    if of_cls and token_set == "patch" and backbone.block == backbone.blocks - 1:
+        notes.append(
+            f"The image is read from the CLS token, and block {backbone.block} is the last: patch tokens edited there "
+            "cannot reach it, so that no removal changes anything."
+        )
     if head.logits.source == "default":
         notes.append(
             f"Nothing states a logit scale, so {head.logits.scale:g} is taken: entropy, margin, confidence and the "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +20,15 @@ SUMMARISED = (
     "margin",
     "confidence",
     "calibration_error",
+    "top5",
+    "true_probability",
     "flips",
+    "right_to_wrong",
+    "wrong_to_right",
+    "confidence_rose",
+    "true_rose",
     "accuracy_change",
+    "margin_change",
     "confidence_change",
     "true_probability_change",
     "entropy_change",
@@ -68,6 +74,7 @@ class VariantRecord:
     """A variant, with the number of features that are removed and a hash over their numbers."""
 
     name: str
+    draw: int | None
     group: str | None
     kind: str | None
     features: int
@@ -116,6 +123,7 @@ def variant_record(variant: Variant) -> VariantRecord:
     group = variant.group
     return VariantRecord(
         name=variant.name,
+        draw=variant.draw,
         group=None if group is None else group.name,
         kind=None if group is None else group.kind,
         features=0 if group is None else len(group.features),
@@ -128,14 +136,14 @@ def variant_record(variant: Variant) -> VariantRecord:
 
 
 def control_records(variants: pl.DataFrame) -> list[ControlRecord]:
-    """Random groups drawn several times, each kind of them once.
+    """Random groups that were drawn several times, each kind of them once.
 
     Args:
-        variants: the table of variants. Draws of one kind have names that differ in their number alone.
+        variants: the table of variants.
     """
     drawn: dict[str, list[dict[str, Any]]] = {}
-    for row in variants.filter(pl.col("kind") == "random").iter_rows(named=True):
-        drawn.setdefault(re.sub(r"\s+\d+$", "", row["variant"]), []).append(row)
+    for row in variants.filter(pl.col("draw").is_not_null()).iter_rows(named=True):
+        drawn.setdefault(row["name"], []).append(row)
     records = []
     for name, rows in drawn.items():
         known = [figure for figure in SUMMARISED if rows[0][figure] is not None]

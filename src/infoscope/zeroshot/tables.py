@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float64
 
 from infoscope.removal.variant import Variant
 from infoscope.storage.schema import Column, Table
@@ -50,10 +51,16 @@ def _with_interval(name: str, unit: str, meaning: str) -> dict[str, Column]:
 
 VARIANTS: Table = MappingProxyType(
     {
-        "variant": Column(pl.String, "", "name of the variant; the first row is the untouched model"),
+        "name": Column(pl.String, "", "the variant, the untouched model first; the draws of a random group share it"),
+        "draw": Column(pl.UInt32, "index", "draw of a random group, from 1; null elsewhere"),
         "group": Column(pl.String, "", "the group that is removed; null for none"),
         "kind": Column(pl.String, "", "what made the group: partition, class, rule, list or random; null for none"),
         "features": Column(pl.UInt32, "count", "features that are removed"),
+        "mass": Column(
+            pl.Float64,
+            _SHARE,
+            "their activation mass, sum of code times decoder-row norm, of that of all; null where no sample was read",
+        ),
         "method": Column(pl.String, "", "keep-error or reconstruct"),
         "replacement": Column(pl.String, "", "what the codes become: zero, mean or resampled"),
         "images": Column(pl.UInt32, "count", "images that were read"),
@@ -85,7 +92,8 @@ PREDICTIONS: Table = MappingProxyType(
     {
         "image": Column(pl.UInt64, "index", "position of the image in the source's order"),
         "image_id": Column(pl.String, "", "as in top_images"),
-        "variant": Column(pl.String, "", "as in zeroshot.parquet"),
+        "name": Column(pl.String, "", "the variant, as in zeroshot.parquet"),
+        "draw": Column(pl.UInt32, "index", "as in zeroshot.parquet"),
         "label": Column(pl.String, "", "name of the image's own class; null where it is not known"),
         "prediction": Column(pl.String, "", "name of the predicted class"),
         "prediction_class": Column(pl.UInt32, "index", "the predicted class, in the order of classes in zeroshot.json"),
@@ -99,12 +107,17 @@ PREDICTIONS: Table = MappingProxyType(
 
 
 def variant_row(
-    variant: Variant, images: int, estimates: Mapping[str, Estimate], plain: Mapping[str, float | None]
+    variant: Variant,
+    mass: Float64[np.ndarray, " feature"] | None,
+    images: int,
+    estimates: Mapping[str, Estimate],
+    plain: Mapping[str, float | None],
 ) -> dict[str, Any]:
     """A variant's row.
 
     Args:
         variant: the variant.
+        mass: activation mass of every feature, where it is known.
         images: images that were read.
         estimates: its levels, and its changes where it is not the untouched model.
         plain: figures without an interval.
@@ -112,10 +125,12 @@ def variant_row(
     group = variant.group
     row: dict[str, Any] = dict.fromkeys(VARIANTS)
     row |= {
-        "variant": variant.name,
+        "name": variant.name,
+        "draw": variant.draw,
         "group": None if group is None else group.name,
         "kind": None if group is None else group.kind,
         "features": 0 if group is None else len(group.features),
+        "mass": _share(mass, variant),
         "method": variant.method,
         "replacement": variant.replacement,
         "images": images,
@@ -124,6 +139,12 @@ def variant_row(
     for name, estimate in estimates.items():
         row |= {name: estimate.value, f"{name}_ci_lower": estimate.lower, f"{name}_ci_upper": estimate.upper}
     return row
+
+
+def _share(mass: Float64[np.ndarray, " feature"] | None, variant: Variant) -> float | None:
+    if mass is None or not mass.sum():
+        return None
+    return 0.0 if variant.group is None else float(mass[variant.group.features].sum() / mass.sum())
 
 
 def variants_table(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
@@ -136,7 +157,7 @@ def predictions_table(
     ids: Sequence[str],
     label: np.ndarray,
     names: Sequence[str],
-    scores: Mapping[str, Scores],
+    scores: Sequence[tuple[Variant, Scores]],
 ) -> pl.DataFrame:
     """One row an image and variant, ordered by image, then as the variants are.
 
@@ -145,7 +166,7 @@ def predictions_table(
         ids: those images' ids.
         label: their classes, or `UNKNOWN`.
         names: of the classes.
-        scores: of each variant by name.
+        scores: of each variant.
     """
     called = pl.Series([*names, None], dtype=pl.String)  # the last is that of an unknown class
     own = called.gather(np.where(label == UNKNOWN, len(names), label))
@@ -154,7 +175,8 @@ def predictions_table(
             {
                 "image": image,
                 "image_id": pl.Series(ids, dtype=pl.String),
-                "variant": pl.repeat(name, len(image), eager=True, dtype=pl.String),
+                "name": pl.repeat(variant.name, len(image), eager=True, dtype=pl.String),
+                "draw": pl.repeat(variant.draw, len(image), eager=True, dtype=pl.UInt32),
                 "label": own,
                 "prediction": called.gather(each.prediction),
                 "prediction_class": each.prediction,
@@ -165,7 +187,7 @@ def predictions_table(
                 "margin": each.margin,
             }
         ).cast(pl.Schema(_types(PREDICTIONS)))
-        for name, each in scores.items()
+        for variant, each in scores
     ]
     order = np.arange(len(frames) * len(image)).reshape(len(frames), -1).T.ravel()
     return pl.concat(frames)[order]
