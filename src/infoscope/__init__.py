@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from infoscope.dictionaries.sae import SparseAutoencoder
     from infoscope.errors import InfoscopeError
     from infoscope.execution.config import Execution
+    from infoscope.groups.group import FeatureGroup
+    from infoscope.groups.naming import named_group
     from infoscope.images.source import ImageSource, open_images
     from infoscope.measurement.config import MeasureConfig
     from infoscope.measurement.fit import check_fit
@@ -33,8 +35,23 @@ if TYPE_CHECKING:
     from infoscope.outliers.result import OutlierResult
     from infoscope.planted.config import PlantedConfig, planted_config
     from infoscope.planted.plant import Planted, plant, plant_into
+    from infoscope.probes.classification import classification_task
+    from infoscope.probes.config import ProbeConfig
+    from infoscope.probes.depth import depth_task
+    from infoscope.probes.depth_sets import open_nyu
+    from infoscope.probes.labelled_images import open_labelled
+    from infoscope.probes.probe import probe_groups
+    from infoscope.probes.result import ProbeResult, open_probe
+    from infoscope.probes.segmentation import segmentation_task
+    from infoscope.probes.segmentation_sets import open_segmentation
+    from infoscope.removal.config import RemovalConfig
+    from infoscope.removal.edited import EditedBackbone
+    from infoscope.removal.variant import Variant
     from infoscope.report.page import write_report
     from infoscope.scope.partition import Partition
+    from infoscope.selection.config import SelectConfig
+    from infoscope.selection.result import Selection
+    from infoscope.selection.select import select_features
     from infoscope.storage.run import Run, open_run
     from infoscope.training.config import TrainConfig
     from infoscope.training.from_cache import train_on_cache
@@ -52,7 +69,9 @@ _HOMES = {
     "Backbone": "backbones.backbone",
     "ClassEmbeddings": "zeroshot.embeddings",
     "Classes": "zeroshot.classes",
+    "EditedBackbone": "removal.edited",
     "Execution": "execution.config",
+    "FeatureGroup": "groups.group",
     "ImageSource": "images.source",
     "InfoscopeError": "errors",
     "MeasureConfig": "measurement.config",
@@ -61,16 +80,24 @@ _HOMES = {
     "Partition": "scope.partition",
     "Planted": "planted.plant",
     "PlantedConfig": "planted.config",
+    "ProbeConfig": "probes.config",
+    "ProbeResult": "probes.result",
+    "RemovalConfig": "removal.config",
     "Run": "storage.run",
     "Scope": "measurement.scope",
+    "SelectConfig": "selection.config",
+    "Selection": "selection.result",
     "SparseAutoencoder": "dictionaries.sae",
     "TrainConfig": "training.config",
     "ValidateConfig": "validation.config",
     "Validation": "validation.validate",
+    "Variant": "removal.variant",
     "ZeroshotResult": "zeroshot.result",
     "check_fit": "measurement.fit",
     "class_embeddings": "zeroshot.embeddings",
+    "classification_task": "probes.classification",
     "compare_runs": "comparison.compared",
+    "depth_task": "probes.depth",
     "embed_classes": "zeroshot.text",
     "load_backbone": "backbones.loading",
     "load_sae": "dictionaries.loading",
@@ -78,15 +105,23 @@ _HOMES = {
     "measure_outliers": "outliers.measure",
     "measure_scope": "measurement.measure",
     "measure_zeroshot": "zeroshot.measure",
+    "named_group": "groups.naming",
     "open_images": "images.source",
+    "open_labelled": "probes.labelled_images",
+    "open_nyu": "probes.depth_sets",
+    "open_probe": "probes.result",
     "open_run": "storage.run",
+    "open_segmentation": "probes.segmentation_sets",
     "plant": "planted.plant",
     "plant_into": "planted.plant",
     "planted_config": "planted.config",
+    "probe_groups": "probes.probe",
     "read_classes": "zeroshot.classes",
     "read_embeddings": "zeroshot.embeddings",
     "save_sae": "dictionaries.loading",
     "save_saelens": "dictionaries.loading",
+    "segmentation_task": "probes.segmentation",
+    "select_features": "selection.select",
     "sweep_blocks": "comparison.sweep",
     "train_on_cache": "training.from_cache",
     "train_sae": "training.train",
@@ -101,7 +136,9 @@ __all__ = [
     "Backbone",
     "ClassEmbeddings",
     "Classes",
+    "EditedBackbone",
     "Execution",
+    "FeatureGroup",
     "ImageSource",
     "InfoscopeError",
     "MeasureConfig",
@@ -110,16 +147,24 @@ __all__ = [
     "Partition",
     "Planted",
     "PlantedConfig",
+    "ProbeConfig",
+    "ProbeResult",
+    "RemovalConfig",
     "Run",
     "Scope",
+    "SelectConfig",
+    "Selection",
     "SparseAutoencoder",
     "TrainConfig",
     "ValidateConfig",
     "Validation",
+    "Variant",
     "ZeroshotResult",
     "check_fit",
     "class_embeddings",
+    "classification_task",
     "compare_runs",
+    "depth_task",
     "embed_classes",
     "load_backbone",
     "load_sae",
@@ -127,15 +172,23 @@ __all__ = [
     "measure_outliers",
     "measure_scope",
     "measure_zeroshot",
+    "named_group",
     "open_images",
+    "open_labelled",
+    "open_nyu",
+    "open_probe",
     "open_run",
+    "open_segmentation",
     "plant",
     "plant_into",
     "planted_config",
+    "probe_groups",
     "read_classes",
     "read_embeddings",
     "save_sae",
     "save_saelens",
+    "segmentation_task",
+    "select_features",
     "sweep_blocks",
     "train_on_cache",
     "train_sae",

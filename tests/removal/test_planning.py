@@ -5,7 +5,8 @@ import pytest
 
 from infoscope.errors import InfoscopeError
 from infoscope.groups.group import FeatureGroup
-from infoscope.removal.planning import RemovalConfig, plan_variants
+from infoscope.removal.config import RemovalConfig
+from infoscope.removal.planning import plan_variants
 
 MASS = np.arange(40.0)
 HIGH = FeatureGroup("high", "list", np.arange(30, 40, dtype=np.uint32))
@@ -57,7 +58,7 @@ def test_no_draws_need_no_mass():
         ({"sites": ()}, "name rerun, site or both"),
         ({"sites": ("site", "site")}, "each once"),
         ({"random_draws": -1}, "--random-draws -1"),
-        ({"seed": -1}, "--seed -1"),
+        ({"random_seed": -1}, "--random-seed -1"),
     ],
 )
 def test_options_out_of_range_are_named(options, message):

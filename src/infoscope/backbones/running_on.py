@@ -124,9 +124,9 @@ class WholePass:
         hooks = [modules[block].register_forward_hook(keep_as(block)) for block in blocks]
         output = run_with(self._backbone.model, self._inputs, hooks)
         # A planted model has nothing but its tokens to give.
-        last, pooled = (output, None) if isinstance(output, Tensor) else (output.last_hidden_state, None)
-        if not isinstance(output, Tensor):
-            pooled = getattr(output, "pooler_output", None)
+        whole = isinstance(output, Tensor)
+        last = output if whole else output.last_hidden_state
+        pooled = None if whole else getattr(output, "pooler_output", None)
         return Outputs(
             {block: own_copy(tokens) for block, tokens in kept.items()},
             own_copy(last),
@@ -141,11 +141,17 @@ def _stream_of(output: Any) -> Tensor:
 
 @contextmanager
 def _skipping(blocks: Sequence[nn.Module], output: Any) -> Iterator[None]:
-    """Have blocks do nothing and give an output."""
+    """Have blocks do nothing, and the last of them give an output, whatever other hooks make of it."""
+    own = [vars(block).get("forward") for block in blocks]
     for block in blocks:
         block.forward = lambda *arguments, **options: output  # hides the class's own
+    hook = blocks[-1].register_forward_hook(lambda module, arguments, changed: output)
     try:
         yield
     finally:
-        for block in blocks:
-            del block.forward
+        hook.remove()
+        for block, forward in zip(blocks, own, strict=True):
+            if forward is None:
+                del block.forward
+            else:
+                block.forward = forward

@@ -12,9 +12,12 @@ from infoscope.cli.compare import Compare
 from infoscope.cli.info import Info
 from infoscope.cli.measure import Measure
 from infoscope.cli.outliers import Outliers
+from infoscope.cli.probe import Probe
 from infoscope.cli.report import Report
 from infoscope.cli.saes import Saes
+from infoscope.cli.select import Select
 from infoscope.cli.sweep import Sweep
+from infoscope.cli.table import Table
 from infoscope.cli.train import Train
 from infoscope.cli.validate import Validate
 from infoscope.cli.zeroshot import Zeroshot
@@ -28,13 +31,16 @@ Command = (
     | Annotated[Measure, tyro.conf.subcommand("measure")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Outliers, tyro.conf.subcommand("outliers")]
+    | Annotated[Probe, tyro.conf.subcommand("probe")]
+    | Annotated[Zeroshot, tyro.conf.subcommand("zeroshot")]
+    | Annotated[Select, tyro.conf.subcommand("select")]
+    | Annotated[Table, tyro.conf.subcommand("table")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Sweep, tyro.conf.subcommand("sweep")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Saes, tyro.conf.subcommand("saes")]
     | Annotated[Validate, tyro.conf.subcommand("validate")]
-    | Annotated[Zeroshot, tyro.conf.subcommand("zeroshot")]
 )
 
 
@@ -49,13 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
     """
     interrupted = "nothing was written"
     try:
-        command: Train | Measure | Report | Outliers | Compare | Sweep | Info | Check | Saes | Validate | Zeroshot = (
-            tyro.cli(
-                Command,
-                prog="infoscope",
-                description="Which features of a vision model's sparse autoencoder are local, and which global?",
-                args=arguments,
-            )
+        command: Command = tyro.cli(
+            Command,
+            prog="infoscope",
+            description="Which features of a vision model's sparse autoencoder are local, and which global?",
+            args=arguments,
         )
         interrupted = command.interrupted
         command.run()

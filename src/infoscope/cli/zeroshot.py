@@ -133,7 +133,7 @@ class Zeroshot:
             run=run,
             token_set=tokens,
             statistics=statistics,
-            seed=self.removal.config.seed,
+            random_seed=self.removal.config.random_seed,
             out=out,
             command=shlex.join(["infoscope", *sys.argv[1:]]),
             **running,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,8 @@ from infoscope.cli.summary import name_skipped, print_rows
 from infoscope.zeroshot.record import ControlRecord, ZeroshotRecord
 from infoscope.zeroshot.result import FILE, ZeroshotResult
 
+WIDE = 240
+
 
 def print_zeroshot(result: ZeroshotResult, out: Path) -> None:
     """Print how the images were classified, then the figures of each variant and what each changes."""
@@ -21,7 +24,8 @@ def print_zeroshot(result: ZeroshotResult, out: Path) -> None:
     print_rows(_inputs(record))
     controls = {control.name: control for control in record.controls}
     rows = [row for row in result.variants.to_dicts() if row["draw"] in (None, 1)]
-    console = Console(highlight=False)
+    # Tables are wide: where nobody's window says how wide they may be, they are as wide as they need.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
     console.print(_levels(rows, controls, record.labelled))
     if len(rows) > 1:
         console.print(_changes(rows[1:], controls, record.labelled))

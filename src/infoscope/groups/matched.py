@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import zlib
 
 import numpy as np
 from jaxtyping import Float64
 
 from infoscope.errors import InfoscopeError
 from infoscope.groups.group import FeatureGroup
-
-Match = Literal["size", "mass"]
+from infoscope.groups.match import Match
 
 
 def matched_groups(
@@ -20,8 +19,9 @@ def matched_groups(
 
     Drawn from all features that are ever active, those of the group among them: of the others alone there may be too
     few, and they differ from the group by what it was chosen for. By ``size``, each has as many active features as
-    the group. By ``mass``, features are taken in random order for as long as the sum comes nearer to the group's, so
-    that a match is off by half of a feature's mass at most, or less than all where the group has nearly all.
+    the group has. By ``mass``, as many features are taken, in random order, as bring the sum nearest to the group's; it
+    is off by half of one feature's mass at most. Features of more than twice the group's mass, which would be worse
+    than none, are not drawn.
 
     Args:
         group: the group to match.
@@ -39,18 +39,21 @@ def matched_groups(
         >>> [len(drawn.features) for drawn in matched_groups(group, mass, "size", draws=2)]
         [1, 1]
         >>> [float(mass[drawn.features].sum()) for drawn in matched_groups(group, mass, "mass", draws=2, seed=1)]
-        [6.0, 5.0]
+        [3.0, 4.0]
     """
     active = np.flatnonzero(mass > 0)
     inside = group.features[mass[group.features] > 0]
+    wanted = float(mass[inside].sum())
     if not len(inside):
         raise InfoscopeError(f"no feature of {group.name} is active in the sample: there is nothing to match")
+    candidates = active if match == "size" else active[mass[active] <= 2 * wanted]
+    of_group = zlib.crc32(group.features.tobytes())
     drawn = []
     for number in range(draws):
-        # The two kinds of draws are independent of each other, and each of how many there are.
-        random = np.random.default_rng([seed, number, match == "mass"])
-        order = random.permutation(active)
-        count = len(inside) if match == "size" else _nearest(mass[order], float(mass[inside].sum()))
+        # The draws of two kinds, or of two groups, are independent, and each of how many there are.
+        random = np.random.default_rng([seed, number, match == "mass", of_group])
+        order = random.permutation(candidates)
+        count = len(inside) if match == "size" else _nearest(mass[order], wanted)
         name = f"random of equal {match} as {group.name}"
         drawn.append(FeatureGroup(name, "random", np.sort(order[:count]).astype(np.uint32)))
     return drawn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,17 @@ from infoscope.groups.group import FeatureGroup, feature_groups
 from infoscope.scope.classes import CLASSES
 from infoscope.storage.run import Run
 
-_COMPARED = re.compile(r"^\s*(\w+)\s*(<=|>=|<|>)\s*([-+.\deE]+)\s*$")
-_QUANTILES = re.compile(r"^\s*(\w+)\s*@\s*([.\deE-]+?)\s*-\s*([.\deE-]+)\s*$")
+_NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+_COMPARED = re.compile(rf"(\w+)\s*(<=|>=|<|>)\s*{_NUMBER}")
+_QUANTILES = re.compile(rf"(\w+)\s*@\s*{_NUMBER}\s*-\s*{_NUMBER}")
+# Between groups, and not that of 1e+3.
+_PLUS = re.compile(r"(?<!\d[eE])\+")
+_COMPARISONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "<": np.less,
+    "<=": np.less_equal,
+    ">": np.greater,
+    ">=": np.greater_equal,
+}
 
 WAYS = "high-CDS, low-CDS, unscored, a class, 'cds > 0.2', cds@0.9-1 (between two quantiles), or list:FILE"
 
@@ -28,13 +38,16 @@ def named_group(run: Run, text: str) -> FeatureGroup:
         run: whose features.
         text: ``high-CDS``, ``low-CDS``, ``unscored``; a scope class; a number column of ``scope.parquet`` compared with
             a number, such as ``cds > 0.2``; a column between two of its quantiles, such as ``cds@0.9-1``; or
-            ``list:FILE``, feature numbers as a JSON list or one a line. Features whose value in a column is not known
-            are in no group made by it.
+            ``list:FILE``, feature numbers as a JSON list or one a line; what follows ``list:`` is the file's name to
+            the end. Features whose value in a column is not known are in no group made by it.
 
     Raises:
         InfoscopeError: it names nothing, or no feature.
     """
-    parts = [part.strip() for part in text.split("+")] if not text.startswith("list:") else [text]
+    before, listed, file = text.partition("list:")
+    parts = [part.strip() for part in _PLUS.split(before)]
+    if listed:
+        parts[-1] += listed + file  # alone but for what is not joined by a plus, which is then no group
     found = [_single(run, part) for part in parts]
     features = np.unique(np.concatenate([group.features for group in found]))
     if not len(features):
@@ -52,14 +65,13 @@ def _single(run: Run, text: str) -> FeatureGroup:
         return FeatureGroup(text.lower(), "class", np.zeros(0, np.uint32))
     if text.startswith("list:"):
         return FeatureGroup(text, "list", _listed(run, Path(text.removeprefix("list:")).expanduser()))
-    if matched := _COMPARED.match(text):
+    if matched := _COMPARED.fullmatch(text):
         column, sign, number = matched.groups()
-        value, bound = _column(run, column), _number(text, number)
-        which = {"<": value < bound, "<=": value <= bound, ">": value > bound, ">=": value >= bound}[sign]
-        return FeatureGroup(f"{column} {sign} {number}", "rule", _chosen(run, which))
-    if matched := _QUANTILES.match(text):
+        which = _COMPARISONS[sign](_column(run, column), float(number))
+        return FeatureGroup(f"{column} {sign} {number}", "rule", run.scope["feature"].to_numpy()[which])
+    if matched := _QUANTILES.fullmatch(text):
         column, low, high = matched.groups()
-        return quantile_group(run, column, _number(text, low), _number(text, high))
+        return quantile_group(run, column, float(low), float(high))
     raise InfoscopeError(f"--remove {text!r} is no feature group: choose {WAYS}")
 
 
@@ -94,17 +106,6 @@ def _column(run: Run, name: str) -> np.ndarray:
         raise InfoscopeError(f"{run.path} has no number {name!r} of its features: choose {', '.join(numbers)}")
     value: np.ndarray = run.scope[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
     return value
-
-
-def _chosen(run: Run, which: np.ndarray) -> np.ndarray:
-    return run.scope["feature"].to_numpy()[which]
-
-
-def _number(text: str, number: str) -> float:
-    try:
-        return float(number)
-    except ValueError:
-        raise InfoscopeError(f"--remove {text!r}: {number!r} is no number") from None
 
 
 def _listed(run: Run, path: Path) -> np.ndarray:

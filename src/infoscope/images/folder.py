@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -42,7 +42,38 @@ def stamp_files(files: Iterable[str | Path]) -> str:
     return digest.hexdigest()
 
 
-class FolderSource:
+class FileSource:
+    """Image files.
+
+    Args:
+        ids: one an image, in the byte order of ids.
+        files: their paths.
+        name: the source as the user named it.
+    """
+
+    def __init__(self, ids: Sequence[str], files: Sequence[str], name: str):
+        self.name = name
+        self.fingerprint = ""
+        self.ids = ids
+        self.files = files
+
+    def stamp(self) -> str:
+        """SHA-256 over every file's size and time of change."""
+        return stamp_files(self.files)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return decode(Path(self.files[index]))
+
+    def kept(self, rows: Iterable[int]) -> FileSource:
+        """Some of the images, in the order of ``rows``, which ascends."""
+        rows = list(rows)
+        return FileSource([self.ids[row] for row in rows], [self.files[row] for row in rows], self.name)
+
+
+class FolderSource(FileSource):
     """Every image file under a folder, links followed, hidden files left out.
 
     An image's id is its path relative to the folder, with forward slashes; the order is the byte order of ids, so it
@@ -50,26 +81,18 @@ class FolderSource:
     """
 
     def __init__(self, path: Path, name: str | None = None):
-        self.name = name or str(path)
-        self.fingerprint = ""
-        found = sorted((relative.encode("utf-8"), relative, file) for relative, file in _image_files(path.absolute()))
-        self.ids = [relative for _, relative, _ in found]
-        self._files = [file for _, _, file in found]
-
-    def stamp(self) -> str:
-        """SHA-256 over every file's size and time of change."""
-        return stamp_files(self._files)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Image.Image:
-        return decode(Path(self._files[index]))
+        found = sorted((relative.encode("utf-8"), relative, file) for relative, file in files_below(path.absolute()))
+        super().__init__([relative for _, relative, _ in found], [file for _, _, file in found], name or str(path))
 
 
-def _image_files(root: Path) -> list[tuple[str, str]]:
-    """(id, path) of each image file under ``root``; a directory reached twice through links is read once."""
-    suffixes = readable_suffixes()
+def files_below(root: Path, suffixes: Collection[str] | None = None) -> list[tuple[str, str]]:
+    """(id, path) of each image file under ``root``; a directory reached twice through links is read once.
+
+    Args:
+        root: the folder.
+        suffixes: those to look for, in lower case; what Pillow reads when not given.
+    """
+    suffixes = readable_suffixes() if suffixes is None else suffixes
     seen: set[tuple[int, int]] = set()
     files = []
     for folder, folders, names in os.walk(root, onerror=_refuse, followlinks=True):

@@ -5,22 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from infoscope.errors import InfoscopeError
+from infoscope.images.class_numbers import ClassNumbers, choose_column, number_classes
 from infoscope.images.decode import UnreadableImageError
 from infoscope.images.folder import stamp_files
 from infoscope.images.huggingface import decode_cell, first_line
 from infoscope.images.ids import RowIds
 from infoscope.images.patterns import matching_files
+from infoscope.images.recent import Recent
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,7 +62,7 @@ class ParquetSource:
         self._groups = [(number, group) for number, group, _ in groups]
         self._ends = np.cumsum([count for _, _, count in groups], dtype=np.int64)
         self.ids = RowIds(int(self._ends[-1]) if groups else 0)
-        self._recent = _Recent(GROUPS_KEPT)
+        self._recent: Recent[pa.ChunkedArray] = Recent(GROUPS_KEPT)
 
     def stamp(self) -> str:
         """SHA-256 over every file's size and time of change."""
@@ -78,6 +77,32 @@ class ParquetSource:
         cells = self._recent.get(group, self._read)
         return decode_cell(cells[index - int(self._ends[group])].as_py())
 
+    def class_numbers(self, column: str | None = None) -> ClassNumbers:
+        """Every row's class, from a column of labels; no image is read.
+
+        Args:
+            column: its name; ``label``, or the only one that the data set calls a class label, when not given.
+
+        Raises:
+            InfoscopeError: there is no such column, it must be chosen, or a row has no label.
+        """
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        values: list[Any] = []
+        names: tuple[str, ...] | None = None
+        for number, file in enumerate(self._files):
+            try:
+                with parquet.ParquetFile(file) as opened:
+                    if not number:
+                        known = _label_columns(opened.schema_arrow)
+                        column = choose_column(known, column, self.name)
+                        names = known[column]
+                    values += opened.read(columns=[column]).column(0).to_pylist()
+            except (OSError, IndexError, pa.ArrowException) as error:
+                raise InfoscopeError(f"cannot read the column {column} of {file}: {first_line(error)}") from error
+        return number_classes(values, names, self.name)
+
     def _read(self, group: int) -> pa.ChunkedArray:
         import pyarrow as pa
         from pyarrow import parquet
@@ -89,34 +114,6 @@ class ParquetSource:
                 return opened.read_row_group(within, columns=[self._column]).column(0)
         except (OSError, pa.ArrowException) as error:
             raise UnreadableImageError(f"{file.name}, row group {within}: {first_line(error)}") from error
-
-
-class _Recent:
-    """The last few things read by number, each once, by whichever thread asks first; a copy starts empty."""
-
-    def __init__(self, kept: int):
-        self._kept = kept
-        self._lock = Lock()
-        self._futures: OrderedDict[int, Future[pa.ChunkedArray]] = OrderedDict()
-
-    def __reduce__(self) -> tuple[type[_Recent], tuple[int]]:
-        return _Recent, (self._kept,)
-
-    def get(self, number: int, read: Callable[[int], pa.ChunkedArray]) -> pa.ChunkedArray:
-        with self._lock:
-            future = self._futures.get(number)
-            mine = future is None
-            if future is None:
-                future = self._futures[number] = Future()
-                if len(self._futures) > self._kept:
-                    self._futures.popitem(last=False)
-            self._futures.move_to_end(number)
-        if mine:
-            try:
-                future.set_result(read(number))
-            except BaseException as error:
-                future.set_exception(error)
-        return future.result()
 
 
 def open_parquet(pattern: str) -> ParquetSource:
@@ -194,8 +191,28 @@ def _image_columns(schema: pa.Schema) -> list[str]:
     columns = [
         field.name for field in schema if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
     ]
+    features = _features(schema)
+    if features is None:
+        return columns
+    return [column for column in columns if features.get(column, {"_type": "Image"}).get("_type") == "Image"]
+
+
+def _label_columns(schema: pa.Schema) -> dict[str, tuple[str, ...] | None]:
+    """The columns that may hold labels, each with the names of its classes where the data set gives them."""
+    import pyarrow as pa
+
+    features = _features(schema) or {}
+    return {
+        field.name: tuple(features.get(field.name, {}).get("names") or ()) or None
+        for field in schema
+        if pa.types.is_integer(field.type) or pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+    }
+
+
+def _features(schema: pa.Schema) -> dict[str, Any] | None:
+    """What a data set says of its columns; None where it is not one of the hub's."""
     described = (schema.metadata or {}).get(b"huggingface")
     if described is None:
-        return columns
+        return None
     features: dict[str, Any] = json.loads(described).get("info", {}).get("features", {})
-    return [column for column in columns if features.get(column, {"_type": "Image"}).get("_type") == "Image"]
+    return features

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from infoscope.errors import InfoscopeError
+from infoscope.images.class_numbers import ClassNumbers, number_classes
 from infoscope.images.decode import UnreadableImageError, decode
 from infoscope.images.folder import readable_suffixes, stamp_files
 from infoscope.images.ids import MemberIds
@@ -55,6 +56,7 @@ class WebDatasetSource:
         # With the slash, as in an id: "a.tar/" comes after "a.tar-2.tar/".
         names, paths = zip(*sorted(named, key=lambda pair: f"{pair[0]}/".encode()), strict=True)
         self._shards: list[Path] = list(paths)
+        self._shard_names: list[str] = list(names)
         members = _index(self._shards)
         self.ids = MemberIds(names, [[member.name for member in shard] for shard in members])
         self._offset = [np.array([member.offset for member in shard], np.int64) for shard in members]
@@ -79,6 +81,33 @@ class WebDatasetSource:
         if len(encoded) != size:
             raise UnreadableImageError(f"{self._shards[shard].name} is shorter than when it was indexed")
         return decode(io.BytesIO(encoded))
+
+    def class_numbers(self, column: str | None = None) -> ClassNumbers:
+        """Every sample's class, from a small file of it; the shards' headers are read once more, and no picture.
+
+        Args:
+            column: that file's suffix; ``cls`` when not given.
+
+        Raises:
+            InfoscopeError: a sample has no such file.
+        """
+        suffix = column or "cls"
+        values: list[str] = []
+        with progress("Labels", len(self._shards), "shards", enabled=len(self._shards) > QUIET_SHARDS) as advance:
+            first = 0
+            for shard, name, offsets in zip(self._shards, self._shard_names, self._offset, strict=True):
+                found = _texts(shard, suffix)
+                for image_id in self.ids[first : first + len(offsets)]:
+                    text = found.get(_key(image_id[len(name) + 1 :]))
+                    if text is None:
+                        raise InfoscopeError(
+                            f"the sample of {image_id} has no .{suffix} file, so no label: name the "
+                            "suffix that has one (--labels column:SUFFIX)"
+                        )
+                    values.append(text)
+                first += len(offsets)
+                advance()
+        return number_classes(values, None, self.name)
 
 
 def open_shards(pattern: str) -> WebDatasetSource:
@@ -113,17 +142,42 @@ def _index(shards: Sequence[Path]) -> list[list[Member]]:
     return members
 
 
+def _key(name: str) -> str:
+    """What the files of one sample share: the name up to the first dot after the last slash."""
+    folder, slash, base = name.rpartition("/")
+    return folder + slash + base.partition(".")[0]
+
+
+def _texts(shard: Path, suffix: str) -> dict[str, str]:
+    """The content of each sample's file of one suffix, by the sample's key."""
+    found = {}
+    try:
+        with shard.open("rb", buffering=0) as file:
+            for member in tar_members(shard):
+                name = _stored_name(member)
+                if name.rpartition("/")[2].partition(".")[2] == suffix:
+                    file.seek(member.offset)
+                    found[_key(name)] = file.read(member.size).decode("utf-8", "replace").strip()
+    except OSError as error:
+        raise InfoscopeError(f"cannot read {shard}: {error.strerror or error}") from error
+    return found
+
+
+def _stored_name(member: Member) -> str:
+    """A member's name as in an id: relative, without the "./" of `tar -c .`."""
+    return posixpath.normpath(member.name.decode("utf-8", "backslashreplace")).lstrip("/")
+
+
 def _pictures(shard: Path) -> list[Member]:
     suffixes = readable_suffixes()
     chosen: dict[str, tuple[bool, Member]] = {}
     for member in tar_members(shard):
-        # As in an id: relative, without the "./" of `tar -c .`.
-        name = posixpath.normpath(member.name.decode("utf-8", "backslashreplace")).lstrip("/")
+        name = _stored_name(member)
         base = name.rpartition("/")[2]
         stem, _, extension = base.partition(".")
         if not stem or f".{extension.rpartition('.')[2].lower()}" not in suffixes:
             continue
-        key, says_more = name[: -len(base)] + stem, "." in extension
+        key, says_more = _key(name), "." in extension
         picture = Member(name.encode(), member.offset, member.size)
         before = chosen.get(key)
         if before is None or before[1].name == picture.name or says_more < before[0]:

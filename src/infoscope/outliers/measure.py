@@ -14,6 +14,7 @@ from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.groups.group import feature_groups
+from infoscope.images.labels import FolderLabels, labels_of
 from infoscope.images.source import Images, ImageSource, ids_sha256, open_images
 from infoscope.images.views import Views
 from infoscope.measurement.belonging import check_belongs
@@ -23,7 +24,6 @@ from infoscope.outliers.config import Cutoff, OutlierConfig
 from infoscope.outliers.cutoffs import PRESENT_SHARE, BlockNorms, describe_norms
 from infoscope.outliers.groups import activate_groups, rank_with_cds
 from infoscope.outliers.judging import judge_places, judge_presence, judge_stability
-from infoscope.outliers.labels import Labels, labels_of
 from infoscope.outliers.masks import shift_masks
 from infoscope.outliers.norm_pass import Norms, read_norms, sample_of
 from infoscope.outliers.probing import plan_probes
@@ -44,7 +44,7 @@ def measure_outliers(
     *,
     run: Run | None = None,
     sae: SparseAutoencoder | None = None,
-    labels: Labels | Sequence[str] | None = None,
+    labels: FolderLabels | Sequence[str] | None = None,
     out: Path | str | None = None,
     batch_size: int | None = None,
     threads: int | None = None,

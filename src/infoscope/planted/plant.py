@@ -174,6 +174,7 @@ def plant_into(
         name=f"{backbone.family}, planted",
         blocks=f"model.{backbone.layout.blocks}",
         position_table=backbone.layout.position_table and f"model.{backbone.layout.position_table}",
+        final_norm=backbone.layout.final_norm and f"model.{backbone.layout.final_norm}",
     )
     changed = replace(
         backbone, name=f"{backbone.name}, planted, seed {config.seed}", model=model, layout=layout, weight_files=()

@@ -1,4 +1,4 @@
-"""How feature groups are removed, with the defaults and where they come from."""
+"""How feature groups are removed, with the reason for each default."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ Replacement = Literal["zero", "mean", "resampled"]
 
 Site = Literal["rerun", "site"]
 """What is read: the rest of the network, run on from the edited tokens, or the block's own edited tokens."""
+
+# Our choice: as the fit check, 65,536 tokens of a 16 x 16 grid.
+SAMPLE_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class RemovalConfig:
     random_draws: int = 5
     """Random groups of equal size, and as many of equal activation mass, for each group. 0 for none. Our choice: enough
     for a spread."""
-    seed: int = 0
+    random_seed: int = 0
     """Of the random groups and of the images whose codes are taken."""
 
     def __post_init__(self) -> None:
@@ -53,6 +56,6 @@ class RemovalConfig:
             raise InfoscopeError(f"--sites {' '.join(self.sites) or '(none)'}: name rerun, site or both, each once")
         check_choice("method", self.method, Method)
         check_choice("replacement", self.replacement, Replacement)
-        for flag, number in (("--random-draws", self.random_draws), ("--seed", self.seed)):
+        for flag, number in (("--random-draws", self.random_draws), ("--random-seed", self.random_seed)):
             if number < 0:
                 raise InfoscopeError(f"{flag} {number} is out of range: choose 0 or more")

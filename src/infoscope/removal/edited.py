@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,13 +31,14 @@ class EditedBackbone:
 
     Attributes:
         backbone: the model at the SAE's block.
-        sae: the dictionary, on the model's device.
+        sae: the dictionary; it is moved to the model's device.
         token_set: which tokens the SAE is of.
         statistics: codes over a sample of images; needed where codes are replaced by a mean or another image's.
         seed: of the choice of other images.
 
     Raises:
-        InfoscopeError: model and SAE have different widths, or the SAE reads neurons.
+        InfoscopeError: model and SAE have different widths, the SAE reads neurons, the model has no CLS token for an
+            SAE of it, or the statistics are of another SAE or other tokens.
 
     Example:
         >>> import tempfile
@@ -73,6 +75,17 @@ class EditedBackbone:
             raise InfoscopeError("neurons are not removed from the residual stream: give an SAE of a block's output")
         if self.token_set == "cls" and not self.backbone.layout.special_tokens:
             raise InfoscopeError(f"{self.backbone.name} has no CLS token for the SAE {self.sae.name} to edit")
+        self.sae.to(self.backbone.device)
+        if self.statistics is not None:
+            self._check_statistics(self.statistics)
+
+    def _check_statistics(self, statistics: CodeStatistics) -> None:
+        tokens = len(range(*self._chosen.indices(self.backbone.prefix_tokens + self.backbone.grid**2)))
+        there = len(statistics.mean), *statistics.donors.shape[1:]
+        here = self.sae.features, tokens, self.sae.width
+        if there != here:
+            named = ("{} features and {} tokens of width {}".format(*shape) for shape in (there, here))
+            raise InfoscopeError("statistics of {} do not belong to {}: read them again".format(*named))
 
     @torch.no_grad()
     def run(
@@ -94,8 +107,9 @@ class EditedBackbone:
             blocks: whose outputs are wanted of the site ``rerun``; negative counts from the end.
 
         Yields:
-            A variant and its outputs. Of ``rerun`` they hold the blocks asked for, those before the edit as they
-            are; of ``site`` the backbone's block alone, as the model's last.
+            A variant and its outputs, which are not to be changed: variants share what does not differ. Of ``rerun``
+            they hold the blocks asked for, those before the edit as they are; of ``site`` the backbone's block alone,
+            as the model's last.
 
         Raises:
             InfoscopeError: variants cannot be told apart, or one needs statistics and there are none.
@@ -103,19 +117,17 @@ class EditedBackbone:
         check_variants(variants)
         for variant in variants:
             self._check(variant)
-        backbone = self.backbone
-        whole = WholePass(backbone, pixels, blocks) if any(variant.site == "rerun" for variant in variants) else None
-        stream = backbone.all_tokens(pixels) if whole is None else whole.stream
-        codes = None
+        whole = None
+        if any(variant.site == "rerun" for variant in variants):
+            whole = WholePass(self.backbone, pixels, blocks)
+        edits = _Edits(self, self.backbone.all_tokens(pixels) if whole is None else whole.stream, ids)
         for variant in variants:
-            edited = stream
-            if variant.edited:
-                codes = codes or self._encode(stream)
-                edited = self._edit(stream, codes, ids, variant)
-            if whole is None or variant.site == "site":
-                yield variant, Outputs({backbone.block: edited}, edited, None)
-            elif not variant.edited:
+            if whole is not None and variant.site == "rerun" and not variant.edited:
                 yield variant, whole.outputs
+                continue
+            edited = edits.stream_of(variant)
+            if whole is None or variant.site == "site":
+                yield variant, Outputs({self.backbone.block: edited}, edited, None)
             else:
                 again = whole.run_on(edited)
                 yield variant, Outputs({**whole.outputs.tokens, **again.tokens}, again.last, again.pooled)
@@ -140,54 +152,76 @@ class EditedBackbone:
     def _chosen(self) -> slice:
         return tokens_of(self.token_set, self.backbone.prefix_tokens)
 
-    def _encode(self, stream: Float32[Tensor, "image token width"]) -> Codes:
-        tokens = stream[:, self._chosen]
-        return encode_parts(self.sae, tokens.flatten(0, 1), tokens.shape[1])
 
-    def _edit(
-        self, stream: Float32[Tensor, "image token width"], codes: Codes, ids: Sequence[str], variant: Variant
-    ) -> Float32[Tensor, "image token width"]:
-        """The stream with a variant's edit."""
-        tokens = stream[:, self._chosen].flatten(0, 1)
+class _Edits:
+    """The edits of one batch: what variants share is made once, when the first of them needs it."""
+
+    def __init__(self, of: EditedBackbone, stream: Float32[Tensor, "image token width"], ids: Sequence[str]):
+        self._of, self._stream, self._ids = of, stream, ids
+        self._tokens = stream[:, of._chosen].flatten(0, 1)
+
+    def stream_of(self, variant: Variant) -> Float32[Tensor, "image token width"]:
+        """All tokens, those of the SAE's token set with a variant's edit; the stream itself where there is none."""
+        if not variant.edited:
+            return self._stream
         removed = self._members(variant)
-        put_back = self._put_back(removed, stream, ids, variant)
-        sae = self.sae
-        if variant.method == "reconstruct":
-            changed = decode_part(sae, codes, ~removed)
-            if put_back is not None:
-                changed = changed + put_back
-            changed = changed + sae.b_dec
-            if sae.token_norm is not None:
-                changed = sae.token_norm.undo(changed, tokens)
-        else:
-            taken = decode_part(sae, codes, removed)
-            if put_back is not None:
-                taken = taken - put_back
-            if sae.token_norm is not None:
-                # Undoing a norm adds the token's own shift, which a difference does not have.
-                _, scale = sae.token_norm.statistics(tokens)
-                taken = taken * scale
-            changed = tokens - taken
-        edited = stream.clone()
-        edited[:, self._chosen] = changed.view(len(stream), -1, stream.shape[2])
+        changed = (
+            self._decode_rest(removed, variant) if variant.method == "reconstruct" else self._less(removed, variant)
+        )
+        edited = self._stream.clone()
+        chosen = edited[:, self._of._chosen]
+        chosen.copy_(changed.view(chosen.shape))
         return edited
 
-    def _put_back(
-        self, removed: Bool[Tensor, " feature"], stream: Tensor, ids: Sequence[str], variant: Variant
-    ) -> Float32[Tensor, "_token width"] | None:
+    def _decode_rest(self, removed: Bool[Tensor, " feature"], variant: Variant) -> Float32[Tensor, "token width"]:
+        """The other codes, decoded."""
+        sae = self._of.sae
+        total = decode_part(sae, self._codes, ~removed) + sae.b_dec
+        put_back = self._put_back(removed, variant)
+        if put_back is not None:
+            total = total + put_back
+        return total if sae.token_norm is None else sae.token_norm.undo(total, self._tokens)
+
+    def _less(self, removed: Bool[Tensor, " feature"], variant: Variant) -> Float32[Tensor, "token width"]:
+        """The tokens less what the group contributes."""
+        sae = self._of.sae
+        taken = decode_part(sae, self._codes, removed)
+        put_back = self._put_back(removed, variant)
+        if put_back is not None:
+            taken = taken - put_back
+        if sae.token_norm is not None:
+            # Undoing a norm adds the token's own shift, which a difference does not have.
+            _, scale = sae.token_norm.statistics(self._tokens)
+            taken = taken * scale
+        return self._tokens - taken
+
+    def _put_back(self, removed: Bool[Tensor, " feature"], variant: Variant) -> Float32[Tensor, "_token width"] | None:
         """What the codes that take the place of the removed ones contribute; None where they are 0."""
-        statistics = self.statistics
-        if variant.replacement == "zero" or statistics is None:
+        if variant.replacement == "zero":
             return None
-        if variant.replacement == "mean":
-            mean = torch.from_numpy(statistics.mean).to(self.sae.W_dec)
-            return (torch.where(removed, mean, 0.0) @ self.sae.W_dec)[None]
-        donor = torch.from_numpy(statistics.donors_of(ids, self.seed))
-        tokens = statistics.donors[donor].to(stream.device)
-        return decode_part(self.sae, encode_parts(self.sae, tokens.flatten(0, 1), tokens.shape[1]), removed)
+        sae = self._of.sae
+        if variant.replacement == "resampled":
+            return decode_part(sae, self._donor_codes, removed)
+        mean = torch.from_numpy(self._statistics.mean).to(sae.W_dec)
+        return torch.where(removed, mean, 0.0)[None] @ sae.W_dec
 
     def _members(self, variant: Variant) -> Bool[Tensor, " feature"]:
-        member = torch.zeros(self.sae.features, dtype=torch.bool, device=self.sae.W_dec.device)
+        member = np.zeros(self._of.sae.features, np.bool_)
         if variant.group is not None:
-            member[torch.from_numpy(variant.group.features.astype(np.int64)).to(member.device)] = True
-        return member
+            member[variant.group.features] = True
+        return torch.from_numpy(member).to(self._stream.device)
+
+    @property
+    def _statistics(self) -> CodeStatistics:
+        assert self._of.statistics is not None  # checked before the model is run
+        return self._of.statistics
+
+    @cached_property
+    def _codes(self) -> Codes:
+        return encode_parts(self._of.sae, self._tokens, len(self._tokens) // len(self._stream))
+
+    @cached_property
+    def _donor_codes(self) -> Codes:
+        donor = torch.from_numpy(self._statistics.donors_of(self._ids, self._of.seed))
+        tokens = self._statistics.donors[donor].to(self._stream.device)
+        return encode_parts(self._of.sae, tokens.flatten(0, 1), tokens.shape[1])

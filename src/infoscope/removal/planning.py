@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from infoscope.groups.group import FeatureGroup
-from infoscope.groups.matched import Match, matched_groups
+from infoscope.groups.match import Match
+from infoscope.groups.matched import matched_groups
 from infoscope.removal.config import RemovalConfig, Site
 from infoscope.removal.variant import Variant, check_variants
 
@@ -58,6 +59,6 @@ def _of_site(
         if not config.random_draws:
             continue
         for match in get_args(Match):
-            drawn = matched_groups(group, mass, match, config.random_draws, config.seed)
+            drawn = matched_groups(group, mass, match, config.random_draws, config.random_seed)
             for number, random in enumerate(drawn, start=1):
                 yield Variant(f"minus {random.name}", random, config.method, config.replacement, site, number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,15 +15,16 @@ from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.token_sets import TokenSet, tokens_of
 from infoscope.dictionaries.parts import encode_parts
 from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.errors import check_counts
 from infoscope.images.prefetch import all_unreadable, decode_ahead
 from infoscope.images.resize import Resize
 from infoscope.images.source import ImageSource
 from infoscope.images.spread import spread_evenly
 from infoscope.images.views import Views
+from infoscope.measurement.fit import check_width
 from infoscope.progress import progress
+from infoscope.removal.config import SAMPLE_IMAGES
 
-# Our choice: as the fit check, 65,536 tokens of a 16 x 16 grid.
-SAMPLE_IMAGES = 256
 # Our choice: more than there are classes in most small sets, and 25 MB of a ViT-S's tokens.
 DONORS = 64
 
@@ -56,7 +57,8 @@ class CodeStatistics:
         count = len(self.donor_ids)
         chosen = []
         for image_id in ids:
-            donor = zlib.crc32(f"{seed}/{image_id}".encode()) % count
+            # Python's own hash differs from process to process.
+            donor = int.from_bytes(hashlib.sha256(f"{seed}/{image_id}".encode()).digest()[:8]) % count
             chosen.append((donor + 1) % count if self.donor_ids[donor] == image_id else donor)
         return np.asarray(chosen, np.int64)
 
@@ -79,7 +81,7 @@ def read_statistics(
 
     Args:
         backbone: the model at the SAE's block.
-        sae: the dictionary, on the model's device.
+        sae: the dictionary; it is moved to the model's device.
         images: the images: those a probe is trained on, never those it is tested on.
         token_set: which tokens the SAE is of.
         resize: how an image becomes square.
@@ -90,11 +92,14 @@ def read_statistics(
         show_progress: report progress on stderr.
 
     Raises:
-        InfoscopeError: no image of the sample can be read.
+        InfoscopeError: model and SAE have different widths, no image of the sample can be read, or a number is below 1.
     """
+    check_counts(sample_images=sample_images, batch_size=batch_size, threads=threads)
+    check_width(backbone, sae)
+    sae = sae.to(backbone.device)
     views = Views(backbone.patch_size, backbone.grid, 0, resize)
     sample = sorted(spread_evenly(len(images), sample_images))
-    given = spread_evenly(len(sample), donors)
+    given = {sample[place] for place in spread_evenly(len(sample), donors)}
     chosen = tokens_of(token_set, backbone.prefix_tokens)
     total, size, tokens = np.zeros(sae.features), np.zeros(sae.features), 0
     kept: list[Tensor] = []
@@ -112,12 +117,12 @@ def read_statistics(
                 np.add.at(size, feature, np.abs(value))
                 tokens += read.shape[0] * read.shape[1]
                 for place, index in enumerate(batch.index):
-                    if sample.index(index) in given:
+                    if index in given:
                         kept.append(read[place].cpu())
                         kept_ids.append(images.ids[index])
             advance(len(batch.index) + len(batch.unreadable))
     if not tokens:
         raise all_unreadable(images, reason)
     norm = sae.W_dec.norm(dim=1).double().cpu().numpy()
-    stacked = torch.stack(kept) if kept else torch.zeros(0, 1, backbone.width)
+    stacked = torch.stack(kept) if kept else read.new_zeros(0, *read.shape[1:]).cpu()
     return CodeStatistics(total / tokens, size / tokens * norm, tokens, stacked, tuple(kept_ids))

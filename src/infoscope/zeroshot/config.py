@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from infoscope.errors import check_choice, check_counts
+from infoscope.errors import InfoscopeError, check_choice, check_counts
 from infoscope.images.resize import Resize
 
 Pooled = Literal["own", "cls", "mean-patch"]
@@ -51,6 +51,8 @@ class ZeroshotConfig:
     """Draws of the bootstrap over images, behind the intervals."""
     shard_images: int = 1024
     """Images to a shard, what a stop can lose. Changes no result."""
+    seed: int = 0
+    """Seed of the bootstrap over images."""
 
     def __post_init__(self) -> None:
         if self.pooled is not None:
@@ -60,3 +62,5 @@ class ZeroshotConfig:
         check_choice("among", self.among, Among)
         check_choice("probability", self.probability, Probability)
         check_counts(draws=self.draws, shard_images=self.shard_images)
+        if self.seed < 0:
+            raise InfoscopeError(f"--seed {self.seed} is out of range: choose 0 or more")

@@ -62,7 +62,7 @@ def measure_zeroshot(
     run: Run | None = None,
     token_set: TokenSet | None = None,
     statistics: CodeStatistics | None = None,
-    seed: int = 0,
+    random_seed: int = 0,
     out: Path | str | None = None,
     batch_size: int | None = None,
     threads: int | None = None,
@@ -89,7 +89,7 @@ def measure_zeroshot(
         token_set: which tokens the SAE is of; by default what it says itself, else its patch tokens.
         statistics: codes over a sample, by `read_statistics`; needed for a replacement other than zero, and for the
             column ``mass``.
-        seed: of the bootstrap, and of the images that codes are taken from.
+        random_seed: of the choice of images that codes are taken from, under the replacement ``resampled``.
         out: a folder to write; without it nothing is written.
         batch_size: images to a forward pass; changes memory and speed, not the result.
         threads: decoding threads; one a core by default.
@@ -134,7 +134,7 @@ def measure_zeroshot(
     tokens = token_set or token_set_of(sae.site)
     notes += _notes(head, tokens, config)
     task = Task(
-        edited=EditedBackbone(backbone, sae, tokens, statistics, seed),
+        edited=EditedBackbone(backbone, sae, tokens, statistics, random_seed),
         head=head,
         vectors=torch.from_numpy(classes.vectors).to(backbone.device),
         label=label,
@@ -142,7 +142,8 @@ def measure_zeroshot(
         variants=variants,
         views=Views(backbone.patch_size, backbone.grid, 0, resize),
     )
-    stored = asdict(config) | {"resize": resize, "pooled": head.pooled, "labels": _label_option(labels), "seed": seed}
+    stored = asdict(config) | {"resize": resize, "pooled": head.pooled, "labels": _label_option(labels)}
+    stored["random_seed"] = random_seed
     partials = Partials(None if out is None else Path(out) / "partials")
     clock = Clock()
     with clock("images"):
@@ -159,7 +160,7 @@ def measure_zeroshot(
     if not shards:
         raise all_unreadable(images, skipped[0][1])
     with clock("intervals"):
-        table = summarise(task, shards, config, seed, labels is not None)
+        table = summarise(task, shards, config, labels is not None)
     record = ZeroshotRecord(
         format_version=FORMAT_VERSION,
         command=command,

@@ -23,18 +23,18 @@ from infoscope.zeroshot.tables import variant_row, variants_table
 _TOP = 5
 
 
-def summarise(task: Task, shards: Sequence[Shard], config: ZeroshotConfig, seed: int, labelled: bool) -> pl.DataFrame:
+def summarise(task: Task, shards: Sequence[Shard], config: ZeroshotConfig, labelled: bool) -> pl.DataFrame:
     """The table of variants; of one at a time all images are in memory, and of the untouched model."""
     statistics = task.edited.statistics
     mass = None if statistics is None else statistics.mass
     rows, untouched = [], None
     for place, variant in enumerate(task.variants):
         scores = Scores.joined([shard.scores(place) for shard in shards])
-        estimates = estimate_levels(scores, config.draws, seed)
+        estimates = estimate_levels(scores, config.draws, config.seed)
         if untouched is None:
             untouched = scores
         else:
-            estimates |= estimate_changes(untouched, scores, config.draws, seed)
+            estimates |= estimate_changes(untouched, scores, config.draws, config.seed)
         plain: dict[str, float | None] = {}
         if labelled:
             plain["calibration_error"] = calibration_error(scores.confidence, scores.right)

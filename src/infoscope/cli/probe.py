@@ -1,0 +1,78 @@
+"""``infoscope probe``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tyro
+
+from infoscope.cli.inputs import Hardware, OfRun, check_writable, open_run_pair
+from infoscope.cli.removal import RemovalFlags
+from infoscope.cli.tasks import TaskFlags
+from infoscope.errors import check_counts
+from infoscope.probes.config import ProbeConfig
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Remove feature groups of a run from its model, and see what linear heads still find.
+
+    One row each: the untouched model, the SAE's reconstruction, without each group, and without random groups of equal
+    size and of equal activation mass. An interrupted probe goes on when the same command is given again.
+    """
+
+    run_directory: tyro.conf.Positional[Path]
+    """A directory that `infoscope measure` wrote."""
+    task: tyro.conf.OmitArgPrefixes[TaskFlags] = field(default_factory=TaskFlags)
+    removal: tyro.conf.OmitArgPrefixes[RemovalFlags] = field(default_factory=RemovalFlags)
+    config: tyro.conf.OmitArgPrefixes[ProbeConfig] = field(default_factory=ProbeConfig)
+    out: Path | None = None
+    """The folder to write. Default: probes/ and the task's name, in the run."""
+    json: bool = False
+    """Print JSON in place of the table."""
+    of_run: tyro.conf.OmitArgPrefixes[OfRun] = field(default_factory=OfRun)
+    hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
+    batch_size: int | None = None
+    """Images to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
+    threads: int | None = None
+    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+
+    interrupted: ClassVar[str] = "finished variants and extracted features are kept, and the same command goes on there"
+
+    def __post_init__(self) -> None:
+        check_counts(batch_size=self.batch_size, threads=self.threads)
+
+    def run(self) -> None:
+        """Run the command."""
+        from infoscope.probes.probe import probe_groups
+        from infoscope.storage.run import open_run
+
+        run = open_run(self.run_directory)
+        out = self.out or run.path / "probes" / self.task.task
+        check_writable(out)
+        task = self.task.open(self.config.resize or run.manifest.options["resize"])
+        running: dict[str, Any] = {"batch_size": self.batch_size, "threads": self.threads}
+        backbone, sae = open_run_pair(run, self.of_run, self.hardware, **running)
+        result = probe_groups(
+            run,
+            backbone,
+            sae,
+            task,
+            self.removal.groups,
+            self.config,
+            self.removal.config,
+            out=out,
+            command=shlex.join(["infoscope", *sys.argv[1:]]),
+            **running,
+        )
+        if self.json:
+            print(json.dumps(result.to_json() | {"table": result.table.to_dicts()}, indent=2))
+        else:
+            from infoscope.cli.probe_summary import print_probe
+
+            print_probe(result, out)

@@ -1,0 +1,123 @@
+"""What ``infoscope probe`` prints."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from infoscope.cli.summary import print_rows
+from infoscope.probes.record import ProbeRecord
+from infoscope.probes.result import ProbeResult
+
+RANDOM = "minus random of equal "
+# Scores that are shares are printed in per cent, as papers do.
+SHARES = ("top-1", "top-5", "mIoU", "pixel accuracy", "class accuracy", "delta1", "delta2", "delta3")
+
+
+def print_probe(result: ProbeResult, out: Path) -> None:
+    """Print the table, and what it was made of."""
+    record = result.record
+    print_rows(_inputs(record))
+    Console(highlight=False).print(scores_table(result))
+    print_rows(
+        [
+            *[
+                ("skipped", f"{len(images)} unreadable images of {split}")
+                for split, images in record.skipped.items()
+                if images
+            ],
+            *[("note", note) for note in record.notes],
+            (
+                "reading",
+                "± is the standard deviation over the draws of a random group; in brackets the 95 % interval of the "
+                "difference over the test images, heads as they are trained.",
+            ),
+            ("written", str(out)),
+        ]
+    )
+
+
+def _inputs(record: ProbeRecord) -> list[tuple[str, str]]:
+    removal = record.options["removal"]
+    splits = [f"{split} {value['images']:,} ({value['source']})" for split, value in record.data["splits"].items()]
+    return [
+        ("task", f"{record.task}: {', '.join(splits)}"),
+        ("model", f"{record.model.name}, edited at block {record.model.block}, {record.token_set} tokens"),
+        ("SAE", f"{record.dictionary.name}, {record.dictionary.features:,} features"),
+        ("removal", f"{removal['method']}, {removal['replacement']}"),
+        ("recipe", f"{record.recipe['name']}, version {record.recipe['version']}; chosen on held-out images"),
+    ]
+
+
+def scores_table(result: ProbeResult) -> Table:
+    """One row a variant, or a random control with all its draws."""
+    record, rows = result.record, result.table
+    metrics = rows["metric"].unique(maintain_order=True).to_list()
+    table = Table(box=None, pad_edge=False)
+    table.add_column("site")
+    table.add_column("", no_wrap=True)
+    for title in ("features", "mass"):
+        table.add_column(title, justify="right")
+    for metric in metrics:
+        table.add_column(metric, justify="right", no_wrap=True)
+    table.add_column("difference", justify="right", no_wrap=True)
+    for baseline in record.baselines:
+        values = [score(metric, baseline.test.get(metric)) for metric in metrics]
+        table.add_row("no model", baseline.name, "", "", *values, "")
+    for (site, name), group in rows.group_by(["site", "name"], maintain_order=True):
+        by_metric = {row["metric"]: row for row in group.to_dicts()}
+        first = by_metric[record.metric]
+        values = [_with_spread(metric, by_metric[metric]) for metric in metrics]
+        removed = ("", "") if not first["features"] else (f"{first['features']:,.0f}", f"{first['mass']:.1%}")
+        table.add_row(
+            str(site), short_name(str(name), first["draws"]), *removed, *values, _difference(record.metric, first)
+        )
+    return table
+
+
+def score(metric: str, value: float | None) -> str:
+    """A score as it is printed: shares in per cent.
+
+    Example:
+        >>> score("top-1", 0.7482), score("RMSE", 0.8841), score("top-5", None)
+        ('74.82 %', '0.8841', '')
+    """
+    if value is None or math.isnan(value):
+        return ""
+    return f"{100 * value:.2f} %" if metric in SHARES else f"{value:.4f}"
+
+
+def short_name(name: str, draws: int = 1) -> str:
+    """A variant's name in a table, where random controls stand under the group they match.
+
+    Example:
+        >>> short_name("minus random of equal mass as global", 5)
+        '  random, equal mass (5)'
+        >>> short_name("minus global")
+        'minus global'
+    """
+    if name.startswith(RANDOM):
+        name = f"  random, equal {name.removeprefix(RANDOM).split(' ', 1)[0]}"
+    return f"{name} ({draws})" if draws > 1 else name
+
+
+def _with_spread(metric: str, row: dict[str, Any]) -> str:
+    text = score(metric, row["score"])
+    if row["spread"] is None:
+        return text
+    spread = f"{100 * row['spread']:.2f}" if metric in SHARES else f"{row['spread']:.4f}"
+    return f"{text} ± {spread}"
+
+
+def _difference(metric: str, row: dict[str, Any]) -> str:
+    if row["difference"] is None or not (row["features"] or row["difference"]):
+        return ""
+    factor, digits = (100, 2) if metric in SHARES else (1, 4)
+    text = f"{factor * row['difference']:+.{digits}f}"
+    if row["difference_lower"] is None:
+        return text
+    return f"{text} ({factor * row['difference_lower']:+.{digits}f} to {factor * row['difference_upper']:+.{digits}f})"

@@ -1,0 +1,88 @@
+"""``infoscope select``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tyro
+
+from infoscope.cli.inputs import Hardware, OfRun, check_writable, open_run_pair
+from infoscope.cli.tasks import TaskFlags
+from infoscope.errors import check_counts
+from infoscope.probes.config import ProbeConfig
+from infoscope.removal.config import Method, RemovalConfig, Replacement, Site
+from infoscope.selection.config import SelectConfig
+
+
+@dataclass(frozen=True)
+class Select:
+    """Find the set of features whose removal serves a task best, along the score.
+
+    Features are removed from the top and from the bottom of a column in steps, with random removal beside each step.
+    The set is chosen on held-out images; its test score is reported beside the unedited model's.
+    """
+
+    run_directory: tyro.conf.Positional[Path]
+    """A directory that `infoscope measure` wrote."""
+    task: tyro.conf.OmitArgPrefixes[TaskFlags] = field(default_factory=TaskFlags)
+    config: tyro.conf.OmitArgPrefixes[SelectConfig] = field(default_factory=SelectConfig)
+    site: Site = "rerun"
+    """rerun: the rest of the network runs on from the edited tokens; site: the block's own edited tokens are read."""
+    method: Method = RemovalConfig.method
+    """keep-error takes the features' contribution from the token; reconstruct decodes the codes that are left."""
+    replacement: Replacement = RemovalConfig.replacement
+    """What removed codes become: zero, their mean, or those of another image (resampled)."""
+    recipe: str = ProbeConfig.recipe
+    """How heads are trained: simple or dinov2."""
+    disk_gib: float = ProbeConfig.disk_gib
+    """Most space for features at a time, in GiB."""
+    out: Path | None = None
+    """The folder to write. Default: selections/ and the task's name, in the run."""
+    json: bool = False
+    """Print JSON in place of the table."""
+    of_run: tyro.conf.OmitArgPrefixes[OfRun] = field(default_factory=OfRun)
+    hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
+    batch_size: int | None = None
+    """Images to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
+    threads: int | None = None
+    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+
+    interrupted: ClassVar[str] = "finished steps and extracted features are kept, and the same command goes on there"
+
+    def __post_init__(self) -> None:
+        check_counts(batch_size=self.batch_size, threads=self.threads)
+
+    def run(self) -> None:
+        """Run the command."""
+        from infoscope.selection.select import select_features
+        from infoscope.storage.run import open_run
+
+        run = open_run(self.run_directory)
+        out = self.out or run.path / "selections" / self.task.task
+        check_writable(out)
+        task = self.task.open(run.manifest.options["resize"])
+        running: dict[str, Any] = {"batch_size": self.batch_size, "threads": self.threads}
+        backbone, sae = open_run_pair(run, self.of_run, self.hardware, **running)
+        selection = select_features(
+            run,
+            backbone,
+            sae,
+            task,
+            self.config,
+            ProbeConfig(recipe=self.recipe, disk_gib=self.disk_gib, seed=self.config.seed),
+            RemovalConfig(sites=(self.site,), method=self.method, replacement=self.replacement),
+            out=out,
+            command=shlex.join(["infoscope", *sys.argv[1:]]),
+            **running,
+        )
+        if self.json:
+            print(json.dumps(selection.to_json() | {"steps": selection.steps.to_dicts()}, indent=2))
+        else:
+            from infoscope.cli.select_summary import print_selection
+
+            print_selection(selection, out)

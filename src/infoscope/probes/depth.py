@@ -1,0 +1,149 @@
+"""Depth as a task of a probe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from infoscope.backbones.backbone import Backbone
+from infoscope.images.resize import Resize
+from infoscope.images.source import ImageSource
+from infoscope.probes.baselines import mean_depth
+from infoscope.probes.classification import describe_candidate
+from infoscope.probes.dense_task import (
+    Pairs,
+    check_splits,
+    colour_pairs,
+    dense_readout,
+    describe_splits,
+    images_by_split,
+    stored_pairs,
+)
+from infoscope.probes.depth_head import fit_depth
+from infoscope.probes.depth_sets import DepthSet
+from infoscope.probes.metrics import DepthErrors
+from infoscope.probes.readout import Readout
+from infoscope.probes.recipes import DepthRecipe, Recipe
+from infoscope.probes.record import Baseline
+from infoscope.probes.store import FeatureStore
+from infoscope.probes.survey import measure_depths
+from infoscope.probes.task import Score, TaskName
+
+
+@dataclass(frozen=True)
+class DepthTask:
+    """Photographs with a depth for every pixel; a `Task`. Made by `depth_task`.
+
+    Attributes:
+        targets: photographs and depth maps by split.
+    """
+
+    targets: Mapping[str, DepthSet]
+
+    @property
+    def name(self) -> TaskName:
+        """``depth``."""
+        return "depth"
+
+    @property
+    def metric(self) -> str:
+        """Root mean squared error in metres, mean over images."""
+        return "RMSE"
+
+    @property
+    def higher_is_better(self) -> bool:
+        """It is an error."""
+        return False
+
+    @property
+    def splits(self) -> Mapping[str, ImageSource]:
+        """The photographs by split."""
+        return images_by_split(self.targets)
+
+    def check(self, show_progress: bool) -> list[str]:
+        """Every depth map is read once.
+
+        Raises:
+            InfoscopeError: a depth map is wrong, or none has a depth.
+        """
+        for targets in self.targets.values():
+            measure_depths(targets, show_progress=show_progress)
+        return []
+
+    def readout(self, recipe: Recipe, backbone: Backbone) -> Readout:
+        """Every patch token of the last block, and the CLS token where the head has it beside each."""
+        return dense_readout(recipe.depth.cls, recipe.depth.final_norm, backbone)
+
+    def fit(
+        self, features: Mapping[str, FeatureStore], recipe: Recipe, backbone: Backbone, seed: int, show_progress: bool
+    ) -> Score:
+        """A head on a variant's patch tokens, scored at the size of each test map."""
+        pairs = stored_pairs(features, self.targets, recipe.depth.cls)
+        return self._fit(pairs, recipe.depth, seed, show_progress)
+
+    def baselines(
+        self, backbone: Backbone, recipe: Recipe, resize: Resize, seed: int, show_progress: bool
+    ) -> list[Baseline]:
+        """The training split's mean depth everywhere, and a head on the patches' colours."""
+        from dataclasses import replace
+
+        pairs = colour_pairs(self.targets, backbone, resize, show_progress)
+        known = measure_depths(self.targets["train"], pairs["train"][1].rows.tolist(), show_progress=show_progress)
+        guessed = mean_depth(known, self.targets["test"], pairs["test"][1].rows.tolist(), show_progress=show_progress)
+        # Colours have no CLS token.
+        score = self._fit(pairs, replace(recipe.depth, cls=False), seed, show_progress)
+        return [
+            Baseline("majority", _scores(guessed), None, {}, [f"{known.mean:.3f} m everywhere"]),
+            Baseline("colours", dict(score.test), score.validation, {}, list(score.notes)),
+        ]
+
+    def describe(self) -> dict[str, Any]:
+        """The splits, with what they are told apart by."""
+        return {"task": self.name, "splits": describe_splits(self.targets)}
+
+    def _fit(self, pairs: Pairs, recipe: DepthRecipe, seed: int, show_progress: bool) -> Score:
+        head = fit_depth(
+            *pairs["train"],
+            recipe,
+            validation=pairs.get("validation"),
+            seed=seed,
+            show_progress=show_progress,
+        )
+        test = self.targets["test"]
+        errors = DepthErrors(test.least, test.most)
+        for predicted, depth in head.predictions(*pairs["test"], show_progress=show_progress):
+            errors.add(depth, predicted)
+        return Score(
+            test=_scores(errors),
+            validation=head.chosen.score,
+            chosen=describe_candidate(head.chosen) | {"trained_on": head.trained_on, "held_out": head.held_out},
+            candidates=tuple(describe_candidate(each) for each in head.candidates),
+            per_image=tuple(errors.rmse_by_image),
+        )
+
+
+def depth_task(train: DepthSet, test: DepthSet, validation: DepthSet | None = None) -> DepthTask:
+    """Photographs with a depth for every pixel, for a probe.
+
+    Args:
+        train: what heads are trained on; see `infoscope.probes.depth_sets`.
+        test: what heads are scored on, and nothing is chosen by.
+        validation: what choices are made on; without it a share of the training photographs is held out.
+
+    Raises:
+        InfoscopeError: a split has no photographs.
+    """
+    splits = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
+    check_splits(splits)
+    return DepthTask(splits)
+
+
+def _scores(errors: DepthErrors) -> dict[str, float]:
+    found = asdict(errors.scores())
+    return {
+        "RMSE": found["rmse"],
+        "abs-rel": found["abs_rel"],
+        "log10": found["log10"],
+        **{name: found[name] for name in ("delta1", "delta2", "delta3")},
+    }

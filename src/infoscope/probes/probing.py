@@ -1,0 +1,150 @@
+"""Every variant's features extracted, and a head trained on each: finished variants are kept, the rest goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from infoscope.backbones.backbone import Backbone
+from infoscope.images.resize import Resize
+from infoscope.probes.config import ProbeConfig
+from infoscope.probes.extract import Wanted, extract
+from infoscope.probes.readout import Readout
+from infoscope.probes.recipes import Recipe, find_recipe
+from infoscope.probes.store import FeatureStore
+from infoscope.probes.task import Score, Task
+from infoscope.removal.config import Site
+from infoscope.removal.edited import EditedBackbone
+from infoscope.removal.variant import Variant
+from infoscope.storage.atomic import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A variant and what a head reaches on it."""
+
+    variant: Variant
+    score: Score
+
+
+def score_variants(
+    edited: EditedBackbone,
+    task: Task,
+    variants: Sequence[Variant],
+    config: ProbeConfig,
+    folder: Path,
+    resize: Resize,
+    *,
+    batch_size: int | None = None,
+    threads: int | None = None,
+    show_progress: bool = True,
+) -> tuple[list[Scored], dict[str, dict[int, str]]]:
+    """Extract each variant's features, train a head on them and score it.
+
+    Args:
+        edited: the model and what is needed to edit it.
+        task: images and their labels.
+        variants: the variants, in the order of the rows.
+        config: the options.
+        folder: where features and finished scores are kept, of this probe alone.
+        resize: how an image becomes square.
+        batch_size: images to a forward pass; changes memory and speed, not the result.
+        threads: decoding threads.
+        show_progress: report progress on stderr.
+
+    Returns:
+        The scores in the order of ``variants``, and by split the images that could not be read, with the reason.
+
+    Raises:
+        InfoscopeError: a split has no readable image, the task's head refuses the features, or the disk is full.
+    """
+    recipe = find_recipe(config.recipe)
+    kept = _Kept(folder)
+    left = [number for number in range(len(variants)) if kept.score(number) is None]
+    skipped = kept.skipped()
+    for group in _groups(left, variants, task, recipe, edited.backbone, config.disk_gib):
+        stores: dict[int, dict[str, FeatureStore]] = {number: {} for number in group}
+        for split, images in task.splits.items():
+            wanted = []
+            for number in group:
+                variant = variants[number]
+                readout = _readout(task, recipe, edited.backbone, variant.site)
+                path = folder / "features" / split / f"{number:04}"
+                store = FeatureStore(path, len(images), readout.arrays(edited.backbone))
+                stores[number][split] = store
+                wanted.append(Wanted(variant, readout, store))
+            extract(
+                edited,
+                images,
+                wanted,
+                resize=resize,
+                batch_size=batch_size,
+                threads=threads,
+                show_progress=show_progress,
+                title=f"Extracting {len(group)} of {len(variants)} variants, {split}",
+            )
+            skipped[split] = stores[group[0]][split].skipped
+        kept.note_skipped(skipped)
+        for number in group:
+            variant = variants[number]
+            of_site = recipe.at_site() if variant.site == "site" else recipe
+            score = task.fit(stores[number], of_site, edited.backbone, config.seed, show_progress)
+            kept.keep(number, variant, score)
+            if not config.keep_features:
+                for store in stores[number].values():
+                    store.remove()
+    scores = [kept.score(number) for number in range(len(variants))]
+    return [Scored(variant, score) for variant, score in zip(variants, scores, strict=True) if score], skipped
+
+
+def _readout(task: Task, recipe: Recipe, backbone: Backbone, site: Site) -> Readout:
+    return task.readout(recipe.at_site() if site == "site" else recipe, backbone)
+
+
+def _groups(
+    left: Sequence[int], variants: Sequence[Variant], task: Task, recipe: Recipe, backbone: Backbone, disk_gib: float
+) -> Iterator[list[int]]:
+    """Variants whose features fit on the disk together; one at least."""
+    group: list[int] = []
+    size = 0
+    images = sum(len(split) for split in task.splits.values())
+    for number in left:
+        arrays = _readout(task, recipe, backbone, variants[number].site).arrays(backbone)
+        own = images * sum(array.bytes for array in arrays.values())
+        if group and size + own > disk_gib * 2**30:
+            yield group
+            group, size = [], 0
+        group.append(number)
+        size += own
+    if group:
+        yield group
+
+
+class _Kept:
+    """Finished scores, a file each."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    def score(self, number: int) -> Score | None:
+        path = self._path(number)
+        if not path.is_file():
+            return None
+        found = read_json(path)
+        del found["variant"]
+        return Score(**found | {name: tuple(found[name]) for name in ("candidates", "per_image", "notes")})
+
+    def keep(self, number: int, variant: Variant, score: Score) -> None:
+        write_json(self._path(number), {"variant": f"{variant.label} ({variant.site})", **asdict(score)})
+
+    def skipped(self) -> dict[str, dict[int, str]]:
+        path = self._folder / "skipped.json"
+        found: Mapping[str, Mapping[str, str]] = read_json(path) if path.is_file() else {}
+        return {split: {int(at): why for at, why in images.items()} for split, images in found.items()}
+
+    def note_skipped(self, skipped: Mapping[str, Mapping[int, str]]) -> None:
+        write_json(self._folder / "skipped.json", skipped)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / "scores" / f"{number:04}.json"

@@ -1,0 +1,246 @@
+"""A linear classifier of patches, scored at the size of each mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+
+from infoscope.errors import InfoscopeError
+from infoscope.probes.batch_norm import RunningMoments
+from infoscope.probes.dense import DenseFeatures, Target, Targets, check_pairs, class_mask
+from infoscope.probes.descent import Layers, Steps, batches, plan
+from infoscope.probes.held_out import split
+from infoscope.probes.linear import Candidate, Linear, best
+from infoscope.probes.logistic import KEEP_BYTES, fit_path
+from infoscope.probes.patch_targets import class_shares
+from infoscope.probes.pixel_losses import cross_entropy
+from infoscope.probes.reading import Index
+from infoscope.probes.recipes import AdamW, LogisticPath, SegmentationRecipe
+from infoscope.probes.upsampling import Upsampling
+from infoscope.progress import progress
+
+INPUT = "patches"
+
+
+@dataclass(frozen=True)
+class SegmentationHead:
+    """A trained classifier of patches.
+
+    Attributes:
+        linear: the layer on raw patch tokens; a batch norm is folded in.
+        chosen: the candidate it is; its score is mIoU.
+        candidates: all that were tried, with their scores on the held-out images.
+        trained_on: images behind the weights.
+        held_out: images behind the choice.
+    """
+
+    linear: Linear
+    chosen: Candidate
+    candidates: tuple[Candidate, ...]
+    trained_on: int
+    held_out: int
+
+    def predict(self, features: DenseFeatures, index: int, shape: tuple[int, int]) -> Target:
+        """The class of each pixel of an image, ``[row, column]`` of int64, at any size."""
+        return _classes(self.linear, features, index, shape)
+
+    def predictions(
+        self, features: DenseFeatures, targets: Targets, *, show_progress: bool = True
+    ) -> Iterator[tuple[Target, Target]]:
+        """Image by image, what is predicted at the mask's own size, and the mask."""
+        check_pairs(features, targets)
+        with progress("Predicting", len(features), "images", enabled=show_progress) as advance:
+            for index in range(len(features)):
+                mask = targets.target(index)
+                yield self.predict(features, index, (mask.shape[0], mask.shape[1])), mask
+                advance()
+
+
+def fit_segmentation(
+    features: DenseFeatures,
+    targets: Targets,
+    recipe: SegmentationRecipe,
+    *,
+    classes: int,
+    validation: tuple[DenseFeatures, Targets] | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    keep_bytes: int = KEEP_BYTES,
+    show_progress: bool = True,
+) -> SegmentationHead:
+    """Train a classifier of patches by its recipe.
+
+    Args:
+        features: of the training images; arrays or memmaps.
+        targets: their masks.
+        recipe: what is tried, and how it is trained.
+        classes: how many there are; one that no training mask has is never predicted by logistic regression.
+        validation: images and masks that the choice is made on; by default a share of the training images. Logistic
+            regression is then trained once more on all of them.
+        seed: decides the held-out share, the start and the order of images.
+        device: where AdamW's steps run.
+        keep_bytes: what logistic regression may hold of the features between its passes; no result depends on it.
+        show_progress: report progress on stderr.
+
+    Raises:
+        InfoscopeError: features and masks do not fit, a class is out of range, features are not finite, or the training
+            images show one class only.
+
+    Example:
+        >>> from infoscope.probes.recipes import find_recipe
+        >>> class Masks(list):
+        ...     def target(self, index):
+        ...         return self[index]
+        >>> random = np.random.default_rng(0)
+        >>> masks = Masks(np.kron(random.integers(0, 2, (2, 2)), np.ones((4, 4))).astype(np.uint8) for _ in range(8))
+        >>> patches = np.stack([mask[::4, ::4].reshape(4, 1) for mask in masks]).astype(np.float32)
+        >>> head = fit_segmentation(DenseFeatures(patches), masks, find_recipe("simple").segmentation, classes=2)
+        >>> head.chosen.score > 0.5, head.predict(DenseFeatures(patches), 0, (8, 8)).shape
+        (True, (8, 8))
+    """
+    check_pairs(features, targets)
+    every = np.arange(len(features))
+    if validation is None:
+        train, held = split(len(features), recipe.held_out, seed)
+        judged = (features, targets, held)
+    else:
+        check_pairs(*validation)
+        train, judged = every, (*validation, np.arange(len(validation[0])))
+    fit = _Fit(features, targets, classes, keep_bytes, show_progress)
+    solver = recipe.solver
+    if isinstance(solver, AdamW):
+        settings, heads = solver.learning_rates, fit.by_adamw(recipe, solver, train, seed, torch.device(device))
+    else:
+        settings, heads = solver.strengths, fit.by_logistic(solver, solver.strengths, train)
+    scores = _mean_ious(heads, judged, classes, show_progress)
+    candidates = tuple(
+        Candidate(INPUT, setting, score, np.nan) for setting, score in zip(settings, scores, strict=True)
+    )
+    at = best(candidates)
+    linear = heads[at]
+    if validation is None and isinstance(solver, LogisticPath):
+        linear, train = fit.by_logistic(solver, settings[: at + 1], every)[-1], every
+    return SegmentationHead(linear, candidates[at], candidates, len(train), len(judged[2]))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What all ways of training share."""
+
+    features: DenseFeatures
+    targets: Targets
+    classes: int
+    keep_bytes: int
+    show_progress: bool
+
+    def by_logistic(self, solver: LogisticPath, strengths: Sequence[float], train: Index) -> list[Linear]:
+        """A head a strength: convex in the shares of classes that each patch holds."""
+        from dataclasses import replace
+
+        with progress("Reading masks", len(train), "images", enabled=self.show_progress) as advance:
+            shares = class_shares(self.targets, train, self.features.grid, self.classes, advance)
+        path = fit_path(
+            shares.stream(self.features), replace(solver, strengths=tuple(strengths)), keep_bytes=self.keep_bytes
+        )
+        heads = []
+        with progress("Training", len(strengths), "heads", enabled=self.show_progress) as advance:
+            for fitted in path:
+                heads.append(fitted.linear)
+                advance()
+        return heads
+
+    def by_adamw(
+        self, recipe: SegmentationRecipe, solver: AdamW, train: Index, seed: int, device: torch.device
+    ) -> list[Linear]:
+        """A head a learning rate: pixels' cross-entropy at the masks' size, all heads on the same batches."""
+        width = self.features.width
+        layers = Layers.start(width, self.classes, solver, batch_norm=recipe.batch_norm, seed=seed, device=device)
+        moments = RunningMoments(width, recipe.batch_norm_momentum, recipe.batch_norm_epsilon, device)
+        batch, count = plan(solver, len(train))
+        steps = Steps(layers, solver, count)
+        seen = 0
+        with progress("Training", count, "steps", enabled=self.show_progress) as advance:
+            for images in batches(train, batch, count, seed):
+                rows = torch.from_numpy(np.concatenate([self.features.read(int(i)) for i in images])).to(device)
+                rows = moments.normalise(rows) if recipe.batch_norm else rows
+                pixels, loss, slope = self._slope(layers, rows, images)
+                if pixels:
+                    steps.take(layers.slopes(rows, slope / pixels))
+                seen += pixels
+                advance(1, f"loss {loss / max(pixels, 1):.3f}")
+        if not seen:
+            raise InfoscopeError("there is nothing to train on: no pixel of the training masks counts")
+        weight, bias = layers.folded()
+        heads = []
+        for head in range(layers.heads):
+            layer = moments.fold(weight[head], bias[head]) if recipe.batch_norm else (weight[head], bias[head])
+            heads.append(Linear(*(each.cpu().numpy().copy() for each in layer)))
+        return heads
+
+    def _slope(self, layers: Layers, rows: torch.Tensor, images: Index) -> tuple[int, float, torch.Tensor]:
+        """Pixels that count in a batch, the best head's summed loss, and the slope of the outputs.
+
+        One image and one head after the other, so that memory holds a strip of one head's pixels.
+        """
+        grid = self.features.grid
+        outputs = layers.outputs(rows)
+        slope = torch.zeros_like(outputs)
+        losses, pixels = np.zeros(layers.heads), 0
+        values = outputs.view(len(images), grid, grid, *outputs.shape[1:])
+        slopes = slope.view_as(values)
+        for at, image in enumerate(images):
+            mask, counts = class_mask(self.targets, int(image), self.classes)
+            pixels += int(counts.sum())
+            target, some = torch.from_numpy(mask).to(rows.device), torch.from_numpy(counts).to(rows.device)
+            upsampling = Upsampling.between(grid, (mask.shape[0], mask.shape[1]), str(rows.device))
+            for head in range(layers.heads):
+                logits = values[at, :, :, head].transpose(1, 2).contiguous()
+                loss, change = cross_entropy(logits, target, some, upsampling)
+                losses[head] += loss
+                slopes[at, :, :, head] = change.transpose(1, 2)
+        return pixels, float(losses.min()), slope
+
+
+def _classes(linear: Linear, features: DenseFeatures, index: int, shape: tuple[int, int]) -> Target:
+    """The class with the highest upsampled logit at each pixel."""
+    grid = features.grid
+    logits = torch.from_numpy(linear(features.read(index)).reshape(grid, grid, -1)).transpose(1, 2).contiguous()
+    upsampling = Upsampling.between(grid, shape)
+    found = [upsampling.up(logits, strip).argmax(1) for strip in upsampling.strips(logits.shape[1])]
+    return torch.cat(found).numpy()
+
+
+def _mean_ious(
+    heads: Sequence[Linear], judged: tuple[DenseFeatures, Targets, Index], classes: int, show_progress: bool
+) -> list[float]:
+    """Each head's mIoU on held-out images, over classes that occur in a mask or a prediction."""
+    features, targets, held = judged
+    tables = np.zeros((len(heads), classes, classes), np.int64)
+    with progress("Choosing", len(held), "images", enabled=show_progress) as advance:
+        for index in held:
+            mask, counts = class_mask(targets, int(index), classes)
+            for table, linear in zip(tables, heads, strict=True):
+                found = _classes(linear, features, int(index), (mask.shape[0], mask.shape[1]))
+                pairs = mask[counts] * classes + found[counts]
+                table += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+            advance()
+    return [float(np.nanmean(ious(table))) if table.any() else float("nan") for table in tables]
+
+
+def ious(table: Int64[np.ndarray, "true predicted"]) -> Float64[np.ndarray, " class"]:
+    """Each class's intersection over union; NaN where it neither occurs nor is predicted.
+
+    Example:
+        >>> ious(np.array([[2, 1, 0], [0, 1, 0], [0, 0, 0]])).round(3).tolist()
+        [0.667, 0.5, nan]
+    """
+    right = np.diagonal(table)
+    union = table.sum(0) + table.sum(1) - right
+    return np.where(union > 0, right / np.maximum(union, 1), np.nan)
+
+
+Predictor = Callable[[DenseFeatures, int, tuple[int, int]], Target]

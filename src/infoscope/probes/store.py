@@ -1,0 +1,174 @@
+"""Features of one variant on one split of a data set, on disk, written as they are extracted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64, Shaped
+
+from infoscope.errors import InfoscopeError
+from infoscope.storage.atomic import read_json, write_json
+
+PROGRESS = "progress.json"
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array of a store.
+
+    Attributes:
+        shape: of one image's entry.
+        dtype: ``float32`` or ``float16``.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def bytes(self) -> int:
+        """Of one image."""
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+
+class FeatureStore:
+    """Arrays with one entry an image, as files that are mapped and not read into memory.
+
+    Images that could not be read have no entry: entry i is that of image ``rows[i]`` of the source.
+
+    Args:
+        path: a directory of its own.
+        count: images of the source.
+        arrays: the arrays by name.
+
+    Raises:
+        InfoscopeError: the directory cannot be written, or holds arrays of other shapes.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "untouched"
+        >>> store = FeatureStore(path, 3, {"pooled": StoredArray((2,), "float32")})
+        >>> store.write(0, {"pooled": np.ones((2, 2), np.float32)})
+        >>> store.finished(3, {1: "is cut short"})
+        >>> FeatureStore(path, 3, {"pooled": StoredArray((2,), "float32")}).done
+        3
+        >>> store.rows, store.read("pooled").tolist()
+        (array([0, 2]), [[1.0, 1.0], [1.0, 1.0]])
+    """
+
+    def __init__(self, path: Path, count: int, arrays: Mapping[str, StoredArray]):
+        self.path = path
+        self._count = count
+        self._arrays = dict(arrays)
+        self.done = 0
+        """How many images of the source are in, or were skipped."""
+        self.skipped: dict[int, str] = {}
+        """Position and reason of each image that could not be read."""
+        self._claim()
+
+    @property
+    def bytes(self) -> int:
+        """On disk."""
+        return self._count * sum(array.bytes for array in self._arrays.values())
+
+    @property
+    def rows(self) -> Int64[np.ndarray, " image"]:
+        """Positions of the images that are in."""
+        return np.setdiff1d(np.arange(self.done), np.fromiter(self.skipped, np.int64, len(self.skipped)))
+
+    def write(self, first: int, entries: Mapping[str, Shaped[np.ndarray, "image ..."]]) -> None:
+        """Put some images' entries in, one after the other.
+
+        Args:
+            first: the first one's place.
+            entries: by array.
+
+        Raises:
+            InfoscopeError: an entry is NaN or infinite, or does not fit its type; or the disk is full.
+        """
+        for name, value in entries.items():
+            array = self._arrays[name]
+            with np.errstate(over="ignore"):
+                stored = np.ascontiguousarray(value, array.dtype)
+            if not np.isfinite(stored).all():
+                what = "NaN or infinity" if not np.isfinite(value).all() else "values beyond the range of float16"
+                raise InfoscopeError(f"the features for {self.path} hold {what}: check the model and the SAE")
+            with self._writing(), self._file(name).open("rb+") as file:
+                # Not through a mapping: a full disk would end the process there, and here it is an error.
+                file.seek(self._header(name) + first * array.bytes)
+                file.write(stored.data)
+
+    def finished(self, done: int, skipped: Mapping[int, str] | None = None) -> None:
+        """Note that the first ``done`` images of the source are in, once they are on disk.
+
+        Args:
+            done: how many.
+            skipped: position and reason of those among them that could not be read.
+
+        Raises:
+            InfoscopeError: the disk is full.
+        """
+        for name in self._arrays:
+            with self._writing(), self._file(name).open("rb+") as file:
+                os.fsync(file.fileno())
+        self.done, self.skipped = done, dict(skipped or {})
+        noted = {"arrays": self._shapes(), "done": done, "skipped": sorted(self.skipped.items())}
+        write_json(self.path / PROGRESS, noted)
+
+    def read(self, name: str) -> Shaped[np.ndarray, "image ..."]:
+        """An array's entries, mapped."""
+        return np.load(self._file(name), mmap_mode="r")[: self.done - len(self.skipped)]  # type: ignore[no-any-return]
+
+    def remove(self) -> None:
+        """Delete it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _claim(self) -> None:
+        """What is there already; else files of the full size, so that a disk that is too small is known at once."""
+        progress = self.path / PROGRESS
+        if progress.is_file():
+            found = read_json(progress)
+            if found.get("arrays") != self._shapes():
+                raise InfoscopeError(f"{self.path} holds features of something else; choose another --out")
+            self.done, self.skipped = int(found["done"]), {int(at): str(why) for at, why in found["skipped"]}
+            return
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name, array in self._arrays.items():
+                with self._file(name).open("wb") as file:
+                    np.lib.format.write_array_header_1_0(file, self._described(array))
+                    size = self._count * array.bytes
+                    if hasattr(os, "posix_fallocate") and size:
+                        os.posix_fallocate(file.fileno(), file.tell(), size)
+                    else:
+                        file.truncate(file.tell() + size)
+        self.finished(0)
+
+    def _shapes(self) -> dict[str, list[int | str]]:
+        return {name: [self._count, *array.shape, array.dtype] for name, array in sorted(self._arrays.items())}
+
+    def _described(self, array: StoredArray) -> dict[str, object]:
+        """An .npy file's header."""
+        kind = np.lib.format.dtype_to_descr(np.dtype(array.dtype))
+        return {"descr": kind, "fortran_order": False, "shape": (self._count, *array.shape)}
+
+    def _header(self, name: str) -> int:
+        """Bytes before the first entry."""
+        return self._file(name).stat().st_size - self._count * self._arrays[name].bytes
+
+    def _file(self, name: str) -> Path:
+        return self.path / f"{name}.npy"
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InfoscopeError(
+                f"cannot write {self.path}: {error.strerror or error}; free the space or choose another --out"
+            ) from error

@@ -1,0 +1,1 @@
+"""Choosing features by scope: how many to remove, from which end, for a task."""

@@ -1,0 +1,163 @@
+"""`select_features`: the set of features whose removal serves a task best, and the curve that it is the best of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float64
+
+from infoscope.backbones.backbone import Backbone
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.measurement.measure import Clock
+from infoscope.probes.config import ProbeConfig
+from infoscope.probes.probe import make_record, plan_probe, prepare
+from infoscope.probes.probing import Scored, score_variants
+from infoscope.probes.result import paired_interval
+from infoscope.probes.task import Task
+from infoscope.removal.config import RemovalConfig
+from infoscope.selection.config import SelectConfig
+from infoscope.selection.result import Choice, Selection
+from infoscope.selection.steps import Step, plan_steps
+from infoscope.selection.tables import STEPS
+from infoscope.storage.run import PARTIALS, Run, claim_directory
+
+
+def select_features(
+    run: Run,
+    backbone: Backbone,
+    sae: SparseAutoencoder,
+    task: Task,
+    config: SelectConfig | None = None,
+    probe: ProbeConfig | None = None,
+    removal: RemovalConfig | None = None,
+    *,
+    out: Path | str,
+    batch_size: int | None = None,
+    threads: int | None = None,
+    show_progress: bool = True,
+    command: str = "infoscope.select_features",
+) -> Selection:
+    """Remove features from either end of a column in steps, and find the set that serves a task best.
+
+    The set is chosen by the score on the validation split, or on images held out of the training split where there is
+    none; removing nothing is among the choices. Its test score is reported beside the unedited model's, and beside each
+    step random sets of equal size and of equal activation mass show what removing so much does by itself.
+
+    Args:
+        run: the run that measured the features.
+        backbone: its model.
+        sae: its SAE.
+        task: the task: `infoscope.classification_task`, `segmentation_task` or `depth_task`.
+        config: which sets are tried.
+        probe: how features are extracted and probed.
+        removal: how features are removed; its random draws are not used.
+        out: the folder to write; what is finished in it is kept, and the same call goes on there.
+        batch_size: images to a forward pass; changes memory and speed, not the result.
+        threads: decoding threads; one a core by default.
+        show_progress: report progress on stderr.
+        command: how this was asked for, for the record.
+
+    Raises:
+        InfoscopeError: as for `infoscope.probe_groups`, or there is no such column.
+    """
+    config, out = config or SelectConfig(), Path(out)
+    probe = replace(probe or ProbeConfig(), baselines=False)
+    removal = replace(removal or RemovalConfig(), random_draws=config.random_draws, random_seed=config.seed)
+    plan = plan_probe(run, backbone, sae, task, (), probe, removal)
+    # By their values and not by the run's name: what is removed depends on them alone.
+    ordered = {"column": run.scope[config.column].to_list()} if config.column in run.scope.columns else {}
+    claim_directory(out, plan | {"select": json.loads(json.dumps(asdict(config))) | ordered})
+    clock = Clock()
+    with clock("labels"):
+        notes = task.check(show_progress)
+    running: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "show_progress": show_progress}
+    with clock("codes"):
+        prepared = prepare(run, backbone, sae, task, probe, removal.random_seed, **running)
+    mass = prepared.statistics.mass
+    steps = plan_steps(run, mass, config, removal)
+    with clock("variants"):
+        scored, skipped = score_variants(
+            prepared.edited,
+            task,
+            [step.variant for step in steps],
+            probe,
+            out / PARTIALS,
+            prepared.resize,
+            **running,
+        )
+    record = make_record(
+        run, prepared, task, probe, removal, scored, skipped, (), notes=notes, command=command, timings=clock.seconds
+    )
+    selection = Selection(
+        choose(steps, scored, task.higher_is_better, config.seed),
+        steps_table(steps, scored, mass, task.metric),
+        record,
+        asdict(config),
+    )
+    selection.save(out)
+    return selection
+
+
+def choose(steps: Sequence[Step], scored: Sequence[Scored], higher_is_better: bool, seed: int = 0) -> Choice:
+    """The best set on the validation split, of those that are not random; of equal ones that which removes least.
+
+    Args:
+        steps: the sets, the untouched model first.
+        scored: their scores, in the same order.
+        higher_is_better: whether a high score is a good one.
+        seed: of the bootstrap.
+    """
+    sign = 1 if higher_is_better else -1
+    own = [number for number, step in enumerate(steps) if step.match is None]
+
+    def removed(number: int) -> list[int]:
+        group = steps[number].variant.group
+        return [] if group is None else group.features.tolist()
+
+    best = max(own, key=lambda number: (sign * scored[number].score.validation, -len(removed(number))))
+    chosen, base = scored[best].score, scored[0].score
+    metric = next(iter(chosen.test))
+    low, high = None, None
+    if best and chosen.per_image and base.per_image:
+        low, high = paired_interval(np.array(chosen.per_image), np.array(base.per_image), seed)
+    return Choice(
+        name=steps[best].variant.name,
+        end=steps[best].end,
+        share=steps[best].share,
+        removed=removed(best),
+        validation=chosen.validation,
+        test=chosen.test[metric],
+        validation_untouched=base.validation,
+        test_untouched=base.test[metric],
+        difference_lower=low,
+        difference_upper=high,
+    )
+
+
+def steps_table(
+    steps: Sequence[Step], scored: Sequence[Scored], mass: Float64[np.ndarray, " feature"], metric: str
+) -> pl.DataFrame:
+    """`STEPS` of the sets and their scores."""
+    total = float(mass.sum())
+    rows = []
+    for step, each in zip(steps, scored, strict=True):
+        group = step.variant.group
+        rows.append(
+            {
+                "end": step.end,
+                "share": step.share,
+                "match": step.match,
+                "draw": step.variant.draw,
+                "features": 0 if group is None else len(group.features),
+                "mass": 0.0 if group is None or not total else float(mass[group.features].sum()) / total,
+                "validation": each.score.validation,
+                "test": each.score.test[metric],
+            }
+        )
+    return pl.DataFrame(rows, schema={name: column.dtype for name, column in STEPS.items()})
