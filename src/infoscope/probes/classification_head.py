@@ -20,7 +20,7 @@ from infoscope.probes.reading import Index, Rows, in_order, mixed
 from infoscope.probes.recipes import ClassificationInput, ClassificationRecipe, LogisticPath, Sgd
 from infoscope.progress import Advance, progress
 
-Labels = Int64[np.ndarray, " image"]
+Labels = Int64[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _check(features: Rows, labels: Labels, recipe: ClassificationRecipe, classes
     if labels.min() < 0 or labels.max() >= classes:
         wrong = labels.min() if labels.min() < 0 else labels.max()
         raise InfoscopeError(f"class {wrong} is out of range: there are {classes} classes, from 0")
-    return features.shape[1] // len(recipe.parts)
+    return int(features.shape[1]) // len(recipe.parts)
 
 
 def _stream(features: Rows, labels: Labels, index: Index, columns: slice, classes: int) -> Stream:
@@ -269,7 +269,6 @@ def _descend(
     """All steps of all heads; an image's features are read once a step, whatever the number of heads."""
     batch, steps = plan
     step = epoch = 0
-    start = min(columns.start for _, columns in inputs)
     while step < steps:
         for rows, which in mixed(features, train, batch, solver.window, (seed, 1, epoch)):
             if step == steps:

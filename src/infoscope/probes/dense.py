@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float16, Float32, Shaped
@@ -13,17 +13,18 @@ from jaxtyping import Float16, Float32, Shaped
 from infoscope.errors import InfoscopeError
 from infoscope.probes.reading import Rows, checked
 
-Patches: TypeAlias = Float32[np.ndarray, "image patch feature"] | Float16[np.ndarray, "image patch feature"]
+Patches: TypeAlias = Float32[np.ndarray, "_ _ _"] | Float16[np.ndarray, "_ _ _"]
 Target: TypeAlias = Shaped[np.ndarray, "row column"]
 
 
+@runtime_checkable
 class Targets(Protocol):
-    """A target for each image, laid out as the view that the model had, at its own resolution."""
+    """A target for each image, laid out as the view the model had, at its own resolution."""
 
     def __len__(self) -> int: ...
 
     def target(self, index: int) -> np.ndarray:
-        """Of image ``index``: class numbers, the type's largest for pixels that do not count; or metres, 0 for holes."""
+        """Class numbers, the type's largest where they do not count; or metres, 0 for holes."""
         ...
 
 
@@ -66,7 +67,7 @@ class DenseFeatures:
     @property
     def width(self) -> int:
         """Features of a patch token."""
-        return self.patches.shape[2]
+        return int(self.patches.shape[2])
 
     @property
     def rows(self) -> Rows:

@@ -60,7 +60,7 @@ def best(candidates: tuple[Candidate, ...], *, lowest: bool = False) -> int:
         lowest: whether the lowest score is the best.
 
     Example:
-        >>> tried = tuple(Candidate("cls", 0.1, score, loss) for score, loss in ((0.5, 1), (0.9, 2), (0.9, 1)))
+        >>> tried = tuple(Candidate("cls", 0.1, score, loss) for score, loss in ((0.5, 1.0), (0.9, 2.0), (0.9, 1.0)))
         >>> best(tried)
         2
     """

@@ -49,8 +49,8 @@ class Stack:
         product: torch.dtype = torch.float32,
     ) -> Stack:
         """Heads before their first step; all start from the same weights."""
-        first = torch.zeros(classes, features + 1)
-        first[:, :-1].normal_(0, solver.start_std, generator=generator)
+        drawn = torch.empty(classes, features).normal_(0, solver.start_std, generator=generator)
+        first = torch.cat([drawn, drawn.new_zeros(classes, 1)], 1)
         rates = torch.tensor(solver.learning_rates, dtype=torch.float32) * (batch / 256)
         weight = first[:, None].expand(-1, len(rates), -1).reshape(-1, features + 1).to(device)
         return cls(weight, torch.zeros_like(weight), rates.to(device), classes, product)

@@ -57,7 +57,7 @@ def class_shares(
         >>> mask = np.array([[0, 0, 1, 255], [0, 1, 255, 255]], np.uint8)
         >>> found = class_shares(Masks([mask]), np.array([0]), grid=2, classes=2)
         >>> found.rows.tolist(), found.values.toarray().tolist(), found.weight.tolist()
-        ([0, 1, 2, 3], [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], ...
+        ([0, 1, 2], [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], [1.0, 0.5, 1.0])
     """
 
     def of(index: int) -> tuple[Float64[np.ndarray, "patch target"], Float64[np.ndarray, " patch"]]:

@@ -10,8 +10,9 @@ from jaxtyping import Float16, Float32, Int64
 
 from infoscope.errors import InfoscopeError
 
-Rows: TypeAlias = Float32[np.ndarray, "row feature"] | Float16[np.ndarray, "row feature"]
-Index: TypeAlias = Int64[np.ndarray, " row"]
+Rows: TypeAlias = Float32[np.ndarray, "_ _"] | Float16[np.ndarray, "_ _"]
+# Of any number of rows, since one signature may have several.
+Index: TypeAlias = Int64[np.ndarray, " _"]
 
 # Rows to a product. Fixed, since sums of float32 depend on where they are cut: no result may depend on a setting.
 BATCH_ROWS = 4096

@@ -1,7 +1,7 @@
 """Probe recipes: named, versioned presets that say what a head reads and how it is trained.
 
 A published score belongs to its recipe, so every constant is here and none is in the heads. `docs/probes.md` says what
-each recipe does and how it differs from what was published; `docs/defaults.md` argues the constants that are our choice.
+each recipe does and how it differs from what was published; `docs/defaults.md` argues what is our choice.
 """
 
 from __future__ import annotations
@@ -67,8 +67,10 @@ class LogisticPath:
 
 @dataclass(frozen=True)
 class RidgePath:
-    """Ridge regression in closed form, all strengths from one pass; the objective is that of `LogisticPath` with half
-    of the mean squared error in place of the cross-entropy. scikit-learn's alpha is strength * rows.
+    """Ridge regression in closed form, all strengths from one pass.
+
+    The objective is that of `LogisticPath` with half of the mean squared error in place of the cross-entropy.
+    scikit-learn's alpha is strength * rows.
     """
 
     strengths: tuple[float, ...] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
