@@ -59,9 +59,16 @@ if TYPE_CHECKING:
     from infoscope.training.untrained import make_dictionary
     from infoscope.validation.config import ValidateConfig
     from infoscope.validation.validate import Validation, validate
+    from infoscope.zeroshot.classes import Classes, read_classes
+    from infoscope.zeroshot.embeddings import ClassEmbeddings, class_embeddings, read_embeddings, write_embeddings
+    from infoscope.zeroshot.measure import measure_zeroshot
+    from infoscope.zeroshot.result import ZeroshotResult
+    from infoscope.zeroshot.text import embed_classes
 
 _HOMES = {
     "Backbone": "backbones.backbone",
+    "ClassEmbeddings": "zeroshot.embeddings",
+    "Classes": "zeroshot.classes",
     "EditedBackbone": "removal.edited",
     "Execution": "execution.config",
     "FeatureGroup": "groups.group",
@@ -85,15 +92,19 @@ _HOMES = {
     "ValidateConfig": "validation.config",
     "Validation": "validation.validate",
     "Variant": "removal.variant",
+    "ZeroshotResult": "zeroshot.result",
     "check_fit": "measurement.fit",
+    "class_embeddings": "zeroshot.embeddings",
     "classification_task": "probes.classification",
     "compare_runs": "comparison.compared",
     "depth_task": "probes.depth",
+    "embed_classes": "zeroshot.text",
     "load_backbone": "backbones.loading",
     "load_sae": "dictionaries.loading",
     "make_dictionary": "training.untrained",
     "measure_outliers": "outliers.measure",
     "measure_scope": "measurement.measure",
+    "measure_zeroshot": "zeroshot.measure",
     "named_group": "groups.naming",
     "open_images": "images.source",
     "open_labelled": "probes.labelled_images",
@@ -105,6 +116,8 @@ _HOMES = {
     "plant_into": "planted.plant",
     "planted_config": "planted.config",
     "probe_groups": "probes.probe",
+    "read_classes": "zeroshot.classes",
+    "read_embeddings": "zeroshot.embeddings",
     "save_sae": "dictionaries.loading",
     "save_saelens": "dictionaries.loading",
     "segmentation_task": "probes.segmentation",
@@ -115,11 +128,14 @@ _HOMES = {
     "train_saes": "training.train",
     "validate": "validation.validate",
     "write_comparison": "comparison.page",
+    "write_embeddings": "zeroshot.embeddings",
     "write_report": "report.page",
 }
 
 __all__ = [
     "Backbone",
+    "ClassEmbeddings",
+    "Classes",
     "EditedBackbone",
     "Execution",
     "FeatureGroup",
@@ -143,15 +159,19 @@ __all__ = [
     "ValidateConfig",
     "Validation",
     "Variant",
+    "ZeroshotResult",
     "check_fit",
+    "class_embeddings",
     "classification_task",
     "compare_runs",
     "depth_task",
+    "embed_classes",
     "load_backbone",
     "load_sae",
     "make_dictionary",
     "measure_outliers",
     "measure_scope",
+    "measure_zeroshot",
     "named_group",
     "open_images",
     "open_labelled",
@@ -163,6 +183,8 @@ __all__ = [
     "plant_into",
     "planted_config",
     "probe_groups",
+    "read_classes",
+    "read_embeddings",
     "save_sae",
     "save_saelens",
     "segmentation_task",
@@ -173,6 +195,7 @@ __all__ = [
     "train_saes",
     "validate",
     "write_comparison",
+    "write_embeddings",
     "write_report",
 ]
 

@@ -50,6 +50,8 @@ class Backbone:
             in memory.
         precision: of the forward pass; tokens are given as float32 whatever it is.
         reads: what of the block is read: its ``output``, or its MLP's ``neurons``.
+        missing_weights: weights of the model that its checkpoint lacks and that hold random numbers; all of them come
+            after the last block.
 
     Example:
         >>> import tempfile
@@ -83,6 +85,7 @@ class Backbone:
     weight_files: tuple[Path, ...] = field(default=(), repr=False)
     precision: Precision = "float32"
     reads: Reads = "output"
+    missing_weights: tuple[str, ...] = field(default=(), repr=False)
 
     def at(self, block: int | None = None, reads: Reads | None = None) -> Backbone:
         """The same model, its weights shared, read elsewhere.

@@ -57,19 +57,20 @@ class Checkpoint:
         return weights
 
 
-def find_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoint:
+def find_checkpoint(model: str | Path, revision: str | None = None, *, beside: Sequence[str] = ()) -> Checkpoint:
     """Locate a model's files; a local directory is used as it is and nothing is fetched.
 
     Args:
         model: a directory, or the id of a model on the Hugging Face hub.
         revision: branch, tag or commit on the hub; the default branch when ``None``.
+        beside: names of further files to fetch from the hub, where it has them.
 
     Raises:
         InfoscopeError: no such model, the hub is out of reach, the directory cannot be read or lacks
             ``config.json`` or safetensors weights, or a revision is given for a local directory.
     """
     try:
-        return _find(model, revision)
+        return _find(model, revision, beside)
     except OSError as error:
         raise InfoscopeError(f"cannot read {model}: {error.strerror or error}") from error
 
@@ -110,7 +111,7 @@ def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
     return hashlib.sha256(save({name: tensor.cpu().clone() for name, tensor in tensors.items()})).hexdigest()
 
 
-def _find(model: str | Path, revision: str | None) -> Checkpoint:
+def _find(model: str | Path, revision: str | None, beside: Sequence[str]) -> Checkpoint:
     directory = Path(model).expanduser()
     commit = None
     if directory.exists():
@@ -119,7 +120,7 @@ def _find(model: str | Path, revision: str | None) -> Checkpoint:
         if not directory.is_dir():
             raise InfoscopeError(f"{model} is a file; name the directory that holds config.json and the weights")
     elif isinstance(model, str) and is_hub_id(model):
-        directory = _fetch(model, revision)
+        directory = _fetch(model, revision, beside)
         commit = directory.name
     else:
         raise InfoscopeError(f"no such model: {model}; name a directory, or a hub id like openai/clip-vit-base-patch16")
@@ -153,11 +154,11 @@ def _weight_files(name: str, directory: Path) -> tuple[Path, ...]:
     raise InfoscopeError(f"{name} has no {_WEIGHTS}; name a model whose weights are stored as safetensors")
 
 
-def _fetch(model: str, revision: str | None) -> Path:
+def _fetch(model: str, revision: str | None, beside: Sequence[str]) -> Path:
     """The hub's snapshot of the files that are read, from the cache where it has them."""
     from huggingface_hub import snapshot_download
 
-    wanted = [_CONFIG, _WEIGHTS, _INDEX, "model-*-of-*.safetensors", *PREPROCESSOR_FILES]
+    wanted = [_CONFIG, _WEIGHTS, _INDEX, "model-*-of-*.safetensors", *PREPROCESSOR_FILES, *beside]
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
     except Exception as error:  # the network's failures are an open set: offline, gated, no such model or revision

@@ -60,6 +60,8 @@ class Family:
         neurons: path, inside a block, of the linear layer that takes the MLP's neurons; the first that is there.
         gate: path of the layer whose output multiplies the neurons; only in a gated MLP.
         final_norm: path of the norm after the last block; ``None`` where a family has none.
+        language: how its image embeddings come to lie among those of texts: the pooled output is ``projected``, or it
+            is the embedding as it is (``pooled``); empty for a model without texts.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Family:
     neurons: tuple[str, ...] = ("mlp.fc2", "mlp.down_proj")
     gate: str = "mlp.gate_proj"
     final_norm: str | None = "layernorm"
+    language: Literal["", "projected", "pooled"] = ""
 
     def prefix_tokens(self, config: Any) -> int:
         """How many tokens come before the first patch token, by the model's configuration."""
@@ -107,6 +110,7 @@ FAMILIES: tuple[Family, ...] = (
         normalisation=_OPENAI,
         forward_options=_INTERPOLATED,
         final_norm="post_layernorm",
+        language="projected",
     ),
     Family(
         name="SigLIP",
@@ -118,6 +122,7 @@ FAMILIES: tuple[Family, ...] = (
         special_tokens=0,
         forward_options=_INTERPOLATED,
         final_norm="post_layernorm",
+        language="pooled",
     ),
     Family(
         name="SigLIP 2 NaFlex",
@@ -130,6 +135,7 @@ FAMILIES: tuple[Family, ...] = (
         special_tokens=0,
         patchified=True,
         final_norm="post_layernorm",
+        language="pooled",
     ),
     # DINOv2 was trained at 518 pixels and is commonly run at 224: its own forward resizes the table.
     Family(

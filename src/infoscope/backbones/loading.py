@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from infoscope.backbones.backbone import Backbone
+from infoscope.backbones.building import Built, build_model, quiet
 from infoscope.backbones.checkpoint import Checkpoint, find_checkpoint
 from infoscope.backbones.families import Family, Reads, family_of
 from infoscope.backbones.precision import Precision, set_multiplication, weights_dtype
 from infoscope.backbones.preprocessing import read_normalisation
 from infoscope.devices import find_device
 from infoscope.errors import InfoscopeError
-
-_NAMED = 3
-"""How many weights an error names before it only counts."""
 
 
 def load_backbone(
@@ -68,13 +63,13 @@ def load_backbone(
         family = family_of(model_type)
     except InfoscopeError as error:
         raise InfoscopeError(f"{model}: {error}") from None
-    with _quiet():
+    with quiet():
         config = _vision_config(checkpoint, family, model_type)
         _check_geometry(checkpoint, config)
         block = _resolve(block, int(config.num_hidden_layers), checkpoint)
         side = _input_side(input_side, config, family, checkpoint)
         mean, std = read_normalisation(checkpoint.directory, family)
-        vision = _build(checkpoint, family, config, weights_dtype(precision, place))
+        built = _build(checkpoint, family, config, weights_dtype(precision, place))
     if place.type == "cuda":
         set_multiplication(precision)
     backbone = Backbone(
@@ -87,10 +82,11 @@ def load_backbone(
         prefix_tokens=family.prefix_tokens(config),
         mean=mean,
         std=std,
-        model=vision.to(place),
+        model=built.model.to(place),
         layout=family,
         weight_files=checkpoint.weight_files,
         precision=precision,
+        missing_weights=built.missing,
     )
     return backbone if reads == "output" else backbone.at(reads=reads)
 
@@ -149,70 +145,21 @@ def _input_side(side: int | None, config: Any, family: Family, checkpoint: Check
     return side
 
 
-def _build(checkpoint: Checkpoint, family: Family, config: Any, dtype: torch.dtype) -> nn.Module:
-    """The vision model with its weights, checked one by one.
-
-    The weights are read here and handed over as tensors, so transformers opens no file, adapter or pickle.
-    """
-    import transformers
-
-    weights = checkpoint.read_weights()
-    try:
-        # A checkpoint may carry more than the vision model (text tower, decoder, head): that is not loaded.
-        model, report = getattr(transformers, family.model_class).from_pretrained(
-            None,
-            config=config,
-            state_dict=weights,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            **family.model_options,
-        )
-    except Exception as error:  # a configuration may be well-formed and still describe no model
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InfoscopeError(
-            f"{checkpoint.name}: no {family.name} model can be built from its config.json ({reason}); fetch it again"
-        ) from error
-    mismatched = [name for name, *_ in report["mismatched_keys"]]
-    for problem, names in (("are missing", report["missing_keys"]), ("have another shape", mismatched)):
-        if needed := sorted(filter(_needed, names)):
-            raise InfoscopeError(
-                f"{checkpoint.name}: the weights do not fit its config.json as a {family.name} model: "
-                f"{_some(needed)} {problem}; fetch the model again"
-            )
-    broken = sorted(name for name, weight in model.named_parameters() if not weight.isfinite().all())
-    if broken:
-        raise InfoscopeError(
-            f"{checkpoint.name}: {_some(broken)} hold NaN or infinity as {str(dtype).removeprefix('torch.')}; "
-            "fetch the model again or choose another --precision"
-        )
-    vision: nn.Module = model.eval().requires_grad_(False)
-    return vision
+def _build(checkpoint: Checkpoint, family: Family, config: Any, dtype: torch.dtype) -> Built:
+    """The vision model with its weights; text tower, decoder and head of the checkpoint are not loaded."""
+    return build_model(
+        checkpoint.name,
+        family.name,
+        family.model_class,
+        config,
+        checkpoint.read_weights(),
+        dtype,
+        _needed,
+        family.model_options,
+    )
 
 
 def _needed(name: str) -> bool:
     """Whether a weight takes part before the output of the last block."""
     after = name.split(".")[0] in ("pooler", "head", "layernorm", "post_layernorm", "norm")
     return not after and not name.endswith("mask_token")
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' progress bars and load reports off the terminal; what they say is checked here."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -20,6 +20,7 @@ from infoscope.cli.sweep import Sweep
 from infoscope.cli.table import Table
 from infoscope.cli.train import Train
 from infoscope.cli.validate import Validate
+from infoscope.cli.zeroshot import Zeroshot
 from infoscope.errors import InfoscopeError
 
 USER_ERROR = 2
@@ -31,6 +32,7 @@ Command = (
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Outliers, tyro.conf.subcommand("outliers")]
     | Annotated[Probe, tyro.conf.subcommand("probe")]
+    | Annotated[Zeroshot, tyro.conf.subcommand("zeroshot")]
     | Annotated[Select, tyro.conf.subcommand("select")]
     | Annotated[Table, tyro.conf.subcommand("table")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]

@@ -1,0 +1,110 @@
+"""From a configuration and a checkpoint's tensors to a model of transformers, with every weight accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from infoscope.errors import InfoscopeError
+
+_NAMED = 3
+"""How many weights an error names before it only counts."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model, and which of its weights its checkpoint does not have.
+
+    Attributes:
+        model: in evaluation mode and without gradients.
+        missing: their names; none is needed for what the model was built for, and they hold random numbers.
+    """
+
+    model: nn.Module
+    missing: tuple[str, ...]
+
+
+def build_model(
+    name: str,
+    kind: str,
+    model_class: str,
+    config: Any,
+    weights: Mapping[str, torch.Tensor],
+    dtype: torch.dtype,
+    needed: Callable[[str], bool] = lambda weight: True,
+    options: Mapping[str, Any] | None = None,
+) -> Built:
+    """Build a model from tensors, so that transformers opens no file, adapter or pickle.
+
+    Args:
+        name: of the checkpoint, for messages.
+        kind: what it is to be, for messages: "CLIP", say.
+        model_class: name of the class in transformers.
+        config: its configuration.
+        weights: the tensors by name; a checkpoint may carry more than the model, which is not loaded.
+        dtype: of the model's weights.
+        needed: whether the model is of no use without a weight of that name.
+        options: what the class takes besides its configuration.
+
+    Raises:
+        InfoscopeError: the configuration describes no such model, or a weight that is needed is missing, has another
+            shape, or is not finite.
+    """
+    import transformers
+
+    try:
+        model, report = getattr(transformers, model_class).from_pretrained(
+            None,
+            config=config,
+            state_dict=dict(weights),
+            dtype=dtype,
+            attn_implementation="sdpa",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **(options or {}),
+        )
+    except Exception as error:  # a configuration may be well-formed and still describe no model
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InfoscopeError(
+            f"{name}: no {kind} model can be built from its config.json ({reason}); fetch it again"
+        ) from error
+    mismatched = [weight for weight, *_ in report["mismatched_keys"]]
+    for problem, names in (("are missing", report["missing_keys"]), ("have another shape", mismatched)):
+        if wanted := sorted(filter(needed, names)):
+            raise InfoscopeError(
+                f"{name}: the weights do not fit its config.json as a {kind} model: "
+                f"{_some(wanted)} {problem}; fetch the model again"
+            )
+    broken = sorted(weight for weight, values in model.named_parameters() if not values.isfinite().all())
+    if broken:
+        raise InfoscopeError(
+            f"{name}: {_some(broken)} hold NaN or infinity as {str(dtype).removeprefix('torch.')}; "
+            "fetch the model again or choose another --precision"
+        )
+    return Built(model.eval().requires_grad_(False), tuple(sorted({*report["missing_keys"], *mismatched})))
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' progress bars and load reports off the terminal; what they say is checked by `build_model`."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

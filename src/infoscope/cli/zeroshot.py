@@ -1,0 +1,207 @@
+"""``infoscope zeroshot``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import tyro
+
+from infoscope.cli.inputs import Hardware, OfRun, check_writable, open_run_pair
+from infoscope.cli.removal import RemovalFlags
+from infoscope.errors import InfoscopeError, check_counts
+from infoscope.zeroshot.config import ZeroshotConfig
+
+if TYPE_CHECKING:
+    from infoscope.backbones.backbone import Backbone
+    from infoscope.dictionaries.sae import SparseAutoencoder
+    from infoscope.images.source import ImageSource
+    from infoscope.removal.statistics import CodeStatistics
+    from infoscope.removal.variant import Variant
+    from infoscope.storage.run import Run
+    from infoscope.zeroshot.classes import Classes
+    from infoscope.zeroshot.embeddings import ClassEmbeddings
+
+CACHE = "class_embeddings.safetensors"
+
+
+@dataclass(frozen=True)
+class ClassFlags:
+    """What an image may be of, and the embeddings that say so."""
+
+    classes: str | None = None
+    """Class names: a text file, one a line; a JSON list, or object from folder to name; ImageNet's devkit, its meta.mat
+    or a list of its synsets; or folders, the names of the images' folders. Default: those of --class-embeddings, else
+    folders."""
+    class_embeddings: Path | None = None
+    """A file of class embeddings in place of a text tower: .safetensors, or .npy with --classes."""
+    text_model: str | None = None
+    """The model whose text tower embeds the names: a local directory or a hub id. Default: the model itself."""
+    text_revision: str | None = None
+    """Its revision on the hub."""
+    templates: str | None = None
+    """Prompt templates: clip, siglip, name, or a file, one a line or a JSON list, with {} for the class name. Default:
+    the family's own."""
+
+    def __post_init__(self) -> None:
+        if self.class_embeddings is not None:
+            given = [
+                flag
+                for flag, value in (("--text-model", self.text_model), ("--templates", self.templates))
+                if value is not None
+            ]
+            if given:
+                raise InfoscopeError(f"{given[0]} makes class embeddings, and --class-embeddings names a file of them")
+
+
+@dataclass(frozen=True)
+class Zeroshot:
+    """Classify images by class names, without training, with and without feature groups of a run.
+
+    For CLIP, SigLIP and SigLIP 2, or with a file of class embeddings for any model. Each removal is compared with the
+    untouched model image by image: accuracy, entropy, margin, calibration, flips, and which way confidence goes. The
+    result goes into the run, under zeroshot/; a stopped evaluation goes on when the same command is given again.
+    """
+
+    run_directory: tyro.conf.Positional[Path]
+    """A directory that `infoscope measure` wrote."""
+    images: str | None = None
+    """The images to classify, as for `infoscope measure`. Default: the run's."""
+    labels: Literal["folder", "none"] = "folder"
+    """folder: an image's class is that of its folder. none: it is not known, and nothing is said of what is right."""
+    target: tyro.conf.OmitArgPrefixes[ClassFlags] = field(default_factory=ClassFlags)
+    removal: tyro.conf.OmitArgPrefixes[RemovalFlags] = field(default_factory=RemovalFlags)
+    codes_from: str | None = None
+    """Images of which at most 256 give the activation mass of features and the codes for --replacement mean and
+    resampled. Default: the run's."""
+    out: Path | None = None
+    """The folder to write. Default: zeroshot/ in the run."""
+    json: bool = False
+    """Print JSON in place of the table."""
+    config: tyro.conf.OmitArgPrefixes[ZeroshotConfig] = field(default_factory=ZeroshotConfig)
+    of_run: tyro.conf.OmitArgPrefixes[OfRun] = field(default_factory=OfRun)
+    hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
+    batch_size: int | None = None
+    """Images to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
+    threads: int | None = None
+    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+
+    interrupted: ClassVar[str] = "finished shards are kept, and the same command goes on there"
+
+    def __post_init__(self) -> None:
+        check_counts(batch_size=self.batch_size, threads=self.threads)
+        if "site" in self.removal.config.sites:
+            raise InfoscopeError(
+                "--sites site has no meaning here: zero-shot reads the model's own output, which the blocks after the "
+                "edit make; leave it out"
+            )
+        if self.labels == "none" and self.target.classes is None and self.target.class_embeddings is None:
+            raise InfoscopeError("--labels none leaves the classes open: give --classes or --class-embeddings")
+
+    def run(self) -> None:
+        """Run the command."""
+        from infoscope.backbones.token_sets import token_set_of
+        from infoscope.images.source import open_images
+        from infoscope.measurement.belonging import check_belongs
+        from infoscope.storage.run import open_run
+        from infoscope.zeroshot.measure import measure_zeroshot
+
+        run = open_run(self.run_directory)
+        out = self.out or run.path / "zeroshot"
+        check_writable(out)
+        images = open_images(self.images or run.manifest.images.source)
+        names = self._names(images)
+        running: dict[str, Any] = {"batch_size": self.batch_size, "threads": self.threads}
+        backbone, sae = open_run_pair(run, self.of_run, self.hardware, **running)
+        check_belongs(run, backbone, sae)
+        sae = sae.to(backbone.device)
+        classes = self._embeddings(names, backbone, out)
+        tokens = token_set_of(sae.site)
+        statistics = self._statistics(run, backbone, sae, images, token_set=tokens, **running)
+        result = measure_zeroshot(
+            backbone,
+            sae,
+            images,
+            None if self.labels == "none" else self.labels,
+            classes,
+            self._variants(run, sae, statistics),
+            self.config,
+            run=run,
+            token_set=tokens,
+            statistics=statistics,
+            random_seed=self.removal.config.random_seed,
+            out=out,
+            command=shlex.join(["infoscope", *sys.argv[1:]]),
+            **running,
+        )
+        if self.json:
+            print(json.dumps(result.to_json(), indent=2))
+        else:
+            from infoscope.cli.zeroshot_summary import print_zeroshot
+
+            print_zeroshot(result, out)
+
+    def _names(self, images: ImageSource) -> Classes | None:
+        """The classes; None where the file of class embeddings is to name them."""
+        from infoscope.zeroshot.classes import classes_of_folders, folders_of, read_classes
+
+        if self.target.classes is None and self.target.class_embeddings is not None:
+            return None
+        if self.target.classes in (None, "folders"):
+            return classes_of_folders(folders_of(images))
+        return read_classes(str(self.target.classes))
+
+    def _embeddings(self, names: Classes | None, backbone: Backbone, out: Path) -> ClassEmbeddings:
+        """From the file, or from the text tower, whose embeddings are kept beside the result."""
+        from infoscope.zeroshot.embeddings import read_embeddings
+        from infoscope.zeroshot.prompts import read_templates
+        from infoscope.zeroshot.text import embed_classes
+
+        if self.target.class_embeddings is not None:
+            return read_embeddings(self.target.class_embeddings, names)
+        assert names is not None
+        own = self.target.text_model is None
+        return embed_classes(
+            self.target.text_model or backbone.name,
+            names,
+            None if self.target.templates is None else read_templates(self.target.templates),
+            cache=out / CACHE,
+            device=self.hardware.device,
+            revision=backbone.revision if own else self.target.text_revision,
+        )
+
+    def _statistics(
+        self, run: Run, backbone: Backbone, sae: SparseAutoencoder, images: ImageSource, **options: Any
+    ) -> CodeStatistics | None:
+        """Codes over a sample, where random groups or replacements need them."""
+        from infoscope.images.source import open_images
+        from infoscope.removal.statistics import read_statistics
+
+        removal = self.removal.config
+        if not removal.random_draws and removal.replacement == "zero":
+            return None
+        source = self.codes_from or run.manifest.images.source
+        try:
+            sample = images if source == images.name else open_images(source)
+        except InfoscopeError as error:
+            raise InfoscopeError(
+                f"{error} (a sample of the run's images is read; --codes-from names others)"
+            ) from error
+        resize = self.config.resize or run.manifest.options["resize"]
+        return read_statistics(backbone, sae, sample, resize=resize, **options)
+
+    def _variants(self, run: Run, sae: SparseAutoencoder, statistics: CodeStatistics | None) -> list[Variant]:
+        import numpy as np
+
+        from infoscope.dictionaries.kinds import KINDS
+        from infoscope.groups.naming import named_group
+        from infoscope.removal.planning import plan_variants
+
+        kind = KINDS.get(sae.format)
+        mass = np.zeros(sae.features) if statistics is None else statistics.mass
+        groups = [named_group(run, name) for name in self.removal.groups]
+        return plan_variants(groups, mass, self.removal.config, kind is None or kind.reconstructs)

@@ -1,0 +1,241 @@
+"""The classes of a zero-shot task: their names, and which of them an image is of."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from infoscope.errors import InfoscopeError
+from infoscope.images.source import ImageSource
+from infoscope.storage.atomic import read_json
+
+_WNID = re.compile(r"n\d{8}")
+_SYNSET_LINE = re.compile(r"(n\d{8})\s+(\S.*)")
+_META = ("meta.mat", "data/meta.mat")
+_LEAVES = 1000
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes, in order.
+
+    Attributes:
+        names: what each is called in a prompt.
+        folders: the folder its images are in; None where only names are known.
+        source: where the names come from, for the record.
+
+    Raises:
+        InfoscopeError: there are fewer than two, one has no name, or two share a folder.
+
+    Example:
+        >>> Classes(("tench", "church"), ("n01440764", "n03028079")).kept(["n03028079", "n01440764"]).names
+        ('tench', 'church')
+    """
+
+    names: tuple[str, ...]
+    folders: tuple[str, ...] | None = None
+    source: str = "names"
+
+    def __post_init__(self) -> None:
+        if len(self.names) < 2:
+            raise InfoscopeError(f"{self.source} names {len(self.names)} classes: a choice needs at least two")
+        unnamed = [place for place, name in enumerate(self.names) if not name.strip()]
+        if unnamed:
+            raise InfoscopeError(f"{self.source}: class {unnamed[0]} has an empty name; write one")
+        if self.folders is not None and len(self.folders) != len(set(self.folders)):
+            twice = Counter(self.folders).most_common(1)[0][0]
+            raise InfoscopeError(f"{self.source} names the folder {twice} twice; keep one of them")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def shared_names(self) -> list[str]:
+        """Names that several classes have, so that no text tells these apart; in order of first use.
+
+        Example:
+            >>> Classes(("crane", "church", "crane")).shared_names
+            ['crane']
+        """
+        return [name for name, count in Counter(self.names).items() if count > 1]
+
+    def indices(self, labels: Sequence[str]) -> tuple[Int64[np.ndarray, " image"], str | None]:
+        """Which class each image is of.
+
+        A label is looked up among the folders, then among the names. Names without folders, as many as there are
+        labels and none of them alike, are taken in the byte order of the labels, and a note says so.
+
+        Args:
+            labels: each image's label: the folder it is in, usually.
+
+        Returns:
+            The classes, and the note or None.
+
+        Raises:
+            InfoscopeError: an image's label is no class.
+
+        Example:
+            >>> Classes(("tench", "church")).indices(["n03028079", "n01440764"])[0].tolist()
+            [1, 0]
+            >>> Classes(("tench", "church")).indices(["church", "cat"])
+            Traceback (most recent call last):
+            ...
+            infoscope.errors.InfoscopeError: 1 of 2 images are of 'cat', which names does not name: add that class, or
+            leave these images out
+        """
+        places, note = self._places(set(labels))
+        unknown = [label for label in labels if label not in places]
+        if unknown:
+            raise InfoscopeError(
+                f"{len(unknown):,} of {len(labels):,} images are of {unknown[0]!r}, which {self.source} does not name: "
+                "add that class, or leave these images out"
+            )
+        return np.fromiter((places[label] for label in labels), np.int64, len(labels)), note
+
+    def kept(self, labels: Sequence[str]) -> Classes:
+        """Only the classes that some image is of."""
+        found = np.unique(self.indices(labels)[0]).tolist()
+        return self.chosen(found)
+
+    def chosen(self, places: Sequence[int]) -> Classes:
+        """Some of the classes."""
+        folders = None if self.folders is None else tuple(self.folders[place] for place in places)
+        return Classes(tuple(self.names[place] for place in places), folders, self.source)
+
+    def _places(self, labels: set[str]) -> tuple[dict[str, int], str | None]:
+        for known in (self.folders, self.names):
+            if known is not None and labels & set(known):
+                return {label: place for place, label in reversed(list(enumerate(known)))}, None
+        if self.folders is None and len(labels) == len(self.names):
+            ordered = sorted(labels, key=str.encode)
+            note = f"{self.source} names no folders: its lines are taken in the order of the folders' names"
+            return {label: place for place, label in enumerate(ordered)}, note
+        return {}, None
+
+
+def folders_of(images: ImageSource) -> list[str]:
+    """The name of the folder each image is in.
+
+    Raises:
+        InfoscopeError: an image is in none.
+    """
+    found = [PurePosixPath(image_id).parent.name for image_id in images.ids]
+    if not all(found):
+        raise InfoscopeError(
+            f"{images.ids[found.index('')]} of {images.name} is in no folder, so its class is not known: name "
+            "the folder that holds a folder a class, or choose --labels none"
+        )
+    return found
+
+
+def classes_of_folders(labels: Sequence[str]) -> Classes:
+    """Classes named by the images' folders; an underscore is a space.
+
+    Raises:
+        InfoscopeError: the folders have WordNet ids for names, as ImageNet's do.
+
+    Example:
+        >>> classes_of_folders(["garbage_truck", "church", "church"]).names
+        ('church', 'garbage truck')
+    """
+    folders = tuple(sorted(set(labels), key=str.encode))
+    if any(_WNID.fullmatch(folder) for folder in folders):
+        raise InfoscopeError(
+            f"the folder {next(filter(_WNID.fullmatch, folders))} is a WordNet id and no name: give --classes the "
+            "ImageNet devkit, its meta.mat, or a file of names"
+        )
+    return Classes(tuple(folder.replace("_", " ").strip() for folder in folders), folders, "the folders' names")
+
+
+def read_classes(source: Path | str) -> Classes:
+    r"""Classes from a file, or from ImageNet's devkit.
+
+    Args:
+        source: a text file, a name a line; a JSON list of names, or object from folder to name; a list of ImageNet's
+            synsets (``n01440764 tench, Tinca tinca`` a line, as in ``LOC_synset_mapping.txt`` and
+            ``synset_words.txt``, or the JSON object from a number to ``["n01440764", "tench"]``); the devkit's
+            ``meta.mat``, or a directory that holds it. Of synonyms the first is taken.
+
+    Raises:
+        InfoscopeError: there is no such file, or it names no classes in any of these ways.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "classes.txt"
+        >>> _ = file.write_text("n01440764 tench, Tinca tinca\nn03028079 church, church building\n")
+        >>> read_classes(file).names, read_classes(file).folders
+        (('tench', 'church'), ('n01440764', 'n03028079'))
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        found = [path / name for name in _META if (path / name).is_file()]
+        if not found:
+            raise InfoscopeError(
+                f"{path} holds no {' or '.join(_META)}; give the devkit's directory, or a file of names"
+            )
+        path = found[0]
+    if path.suffix.lower() == ".mat":
+        return _from_devkit(path)
+    if path.suffix.lower() == ".json":
+        return _from_json(path)
+    return _from_lines(path)
+
+
+def _from_lines(path: Path) -> Classes:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise InfoscopeError(f"cannot read {path}: {error.strerror or error}; check --classes") from error
+    except UnicodeDecodeError as error:
+        raise InfoscopeError(f"{path} is no text: give a file with a class name a line") from error
+    synsets = [_SYNSET_LINE.fullmatch(line) for line in lines]
+    if lines and all(synsets):
+        pairs = [(found[1], _first(found[2])) for found in synsets if found]
+        return _paired(pairs, path)
+    return Classes(tuple(lines), None, str(path))
+
+
+def _from_json(path: Path) -> Classes:
+    value: Any = read_json(path)
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return Classes(tuple(name.strip() for name in value), None, str(path))
+    if isinstance(value, dict) and all(isinstance(name, str) for name in value.values()):
+        return _paired(list(value.items()), path)
+    if isinstance(value, dict) and all(_is_synset(entry) for entry in value.values()):
+        return _paired([(entry[0], entry[1].replace("_", " ")) for entry in value.values()], path)
+    raise InfoscopeError(f"{path} is neither a list of names nor an object from folder to name; write one of these")
+
+
+def _is_synset(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)
+
+
+def _from_devkit(path: Path) -> Classes:
+    """The synsets of ``meta.mat`` that have images, which are its first thousand."""
+    from scipy.io import loadmat
+
+    try:
+        synsets = loadmat(path, squeeze_me=True, struct_as_record=True)["synsets"]
+        rows = [(str(row["WNID"]), str(row["words"]), int(row["num_children"])) for row in np.atleast_1d(synsets)]
+    except OSError as error:
+        raise InfoscopeError(f"cannot read {path}: {error.strerror or error}; check --classes") from error
+    except Exception as error:  # a damaged .mat fails in as many ways as there are
+        raise InfoscopeError(f"{path} is not the devkit's meta.mat ({error}); give the file of ILSVRC 2012") from error
+    leaves = [(wnid, _first(words)) for wnid, words, children in rows if children == 0]
+    return _paired(leaves[:_LEAVES], path)
+
+
+def _paired(pairs: list[tuple[str, str]], path: Path) -> Classes:
+    ordered = sorted(pairs, key=lambda pair: pair[0].encode())
+    return Classes(tuple(name.strip() for _, name in ordered), tuple(folder for folder, _ in ordered), str(path))
+
+
+def _first(words: str) -> str:
+    return words.split(",")[0].strip()
