@@ -58,7 +58,7 @@ def _curve(selection: Selection) -> Table:
             _random(
                 steps,
                 metric,
-                (pl.col("match") == "mass") & (pl.col("end") == row["end"]) & (pl.col("share") == row["share"]),
+                (pl.col("match") == "mass") & pl.col("end").eq_missing(row["end"]) & (pl.col("share") == row["share"]),
             ),
         ]
         name = "nothing" if row["end"] is None else f"{row['end']} {row['share']:.0%}"

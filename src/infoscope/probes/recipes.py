@@ -262,7 +262,10 @@ _SIMPLE = Recipe(
         final_norm=True,
         solver=LogisticPath(),
     ),
-    segmentation=SegmentationRecipe(final_norm=True, solver=LogisticPath()),
+    # Our choice: there are hundreds of patches to an image, so that weak penalties are enough, in steps of ten.
+    segmentation=SegmentationRecipe(
+        final_norm=True, solver=LogisticPath(strengths=(1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6))
+    ),
     depth=DepthRecipe(final_norm=True, solver=RidgePath()),
 )
 
