@@ -20,10 +20,10 @@ from scipy.special import log_softmax
 from infoscope.backbones.loading import load_backbone
 from infoscope.backbones.running_on import WholePass
 from infoscope.images.prefetch import decode_ahead
-from infoscope.images.source import open_images
 from infoscope.images.views import Views
+from infoscope.probes.labelled_images import open_labelled
 from infoscope.progress import progress
-from infoscope.zeroshot.classes import Classes, folders_of
+from infoscope.zeroshot.classes import Classes
 from infoscope.zeroshot.config import Pooled
 from infoscope.zeroshot.embeddings import class_embeddings, write_embeddings
 from infoscope.zeroshot.image_head import ImageHead
@@ -32,7 +32,7 @@ from infoscope.zeroshot.logits import LogitScale
 
 @dataclass(frozen=True)
 class ClassMeans:
-    """Write the mean embedding of each folder's images."""
+    """Write the mean embedding of each class's images."""
 
     model: str
     images: str
@@ -43,8 +43,8 @@ class ClassMeans:
 
 def main(options: ClassMeans) -> None:
     backbone = load_backbone(options.model, block=-1, input_side=options.input_side, device="cpu")
-    images = open_images(options.images)
-    folders = np.array(folders_of(images))
+    labelled = open_labelled(options.images)
+    images, labels = labelled.images, labelled.labels
     head = ImageHead(backbone, options.pooled, None, LogitScale(1.0))
     views = Views(backbone.patch_size, backbone.grid, 0)
     vectors, read = [], []
@@ -54,15 +54,16 @@ def main(options: ClassMeans) -> None:
                 vectors.append(head.embed(WholePass(backbone, batch.pixels, head.blocks).outputs).numpy())
                 read += batch.index
             advance(len(batch.index) + len(batch.unreadable))
-    embedded, folders = np.concatenate(vectors).astype(np.float64), folders[read]
-    names, label = np.unique(folders, return_inverse=True)
+    embedded = np.concatenate(vectors).astype(np.float64)
+    used, label = np.unique(labels[read], return_inverse=True)
+    names = tuple(labelled.classes[number] for number in used.tolist())
     half = np.arange(len(label)) % 2 == 0
     cosine = embedded[~half] @ _means(embedded[half], label[half]).T
     rows = np.arange(len(cosine))
     fitted = minimize_scalar(lambda log: -log_softmax(np.exp(log) * cosine, axis=1)[rows, label[~half]].mean())
     scale = LogitScale(float(np.exp(fitted.x)), None, "class embeddings")
     source = {"model": backbone.name, "images": images.name, "pooled": options.pooled, "read": len(read)}
-    classes = Classes(tuple(names.tolist()), tuple(names.tolist()), images.name)
+    classes = Classes(names, names, images.name)
     write_embeddings(options.out, class_embeddings(classes, _means(embedded, label), scale, source))
     print(f"{len(names)} classes of {len(read):,} images, width {backbone.width}, logit scale {scale.scale:.1f}")
     print(f"held-out half: accuracy {(cosine.argmax(1) == label[~half]).mean():.3f}, log loss {fitted.fun:.3f}")

@@ -58,7 +58,7 @@ def test_a_run_and_folders_of_images_are_all_it_needs(place, capsys):
     for part in (
         "edited at block 1, patch tokens",
         "18 of 18",
-        "3 of the folders' names",
+        "3 of the images' labels",
         "'a photo of a {}.'",
         "own vector, projected, cosine x 12.18 (checkpoint); softmax",
         "untouched",
@@ -153,7 +153,7 @@ def test_images_elsewhere_have_a_sample_elsewhere(place, capsys, tmp_path):
         (["{place}/run", "--remove", "big"], "--remove 'big' is no feature group"),
         (["{place}/run", "--draws", "0"], "--draws 0 is out of range"),
         (["{place}/run", "--logit-scale", "-2"], "a logit scale of -2.0 orders no classes"),
-        (["{place}/run", "--images", "{place}/images/dog"], "is in no folder, so its class is not known"),
+        (["{place}/run", "--images", "{place}/images/dog"], "in no folder"),
         (["{place}/run", "--out", "{place}/sae/sae.json"], "sae.json is a file; --out needs a directory"),
     ],
 )
@@ -163,5 +163,5 @@ def test_bad_flags_are_one_line(place, capsys, words, message):
 
 def test_embeddings_of_another_width_are_refused(place, capsys, tmp_path):
     np.save(tmp_path / "a.npy", np.eye(3, PROJECTED + 1))
-    words = ["zeroshot", f"{place}/run", "--class-embeddings", f"{tmp_path}/a.npy", "--classes", "folders"]
+    words = ["zeroshot", f"{place}/run", "--class-embeddings", f"{tmp_path}/a.npy", "--classes", "labels"]
     assert f"of width {PROJECTED + 1} do not go with" in fails(capsys, [*words, "--random-draws", "0"])

@@ -7,8 +7,7 @@ import pytest
 from scipy.io import savemat
 
 from infoscope.errors import InfoscopeError
-from infoscope.images.source import open_images
-from infoscope.zeroshot.classes import Classes, classes_of_folders, folders_of, read_classes
+from infoscope.zeroshot.classes import Classes, classes_of_labels, read_classes
 from infoscope.zeroshot.prompts import read_templates
 
 SYNSETS = {"n01440764": "tench, Tinca tinca", "n03028079": "church, church building", "n02012849": "crane"}
@@ -19,16 +18,13 @@ def test_names_a_line_are_taken_in_order_of_the_folders_and_a_note_says_so(tmp_p
     file.write_text("tench\n\n church \n")
     classes = read_classes(file)
     assert (classes.names, classes.folders) == (("tench", "church"), None)
-    found, note = classes.indices(["n03028079", "n01440764", "n03028079"])
-    assert found.tolist() == [1, 0, 1]
-    assert "its lines are taken in the order of the folders' names" in note
-    # Folders that are called as the classes are need no order.
-    found, note = classes.indices(["church", "tench"])
-    assert (found.tolist(), note) == ([1, 0], None)
-    with pytest.raises(InfoscopeError, match=r"1 of 3 images are of 'c', which .*names.txt does not name: add"):
-        classes.indices(["tench", "c", "church"])
-    with pytest.raises(InfoscopeError, match=r"3 of 3 images are of 'a'"):
-        classes.indices(["a", "b", "c"])
+    found, note = classes.match(["n01440764", "n03028079"])
+    assert found.tolist() == [0, 1]
+    assert note.endswith("its names are taken in the order of the images' labels, n01440764 to n03028079")
+    # Labels that are called as the classes are need no order, and need not all be there.
+    found, note = classes.match(["church", "tench", "cat"])
+    assert (found.tolist(), note) == ([1, 0, -1], None)
+    assert classes.match(["a", "b", "c"])[0].tolist() == [-1, -1, -1]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +43,8 @@ def test_folders_are_named_by_a_file(tmp_path, name, content):
     classes = read_classes(tmp_path / name)
     assert classes.folders == ("n01440764", "n02012849", "n03028079")
     assert classes.names == ("tench", "crane", "church")
-    assert classes.indices(["n03028079", "n01440764"]) == (pytest.approx(np.array([2, 0])), None)
+    found, note = classes.match(["n03028079", "n01440764"])
+    assert (found.tolist(), note) == ([2, 0], None)
 
 
 def test_the_devkit_names_imagenets_folders(tmp_path):
@@ -75,22 +72,17 @@ def test_the_devkit_names_imagenets_folders(tmp_path):
         assert classes.names == ("tench", "crane", "church")
 
 
-def test_folders_name_classes_unless_they_are_wordnet_ids():
-    classes = classes_of_folders(["garbage_truck", "church", "church"])
+def test_labels_name_classes_unless_they_are_wordnet_ids():
+    classes = classes_of_labels(["church", "garbage_truck"])
     assert (classes.names, classes.folders) == (("church", "garbage truck"), ("church", "garbage_truck"))
     with pytest.raises(InfoscopeError, match="n01440764 is a WordNet id and no name: give --classes"):
-        classes_of_folders(["church", "n01440764"])
+        classes_of_labels(["church", "n01440764"])
 
 
 def test_two_classes_of_one_name_are_told():
     classes = Classes(("crane", "church", "crane"), ("n02012849", "n03028079", "n03126707"))
     assert classes.shared_names == ["crane"]
-    assert classes.indices(["n03126707", "n02012849"])[0].tolist() == [2, 0]
-
-
-def test_images_in_no_folder_have_no_class(tmp_path):
-    with pytest.raises(InfoscopeError, match=r"0 of arrays is in no folder, so its class is not known"):
-        folders_of(open_images(np.zeros((2, 8, 8, 3), np.uint8)))
+    assert classes.match(["n03126707", "n02012849"])[0].tolist() == [2, 0]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +95,7 @@ def test_images_in_no_folder_have_no_class(tmp_path):
         ("a.json", "[", "is not JSON"),
         ("a.json", '["cat", " "]', "class 1 has an empty name"),
         ("a.txt", "n00000001 cat\nn00000001 dog\n", "names the folder n00000001 twice"),
-        ("a.mat", "not MATLAB", "is not the devkit's meta.mat"),
+        ("a.mat", "not MATLAB", "is not the devkit's list of classes"),
     ],
 )
 def test_a_file_that_names_no_classes_is_refused(tmp_path, name, content, message):
@@ -115,7 +107,7 @@ def test_a_file_that_names_no_classes_is_refused(tmp_path, name, content, messag
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InfoscopeError, match=r"cannot read .*none.txt: No such file"):
         read_classes(tmp_path / "none.txt")
-    with pytest.raises(InfoscopeError, match=r"holds no meta.mat or data/meta.mat"):
+    with pytest.raises(InfoscopeError, match=r"holds no meta.mat"):
         read_classes(tmp_path)
     (tmp_path / "photo.txt").write_bytes(b"\xff\xd8\xff")
     with pytest.raises(InfoscopeError, match="is no text"):

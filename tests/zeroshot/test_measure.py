@@ -327,9 +327,9 @@ def test_what_cannot_be_evaluated_is_refused(place, photographs):
             evaluated(place, "clip", photographs, **options)
 
     refused("minus even is of the site site: zero-shot reads", variants=[Variant("minus even", EVEN, site="site")])
-    refused("5 labels for 12 images", labels=LABELS[:5])
+    refused("5 labels", labels=LABELS[:5])
     refused("4 of 12 images are of 'bird'", labels=["bird" if label == "cat" else label for label in LABELS])
-    refused("is in no folder, so its class is not known", labels="folder")
+    refused("in no folder", labels="folder")
     refused("--among present needs to know", labels=None, among="present")
     refused("two variants are called minus even", variants=[Variant("minus even", EVEN)] * 2)
     other = class_embeddings(Classes(NAMES), np.eye(3))

@@ -7,7 +7,8 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 
 from infoscope.zeroshot.changes import estimate_changes, estimate_levels
-from infoscope.zeroshot.metrics import UNKNOWN, Scores, calibration_error, score_logits, top_k
+from infoscope.zeroshot.classes import UNKNOWN
+from infoscope.zeroshot.metrics import Scores, calibration_error, score_logits, top_k
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
     from infoscope.dictionaries.sae import SparseAutoencoder
     from infoscope.images.source import ImageSource
+    from infoscope.probes.labelled_images import LabelledImages
     from infoscope.removal.statistics import CodeStatistics
     from infoscope.removal.variant import Variant
     from infoscope.storage.run import Run
@@ -35,8 +36,7 @@ class ClassFlags:
 
     classes: str | None = None
     """Class names: a text file, one a line; a JSON list, or object from folder to name; ImageNet's devkit, its meta.mat
-    or a list of its synsets; or folders, the names of the images' folders. Default: those of --class-embeddings, else
-    folders."""
+    or a list of its synsets; or labels, the images' own. Default: those of --class-embeddings, else labels."""
     class_embeddings: Path | None = None
     """A file of class embeddings in place of a text tower: .safetensors, or .npy with --classes."""
     text_model: str | None = None
@@ -71,8 +71,10 @@ class Zeroshot:
     """A directory that `infoscope measure` wrote."""
     images: str | None = None
     """The images to classify, as for `infoscope measure`. Default: the run's."""
-    labels: Literal["folder", "none"] = "folder"
-    """folder: an image's class is that of its folder. none: it is not known, and nothing is said of what is right."""
+    labels: str | None = None
+    """What each image is of: folder (its folder's name), column or column:NAME of a data set, a file whose lines are a
+    path and a label, ImageNet's devkit, or none (it is not known, and nothing is said of what is right). Default: what
+    the images come with."""
     target: tyro.conf.OmitArgPrefixes[ClassFlags] = field(default_factory=ClassFlags)
     removal: tyro.conf.OmitArgPrefixes[RemovalFlags] = field(default_factory=RemovalFlags)
     codes_from: str | None = None
@@ -107,14 +109,17 @@ class Zeroshot:
         from infoscope.backbones.token_sets import token_set_of
         from infoscope.images.source import open_images
         from infoscope.measurement.belonging import check_belongs
+        from infoscope.probes.labelled_images import open_labelled
         from infoscope.storage.run import open_run
         from infoscope.zeroshot.measure import measure_zeroshot
 
         run = open_run(self.run_directory)
         out = self.out or run.path / "zeroshot"
         check_writable(out)
-        images = open_images(self.images or run.manifest.images.source)
-        names = self._names(images)
+        source = self.images or run.manifest.images.source
+        labelled = None if self.labels == "none" else open_labelled(source, self.labels)
+        images = open_images(source) if labelled is None else labelled.images
+        names = self._names(labelled)
         running: dict[str, Any] = {"batch_size": self.batch_size, "threads": self.threads}
         backbone, sae = open_run_pair(run, self.of_run, self.hardware, **running)
         check_belongs(run, backbone, sae)
@@ -126,7 +131,7 @@ class Zeroshot:
             backbone,
             sae,
             images,
-            None if self.labels == "none" else self.labels,
+            None if labelled is None else [labelled.classes[number] for number in labelled.labels.tolist()],
             classes,
             self._variants(run, sae, statistics),
             self.config,
@@ -145,14 +150,14 @@ class Zeroshot:
 
             print_zeroshot(result, out)
 
-    def _names(self, images: ImageSource) -> Classes | None:
+    def _names(self, labelled: LabelledImages | None) -> Classes | None:
         """The classes; None where the file of class embeddings is to name them."""
-        from infoscope.zeroshot.classes import classes_of_folders, folders_of, read_classes
+        from infoscope.zeroshot.classes import classes_of_labels, read_classes
 
         if self.target.classes is None and self.target.class_embeddings is not None:
             return None
-        if self.target.classes in (None, "folders"):
-            return classes_of_folders(folders_of(images))
+        if self.target.classes in (None, "labels") and labelled is not None:
+            return classes_of_labels(labelled.classes)
         return read_classes(str(self.target.classes))
 
     def _embeddings(self, names: Classes | None, backbone: Backbone, out: Path) -> ClassEmbeddings:

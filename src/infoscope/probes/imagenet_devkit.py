@@ -78,7 +78,7 @@ def read_devkit(place: Path) -> Devkit:
     for file in (meta, truth):
         if not file.is_file():
             raise InfoscopeError(f"no {file.name} in {folder}: give the folder of ImageNet's devkit, which has both")
-    wnid, words = _classes(meta)
+    wnid, words = read_synsets(meta)
     try:
         numbers = np.array([int(line) for line in truth.read_text().split()], np.int64)
     except (OSError, ValueError) as error:
@@ -89,8 +89,15 @@ def read_devkit(place: Path) -> Devkit:
     return Devkit(folder, wnid, words, numbers)
 
 
-def _classes(meta: Path) -> tuple[dict[int, str], dict[str, str]]:
-    """The classes of ``meta.mat`` that have photographs: the synsets without children."""
+def read_synsets(meta: Path) -> tuple[dict[int, str], dict[str, str]]:
+    """The classes of ``meta.mat`` that have photographs: the synsets without children.
+
+    Returns:
+        By the devkit's number from 1 a class's training folder, and by folder what it is called in words.
+
+    Raises:
+        InfoscopeError: the file cannot be read, or is something else.
+    """
     from scipy.io import loadmat
 
     try:

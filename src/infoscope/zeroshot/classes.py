@@ -6,20 +6,21 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
 from infoscope.errors import InfoscopeError
-from infoscope.images.source import ImageSource
+from infoscope.probes.imagenet_devkit import META, PLACES, read_synsets
 from infoscope.storage.atomic import read_json
 
 _WNID = re.compile(r"n\d{8}")
 _SYNSET_LINE = re.compile(r"(n\d{8})\s+(\S.*)")
-_META = ("meta.mat", "data/meta.mat")
-_LEAVES = 1000
+
+UNKNOWN = -1
+"""The class of an image whose class is not known, and its rank."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Classes:
         InfoscopeError: there are fewer than two, one has no name, or two share a folder.
 
     Example:
-        >>> Classes(("tench", "church"), ("n01440764", "n03028079")).kept(["n03028079", "n01440764"]).names
-        ('tench', 'church')
+        >>> Classes(("tench", "church"), ("n01440764", "n03028079")).chosen([1, 0]).names
+        ('church', 'tench')
     """
 
     names: tuple[str, ...]
@@ -66,92 +67,57 @@ class Classes:
         """
         return [name for name, count in Counter(self.names).items() if count > 1]
 
-    def indices(self, labels: Sequence[str]) -> tuple[Int64[np.ndarray, " image"], str | None]:
-        """Which class each image is of.
+    def match(self, labels: Sequence[str]) -> tuple[Int64[np.ndarray, " label"], str | None]:
+        """Which class each label is.
 
         A label is looked up among the folders, then among the names. Names without folders, as many as there are
-        labels and none of them alike, are taken in the byte order of the labels, and a note says so.
+        labels and none of them alike, are taken in the order of the labels, and a note says so.
 
         Args:
-            labels: each image's label: the folder it is in, usually.
+            labels: the labels that images have, each once, in their order: the names of folders, usually.
 
         Returns:
-            The classes, and the note or None.
-
-        Raises:
-            InfoscopeError: an image's label is no class.
+            The classes, `UNKNOWN` for a label that is none, and the note or None.
 
         Example:
-            >>> Classes(("tench", "church")).indices(["n03028079", "n01440764"])[0].tolist()
-            [1, 0]
-            >>> Classes(("tench", "church")).indices(["church", "cat"])
-            Traceback (most recent call last):
-            ...
-            infoscope.errors.InfoscopeError: 1 of 2 images are of 'cat', which names does not name: add that class, or
-            leave these images out
+            >>> Classes(("tench", "church")).match(["n01440764", "n03028079"])[0]
+            array([0, 1])
+            >>> Classes(("tench", "church")).match(["church", "cat", "tench"])
+            (array([ 1, -1,  0]), None)
         """
-        places, note = self._places(set(labels))
-        unknown = [label for label in labels if label not in places]
-        if unknown:
-            raise InfoscopeError(
-                f"{len(unknown):,} of {len(labels):,} images are of {unknown[0]!r}, which {self.source} does not name: "
-                "add that class, or leave these images out"
-            )
-        return np.fromiter((places[label] for label in labels), np.int64, len(labels)), note
-
-    def kept(self, labels: Sequence[str]) -> Classes:
-        """Only the classes that some image is of."""
-        found = np.unique(self.indices(labels)[0]).tolist()
-        return self.chosen(found)
+        for known in (self.folders, self.names):
+            if known is not None and set(labels) & set(known):
+                places = {label: place for place, label in reversed(list(enumerate(known)))}
+                return np.array([places.get(label, UNKNOWN) for label in labels], np.int64), None
+        if self.folders is None and len(labels) == len(self.names):
+            order = f"in the order of the images' labels, {labels[0]} to {labels[-1]}"
+            return np.arange(len(labels)), f"{self.source} has no folders: its names are taken {order}"
+        return np.full(len(labels), UNKNOWN, np.int64), None
 
     def chosen(self, places: Sequence[int]) -> Classes:
         """Some of the classes."""
         folders = None if self.folders is None else tuple(self.folders[place] for place in places)
         return Classes(tuple(self.names[place] for place in places), folders, self.source)
 
-    def _places(self, labels: set[str]) -> tuple[dict[str, int], str | None]:
-        for known in (self.folders, self.names):
-            if known is not None and labels & set(known):
-                return {label: place for place, label in reversed(list(enumerate(known)))}, None
-        if self.folders is None and len(labels) == len(self.names):
-            ordered = sorted(labels, key=str.encode)
-            note = f"{self.source} names no folders: its lines are taken in the order of the folders' names"
-            return {label: place for place, label in enumerate(ordered)}, note
-        return {}, None
 
-
-def folders_of(images: ImageSource) -> list[str]:
-    """The name of the folder each image is in.
+def classes_of_labels(labels: Sequence[str]) -> Classes:
+    """Classes named by the images' labels, such as the folders they are in; an underscore is a space.
 
     Raises:
-        InfoscopeError: an image is in none.
-    """
-    found = [PurePosixPath(image_id).parent.name for image_id in images.ids]
-    if not all(found):
-        raise InfoscopeError(
-            f"{images.ids[found.index('')]} of {images.name} is in no folder, so its class is not known: name "
-            "the folder that holds a folder a class, or choose --labels none"
-        )
-    return found
-
-
-def classes_of_folders(labels: Sequence[str]) -> Classes:
-    """Classes named by the images' folders; an underscore is a space.
-
-    Raises:
-        InfoscopeError: the folders have WordNet ids for names, as ImageNet's do.
+        InfoscopeError: the labels are WordNet ids, as those of ImageNet's folders.
 
     Example:
-        >>> classes_of_folders(["garbage_truck", "church", "church"]).names
+        >>> classes_of_labels(["church", "garbage_truck"]).names
         ('church', 'garbage truck')
     """
-    folders = tuple(sorted(set(labels), key=str.encode))
-    if any(_WNID.fullmatch(folder) for folder in folders):
+    wordnet = [label for label in labels if _WNID.fullmatch(label)]
+    if wordnet:
         raise InfoscopeError(
-            f"the folder {next(filter(_WNID.fullmatch, folders))} is a WordNet id and no name: give --classes the "
-            "ImageNet devkit, its meta.mat, or a file of names"
+            f"the label {wordnet[0]} is a WordNet id and no name: give --classes the ImageNet devkit, its meta.mat, or "
+            "a file of names"
         )
-    return Classes(tuple(folder.replace("_", " ").strip() for folder in folders), folders, "the folders' names")
+    names = tuple(label.replace("_", " ").strip() for label in labels)
+    return Classes(names, tuple(labels), "the images' labels")
 
 
 def read_classes(source: Path | str) -> Classes:
@@ -175,11 +141,9 @@ def read_classes(source: Path | str) -> Classes:
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        found = [path / name for name in _META if (path / name).is_file()]
+        found = [path / place / META for place in PLACES if (path / place / META).is_file()]
         if not found:
-            raise InfoscopeError(
-                f"{path} holds no {' or '.join(_META)}; give the devkit's directory, or a file of names"
-            )
+            raise InfoscopeError(f"{path} holds no {META}; give the devkit's directory, or a file of names")
         path = found[0]
     if path.suffix.lower() == ".mat":
         return _from_devkit(path)
@@ -218,18 +182,10 @@ def _is_synset(entry: Any) -> bool:
 
 
 def _from_devkit(path: Path) -> Classes:
-    """The synsets of ``meta.mat`` that have images, which are its first thousand."""
-    from scipy.io import loadmat
-
-    try:
-        synsets = loadmat(path, squeeze_me=True, struct_as_record=True)["synsets"]
-        rows = [(str(row["WNID"]), str(row["words"]), int(row["num_children"])) for row in np.atleast_1d(synsets)]
-    except OSError as error:
-        raise InfoscopeError(f"cannot read {path}: {error.strerror or error}; check --classes") from error
-    except Exception as error:  # a damaged .mat fails in as many ways as there are
-        raise InfoscopeError(f"{path} is not the devkit's meta.mat ({error}); give the file of ILSVRC 2012") from error
-    leaves = [(wnid, _first(words)) for wnid, words, children in rows if children == 0]
-    return _paired(leaves[:_LEAVES], path)
+    if not path.is_file():
+        raise InfoscopeError(f"no such file: {path}; check --classes")
+    _, words = read_synsets(path)
+    return _paired([(folder, _first(called)) for folder, called in words.items()], path)
 
 
 def _paired(pairs: list[tuple[str, str]], path: Path) -> Classes:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,16 +24,16 @@ from infoscope.images.views import Views
 from infoscope.measurement.belonging import check_belongs
 from infoscope.measurement.measure import Clock
 from infoscope.measurement.records import dictionary_record, model_record
+from infoscope.probes.labelled_images import LabelledImages, open_labelled
 from infoscope.removal.edited import EditedBackbone
 from infoscope.removal.statistics import CodeStatistics
 from infoscope.removal.variant import Variant, check_variants
 from infoscope.storage.manifest import ImagesRecord, SkippedImage, software_versions
 from infoscope.storage.run import Run
-from infoscope.zeroshot.classes import folders_of
+from infoscope.zeroshot.classes import UNKNOWN
 from infoscope.zeroshot.config import ZeroshotConfig
 from infoscope.zeroshot.embeddings import ClassEmbeddings
 from infoscope.zeroshot.image_head import ImageHead, load_image_head
-from infoscope.zeroshot.metrics import UNKNOWN
 from infoscope.zeroshot.record import (
     FORMAT_VERSION,
     ClassesRecord,
@@ -54,7 +54,7 @@ def measure_zeroshot(
     backbone: Backbone,
     sae: SparseAutoencoder,
     images: Images,
-    labels: Literal["folder"] | Sequence[str] | None,
+    labels: str | Path | Sequence[str] | None,
     classes: ClassEmbeddings,
     variants: Sequence[Variant] = (),
     config: ZeroshotConfig | None = None,
@@ -80,8 +80,9 @@ def measure_zeroshot(
         backbone: the model, at the SAE's block.
         sae: the dictionary.
         images: the images: a source, or what `infoscope.open_images` opens.
-        labels: ``folder`` for the name of the folder each image is in, or one a image: a class's folder or name. None
-            where the images' classes are not known: then nothing is said of what is right.
+        labels: what each image is of, by its class's folder or name: ``folder`` for the folder it is in, ``column`` of
+            a data set, a list or ImageNet's devkit (see `open_labelled`), the labels themselves, or ``auto`` for what
+            the images come with. None where it is not known: then nothing is said of what is right.
         classes: class embeddings, by `embed_classes` or `read_embeddings`.
         variants: the variants; of the site ``rerun``, since the rest of the model makes the output.
         config: the options (see `ZeroshotConfig`).
@@ -123,13 +124,14 @@ def measure_zeroshot(
         (['untouched', 'half'], 12)
     """
     config = replace(config or ZeroshotConfig(), **options)
-    images = open_images(images)
     sae = sae.to(backbone.device)
     if run is not None:
         check_belongs(run, backbone, sae)
     resize = config.resize or (run.manifest.options["resize"] if run is not None else "stretch")
     variants = _ordered(variants)
-    label, classes, notes = _labels(images, labels, classes, config)
+    labelled = None if labels is None else open_labelled(images, None if labels == "auto" else labels)
+    images = open_images(images) if labelled is None else labelled.images
+    label, classes, notes = _matched(images, labelled, classes, config)
     head = load_image_head(backbone, classes, config.pooled, config.logit_scale, config.logit_bias)
     tokens = token_set or token_set_of(sae.site)
     notes += _notes(head, tokens, config)
@@ -142,7 +144,7 @@ def measure_zeroshot(
         variants=variants,
         views=Views(backbone.patch_size, backbone.grid, 0, resize),
     )
-    stored = asdict(config) | {"resize": resize, "pooled": head.pooled, "labels": _label_option(labels)}
+    stored = asdict(config) | {"resize": resize, "pooled": head.pooled, "labels": _option(labels)}
     stored["random_seed"] = random_seed
     partials = Partials(None if out is None else Path(out) / "partials")
     clock = Clock()
@@ -230,24 +232,25 @@ def _ordered(variants: Sequence[Variant]) -> list[Variant]:
     return ordered
 
 
-def _labels(
-    images: ImageSource,
-    labels: Literal["folder"] | Sequence[str] | None,
-    classes: ClassEmbeddings,
-    config: ZeroshotConfig,
+def _matched(
+    images: ImageSource, labelled: LabelledImages | None, classes: ClassEmbeddings, config: ZeroshotConfig
 ) -> tuple[Int64[np.ndarray, " image"], ClassEmbeddings, list[str]]:
     """Each image's class, the classes there are to choose from, and what a reader must know of them."""
     notes: list[str] = []
-    if labels is None:
+    if labelled is None:
         if config.among == "present":
             raise InfoscopeError("--among present needs to know the images' classes: give labels, or choose all")
         label = np.full(len(images), UNKNOWN, np.int64)
     else:
-        words = folders_of(images) if isinstance(labels, str) else [str(word) for word in labels]
-        if len(words) != len(images):
-            raise InfoscopeError(f"{len(words)} labels for {len(images)} images of {images.name}: give one an image")
-        label, note = classes.classes.indices(words)
+        places, note = classes.classes.match(labelled.classes)
         notes += [note] if note else []
+        label = places[labelled.labels]
+        unknown = labelled.labels[label == UNKNOWN]
+        if len(unknown):
+            raise InfoscopeError(
+                f"{len(unknown):,} of {len(images):,} images are of {labelled.classes[unknown[0]]!r}, which "
+                f"{classes.classes.source} does not name: add that class, or leave these images out"
+            )
         if config.among == "present":
             present, label = np.unique(label, return_inverse=True)
             classes = classes.chosen(present.tolist())
@@ -282,5 +285,5 @@ def _notes(head: ImageHead, token_set: TokenSet, config: ZeroshotConfig) -> list
     return notes
 
 
-def _label_option(labels: Literal["folder"] | Sequence[str] | None) -> str | None:
-    return None if labels is None else labels if isinstance(labels, str) else "given"
+def _option(labels: str | Path | Sequence[str] | None) -> str | None:
+    return str(labels) if isinstance(labels, str | Path) else None if labels is None else "given"

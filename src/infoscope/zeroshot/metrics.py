@@ -8,10 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from scipy.special import entr, expit, log_softmax
 
+from infoscope.zeroshot.classes import UNKNOWN
 from infoscope.zeroshot.config import Probability
-
-UNKNOWN = -1
-"""The class of an image whose class is not known, and its rank."""
 
 # Guo et al. 2017 (arXiv 1706.04599), section 5.
 CALIBRATION_BINS = 15

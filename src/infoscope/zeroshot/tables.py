@@ -13,7 +13,8 @@ from jaxtyping import Float64
 from infoscope.removal.variant import Variant
 from infoscope.storage.schema import Column, Table
 from infoscope.zeroshot.changes import Estimate
-from infoscope.zeroshot.metrics import UNKNOWN, Scores
+from infoscope.zeroshot.classes import UNKNOWN
+from infoscope.zeroshot.metrics import Scores
 
 _SHARE, _NATS, _CHANCE, _DIFFERENCE = "share, 0 to 1", "nats", "probability, 0 to 1", "-1 to 1"
 _CLASSES = "; null where the images' classes are not known"
