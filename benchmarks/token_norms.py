@@ -36,10 +36,8 @@ class Benchmark:
 
 def main(options: Benchmark) -> None:
     images = infoscope.open_images(options.images)
-    if options.model is None:
-        backbone = infoscope.plant(images).backbone
-    else:
-        backbone = infoscope.load_backbone(options.model, -1)
+    model = options.model
+    backbone = infoscope.plant(images).backbone if model is None else infoscope.load_backbone(model, -1)
     sample = sorted(spread_evenly(len(images), options.count))
     table = Table(title=f"norms of normal tokens, {backbone.name}, {len(sample)} photographs")
     for name in ("block", "spread, of the mean", "equal pixels", "equal places", "share of place"):
@@ -64,7 +62,7 @@ def read(backbone: Backbone, images: ImageSource, sample: list[int], shift: int)
 
 
 def describe(norms: np.ndarray, shift: int) -> tuple[float, float, float, float]:
-    """Spread; correlation within a picture at equal pixels and at equal places; share of variance that place explains."""
+    """Spread; correlation within a picture at equal pixels and at equal places; share of variance due to place."""
     side = norms.shape[2] - shift
 
     def correlation(first: np.ndarray, second: np.ndarray) -> float:
