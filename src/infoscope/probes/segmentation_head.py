@@ -216,7 +216,7 @@ def _classes(linear: Linear, features: DenseFeatures, index: int, shape: tuple[i
 
 
 def _first_largest(values: Float32[torch.Tensor, "row channel column"]) -> Int64[torch.Tensor, "row column"]:
-    """Which channel is largest; of equal ones the first. Along a middle axis torch's argmax takes some times as long."""
+    """Which channel is largest; of equal ones the first. torch's argmax is slow along a middle axis."""
     largest = values[:, 0].clone()
     place = torch.zeros(largest.shape, dtype=torch.int64, device=values.device)
     for channel in range(1, values.shape[1]):
