@@ -72,7 +72,8 @@ def describe(norms: np.ndarray, shift: int) -> tuple[float, float, float, float]
     pixels = [correlation(first[shift:, shift:], second[:side, :side]) for first, second in norms]
     place = [correlation(first, second) for first, second in norms]
     spread, variance = np.nanstd(norms) / np.nanmean(norms), np.nanvar(norms)
-    return float(spread), np.mean(pixels), np.mean(place), float(np.nanmean(norms, axis=(0, 1)).var() / variance)
+    shared = np.nanmean(norms, axis=(0, 1)).var() / variance
+    return float(spread), float(np.mean(pixels)), float(np.mean(place)), float(shared)
 
 
 if __name__ == "__main__":
