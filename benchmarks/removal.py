@@ -31,7 +31,8 @@ from infoscope.groups.group import FeatureGroup
 from infoscope.images.views import Views
 from infoscope.removal.edited import EditedBackbone
 from infoscope.removal.statistics import read_statistics
-from infoscope.removal.variant import Site, Variant
+from infoscope.removal.config import Site
+from infoscope.removal.variant import Variant
 
 
 @dataclass(frozen=True)
