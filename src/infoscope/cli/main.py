@@ -14,6 +14,7 @@ from infoscope.cli.measure import Measure
 from infoscope.cli.outliers import Outliers
 from infoscope.cli.report import Report
 from infoscope.cli.saes import Saes
+from infoscope.cli.serve import Serve
 from infoscope.cli.sweep import Sweep
 from infoscope.cli.train import Train
 from infoscope.cli.validate import Validate
@@ -26,6 +27,7 @@ Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Measure, tyro.conf.subcommand("measure")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Serve, tyro.conf.subcommand("serve")]
     | Annotated[Outliers, tyro.conf.subcommand("outliers")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Sweep, tyro.conf.subcommand("sweep")]
@@ -47,11 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
     """
     interrupted = "nothing was written"
     try:
-        command: Train | Measure | Report | Outliers | Compare | Sweep | Info | Check | Saes | Validate = tyro.cli(
-            Command,
-            prog="infoscope",
-            description="Which features of a vision model's sparse autoencoder are local, and which global?",
-            args=arguments,
+        command: Train | Measure | Report | Serve | Outliers | Compare | Sweep | Info | Check | Saes | Validate = (
+            tyro.cli(
+                Command,
+                prog="infoscope",
+                description="Which features of a vision model's sparse autoencoder are local, and which global?",
+                args=arguments,
+            )
         )
         interrupted = command.interrupted
         command.run()
