@@ -26,16 +26,14 @@ from infoscope.probes.moments import Examples, moments_of
 from infoscope.probes.precision import Products
 from infoscope.probes.reading import in_order
 from infoscope.probes.recipes import (
-    AdamW,
     ClassificationInput,
     ClassificationRecipe,
     DepthRecipe,
-    LogisticPath,
     SegmentationRecipe,
-    Sgd,
     find_recipe,
 )
 from infoscope.probes.segmentation_head import fit_segmentation
+from infoscope.probes.solvers import AdamW, LogisticPath, Sgd
 
 RATES = Sgd().learning_rates
 PRODUCTS: tuple[Products, ...] = ("float32", "bfloat16")

@@ -29,9 +29,9 @@ from infoscope.dictionaries.parts import decode_part, encode_parts
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.groups.group import FeatureGroup
 from infoscope.images.views import Views
+from infoscope.removal.config import Site
 from infoscope.removal.edited import EditedBackbone
 from infoscope.removal.statistics import read_statistics
-from infoscope.removal.config import Site
 from infoscope.removal.variant import Variant
 
 

@@ -83,7 +83,7 @@ def repeat_run(run: Run, ids: Any, ids_hash: str, features: int, out: Path) -> R
         tops.append(
             run.top_images.with_columns(shift.cast(pl.UInt32), moved.alias("image")).with_columns(
                 pl.Series(ids)
-                .gather(pl.Series(((run.top_images["image"] + repetition * 977) % len(ids))))
+                .gather(pl.Series((run.top_images["image"] + repetition * 977) % len(ids)))
                 .alias("image_id")
             )
         )

@@ -12,8 +12,9 @@ from infoscope.errors import InfoscopeError
 from infoscope.probes.dense import DenseFeatures
 from infoscope.probes.metrics import Confusion
 from infoscope.probes.patch_targets import class_shares
-from infoscope.probes.recipes import LogisticPath, find_recipe
+from infoscope.probes.recipes import find_recipe
 from infoscope.probes.segmentation_head import fit_segmentation
+from infoscope.probes.solvers import LogisticPath
 
 SIMPLE = find_recipe("simple").segmentation
 DINOV2 = find_recipe("dinov2").segmentation

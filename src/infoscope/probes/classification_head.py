@@ -18,7 +18,8 @@ from infoscope.probes.many_rates import Stack, pace, steps_of
 from infoscope.probes.moments import Examples, Stream
 from infoscope.probes.precision import Products, product_type
 from infoscope.probes.reading import Index, Rows, in_order, mixed
-from infoscope.probes.recipes import ClassificationInput, ClassificationRecipe, LogisticPath, Sgd
+from infoscope.probes.recipes import ClassificationInput, ClassificationRecipe
+from infoscope.probes.solvers import LogisticPath, Sgd
 from infoscope.progress import Advance, progress
 
 Labels = Int64[np.ndarray, " _"]

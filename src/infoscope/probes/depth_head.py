@@ -18,8 +18,9 @@ from infoscope.probes.moments import moments_of
 from infoscope.probes.patch_targets import depth_map, mean_depths
 from infoscope.probes.pixel_losses import Binned, Grid, LogRatios
 from infoscope.probes.reading import Index
-from infoscope.probes.recipes import AdamW, DepthRecipe, RidgePath
+from infoscope.probes.recipes import DepthRecipe
 from infoscope.probes.ridge import ridge_path
+from infoscope.probes.solvers import AdamW, RidgePath
 from infoscope.probes.upsampling import Upsampling
 from infoscope.progress import progress
 

@@ -20,7 +20,8 @@ from infoscope.probes.metrics import Confusion
 from infoscope.probes.patch_targets import class_shares
 from infoscope.probes.pixel_losses import cross_entropy
 from infoscope.probes.reading import Index
-from infoscope.probes.recipes import AdamW, LogisticPath, SegmentationRecipe
+from infoscope.probes.recipes import SegmentationRecipe
+from infoscope.probes.solvers import AdamW, LogisticPath
 from infoscope.probes.upsampling import Upsampling
 from infoscope.progress import progress
 
