@@ -15,7 +15,7 @@ $infoscope measure --sae "$sae" "${where[@]}" --images "$imagenet/val" --out "$o
 
 removed=(--remove high-CDS --remove low-CDS)
 [ -z "$row" ] || removed=(--remove "$row")
-options=(--sites ${SITES:-rerun} --recipe "${RECIPE:-dinov2}" "${removed[@]}" ${PROBE:-})
+options=(--sites ${SITES:-rerun} --recipe "${RECIPE:-dinov2}" --disk-gib "${DISK_GIB:-250}" "${removed[@]}" ${PROBE:-})
 probes=$out/probes${row:+-$row}
 $infoscope probe "$out/scope" --task classification --data "$imagenet" "${options[@]}" --out "$probes/classification"
 $infoscope probe "$out/scope" --task segmentation --data "$ade20k" "${options[@]}" --out "$probes/segmentation"

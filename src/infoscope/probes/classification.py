@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from infoscope.probes.readout import Readout
 from infoscope.probes.recipes import ClassificationInput, ClassificationRecipe, Recipe
 from infoscope.probes.record import Baseline
 from infoscope.probes.store import FeatureStore
+from infoscope.probes.task import Labels as AllLabels
 from infoscope.probes.task import Score, TaskName, refuse_same
 
 Labels = str | Path | Sequence[str] | None
@@ -64,9 +66,12 @@ class ClassificationTask:
         """Their names."""
         return self.labelled["train"].classes
 
-    def check(self, show_progress: bool) -> list[str]:
+    def check(self, show_progress: bool) -> AllLabels:
         """Labels were checked when they were opened."""
-        return []
+        hashes = {
+            split: hashlib.sha256(labelled.labels.tobytes()).hexdigest() for split, labelled in self.labelled.items()
+        }
+        return AllLabels(hashes)
 
     def readout(self, recipe: Recipe, backbone: Backbone) -> Readout:
         """The vectors that the recipe's inputs are made of."""

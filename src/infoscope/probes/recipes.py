@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from infoscope.backbones.token_sets import TokenSet
 from infoscope.errors import InfoscopeError
 from infoscope.probes.solvers import AdamW, LogisticPath, RidgePath, Sgd
 
@@ -154,24 +155,30 @@ class Recipe:
     segmentation: SegmentationRecipe
     depth: DepthRecipe
 
-    def at_site(self) -> Recipe:
-        """The recipe for the SAE's own block, where only patch tokens were edited and no later block is run.
+    def at_site(self, token_set: TokenSet = "patch") -> Recipe:
+        """The recipe for the SAE's own block, where nothing is run on: what was edited is read, and nothing else.
 
-        Inputs of several blocks are left out, as is the CLS token alone, which no edit reaches; the final norm belongs
-        to the last block's output and is left out too.
+        A token that no edit reaches would hide what the others lose (method, section 7: the mean patch for
+        classification, patches for dense tasks). Inputs of several blocks are left out, and so is the final norm, which
+        belongs to the last block's output.
+
+        Args:
+            token_set: the tokens that are edited.
 
         Example:
-            >>> [each.name for each in find_recipe("dinov2").at_site().classification.inputs]
-            ['cls + mean']
-            >>> [each.name for each in find_recipe("simple").at_site().classification.inputs]
-            ['mean', 'cls + mean']
+            >>> [[each.name for each in find_recipe("dinov2").at_site(tokens).classification.inputs]
+            ...  for tokens in ("patch", "cls", "all")]
+            [['mean'], ['cls'], ['cls', 'cls + mean']]
         """
-        inputs = tuple(each for each in self.classification.inputs if each.blocks == 1 and each.mean)
+        if token_set == "all":
+            inputs = tuple(each for each in self.classification.inputs if each.blocks == 1)
+        else:
+            inputs = (ClassificationInput(cls=token_set == "cls", mean=token_set == "patch"),)
         return replace(
             self,
             classification=replace(self.classification, inputs=inputs, final_norm=False),
             segmentation=replace(self.segmentation, final_norm=False),
-            depth=replace(self.depth, final_norm=False),
+            depth=replace(self.depth, final_norm=False, cls=self.depth.cls and token_set == "all"),
         )
 
 
