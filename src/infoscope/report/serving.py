@@ -83,7 +83,7 @@ def make_server(site: Site, port: int) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802 - the library's name
+        def do_GET(self) -> None:
             # A page elsewhere whose name was made to mean this machine must not read the run.
             host = self.headers.get("Host", "").rpartition(":")[0]
             if host not in (HOST, "localhost"):
@@ -106,7 +106,7 @@ def make_server(site: Site, port: int) -> ThreadingHTTPServer:
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the library's name
+        def log_message(self, format: str, *arguments: Any) -> None:
             """Say nothing: a page asks for hundreds of files."""
 
     try:
