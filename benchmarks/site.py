@@ -2,8 +2,8 @@
 
     python benchmarks/site.py RUN --images PHOTOGRAPHS --features 65536 --out big-run
 
-The features of RUN are repeated with noise on every number, so that no two points lie on each other, and each repetition
-takes its top images from elsewhere among the photographs. The maps, texts and thumbnails are real.
+The features of RUN are repeated with noise on every number, so that no two points lie on each other, and each
+repetition takes its top images from elsewhere among the photographs. The maps, texts and thumbnails are real.
 """
 
 from __future__ import annotations
@@ -30,15 +30,23 @@ BRUSH = """
 async () => {
   const over = document.querySelector(".plot .u-over"), box = over.getBoundingClientRect();
   const at = (x, y) => ({ clientX: box.left + x * box.width, clientY: box.top + y * box.height });
-  const send = (type, place) =>
-    over.dispatchEvent(new PointerEvent(type, { bubbles: true, pointerId: 1, pointerType: "mouse", button: 0, ...place }));
+  const mouse = { bubbles: true, pointerId: 1, pointerType: "mouse", button: 0 };
+  const send = (type, place) => over.dispatchEvent(new PointerEvent(type, { ...mouse, ...place }));
+  const afterPaint = () =>
+    new Promise((done) =>
+      requestAnimationFrame(() => {
+        const channel = new MessageChannel();
+        channel.port1.onmessage = done;
+        channel.port2.postMessage(0);
+      }),
+    );
   over.setPointerCapture = () => {};
   send("pointerdown", at(0.3, 0.3));
   const steps = [];
   for (let step = 1; step <= 30; step += 1) {
     const start = performance.now();
     send("pointermove", at(0.3 + 0.012 * step, 0.3 + 0.015 * step));
-    await new Promise((done) => requestAnimationFrame(() => { const c = new MessageChannel(); c.port1.onmessage = done; c.port2.postMessage(0); }));
+    await afterPaint();
     steps.push(performance.now() - start);
   }
   send("pointerup", at(0.66, 0.75));

@@ -1,4 +1,4 @@
-"""The site in a real browser, opened from files: every view, brush, search, keyboard, both widths, and nothing asked for."""
+"""The site in a real browser, opened from files: views, brush, search, keyboard, both widths, no request."""
 
 import re
 import shutil
@@ -228,8 +228,8 @@ def test_the_keyboard_reaches_everything(tab):
         if reached[-1] == "" or (len(reached) > 5 and reached[-1] == reached[0]):
             break
     wanted = "a[href], button:enabled, input, select, .scatter"
-    controls = page.evaluate(
-        f"[...document.querySelectorAll('{wanted}')].filter((e) => e.checkVisibility()).map((e) => e.outerHTML.slice(0, 80))"
+    controls = (
+        page.locator(wanted).locator("visible=true").evaluate_all("all => all.map((e) => e.outerHTML.slice(0, 80))")
     )
     assert set(controls) <= set(reached)
 

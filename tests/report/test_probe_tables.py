@@ -53,7 +53,7 @@ def test_draws_of_a_random_control_are_one_row_with_their_spread(fake_run):
     tables, broken = probe_tables(run)
     assert broken == []
     assert (tables[0].folder, tables[0].recipe, tables[0].metric) == ("probe-classification", "simple 2", "top1")
-    untouched, high, random = tables[0].rows
+    _, high, random = tables[0].rows
     assert [row["name"] for row in tables[0].rows] == ["untouched", "high-CDS", "random"]
     assert (high["difference_lower"], high["difference_upper"], high["draws"]) == (-0.15, -0.05, 1)
     assert (random["draws"], random["difference_lower"]) == (2, None)
@@ -65,7 +65,7 @@ def test_draws_of_a_random_control_are_one_row_with_their_spread(fake_run):
         "high-CDS",
         "-0.1500 to -0.0500",
         "2 draws, spread 0.0283",
-        "On train 1,600 images (some/train); test 100 images (val). Without a model, majority: 0.125.",
+        "On train 1,600 images (some/train); test 100 images (val). Without a model, majority: 0.1250.",
         "a note for readers",
     ):
         assert part in text, part

@@ -45,10 +45,10 @@ def outlier_section(run: Run) -> OutlierSection | None:
     kind = "outlier tokens" if record["presence"]["kind"] == "outlier" else "the tail"
     places = place_chart(positions, model["block"], model["grid"], record["sample"], kind)
     charts = [
-        (share_chart(blocks), "Share of the patch tokens above each cutoff, by block. Dashed: the share above 3 times the "
-         "median from which a block counts as having outlier tokens."),
-        (norm_chart(norms, blocks), "Norms of the patch tokens at each block, in multiples of its median; darker is more "
-         "tokens. Dashed: 3 times the median."),
+        (share_chart(blocks), "Share of the patch tokens above each cutoff, by block. Dashed: the share above 3 times "
+         "the median from which a block counts as having outlier tokens."),
+        (norm_chart(norms, blocks), "Norms of the patch tokens at each block, in multiples of its median; darker is "
+         "more tokens. Dashed: 3 times the median."),
         (places, f"How often each patch of the full view is of {kind} at block {model['block']}."),
     ]  # fmt: skip
     return OutlierSection(record, [(Markup(drawing), caption) for drawing, caption in charts])

@@ -24,11 +24,11 @@ PARTS = 10_000
 
 
 def script(name: str, value: Any) -> str:
-    """The script that hands ``value`` to the page under ``name``.
+    r"""The script that hands ``value`` to the page under ``name``.
 
     Example:
         >>> script("features/3", [1, None])
-        'infoscope.put("features/3", [1,null]);\\n'
+        'infoscope.put("features/3", [1,null]);\n'
     """
     return f"infoscope.put({json.dumps(name)}, {json.dumps(value, separators=(',', ':'), allow_nan=False)});\n"
 
@@ -60,7 +60,7 @@ def packed_column(column: pl.Series) -> dict[str, str]:
 
 
 def packed_map(patch: UInt16[np.ndarray, " entry"], value: Float32[np.ndarray, " entry"], largest: float) -> str:
-    """A sparse map as base64, two bytes a patch: how many cells are skipped since the last one, and 1 to 255 of ``largest``.
+    """A sparse map as base64, two bytes a patch: cells skipped since the last one, and 1 to 255 of ``largest``.
 
     A skip of 255 or more is written as 255 with level 0, as often as it takes, before the rest.
 

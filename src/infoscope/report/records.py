@@ -129,7 +129,7 @@ class Records:
         return found
 
     def _shown(self, features: Sequence[int]) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Top images and maps of some features' galleries. Neighbouring ones are read together and kept for the next."""
+        """Top images and maps of some features' galleries. Neighbours are read together and kept for the next."""
         blocks = {feature // FEATURES_A_READ for feature in features}
         chosen = pl.col("feature").is_in(list(features))
         if len(blocks) != 1:
