@@ -2,8 +2,8 @@
 
     python benchmarks/extraction.py --run RUN --images photographs
 
-Everything is counted: decoding, codes, edits, the passes from the edit on, the final norm, and what is written. Processor
-time, so that other work on the machine counts less; one run, in turns. Prints ratios.
+Everything is counted: decoding, codes, edits, the passes from the edit on, the final norm, and what is written.
+Processor time, so that other work on the machine counts less; one run, in turns. Prints ratios.
 """
 
 from __future__ import annotations
