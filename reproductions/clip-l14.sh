@@ -9,7 +9,9 @@
 #   OUT       a folder to write; what is finished there is kept
 #   ROW       nothing, high-CDS or low-CDS; all three without
 #
-# The model, SAE and sites are options of the environment: MODEL, SAE, BLOCK, SITES, RECIPE.
+# MODEL, SAE, BLOCK, SITES, RECIPE and DISK_GIB in the environment choose others (features of all variants on ImageNet
+# take some 250 GB; with less, the images are passed over more often); MEASURE and PROBE hold further options of
+# `infoscope measure` and `infoscope probe`.
 set -euo pipefail
 imagenet=${1:?give IMAGENET ADE20K NYU OUT} ade20k=${2:?give ADE20K} nyu=${3:?give NYU} out=${4:?give OUT} row=${5:-}
 exec "$(dirname "$0")/paper_row.sh" clip-l14 "${MODEL:-openai/clip-vit-large-patch14}" "${SAE:-}" "$imagenet" "$ade20k" "$nyu" "$out" "$row"

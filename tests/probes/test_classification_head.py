@@ -14,7 +14,8 @@ from infoscope.probes.logistic import fit_path
 from infoscope.probes.many_rates import pace, steps_of
 from infoscope.probes.moments import Examples
 from infoscope.probes.reading import mixed
-from infoscope.probes.recipes import ClassificationInput, ClassificationRecipe, LogisticPath, Sgd, find_recipe
+from infoscope.probes.recipes import ClassificationInput, ClassificationRecipe, find_recipe
+from infoscope.probes.solvers import LogisticPath, Sgd
 
 CLASSES, WIDTH = 4, 12
 LAST = ClassificationInput()

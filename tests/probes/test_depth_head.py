@@ -15,7 +15,8 @@ from infoscope.probes.dense import DenseFeatures
 from infoscope.probes.depth_head import fit_depth
 from infoscope.probes.descent import batches, pace
 from infoscope.probes.patch_targets import mean_depths
-from infoscope.probes.recipes import RidgePath, find_recipe
+from infoscope.probes.recipes import find_recipe
+from infoscope.probes.solvers import RidgePath
 
 SIMPLE = find_recipe("simple").depth
 DINOV2 = find_recipe("dinov2").depth

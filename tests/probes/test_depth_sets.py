@@ -16,32 +16,9 @@ from infoscope.probes.depth_sets import eigen_crop, open_depths, open_nyu
 from infoscope.probes.nyu_labelled import MOST_IN_BLOCK, NyuImages
 from infoscope.probes.survey import measure_depths
 from infoscope.probes.targets import DenseTargets
+from layouts import COLUMNS, IMAGES, ROWS, TEST, TRAIN, write_labelled
 
 h5py = pytest.importorskip("h5py")
-
-ROWS, COLUMNS, IMAGES = 24, 32, 9
-TRAIN, TEST = [1, 3, 4, 8], [2, 5, 6, 7, 9]
-
-
-def write_labelled(folder, chunks=None):
-    """The labelled set as MATLAB writes it: HDF5 after a block of its own, every array the other way round."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (ROWS, COLUMNS, 3, IMAGES), dtype=np.uint8)
-    depths = rng.uniform(0.7, 9.9, (ROWS, COLUMNS, IMAGES)).astype(np.float32)
-    raw = depths.copy()
-    raw[::3] = 0
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "nyu_depth_v2_labeled.mat"
-    with h5py.File(file, "w", userblock_size=512) as opened:
-        for name, array in (("images", images), ("depths", depths), ("rawDepths", raw)):
-            kept = None if chunks is None else (chunks, *array.T.shape[1:])
-            data = opened.create_dataset(name, data=array.T, chunks=kept, compression=chunks and "gzip")
-            data.attrs["MATLAB_class"] = np.bytes_(array.dtype.name)
-        opened["labels"] = np.zeros((IMAGES, COLUMNS, ROWS), np.uint16)
-    with file.open("r+b") as opened:
-        opened.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
-    savemat(folder / "splits.mat", {"trainNdxs": np.array(TRAIN)[:, None], "testNdxs": np.array(TEST)[:, None]})
-    return images, depths, raw
 
 
 @pytest.fixture(scope="module")

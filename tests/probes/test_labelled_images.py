@@ -5,32 +5,12 @@ import pickle
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.io import savemat
 
 from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import decode_ahead
 from infoscope.probes.imagenet_devkit import read_devkit
 from infoscope.probes.labelled_images import open_labelled, share_classes
-
-WNIDS = ["n01440764", "n02102040", "n03000684"]
-
-
-def picture(path, shade=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (6, 6), (shade, 0, 0)).save(path, "JPEG")
-
-
-def write_devkit(folder, truth, ids=(3, 1, 2)):
-    """The devkit's two files as they are published: a struct array with the inner nodes after the classes."""
-    fields = ["ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children", "wordnet_height"]
-    synsets = np.zeros((len(WNIDS) + 1, 1), dtype=[(field, object) for field in [*fields, "num_train_images"]])
-    rows = [(number, wnid, f"{wnid} in words", "", 0, [], 0, 1300) for number, wnid in zip(ids, WNIDS, strict=True)]
-    rows.append((4, "n00001740", "entity", "", 3, [1, 2, 3], 5, 0))
-    for place, row in enumerate(rows):
-        synsets[place, 0] = row
-    folder.mkdir(parents=True)
-    savemat(folder / "meta.mat", {"synsets": synsets})
-    (folder / "ILSVRC2012_validation_ground_truth.txt").write_text("".join(f"{number}\n" for number in truth))
+from layouts import WNIDS, picture, write_devkit
 
 
 @pytest.fixture(scope="module")

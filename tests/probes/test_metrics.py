@@ -19,9 +19,6 @@ from infoscope.errors import InfoscopeError
 from infoscope.probes.metrics import (
     Confusion,
     DepthErrors,
-    calibration_error,
-    entropy,
-    margin,
     top_k,
     top_k_hits,
 )
@@ -216,47 +213,3 @@ def test_top_k_refuses():
     ):
         with pytest.raises(InfoscopeError, match=message):
             top_k(*arguments)
-
-
-def test_calibration_error_by_hand():
-    # Bins of a fifth. In (0.4, 0.6]: 0.5 right, 0.6 wrong: accuracy 1/2, confidence 0.55. In (0.8, 1]: 0.9 right,
-    # 1.0 right, 0.9 wrong: accuracy 2/3, confidence 2.8/3.
-    confidence = np.array([0.5, 0.6, 0.9, 1.0, 0.9])
-    right = np.array([1, 0, 1, 1, 0], bool)
-    probabilities = np.stack([confidence, 1 - confidence], axis=1)
-    expected = 2 / 5 * abs(1 / 2 - 0.55) + 3 / 5 * abs(2 / 3 - 2.8 / 3)
-    assert calibration_error(probabilities, np.where(right, 0, 1), bins=5) == pytest.approx(expected)
-    # In one bin over- and underconfidence cancel out.
-    assert calibration_error(probabilities, np.where(right, 0, 1), bins=1) == pytest.approx(abs(3 / 5 - 3.9 / 5))
-    # An edge belongs to the bin below it: 0.6 of five bins is in the third, as 0.5 is.
-    assert calibration_error(np.array([[0.6, 0.4]]), np.array([0]), bins=5) == pytest.approx(0.4)
-
-
-def test_calibration_error_needs_probabilities():
-    with pytest.raises(InfoscopeError, match="apply a softmax"):
-        calibration_error(np.array([[3.0, -1.0]]), np.array([0]))
-    with pytest.raises(InfoscopeError, match="no image"):
-        calibration_error(np.zeros((0, 2)), np.array([], np.int64))
-
-
-def test_a_calibrated_guess_has_no_error_and_a_sure_one_has():
-    rng = np.random.default_rng(0)
-    confidence = rng.uniform(0.5, 1, 20_000)
-    probabilities = np.stack([confidence, 1 - confidence], axis=1)
-    label = np.where(rng.random(20_000) < confidence, 0, 1)
-    assert calibration_error(probabilities, label) < 0.015
-    sure = np.stack([np.ones(20_000), np.zeros(20_000)], axis=1)
-    assert calibration_error(sure, label) == pytest.approx(0.25, abs=0.01)
-
-
-def test_entropy_and_margin():
-    from scipy.stats import entropy as expected
-
-    probabilities = np.random.default_rng(0).dirichlet(np.ones(5), 7)
-    probabilities[0] = [1, 0, 0, 0, 0]
-    np.testing.assert_allclose(entropy(probabilities), expected(probabilities, axis=1))
-    ordered = np.sort(probabilities, axis=1)
-    np.testing.assert_allclose(margin(probabilities), ordered[:, -1] - ordered[:, -2])
-    assert margin(np.array([[0.5, 0.5]])).tolist() == [0.0]
-    with pytest.raises(InfoscopeError, match="two classes"):
-        margin(np.ones((1, 1)))

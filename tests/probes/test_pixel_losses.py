@@ -9,7 +9,8 @@ from infoscope.probes import upsampling
 from infoscope.probes.batch_norm import RunningMoments
 from infoscope.probes.descent import Layers
 from infoscope.probes.pixel_losses import Binned, LogRatios, cross_entropy
-from infoscope.probes.recipes import DepthRecipe, RidgePath, find_recipe
+from infoscope.probes.recipes import DepthRecipe, find_recipe
+from infoscope.probes.solvers import RidgePath
 from infoscope.probes.upsampling import Upsampling
 
 

@@ -10,9 +10,11 @@ from sklearn.preprocessing import StandardScaler
 from dense_data import CLASSES, GRID, WIDTH, Maps, segments
 from infoscope.errors import InfoscopeError
 from infoscope.probes.dense import DenseFeatures
+from infoscope.probes.metrics import Confusion
 from infoscope.probes.patch_targets import class_shares
-from infoscope.probes.recipes import LogisticPath, find_recipe
-from infoscope.probes.segmentation_head import fit_segmentation, ious
+from infoscope.probes.recipes import find_recipe
+from infoscope.probes.segmentation_head import fit_segmentation
+from infoscope.probes.solvers import LogisticPath
 
 SIMPLE = find_recipe("simple").segmentation
 DINOV2 = find_recipe("dinov2").segmentation
@@ -89,14 +91,13 @@ def test_training_together_is_training_alone(training):
     np.testing.assert_allclose(together.linear.bias, best.linear.bias, atol=1e-5)
 
 
-def test_ious_by_hand_and_by_scikit_learn():
-    from sklearn.metrics import jaccard_score
-
-    random = np.random.default_rng(0)
-    truth, found = random.integers(0, 4, 200), random.integers(0, 4, 200)
-    table = np.bincount(truth * 5 + found, minlength=25).reshape(5, 5)
-    np.testing.assert_allclose(ious(table)[:4], jaccard_score(truth, found, average=None))
-    assert np.isnan(ious(table)[4])
+def test_the_choice_is_made_on_every_so_many_th_pixel(training, test_set):
+    recipe = dataclasses.replace(SIMPLE, choice_step=3)
+    head = fit_segmentation(*training, recipe, classes=CLASSES, validation=test_set, show_progress=False)
+    seen = Confusion(CLASSES)
+    for found, mask in head.predictions(*test_set, show_progress=False):
+        seen.add(mask[1::3, 1::3], found[1::3, 1::3])
+    assert head.chosen.score == seen.mean_iou
 
 
 @pytest.mark.parametrize("recipe", [SIMPLE, of_rates(1e-3, least_steps=2)])

@@ -44,7 +44,7 @@ def test_features_of_something_else_are_refused(tmp_path):
             FeatureStore(tmp_path / "a", count, arrays)
 
 
-@pytest.mark.parametrize(("value", "message"), [(float("nan"), "NaN or infinity"), (1e6, "range of float16")])
+@pytest.mark.parametrize(("value", "message"), [(float("nan"), "NaN or infinity"), (1e6, "--feature-type float32")])
 def test_what_a_file_cannot_hold_is_refused(tmp_path, value, message):
     store = FeatureStore(tmp_path / "a", 5, ARRAYS)
     with pytest.raises(InfoscopeError, match=message):

@@ -12,6 +12,7 @@ from PIL import Image
 from infoscope.images.source import ids_sha256, open_images
 from infoscope.scope.partition import partition
 from infoscope.storage.atomic import write_json
+from infoscope.storage.check_schema import SHIFT_CURVE
 from infoscope.storage.manifest import (
     FORMAT_VERSION,
     DictionaryRecord,
@@ -80,6 +81,7 @@ def _fake_run(
     source: str = "photographs",
     fvu: float = 0.2,
     sha256: str = "",
+    curve: tuple[int, ...] = (),
 ) -> Run:
     """Write a run of ``len(cds)`` features whose top images are ``ids``, in that order."""
     generator = np.random.default_rng(0)
@@ -115,6 +117,21 @@ def _fake_run(
     write_table(path / "scope.parquet", _frame(scope, SCOPE), SCOPE)
     write_table(path / "top_images.parquet", _frame(top_images, TOP_IMAGES), TOP_IMAGES)
     write_table(path / "maps.parquet", _frame(map_rows, MAPS), MAPS)
+    if curve:
+        rows = [
+            {
+                "feature": feature,
+                "shift": shift,
+                "cds": score,
+                "cds_patches": score and score * shift,
+                "pairs": 4,
+                "vanished": 0.0,
+            }
+            | {"cds_ci_lower": score and score / 2, "cds_ci_upper": score and 2 * score}
+            for feature, score in enumerate(cds)
+            for shift in curve
+        ]
+        write_table(path / "shift_curve.parquet", _frame(rows, SHIFT_CURVE), SHIFT_CURVE)
     if any(score is not None for score in cds):
         scores = np.array([np.nan if score is None else score for score in cds])
         write_json(path / "partition.json", partition(scores).to_json())
@@ -149,10 +166,25 @@ def fake_run(tmp_path: Path) -> Callable[..., Run]:
     return lambda cds, **options: _fake_run(tmp_path / "run", cds, **options)
 
 
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Run]:
+    """``make_run(path, cds, ...)``: a run in a directory; see `_fake_run`."""
+    return _fake_run
+
+
+@pytest.fixture(scope="session")
+def make_photographs() -> Callable[[Path], Path]:
+    """``make_photographs(folder)``: the run's images, each of noise of its own."""
+    return _photographs
+
+
 @pytest.fixture
 def photographs(tmp_path: Path) -> Path:
-    """A folder with the run's images, each of noise of its own."""
-    folder = tmp_path / "photographs"
+    """A folder with the run's images."""
+    return _photographs(tmp_path / "photographs")
+
+
+def _photographs(folder: Path) -> Path:
     generator = np.random.default_rng(1)
     for image_id in IDS:
         (folder / image_id).parent.mkdir(parents=True, exist_ok=True)

@@ -168,13 +168,52 @@ def test_small_moves_that_pictures_make_no_difference_to_are_not_local():
     [(1.0, "position-bound"), (0.75, "position-bound"), (0.74, "local"), (np.nan, "position-bound")],
 )
 def test_more_pairs_that_stay_than_follow_are_position_bound_unless_the_pictures_make_a_difference(calibrated, name):
-    """Five pairs stay and three move by half of what the pixels do: too few for the first rule, but settled."""
-    pairs = one_feature(peaks([(5, 6)] * K), peaks([(5, 6)] * 5 + [(4, 5)] * 3))
+    """Half of the pairs stay, half move by half of what the pixels do: too few for the first rule, but settled."""
+    pairs = one_feature(peaks([(5, 6)] * K), peaks([(5, 6)] * 4 + [(4, 5)] * 4))
     scores, controls, moves, names, _ = judged(pairs, P, S, K)
-    assert (moves.staying[0], moves.following[0], controls.cds_calibrated[0]) == (0.625, 0.0, 1.0)
+    assert (moves.staying[0], moves.following[0], controls.cds_calibrated[0]) == pytest.approx((0.5, 0.0, 1.0))
     assert names == ["position-bound"]
     controls = replace(controls, cds_calibrated=np.array([calibrated]))
     assert classify(scores, controls, moves, Geometry(P, S), 4).names == [name]
+
+
+@pytest.mark.parametrize(("at_home", "name"), [(5, "position-bound"), (4, "global")])
+def test_a_usual_place_is_no_gluing_where_the_other_pairs_go_far(at_home, name):
+    """Of the pairs that leave, two end nearer to the place than to the pixels: by chance, and far from both."""
+    gone = [(9, 9), (9, 9), (0, 9), (9, 2)][: K - at_home]
+    pairs = one_feature(peaks([(5, 6)] * K), peaks([(5, 6)] * at_home + gone))
+    _, _, moves, names, evidence = judged(pairs, P, S, K)
+    assert moves.staying[0] >= 0.75
+    assert moves.away[0] == (K - at_home) / K
+    assert f"{K - at_home} of 8 pairs are far from both place and pixels" in evidence[0]
+    assert names == [name]
+
+
+@pytest.mark.parametrize(("at_home", "name"), [(5, "local"), (4, "global")])
+def test_the_usual_pixels_are_not_local_where_the_other_pairs_go_far(at_home, name):
+    """All pairs follow, as they end nearer to the pixels than to the place; but some are far from both."""
+    stays, gone = [(3, 4), (5, 2), (2, 11), (11, 3), (4, 8)][:at_home], [(9, 9), (10, 6), (7, 7), (8, 10)]
+    gone = gone[: K - at_home]
+    second = shifted(stays) + [(row - 3, column - 3) for row, column in shifted(gone)]
+    _, controls, moves, names, _ = judged(one_feature(peaks(stays + gone), peaks(second)), P, S, K)
+    assert (moves.following[0], moves.away[0]) == (1.0, (K - at_home) / K)
+    assert controls.cds_calibrated[0] < 0.6
+    assert names == [name]
+
+
+def test_far_is_a_share_of_what_unrelated_patches_are_apart():
+    """On the overlap of 10 x 10 unrelated patches are 0.4075 of 9 sqrt(2) apart: 5.19, and 0.45 of it are 2.33."""
+    place, second = [(5, 6)] * K, [(5, 6), (5, 9), (8, 6), (3, 4), (2, 6), (9, 9), (0, 9), (6, 6)]
+    moves = judged(one_feature(peaks(place), peaks(second)), P, S, K)[2]
+    # Against the place and the pixels, of those that leave: 3 and 5.4, 3 and 5.4, 2.8 and 0, 3 and 2.2, 5 and 7.8, 5.8
+    # and 5.8, 1 and 3.6.
+    assert moves.away[0] == 4 / K
+
+
+def test_a_map_without_activation_on_the_overlap_is_far_from_the_pixels():
+    """It stays or is away by what it moves against the crop alone."""
+    first, second = peaks([(0, 0)] * K), peaks([(0, 2)] * 4 + [(0, 3)] * 4)
+    assert judged(one_feature(first, second), P, S, K)[2].away[0] == 0.5
 
 
 def test_undefined():
@@ -186,12 +225,12 @@ def test_undefined():
     assert class_of(few, also) == ("undefined", "activation in both crops in 3 images, fewer than 4")
     name, evidence = class_of(peaks(ANYWHERE), peaks(ANYWHERE), shift=0)
     assert (name, evidence) == ("undefined", "no shift, so no map can move")
-    # Never on the overlap; a quarter of the pairs stays, three in eight jump, and the others hardly move.
-    first = peaks([(0, 0)] * 2 + [(0, 1), (0, 9), (1, 1)] + [(0, 5)] * 3)
-    second = peaks([(0, 0)] * 2 + [(0, 10), (9, 0), (11, 11)] + [(2, 6)] * 3)
+    # Three pairs stay and three jump, never on the overlap; two follow.
+    first = peaks([(0, 0)] * 3 + [(0, 1), (0, 9), (1, 1)] + ANYWHERE[:2])
+    second = peaks([(0, 0)] * 3 + [(0, 10), (9, 0), (11, 11)] + shifted(ANYWHERE[:2]))
     scores, _, moves, names, _ = judged(one_feature(first, second), P, S, K)
     assert np.isnan(scores.cds[0])
-    assert (moves.staying[0], moves.jumping[0], names) == (0.625, 0.375, ["undefined"])
+    assert (moves.staying[0], moves.jumping[0], names) == (0.375, 0.375, ["undefined"])
 
 
 def test_by_one_patch_less_than_the_pixels_is_still_position_bound():

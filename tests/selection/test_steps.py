@@ -53,12 +53,21 @@ def test_sets_are_the_ends_of_the_column(steps):
         assert sorted(step.variant.group.features.tolist()) == sorted(expected.tolist())
 
 
-def test_random_sets_of_equal_size_serve_both_ends(steps):
-    sizes = [step for step in steps if step.match == "size"]
-    assert [(step.share, step.variant.draw) for step in sizes] == [(0.1, 1), (0.1, 2), (0.5, 1), (0.5, 2)]
-    masses = [step for step in steps if step.match == "mass"]
-    assert len(masses) == 2 * 4
+def test_each_set_has_random_ones_of_its_own(steps):
+    for match in ("size", "mass"):
+        beside = [step for step in steps if step.match == match]
+        assert [(step.share, step.end, step.variant.draw) for step in beside] == [
+            (share, end, draw) for share in (0.1, 0.5) for end in ("top", "bottom") for draw in (1, 2)
+        ]
     assert len({step.variant.label for step in steps}) == len(steps)
+
+
+def test_features_that_are_never_active_count_for_no_random_set(run):
+    silent = MASS.copy()
+    silent[np.argsort(CDS[:20])[-3:]] = 0
+    found = plan_steps(run, silent, SelectConfig(shares=(0.5,), random_draws=1, match=("size",)), RemovalConfig())
+    size = {step.end: len(step.variant.group.features) for step in found if step.match == "size"}
+    assert size == {"top": 7, "bottom": 10}
 
 
 def test_what_cannot_be_tried_is_refused(run):

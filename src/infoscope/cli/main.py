@@ -16,6 +16,7 @@ from infoscope.cli.probe import Probe
 from infoscope.cli.report import Report
 from infoscope.cli.saes import Saes
 from infoscope.cli.select import Select
+from infoscope.cli.serve import Serve
 from infoscope.cli.sweep import Sweep
 from infoscope.cli.table import Table
 from infoscope.cli.train import Train
@@ -30,6 +31,7 @@ Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Measure, tyro.conf.subcommand("measure")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Serve, tyro.conf.subcommand("serve")]
     | Annotated[Outliers, tyro.conf.subcommand("outliers")]
     | Annotated[Probe, tyro.conf.subcommand("probe")]
     | Annotated[Zeroshot, tyro.conf.subcommand("zeroshot")]

@@ -11,24 +11,26 @@ import tyro
 
 @dataclass(frozen=True)
 class Report:
-    """Write a run's page, or a training's: one HTML file that opens anywhere, offline."""
+    """Write a run's site, or a training's page: files that open anywhere, offline."""
 
     run_directory: tyro.conf.Positional[Path]
     """A directory that `infoscope measure` or `infoscope train` wrote."""
     images: str | None = None
     """The images, where they are no longer at the place the run names."""
     features_shown: int = 12
-    """How many of the most local and of the most global features are shown with their images."""
+    """How many of the most local and of the most global features the overview shows with their images."""
+    gallery_images: int = 4
+    """Top images on each feature's page. More make the site larger."""
+    sae: str | None = None
+    """The run's SAE, where it is no longer at the place the run names: for the neighbours by direction."""
 
     interrupted: ClassVar[str] = "nothing was written"
 
     def run(self) -> None:
         """Run the command."""
-        import sys
-
-        from infoscope.errors import InfoscopeError
-        from infoscope.images.source import open_images
-        from infoscope.report.page import write_report
+        from infoscope.cli.site_inputs import open_run_images, open_run_sae
+        from infoscope.report.page import make_options, write_site
+        from infoscope.report.site import Site
         from infoscope.report.training import is_trained_sae, write_training_page
         from infoscope.storage.run import open_run
 
@@ -36,11 +38,7 @@ class Report:
             print(write_training_page(self.run_directory))
             return
         run = open_run(self.run_directory)
-        source = None
-        try:
-            source = open_images(self.images or run.manifest.images.source)
-        except InfoscopeError as error:
-            if self.images is not None:
-                raise
-            print(f"infoscope: {error}; the page is made without photographs, or give --images", file=sys.stderr)
-        print(write_report(run, source, features_shown=self.features_shown))
+        options = make_options(self.features_shown, self.gallery_images)
+        images = open_run_images(run, self.images)
+        sae, why = open_run_sae(run, self.sae)
+        print(write_site(Site(run, images, options, sae, why)))

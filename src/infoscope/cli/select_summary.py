@@ -54,12 +54,12 @@ def _curve(selection: Selection) -> Table:
     steps = selection.steps
     for row in steps.filter(pl.col("match").is_null()).to_dicts():
         beside = [
-            _random(steps, metric, (pl.col("match") == "size") & (pl.col("features") == row["features"])),
             _random(
                 steps,
                 metric,
-                (pl.col("match") == "mass") & (pl.col("end") == row["end"]) & (pl.col("share") == row["share"]),
-            ),
+                (pl.col("match") == match) & pl.col("end").eq_missing(row["end"]) & (pl.col("share") == row["share"]),
+            )
+            for match in ("size", "mass")
         ]
         name = "nothing" if row["end"] is None else f"{row['end']} {row['share']:.0%}"
         table.add_row(

@@ -105,6 +105,14 @@ class Views:
         """
         return np.asarray(self._square(image, self.side))
 
+    def whole(self, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
+        """The picture that the crops are cut from, ``[(p+s)n, (p+s)n, 3]`` for the largest s.
+
+        Raises:
+            UnreadableImageError: as for `full`.
+        """
+        return np.asarray(self._square(image, self.shifted_side))
+
     def crops(self, image: Image.Image) -> UInt8[np.ndarray, "crop height width 3"]:
         """Both crops, ``[2, pn, pn, 3]``: at (0, 0) and at (sn, sn) of the resized image.
 
@@ -119,7 +127,7 @@ class Views:
         Raises:
             UnreadableImageError: as for `full`.
         """
-        pixels = np.asarray(self._square(image, self.shifted_side))
+        pixels = self.whole(image)
         n, side = self.patch_size, self.side
         return np.stack(
             [

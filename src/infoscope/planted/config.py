@@ -60,7 +60,7 @@ class PlantedConfig:
     """Outlier patches of a view, on which the global features sit. 2.6 % of the patches; Darcet et al. 2024 (arXiv
     2309.16588) found some 2 %."""
     outlier_norm: float = 16.0
-    """Length that an outlier token has in a direction of its own, in peaks. Our choice: some eight times the length
+    """Length that an outlier token has in a direction of its own, in peaks. Our choice: some four times the length
     of the other tokens."""
     outlier_keeps: float = 1 / 3
     """Share that an outlier token keeps of what its patch would say. As reported for CLIP B/16 (secondary source),

@@ -24,6 +24,7 @@ class PlantedView:
         background: what is added to the others, ``[patch, feature]``.
         outlier: which patches are outliers.
         placed: the features' false positives, ``[feature]``: those whose codes are not where they belong.
+        descriptors: what each patch looks like, normalised, ``[patch, descriptor]``.
     """
 
     codes: Float[Tensor, "patch feature"]
@@ -32,6 +33,7 @@ class PlantedView:
     background: Float[Tensor, "patch feature"]
     outlier: Bool[Tensor, " patch"]
     placed: Bool[Tensor, " feature"]
+    descriptors: Float[Tensor, "patch descriptor"]
 
 
 class PlantedFeatures(nn.Module):
@@ -128,6 +130,7 @@ class PlantedFeatures(nn.Module):
             background=noise * ~on * config.background,
             outlier=outlier,
             placed=placed,
+            descriptors=z,
         )
 
     def _seats(self, z: Float[Tensor, "patch descriptor"], chance: Draws) -> Bool[Tensor, "patch global"]:

@@ -16,6 +16,17 @@ _WAVES = 4
 """Wavelengths of the part of the position table that every patch has, a sine and cosine each a row and column."""
 
 _OPEN = 1e-3
+_NORM_FIRST = 0.75
+"""Share of the outliers' norm that is written with the global features; the next block adds the rest."""
+
+WINDOW = 0.25
+"""Length of a window's direction in the position table, in peaks. Our choice: short, or which windows overlap at a
+place would decide how long its tokens are."""
+CONTENT = 0.7
+"""What the embedding writes for each standard deviation by which a patch differs from the mean one, in peaks. Our
+choice, of one direction: norms at equal pixels then correlate as in a real model, and an SAE has little to learn."""
+_SATURATED = 3.0
+"""Standard deviations that a descriptor comes near: no patch is so odd that its pixels alone make it an outlier."""
 
 FAMILY = Family(
     name="planted",
@@ -29,12 +40,13 @@ FAMILY = Family(
 
 
 class PlantedModel(nn.Module):
-    """Tokens are the sum of code times direction over the planted features, noise, position, and the outliers' norm.
+    """Tokens are the sum of code times direction over the planted features, noise, embedding, and the outliers' norm.
 
-    All directions are orthonormal. The blocks write, one after the other: 0 the local features; 1 the position-bound
-    and the diffuse ones; 2 the global ones on the outlier patches, which lose most of what else they hold, and half of
-    the outliers' norm; 3 the other half. Windows of position are read from the position table. CLS holds the strength
-    of every global feature.
+    All directions are orthonormal. The embedding writes position, and how far the patch looks from the mean one. The
+    latter decides how long normal tokens are: in a real model, too, their pixels do (docs/outliers.md). The blocks
+    write, one after the other: 0 the local features; 1 the position-bound and the diffuse ones; 2 the global ones on
+    the outlier patches, which lose most of what else they hold, and three quarters of the outliers' norm; 3 the rest of
+    it. Windows of position are read from the position table. CLS holds the strength of every global feature.
 
     Args:
         features: the planted features.
@@ -45,7 +57,7 @@ class PlantedModel(nn.Module):
         super().__init__()
         config = features.config
         waves = position_waves(config.grid)
-        parts = [config.features, windows.shape[1], waves.shape[1], 1]
+        parts = [config.features, windows.shape[1], waves.shape[1], 1, 1]
         if sum(parts) > config.width:
             raise InfoscopeError(
                 f"planted tokens of width {config.width} are too short for {sum(parts)} directions: plant fewer "
@@ -53,12 +65,14 @@ class PlantedModel(nn.Module):
             )
         random = torch.Generator().manual_seed(config.seed + 2)
         basis = torch.linalg.qr(torch.randn(config.width, config.width, generator=random)).Q.T[: sum(parts)]
-        planted, window, wave, outlier = basis.split(parts)
+        planted, window, wave, outlier, content = basis.split(parts)
         self.features = features
         self.directions = _weight(planted)
-        self.window_directions = _weight(window)
+        self.window_directions = _weight(window / WINDOW)
         self.outlier_direction = _weight(outlier[0])
-        self.position = _weight(torch.cat([torch.zeros(PREFIX_TOKENS, config.width), windows @ window + waves @ wave]))
+        self.content_direction = _weight(content[0])
+        table = WINDOW * windows @ window + waves @ wave
+        self.position = _weight(torch.cat([torch.zeros(PREFIX_TOKENS, config.width), table]))
         self.blocks = nn.ModuleList(PlantedBlock() for _ in range(BLOCKS))
 
     def forward(self, pixel_values: Float[Tensor, "image 3 row column"]) -> Float[Tensor, "image token width"]:
@@ -78,7 +92,13 @@ class PlantedModel(nn.Module):
 
     # Each view by itself: a product over a batch may be rounded otherwise than the same rows in another batch.
     def _embed(self, view: PlantedView) -> Float[Tensor, "token width"]:
-        return self._tokens(view.background @ self.directions) + self.position
+        return self._tokens(view.background @ self.directions + self._content(view)) + self.position
+
+    def _content(self, view: PlantedView) -> Float[Tensor, "patch width"]:
+        """How far each patch looks from the mean one, along one direction: equal pixels, equal length."""
+        shown = (_SATURATED * torch.tanh(view.descriptors / _SATURATED)).norm(dim=1)
+        written: Tensor = CONTENT * shown[:, None] * self.content_direction
+        return written
 
     def _written(self, number: int, view: PlantedView) -> Float[Tensor, "token width"]:
         """What a block adds to the stream of one view."""
@@ -90,7 +110,8 @@ class PlantedModel(nn.Module):
             rest = slice(planted.position.start, planted.diffuse.stop)
             patches += (view.unmuted + view.error)[:, rest] @ self.directions[rest]
         else:
-            patches[held] += config.outlier_norm / 2 * self.outlier_direction
+            share = _NORM_FIRST if number == 2 else 1 - _NORM_FIRST
+            patches[held] += share * config.outlier_norm * self.outlier_direction
         if number != 2:
             return self._tokens(patches)
         # What is false fires wherever it does; all else of the global features is on the outlier patches.
@@ -98,7 +119,8 @@ class PlantedModel(nn.Module):
         changed[:, planted.global_] = (view.codes + view.error)[:, planted.global_]
         some = changed.any(1)
         patches[some] += changed[some] @ self.directions
-        patches[held] -= (1 - config.outlier_keeps) * self.position[PREFIX_TOKENS:][held]
+        embedded = self.position[PREFIX_TOKENS:] + self._content(view)
+        patches[held] -= (1 - config.outlier_keeps) * embedded[held]
         written = self._tokens(patches)
         written[0] = view.codes[:, planted.global_].amax(0) @ self.directions[planted.global_]
         return written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from infoscope.probes.readout import Readout
 from infoscope.probes.recipes import ClassificationInput, ClassificationRecipe, Recipe
 from infoscope.probes.record import Baseline
 from infoscope.probes.store import FeatureStore
+from infoscope.probes.task import Labels as AllLabels
 from infoscope.probes.task import Score, TaskName, refuse_same
 
 Labels = str | Path | Sequence[str] | None
@@ -64,9 +66,12 @@ class ClassificationTask:
         """Their names."""
         return self.labelled["train"].classes
 
-    def check(self, show_progress: bool) -> list[str]:
+    def check(self, show_progress: bool) -> AllLabels:
         """Labels were checked when they were opened."""
-        return []
+        hashes = {
+            split: hashlib.sha256(labelled.labels.tobytes()).hexdigest() for split, labelled in self.labelled.items()
+        }
+        return AllLabels(hashes)
 
     def readout(self, recipe: Recipe, backbone: Backbone) -> Readout:
         """The vectors that the recipe's inputs are made of."""
@@ -84,13 +89,12 @@ class ClassificationTask:
         self, backbone: Backbone, recipe: Recipe, resize: Resize, seed: int, show_progress: bool
     ) -> list[Baseline]:
         """The most frequent class, and a head on the patches' mean colours and spreads."""
-        labels = {split: labelled.labels for split, labelled in self.labelled.items()}
-        guessed, top_1, top_5 = majority_label(labels["train"], labels["test"], len(self.classes))
-        majority = {"top-1": top_1} | ({"top-5": top_5} if len(self.classes) > 5 else {})
         arrays = {}
         for split, images in self.splits.items():
             colours, rows = image_colours(images, backbone, resize, show_progress)
             arrays[split] = (colours, self._labels(split, rows))
+        guessed, top_1, top_5 = majority_label(arrays["train"][1], arrays["test"][1], len(self.classes))
+        majority = {"top-1": top_1} | ({"top-5": top_5} if len(self.classes) > 5 else {})
         # Colours have no CLS token and no blocks: their mean over patches is all there is to read.
         own = replace(recipe.classification, inputs=(ClassificationInput(cls=False, mean=True),))
         score = self._fit(arrays, own, seed, show_progress)

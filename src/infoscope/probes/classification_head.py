@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from infoscope.probes.many_rates import Stack, pace, steps_of
 from infoscope.probes.moments import Examples, Stream
 from infoscope.probes.precision import Products, product_type
 from infoscope.probes.reading import Index, Rows, in_order, mixed
-from infoscope.probes.recipes import ClassificationInput, ClassificationRecipe, LogisticPath, Sgd
+from infoscope.probes.recipes import ClassificationInput, ClassificationRecipe
+from infoscope.probes.solvers import LogisticPath, Sgd
 from infoscope.progress import Advance, progress
 
 Labels = Int64[np.ndarray, " _"]
@@ -135,7 +137,7 @@ def fit_classification(
         )
     candidates = tuple(candidate for candidate, _ in trained)
     at = best(candidates)
-    chosen, linear = trained[at]
+    chosen, linear = candidates[at], trained[at][1]()
     each, columns = next((each, columns) for each, columns in inputs if each.name == chosen.input)
     if validation is None and isinstance(recipe.solver, LogisticPath):
         again = replace(recipe.solver, strengths=recipe.solver.strengths[: _place(recipe.solver, chosen) + 1])
@@ -187,7 +189,8 @@ def _stream(features: Rows, labels: Labels, index: Index, columns: slice, classe
 
 Inputs = list[tuple[ClassificationInput, slice]]
 Judged = tuple[Rows, Labels, Index]
-Trained = list[tuple[Candidate, Linear]]
+# The layer is made when it is asked for, so that those not chosen need not be copied.
+Trained = list[tuple[Candidate, Callable[[], Linear]]]
 
 
 def _by_logistic(
@@ -206,9 +209,13 @@ def _by_logistic(
         for each, columns in inputs:
             for fitted in fit_path(_stream(features, labels, train, columns, classes), solver):
                 score, loss = _judge(fitted.linear, columns, judged)
-                trained.append((Candidate(each.name, fitted.strength, score, loss), fitted.linear))
+                trained.append((Candidate(each.name, fitted.strength, score, loss), partial(_same, fitted.linear)))
                 advance(1, f"held-out top-1 {score:.3f}")
     return trained
+
+
+def _same(linear: Linear) -> Linear:
+    return linear
 
 
 def _judge(linear: Linear, columns: slice, judged: Judged) -> tuple[float, float]:
@@ -249,7 +256,7 @@ def _by_sgd(
         for head, rate in enumerate(solver.learning_rates):
             linear = stack.linear(head)
             score, loss = _judge(linear, columns, judged)
-            trained.append((Candidate(each.name, rate, score, loss), linear))
+            trained.append((Candidate(each.name, rate, score, loss), partial(stack.linear, head)))
     return trained
 
 

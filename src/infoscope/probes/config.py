@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from infoscope.errors import InfoscopeError, check_choice
 from infoscope.images.resize import Resize
 from infoscope.probes.recipes import find_recipe
 from infoscope.removal.config import SAMPLE_IMAGES
+
+FeatureType = Literal["float16", "float32"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class ProbeConfig:
     disk_gib: float = 20.0
     """Most space for features at a time, in GiB. Variants that do not fit together are extracted one group after the
     other, and each group runs the model on the images again. Our choice."""
+    feature_type: FeatureType = "float16"
+    """Of the features on disk. float16 takes half the space; float32 where tokens are beyond its range."""
     keep_features: bool = False
     """Keep a variant's features once its head is trained."""
     baselines: bool = True
@@ -43,6 +48,7 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         find_recipe(self.recipe)
+        check_choice("feature_type", self.feature_type, FeatureType)
         if self.resize is not None:
             check_choice("resize", self.resize, Resize)
         if not self.disk_gib > 0:

@@ -28,7 +28,7 @@ from infoscope.probes.recipes import DepthRecipe, Recipe
 from infoscope.probes.record import Baseline
 from infoscope.probes.store import FeatureStore
 from infoscope.probes.survey import measure_depths
-from infoscope.probes.task import Score, TaskName
+from infoscope.probes.task import Labels, Score, TaskName
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,14 @@ class DepthTask:
         """The photographs by split."""
         return images_by_split(self.targets)
 
-    def check(self, show_progress: bool) -> list[str]:
+    def check(self, show_progress: bool) -> Labels:
         """Every depth map is read once.
 
         Raises:
             InfoscopeError: a depth map is wrong, or none has a depth.
         """
-        for targets in self.targets.values():
-            measure_depths(targets, show_progress=show_progress)
-        return []
+        found = {split: measure_depths(each, show_progress=show_progress) for split, each in self.targets.items()}
+        return Labels({split: asdict(each) for split, each in found.items()})
 
     def readout(self, recipe: Recipe, backbone: Backbone) -> Readout:
         """Every patch token of the last block, and the CLS token where the head has it beside each."""

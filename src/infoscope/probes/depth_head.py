@@ -18,8 +18,9 @@ from infoscope.probes.moments import moments_of
 from infoscope.probes.patch_targets import depth_map, mean_depths
 from infoscope.probes.pixel_losses import Binned, Grid, LogRatios
 from infoscope.probes.reading import Index
-from infoscope.probes.recipes import AdamW, DepthRecipe, RidgePath
+from infoscope.probes.recipes import DepthRecipe
 from infoscope.probes.ridge import ridge_path
+from infoscope.probes.solvers import AdamW, RidgePath
 from infoscope.probes.upsampling import Upsampling
 from infoscope.progress import progress
 
@@ -33,7 +34,7 @@ class DepthHead:
     Attributes:
         recipe: how its outputs become depths.
         linear: the layer on raw patch tokens, the CLS token after each where the recipe has it.
-        chosen: the candidate it is; its score is the RMSE of all held-out pixels, in metres.
+        chosen: the candidate it is; its score is the RMSE in metres, the mean over held-out images.
         candidates: all that were tried, with their scores.
         trained_on: images behind the weights.
         held_out: images behind the choice.
@@ -227,16 +228,18 @@ def _errors(
     judged: tuple[DenseFeatures, Targets, Index],
     show_progress: bool,
 ) -> list[float]:
-    """Each head's RMSE over all pixels of the held-out images that have a depth."""
+    """Each head's RMSE of the pixels that have a depth, the mean over held-out images that have any."""
     features, targets, held = judged
-    squares, count = np.zeros(len(heads)), 0
+    errors, count = np.zeros(len(heads)), 0
     with progress("Choosing", len(held), "images", enabled=show_progress) as advance:
         for index in held:
             truth = depth_map(targets, int(index))
             some = truth > 0
-            count += int(some.sum())
+            advance()
+            if not some.any():
+                continue
+            count += 1
             for at, linear in enumerate(heads):
                 found = _depths(recipe, linear, features, int(index), (truth.shape[0], truth.shape[1]))
-                squares[at] += ((found[some] - truth[some]).astype(np.float64) ** 2).sum()
-            advance()
-    return [float(each) for each in np.sqrt(squares / count)] if count else [float("nan")] * len(heads)
+                errors[at] += np.sqrt(((found[some] - truth[some]).astype(np.float64) ** 2).mean())
+    return [float(each) for each in errors / count] if count else [float("nan")] * len(heads)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from infoscope.probes.recipes import AdamW
+from infoscope.probes.solvers import AdamW
 
 
 @dataclass(frozen=True, eq=False)

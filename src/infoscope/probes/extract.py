@@ -64,6 +64,9 @@ def extract(
     """
     backbone = edited.backbone
     views = Views(backbone.patch_size, backbone.grid, 0, resize)
+    wanted = [want for want in wanted if want.store.done < len(images)]
+    if not wanted:
+        return
     first = min(want.store.done for want in wanted)
     skipped = {at: why for want in wanted for at, why in want.store.skipped.items() if at < first}
     variants = [want.variant for want in wanted]

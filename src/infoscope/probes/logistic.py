@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float64
 from infoscope.errors import InfoscopeError
 from infoscope.probes.linear import NEVER, Linear
 from infoscope.probes.moments import Examples, Moments, Stream, moments_of
-from infoscope.probes.recipes import LogisticPath
+from infoscope.probes.solvers import LogisticPath
 
 # What training examples may take in memory between passes; our choice. It changes no result.
 KEEP_BYTES = 2**30

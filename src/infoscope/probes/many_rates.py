@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from infoscope.probes.linear import Linear
-from infoscope.probes.recipes import Sgd
+from infoscope.probes.solvers import Sgd
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Scores of probes: class by class over pixels, errors of depth, top-k, and how far to trust a confidence."""
+"""Scores of probes: class by class over pixels, errors of depth, and top-k."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ DepthMean = Literal["images", "pixels"]
 
 # Ratios of true and predicted depth, either over the other (Eigen et al. 2014).
 DELTAS = (1.25, 1.25**2, 1.25**3)
-# Guo et al. 2017 (arXiv 1706.04599).
-BINS = 15
 
 
 class Confusion:
@@ -256,70 +254,6 @@ def top_k(scores: Real[np.ndarray, "image class"], label: Int[np.ndarray, " imag
     if not len(label):
         raise InfoscopeError("there is no image to score")
     return float(top_k_hits(scores, label, k).mean())
-
-
-def calibration_error(
-    probabilities: Float[np.ndarray, "image class"], label: Int[np.ndarray, " image"], bins: int = BINS
-) -> float:
-    """Expected calibration error: how far accuracy is from confidence, in bins of equal width.
-
-    The confidence is the largest probability; a bin holds the confidences above its lower edge up to its upper one
-    (Guo et al. 2017, arXiv 1706.04599).
-
-    Args:
-        probabilities: they sum to 1 for each image.
-        label: the true class.
-        bins: how many.
-
-    Raises:
-        InfoscopeError: there is no image, probabilities are none, or a label is no class.
-
-    Example:
-        >>> calibration_error(np.array([[0.75, 0.25], [0.75, 0.25]]), np.array([0, 1]))
-        0.25
-    """
-    _check_scores(probabilities, label)
-    if not len(label):
-        raise InfoscopeError("there is no image to score")
-    exact = probabilities.astype(np.float64)
-    # float16 probabilities of many classes sum to 1 within a hundredth.
-    if exact.min() < 0 or np.abs(exact.sum(1) - 1).max() > 0.02:
-        raise InfoscopeError("a calibration error needs probabilities, which sum to 1: apply a softmax to the scores")
-    confidence = exact.max(1)
-    right = exact.argmax(1) == label
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    gap = np.bincount(place, right - confidence, minlength=bins)
-    return float(np.abs(gap).sum() / len(label))
-
-
-def entropy(probabilities: Float[np.ndarray, "image class"]) -> Float64[np.ndarray, " image"]:
-    """Entropy of each image's probabilities, in nats.
-
-    Example:
-        >>> entropy(np.array([[0.5, 0.5], [1.0, 0.0]])).round(3) + 0.0
-        array([0.693, 0.   ])
-    """
-    from scipy.special import entr
-
-    summed: Float64[np.ndarray, " image"] = entr(probabilities.astype(np.float64)).sum(1)
-    return summed
-
-
-def margin(scores: Real[np.ndarray, "image class"]) -> Float64[np.ndarray, " image"]:
-    """How far the highest score is above the second, image by image.
-
-    Raises:
-        InfoscopeError: there are fewer than two classes.
-
-    Example:
-        >>> margin(np.array([[0.2, 0.7, 0.1]])).round(3)
-        array([0.5])
-    """
-    if scores.shape[1] < 2:
-        raise InfoscopeError("a margin needs two classes")
-    highest: Float64[np.ndarray, "image 2"] = np.partition(scores.astype(np.float64), -2, axis=1)[:, -2:]
-    above: Float64[np.ndarray, " image"] = highest[:, 1] - highest[:, 0]
-    return above
 
 
 def _check_scores(scores: Real[np.ndarray, "image class"], label: Int[np.ndarray, " image"]) -> None:

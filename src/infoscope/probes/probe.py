@@ -19,11 +19,11 @@ from infoscope.measurement.belonging import check_belongs
 from infoscope.measurement.measure import Clock
 from infoscope.measurement.records import dictionary_record, model_record
 from infoscope.probes.config import ProbeConfig
-from infoscope.probes.probing import Scored, score_variants
+from infoscope.probes.probing import Scored, recipe_at, score_variants
 from infoscope.probes.recipes import find_recipe
 from infoscope.probes.record import FORMAT_VERSION, Baseline, ProbeRecord
-from infoscope.probes.result import ProbeResult, per_class_table, variants_table
-from infoscope.probes.task import Task
+from infoscope.probes.result import FILE, ProbeResult, open_probe, per_class_table, variants_table
+from infoscope.probes.task import Labels, Task
 from infoscope.removal.config import RemovalConfig
 from infoscope.removal.edited import EditedBackbone
 from infoscope.removal.planning import plan_variants
@@ -122,10 +122,12 @@ def probe_groups(
     """
     config, removal, out = config or ProbeConfig(), removal or RemovalConfig(), Path(out)
     named = [named_group(run, group) if isinstance(group, str) else group for group in groups]
-    claim_directory(out, plan_probe(run, backbone, sae, task, named, config, removal))
     clock = Clock()
     with clock("labels"):
-        notes = task.check(show_progress)
+        labels = task.check(show_progress)
+    claim_directory(out, plan_probe(run, backbone, sae, task, labels, named, config, removal))
+    if (out / FILE).is_file():
+        return open_probe(out)
     running: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "show_progress": show_progress}
     with clock("codes"):
         prepared = prepare(run, backbone, sae, task, config, removal.random_seed, **running)
@@ -150,7 +152,7 @@ def probe_groups(
         scored,
         skipped,
         baselines,
-        notes=notes,
+        labels=labels,
         command=command,
         timings=clock.seconds,
     )
@@ -166,6 +168,7 @@ def plan_probe(
     backbone: Backbone,
     sae: SparseAutoencoder,
     task: Task,
+    labels: Labels,
     groups: Sequence[FeatureGroup],
     config: ProbeConfig,
     removal: RemovalConfig,
@@ -174,20 +177,33 @@ def plan_probe(
     check_belongs(run, backbone, sae)
     plan = {
         "probe": FORMAT_VERSION,
-        "model": backbone.sha256,
-        "block": backbone.block,
-        "grid": backbone.grid,
-        "sae": sae.sha256,
+        "model": {
+            name: value for name, value in asdict(model_record(backbone)).items() if name not in ("name", "revision")
+        },
+        # A weights file alone does not say how many codes are kept, nor of which tokens they are.
+        "dictionary": {
+            "sha256": sae.sha256,
+            "activation": str(sae.activation),
+            "tokens": token_set_of(sae.site),
+        },
         "data": task.describe(),
+        "labels": dict(labels.found),
+        "stamps": {split: images.stamp() for split, images in task.splits.items()},
+        "resize": config.resize or run.manifest.options["resize"],
+        "software": software_versions(),
         # Where features are kept, and for how long, changes no score.
         "options": {key: value for key, value in asdict(config).items() if key not in ("disk_gib", "keep_features")},
         "removal": asdict(removal) | {"sites": list(removal.sites)},
         "recipe": find_recipe(config.recipe).version,
         "groups": {group.name: group.features.tolist() for group in groups},
     }
-    # As it reads back from a file, where tuples are lists.
-    value: dict[str, Any] = json.loads(json.dumps(plan))
-    return value
+    return _as_json(plan)
+
+
+def _as_json(value: dict[str, Any]) -> dict[str, Any]:
+    """As it reads back from a file, where tuples are lists."""
+    read: dict[str, Any] = json.loads(json.dumps(value))
+    return read
 
 
 def make_record(
@@ -200,14 +216,14 @@ def make_record(
     skipped: dict[str, dict[int, str]],
     baselines: Sequence[Baseline],
     *,
-    notes: Sequence[str],
+    labels: Labels,
     command: str,
     timings: dict[str, float],
 ) -> ProbeRecord:
     """What ``probe.json`` holds."""
     edited, recipe = prepared.edited, find_recipe(config.recipe)
-    used = {site: recipe.at_site() if site == "site" else recipe for site in removal.sites}
-    every = {*notes, *(note for each in scored for note in each.score.notes)}
+    used = {site: recipe_at(recipe, site, edited.token_set) for site in removal.sites}
+    every = {*labels.notes, *(note for each in scored for note in each.score.notes)}
     return ProbeRecord(
         format_version=FORMAT_VERSION,
         command=command,
@@ -215,13 +231,15 @@ def make_record(
         task=task.name,
         metric=task.metric,
         higher_is_better=task.higher_is_better,
-        recipe={"name": recipe.name, "version": recipe.version}
-        | {site: asdict(getattr(of_site, task.name)) for site, of_site in used.items()},
-        options=asdict(config) | {"resize": prepared.resize, "removal": asdict(removal)},
+        recipe=_as_json(
+            {"name": recipe.name, "version": recipe.version}
+            | {site: asdict(getattr(of_site, task.name)) for site, of_site in used.items()}
+        ),
+        options=_as_json(asdict(config) | {"resize": prepared.resize, "removal": asdict(removal)}),
         model=model_record(edited.backbone),
         dictionary=dictionary_record(edited.sae),
         token_set=edited.token_set,
-        data=task.describe(),
+        data=task.describe() | {"labels": dict(labels.found)},
         skipped={
             split: [SkippedImage(at, task.splits[split].ids[at], why) for at, why in sorted(images.items())]
             for split, images in skipped.items()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from infoscope.backbones.backbone import Backbone
+from infoscope.backbones.token_sets import TokenSet
+from infoscope.errors import InfoscopeError
 from infoscope.images.resize import Resize
 from infoscope.probes.config import ProbeConfig
 from infoscope.probes.extract import Wanted, extract
@@ -63,15 +65,26 @@ def score_variants(
     kept = _Kept(folder)
     left = [number for number in range(len(variants)) if kept.score(number) is None]
     skipped = kept.skipped()
-    for group in _groups(left, variants, task, recipe, edited.backbone, config.disk_gib):
+    if task.name != "classification" and edited.token_set == "cls" and any(each.site == "site" for each in variants):
+        raise InfoscopeError(
+            f"the SAE {edited.sae.name} is of CLS tokens, and {task.name} at the site reads patches: give --sites rerun"
+        )
+    groups = list(_groups(left, variants, task, recipe, edited, config))
+    if show_progress and len(groups) > 1:
+        print(
+            f"infoscope: the features of {len(left)} variants do not fit into --disk-gib {config.disk_gib:g} together: "
+            f"the images are passed over {len(groups)} times",
+            file=sys.stderr,
+        )
+    for group in groups:
         stores: dict[int, dict[str, FeatureStore]] = {number: {} for number in group}
         for split, images in task.splits.items():
             wanted = []
             for number in group:
                 variant = variants[number]
-                readout = _readout(task, recipe, edited.backbone, variant.site)
+                readout = _readout(task, recipe, edited, variant.site)
                 path = folder / "features" / split / f"{number:04}"
-                store = FeatureStore(path, len(images), readout.arrays(edited.backbone))
+                store = FeatureStore(path, len(images), readout.arrays(edited.backbone, config.feature_type))
                 stores[number][split] = store
                 wanted.append(Wanted(variant, readout, store))
             extract(
@@ -88,8 +101,8 @@ def score_variants(
         kept.note_skipped(skipped)
         for number in group:
             variant = variants[number]
-            of_site = recipe.at_site() if variant.site == "site" else recipe
-            score = task.fit(stores[number], of_site, edited.backbone, config.seed, show_progress)
+            own = recipe_at(recipe, variant.site, edited.token_set)
+            score = task.fit(stores[number], own, edited.backbone, config.seed, show_progress)
             kept.keep(number, variant, score)
             if not config.keep_features:
                 for store in stores[number].values():
@@ -98,21 +111,31 @@ def score_variants(
     return [Scored(variant, score) for variant, score in zip(variants, scores, strict=True) if score], skipped
 
 
-def _readout(task: Task, recipe: Recipe, backbone: Backbone, site: Site) -> Readout:
-    return task.readout(recipe.at_site() if site == "site" else recipe, backbone)
+def recipe_at(recipe: Recipe, site: Site, token_set: TokenSet) -> Recipe:
+    """What of a recipe is read at a site."""
+    return recipe.at_site(token_set) if site == "site" else recipe
+
+
+def _readout(task: Task, recipe: Recipe, edited: EditedBackbone, site: Site) -> Readout:
+    return task.readout(recipe_at(recipe, site, edited.token_set), edited.backbone)
 
 
 def _groups(
-    left: Sequence[int], variants: Sequence[Variant], task: Task, recipe: Recipe, backbone: Backbone, disk_gib: float
+    left: Sequence[int],
+    variants: Sequence[Variant],
+    task: Task,
+    recipe: Recipe,
+    edited: EditedBackbone,
+    config: ProbeConfig,
 ) -> Iterator[list[int]]:
     """Variants whose features fit on the disk together; one at least."""
     group: list[int] = []
     size = 0
     images = sum(len(split) for split in task.splits.values())
     for number in left:
-        arrays = _readout(task, recipe, backbone, variants[number].site).arrays(backbone)
+        arrays = _readout(task, recipe, edited, variants[number].site).arrays(edited.backbone, config.feature_type)
         own = images * sum(array.bytes for array in arrays.values())
-        if group and size + own > disk_gib * 2**30:
+        if group and size + own > config.disk_gib * 2**30:
             yield group
             group, size = [], 0
         group.append(number)

@@ -115,7 +115,7 @@ def checked(batch: Float32[np.ndarray, "row feature"], which: Index) -> Float32[
         if len(wrong):
             raise InfoscopeError(
                 f"the features of row {wrong[0]} hold NaN or infinity ({len(wrong)} of {len(which)} rows read together "
-                "do): extract them anew, in float32 where float16 overflows"
+                "do): extract them anew, with --feature-type float32 where float16 overflows"
             )
     return batch
 

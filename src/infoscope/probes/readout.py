@@ -31,17 +31,18 @@ class Readout:
     patches: bool = False
     final_norm: bool = True
 
-    def arrays(self, backbone: Backbone) -> dict[str, StoredArray]:
+    def arrays(self, backbone: Backbone, dtype: str = "float16") -> dict[str, StoredArray]:
         """The arrays that hold them.
 
-        Patch tokens are float16, half the space: a head's products round them no finer on a GPU. Their values are
-        checked to be within its range.
+        Args:
+            backbone: the model.
+            dtype: ``float16``, half the space, whose range values are checked to be within; or ``float32``.
         """
         found = {}
         if self.vectors:
-            found["vectors"] = StoredArray((len(self.vectors) * backbone.width,), "float32")
+            found["vectors"] = StoredArray((len(self.vectors) * backbone.width,), dtype)
         if self.patches:
-            found["patches"] = StoredArray((backbone.grid**2, backbone.width), "float16")
+            found["patches"] = StoredArray((backbone.grid**2, backbone.width), dtype)
         return found
 
     def blocks(self, backbone: Backbone, site: Site) -> tuple[int, ...]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from infoscope.backbones.token_sets import TokenSet
 from infoscope.errors import InfoscopeError
+from infoscope.probes.solvers import AdamW, LogisticPath, RidgePath, Sgd
 
 
 @dataclass(frozen=True)
@@ -46,82 +48,6 @@ class ClassificationInput:
         """Each vector read: ``cls`` or ``mean``, and the block counted from the end, -1 the last."""
         cls = tuple(("cls", -back) for back in range(self.blocks, 0, -1)) if self.cls else ()
         return cls + ((("mean", -1),) if self.mean else ())
-
-
-@dataclass(frozen=True)
-class LogisticPath:
-    """Multinomial logistic regression by L-BFGS over a path of L2 strengths, strongest first, each from the last.
-
-    The objective is the mean cross-entropy + strength / 2 * the sum of squared weights of standardised features; the
-    bias is free. scikit-learn's C is 1 / (strength * rows).
-    """
-
-    strengths: tuple[float, ...] = (1.0, 10**-0.5, 1e-1, 10**-1.5, 1e-2, 10**-2.5, 1e-3, 10**-3.5, 1e-4, 1e-5)
-    """Our choice: from all but no fit to all but no penalty."""
-    tolerance: float = 1e-6
-    """A strength is done when a step lowers the objective by less than this share of it. Our choice: a tenth of what
-    moves any prediction."""
-    iterations: int = 200
-    """At most so many steps a strength. Our choice: with the preconditioner a strength takes some ten to sixty."""
-
-
-@dataclass(frozen=True)
-class RidgePath:
-    """Ridge regression in closed form, all strengths from one pass.
-
-    The objective is that of `LogisticPath` with half of the mean squared error in place of the cross-entropy.
-    scikit-learn's alpha is strength * rows.
-    """
-
-    strengths: tuple[float, ...] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-    """Our choice: from a heavy penalty to none; a strength costs a solve of [width, width], so there are some."""
-
-
-@dataclass(frozen=True)
-class Sgd:
-    """Stochastic gradient descent with momentum, its learning rate falling along half a cosine."""
-
-    learning_rates: tuple[float, ...] = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1)
-    """For a batch of 256; times batch / 256 (DINOv2's code, eval/linear.py)."""
-    momentum: float = 0.9
-    """DINOv2's code."""
-    batch: int = 1024
-    """Images. DINOv2's code: 128 on each of 8 GPUs."""
-    epochs: int = 10
-    """DINOv2's code: 12,500 steps of 1,024 are ten passes over ImageNet."""
-    least_steps: int = 1250
-    """Our choice: small sets are passed over until there are as many steps as in a tenth of the published training."""
-    start_std: float = 0.01
-    """Of the normal weights at the start; biases start at 0 (DINOv2's code)."""
-    window: int = 65536
-    """Rows that are mixed in one go. Our choice: sets of up to so many are shuffled as a whole, and of larger ones no
-    more is held in memory."""
-
-
-@dataclass(frozen=True)
-class AdamW:
-    """AdamW on whole pictures; warmed up linearly, then falling."""
-
-    learning_rates: tuple[float, ...]
-    weight_decay: float
-    decay: str
-    """``linear`` or ``cosine``, to 0."""
-    warmup: float
-    """Share of the steps."""
-    warmup_start: float
-    """Share of the learning rate at the first step."""
-    clip: float | None
-    """Largest norm of all of a head's gradients."""
-    batch: int = 16
-    """Images. DINOv2's configurations: 2 on each of 8 GPUs."""
-    epochs: int = 32
-    """40,000 steps of 16 are 32 passes over ADE20K."""
-    least_steps: int = 1000
-    """Our choice: small sets are passed over until there are so many steps."""
-    start_std: float = 0.01
-    """Of the normal weights at the start; biases start at 0 (mmsegmentation's decode heads)."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """DINOv2's configurations."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +103,10 @@ class SegmentationRecipe:
     """Added to the variance (torch's default)."""
     held_out: float = 0.2
     """Share of the training images that the choice is made on where no validation images are given."""
+    choice_step: int = 4
+    """The choice looks at every so many-th row and column of a held-out mask. Our choice: heads of neighbouring
+    strengths differ little, and all pixels under all heads take longer than the training. Test scores are over every
+    pixel."""
 
 
 @dataclass(frozen=True)
@@ -225,24 +155,30 @@ class Recipe:
     segmentation: SegmentationRecipe
     depth: DepthRecipe
 
-    def at_site(self) -> Recipe:
-        """The recipe for the SAE's own block, where only patch tokens were edited and no later block is run.
+    def at_site(self, token_set: TokenSet = "patch") -> Recipe:
+        """The recipe for the SAE's own block, where nothing is run on: what was edited is read, and nothing else.
 
-        Inputs of several blocks are left out, as is the CLS token alone, which no edit reaches; the final norm belongs
-        to the last block's output and is left out too.
+        A token that no edit reaches would hide what the others lose (method, section 7: the mean patch for
+        classification, patches for dense tasks). Inputs of several blocks are left out, and so is the final norm, which
+        belongs to the last block's output.
+
+        Args:
+            token_set: the tokens that are edited.
 
         Example:
-            >>> [each.name for each in find_recipe("dinov2").at_site().classification.inputs]
-            ['cls + mean']
-            >>> [each.name for each in find_recipe("simple").at_site().classification.inputs]
-            ['mean', 'cls + mean']
+            >>> [[each.name for each in find_recipe("dinov2").at_site(tokens).classification.inputs]
+            ...  for tokens in ("patch", "cls", "all")]
+            [['mean'], ['cls'], ['cls', 'cls + mean']]
         """
-        inputs = tuple(each for each in self.classification.inputs if each.blocks == 1 and each.mean)
+        if token_set == "all":
+            inputs = tuple(each for each in self.classification.inputs if each.blocks == 1)
+        else:
+            inputs = (ClassificationInput(cls=token_set == "cls", mean=token_set == "patch"),)
         return replace(
             self,
             classification=replace(self.classification, inputs=inputs, final_norm=False),
             segmentation=replace(self.segmentation, final_norm=False),
-            depth=replace(self.depth, final_norm=False),
+            depth=replace(self.depth, final_norm=False, cls=self.depth.cls and token_set == "all"),
         )
 
 
@@ -258,7 +194,11 @@ _SIMPLE = Recipe(
         final_norm=True,
         solver=LogisticPath(),
     ),
-    segmentation=SegmentationRecipe(final_norm=True, solver=LogisticPath()),
+    # Our choice: there are hundreds of patches to an image, so that weak penalties are enough, in steps of ten, and a
+    # mean over so many does not need the last digit.
+    segmentation=SegmentationRecipe(
+        final_norm=True, solver=LogisticPath(strengths=(1e-2, 1e-3, 1e-4, 1e-5), tolerance=1e-5)
+    ),
     depth=DepthRecipe(final_norm=True, solver=RidgePath()),
 )
 

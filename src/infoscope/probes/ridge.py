@@ -6,7 +6,7 @@ import numpy as np
 
 from infoscope.probes.linear import Linear
 from infoscope.probes.moments import Moments
-from infoscope.probes.recipes import RidgePath
+from infoscope.probes.solvers import RidgePath
 
 
 def ridge_path(moments: Moments, solver: RidgePath) -> list[Linear]:

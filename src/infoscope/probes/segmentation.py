@@ -30,7 +30,7 @@ from infoscope.probes.segmentation_head import fit_segmentation
 from infoscope.probes.store import FeatureStore
 from infoscope.probes.survey import check_trainable, count_classes, untrained_classes
 from infoscope.probes.targets import DenseTargets
-from infoscope.probes.task import Score, TaskName
+from infoscope.probes.task import Labels, Score, TaskName
 
 
 @dataclass(frozen=True)
@@ -68,19 +68,19 @@ class SegmentationTask:
         """Their names."""
         return self.targets["train"].classes
 
-    def check(self, show_progress: bool) -> list[str]:
-        """Every mask is read once.
-
-        Returns:
-            Classes that a split is judged by and the training split has no pixel of.
+    def check(self, show_progress: bool) -> Labels:
+        """Every mask is read once; classes that a split is judged by and no training mask has are noted.
 
         Raises:
             InfoscopeError: a mask is wrong, or all training pixels are of one class.
         """
-        train, *others = (count_classes(targets, show_progress=show_progress) for targets in self.targets.values())
-        check_trainable(train)
-        missing = sorted({name for other in others for name in untrained_classes(train, other)})
-        return [f"no training mask has {', '.join(missing)}: their IoU is 0 for every probe"] if missing else []
+        counts = {split: count_classes(targets, show_progress=show_progress) for split, targets in self.targets.items()}
+        check_trainable(counts["train"])
+        missing = sorted({name for other in counts.values() for name in untrained_classes(counts["train"], other)})
+        found = {split: {"pixels": each.pixels.tolist(), "ignored": each.ignored} for split, each in counts.items()}
+        return Labels(
+            found, (f"no training mask has {', '.join(missing)}: their IoU is 0 for every probe",) if missing else ()
+        )
 
     def readout(self, recipe: Recipe, backbone: Backbone) -> Readout:
         """Every patch token of the last block."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Int64
 
 from infoscope.errors import InfoscopeError
 from infoscope.probes.batch_norm import RunningMoments
@@ -16,10 +16,12 @@ from infoscope.probes.descent import Layers, Steps, batches, plan
 from infoscope.probes.held_out import split
 from infoscope.probes.linear import Candidate, Linear, best
 from infoscope.probes.logistic import KEEP_BYTES, fit_path
+from infoscope.probes.metrics import Confusion
 from infoscope.probes.patch_targets import class_shares
 from infoscope.probes.pixel_losses import cross_entropy
 from infoscope.probes.reading import Index
-from infoscope.probes.recipes import AdamW, LogisticPath, SegmentationRecipe
+from infoscope.probes.recipes import SegmentationRecipe
+from infoscope.probes.solvers import AdamW, LogisticPath
 from infoscope.probes.upsampling import Upsampling
 from infoscope.progress import progress
 
@@ -116,7 +118,7 @@ def fit_segmentation(
         settings, heads = solver.learning_rates, fit.by_adamw(recipe, solver, train, seed, torch.device(device))
     else:
         settings, heads = solver.strengths, fit.by_logistic(solver, solver.strengths, train)
-    scores = _mean_ious(heads, judged, classes, show_progress)
+    scores = _mean_ious(heads, judged, classes, recipe.choice_step, show_progress)
     candidates = tuple(
         Candidate(INPUT, setting, score, np.nan) for setting, score in zip(settings, scores, strict=True)
     )
@@ -205,42 +207,43 @@ class _Fit:
         return pixels, float(losses.min()), slope
 
 
-def _classes(linear: Linear, features: DenseFeatures, index: int, shape: tuple[int, int]) -> Target:
-    """The class with the highest upsampled logit at each pixel."""
+def _classes(linear: Linear, features: DenseFeatures, index: int, shape: tuple[int, int], step: int = 1) -> Target:
+    """The class with the highest upsampled logit at each pixel, or at every ``step``-th."""
     grid = features.grid
     logits = torch.from_numpy(linear(features.read(index)).reshape(grid, grid, -1)).transpose(1, 2).contiguous()
-    upsampling = Upsampling.between(grid, shape)
-    found = [upsampling.up(logits, strip).argmax(1) for strip in upsampling.strips(logits.shape[1])]
+    upsampling = Upsampling.between(grid, shape).thinned(step)
+    found = [_first_largest(upsampling.up(logits, strip)) for strip in upsampling.strips(logits.shape[1])]
     return torch.cat(found).numpy()
 
 
+def _first_largest(values: Float32[torch.Tensor, "row channel column"]) -> Int64[torch.Tensor, "row column"]:
+    """Which channel is largest; of equal ones the first. torch's argmax is slow along a middle axis."""
+    largest = values[:, 0].clone()
+    place = torch.zeros(largest.shape, dtype=torch.int64, device=values.device)
+    for channel in range(1, values.shape[1]):
+        higher = values[:, channel] > largest
+        place.masked_fill_(higher, channel)
+        torch.maximum(largest, values[:, channel], out=largest)
+    return place
+
+
 def _mean_ious(
-    heads: Sequence[Linear], judged: tuple[DenseFeatures, Targets, Index], classes: int, show_progress: bool
+    heads: Sequence[Linear],
+    judged: tuple[DenseFeatures, Targets, Index],
+    classes: int,
+    step: int,
+    show_progress: bool,
 ) -> list[float]:
-    """Each head's mIoU on held-out images, over classes that occur in a mask or a prediction."""
+    """Each head's mIoU on every ``step``-th row and column of held-out masks."""
     features, targets, held = judged
-    tables = np.zeros((len(heads), classes, classes), np.int64)
+    found = [Confusion(classes) for _ in heads]
     with progress("Choosing", len(held), "images", enabled=show_progress) as advance:
         for index in held:
-            mask, counts = class_mask(targets, int(index), classes)
-            for table, linear in zip(tables, heads, strict=True):
-                found = _classes(linear, features, int(index), (mask.shape[0], mask.shape[1]))
-                pairs = mask[counts] * classes + found[counts]
-                table += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+            mask = targets.target(int(index))
+            thin = min(step, *mask.shape)
+            seen = mask[thin // 2 :: thin, thin // 2 :: thin]
+            for confusion, linear in zip(found, heads, strict=True):
+                shape = (mask.shape[0], mask.shape[1])
+                confusion.add(seen, _classes(linear, features, int(index), shape, thin))
             advance()
-    return [float(np.nanmean(ious(table))) if table.any() else float("nan") for table in tables]
-
-
-def ious(table: Int64[np.ndarray, "true predicted"]) -> Float64[np.ndarray, " class"]:
-    """Each class's intersection over union; NaN where it neither occurs nor is predicted.
-
-    Example:
-        >>> ious(np.array([[2, 1, 0], [0, 1, 0], [0, 0, 0]])).round(3).tolist()
-        [0.667, 0.5, nan]
-    """
-    right = np.diagonal(table)
-    union = table.sum(0) + table.sum(1) - right
-    return np.where(union > 0, right / np.maximum(union, 1), np.nan)
-
-
-Predictor = Callable[[DenseFeatures, int, tuple[int, int]], Target]
+    return [confusion.mean_iou for confusion in found]

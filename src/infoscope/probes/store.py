@@ -96,8 +96,12 @@ class FeatureStore:
             with np.errstate(over="ignore"):
                 stored = np.ascontiguousarray(value, array.dtype)
             if not np.isfinite(stored).all():
-                what = "NaN or infinity" if not np.isfinite(value).all() else "values beyond the range of float16"
-                raise InfoscopeError(f"the features for {self.path} hold {what}: check the model and the SAE")
+                if np.isfinite(value).all():
+                    raise InfoscopeError(f"features are beyond the range of {array.dtype}: give --feature-type float32")
+                raise InfoscopeError(
+                    f"the features for {self.path} hold NaN or infinity: check the model and the SAE, or run the model "
+                    "in float32"
+                )
             with self._writing(), self._file(name).open("rb+") as file:
                 # Not through a mapping: a full disk would end the process there, and here it is an error.
                 file.seek(self._header(name) + first * array.bytes)

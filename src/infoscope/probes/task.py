@@ -42,6 +42,19 @@ class Score:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Labels:
+    """What a look at all labels found.
+
+    Attributes:
+        found: by split, as JSON values, by which a probe on other labels is told apart.
+        notes: what a reader must know of them.
+    """
+
+    found: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+
 @runtime_checkable
 class Task(Protocol):
     """A task on labelled images."""
@@ -62,11 +75,8 @@ class Task(Protocol):
     def splits(self) -> Mapping[str, ImageSource]:
         """The images: ``train``, ``test``, and ``validation`` where it is given."""
 
-    def check(self, show_progress: bool) -> list[str]:
+    def check(self, show_progress: bool) -> Labels:
         """Look at all labels before anything is computed.
-
-        Returns:
-            What a reader must know of them.
 
         Raises:
             InfoscopeError: labels are wrong, or nothing can be learnt from them.

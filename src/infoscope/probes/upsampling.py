@@ -41,6 +41,12 @@ class Upsampling:
         """For a grid of so many patches a side, and a picture of that shape."""
         return Upsampling(_shares(grid, shape[0], device), _shares(grid, shape[1], device))
 
+    def thinned(self, step: int) -> Upsampling:
+        """To every ``step``-th row and column of the picture alone, from the middle of the first ``step``."""
+        if step == 1:
+            return self
+        return Upsampling(self.down[step // 2 :: step].contiguous(), self.across[step // 2 :: step].contiguous())
+
     def strips(self, channels: int) -> Iterator[slice]:
         """The picture's rows in strips, so that one strip of all channels stays within `STRIP_BYTES`."""
         size = max(1, STRIP_BYTES // (4 * channels * len(self.across)))

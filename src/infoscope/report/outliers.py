@@ -35,7 +35,7 @@ def write_figures(result: OutlierResult, folder: Path) -> list[Path]:
     for name, drawing in (
         ("share", share_chart(result.blocks)),
         ("norms", norm_chart(result.norms, result.blocks)),
-        ("places", place_chart(result)),
+        ("places", _places(result)),
     ):
         path = folder / f"{name}.svg"
         with atomic_write(path) as temporary:
@@ -114,16 +114,29 @@ def norm_chart(norms: pl.DataFrame, blocks: pl.DataFrame) -> str:
     )
 
 
-def place_chart(result: OutlierResult) -> str:
-    """How often each patch is above the cutoff at the block of the analyses, as SVG text."""
-    model, record = result.record.model, result.record
-    here = result.positions.filter(pl.col("block") == model.block)
+def _places(result: OutlierResult) -> str:
+    record = result.record
+    kind = "outlier tokens" if record.presence.kind == "outlier" else "the tail"
+    return place_chart(result.positions, record.model.block, record.model.grid, record.sample, kind)
+
+
+def place_chart(positions: pl.DataFrame, block: int, grid: int, images: int, kind: str) -> str:
+    """How often each patch is above the cutoff at a block, as SVG text.
+
+    Args:
+        positions: ``positions.parquet``.
+        block: of the analyses.
+        grid: p, patches a side.
+        images: of the sample.
+        kind: what is above the cutoff, in words.
+    """
+    here = positions.filter(pl.col("block") == block)
     cells = here.select(
-        column=pl.col("patch") % model.grid,
-        row=pl.col("patch") // model.grid,
-        share=pl.col("outliers") / record.sample,
+        column=pl.col("patch") % grid,
+        row=pl.col("patch") // grid,
+        share=pl.col("outliers") / images,
     ).with_columns(right=pl.col("column") + 1, below=pl.col("row") + 1)
-    scale = alt.Scale(domain=[0, model.grid], nice=False)
+    scale = alt.Scale(domain=[0, grid], nice=False)
     axis = alt.Axis(format="d", grid=False, tickMinStep=1)
     layer = (
         chart_of(cells.to_dicts())
@@ -131,7 +144,7 @@ def place_chart(result: OutlierResult) -> str:
         .encode(
             x=alt.X("column:Q", scale=scale, axis=axis, title="column"),
             x2="right:Q",
-            y=alt.Y("row:Q", scale=alt.Scale(domain=[model.grid, 0], nice=False), axis=axis, title="row"),
+            y=alt.Y("row:Q", scale=alt.Scale(domain=[grid, 0], nice=False), axis=axis, title="row"),
             y2="below:Q",
             color=alt.Color(
                 "share:Q",
@@ -141,7 +154,4 @@ def place_chart(result: OutlierResult) -> str:
             ),
         )
     )
-    kind = "outlier tokens" if record.presence.kind == "outlier" else "the tail"
-    return svg_of(
-        alt.LayerChart(layer=[layer]), f"How often each patch is of {kind} at block {model.block}.", height=430
-    )
+    return svg_of(alt.LayerChart(layer=[layer]), f"How often each patch is of {kind} at block {block}.", height=430)

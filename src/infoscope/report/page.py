@@ -1,175 +1,156 @@
-"""The page: a run's tables, figures and strips put into one HTML file."""
+"""The site of a run, written into its directory."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-import polars as pl
-from markupsafe import Markup
-
+from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import ImageSource
-from infoscope.images.views import Views
-from infoscope.report.controls import COLOURS, class_section
-from infoscope.report.figures import GLOBAL, LOCAL, area_chart, axis_end, cds_histogram
-from infoscope.report.strips import Pair, Photographs, feature_pairs, same_images
-from infoscope.report.summary import (
-    counts_of,
-    extremes,
-    fit_sentence,
-    most_trusted,
-    partition_of,
-    quantiles_of,
-    retention_flag,
-    settings_of,
-)
+from infoscope.progress import progress
+from infoscope.report.overview import overview
+from infoscope.report.site import Options, Site
 from infoscope.report.template import make_environment
-from infoscope.scope.partition import Partition
+from infoscope.report.thumbnails import thumbnail_path
 from infoscope.storage.atomic import atomic_write
 from infoscope.storage.run import Run
 
-# Our choices: a row of images that fits a screen, and names before a list is cut.
-IMAGES_SHOWN = 6
-NAMES_SHOWN = 20
-# A few of each class, since the extremes of CDS show hardly any that are diffuse or position-bound.
-EACH_CLASS_SHOWN = 3
+PAGE = "index.html"
+# What the scripts and the style are bundled into (docs/site.md says how), with the licences of what is in them.
+BUNDLE = ("site.js", "site.css", "LICENCES.txt")
+# Folders of the site in which nothing but its own files belongs.
+OWN = ("data", "images")
 
 
-@dataclass(frozen=True)
-class Card:
-    """What the page shows of one feature.
-
-    Attributes:
-        row: its row of ``scope.parquet``.
-        scope: ``local`` or ``global``, by the threshold; ``unscored`` without a CDS.
-        top_images: how many it has.
-        diffuse: its maps cover so much that a low score does not make it local.
-        retention: why its score may come from images that peak outside the overlap, or None.
-        pairs: the top images shown.
-    """
-
-    row: dict[str, Any]
-    scope: str
-    top_images: int
-    diffuse: bool
-    retention: str | None
-    pairs: list[Pair]
-
-
-def write_report(run: Run, images: ImageSource | None, *, features_shown: int = 12) -> Path:
-    """Write ``report/index.html`` into the run's directory: one file that needs no other and no network.
+def write_report(
+    run: Run,
+    images: ImageSource | None,
+    *,
+    features_shown: int = 12,
+    gallery_images: int = 4,
+    sae: SparseAutoencoder | None = None,
+) -> Path:
+    """Write the run's site into ``report/``: files that need no server and no network; ``index.html`` comes last.
 
     As in ``write_report(open_run("runs/clip-b16"), open_images("photographs"))``.
 
     Args:
         run: a finished run.
         images: the images it was measured on, for the photographs; None where they cannot be opened, and then the maps
-            stand on plain ground and the page says so.
-        features_shown: how many of the most local and of the most global features have a strip of top images; of each
-            scope class up to three more have.
+            stand on plain ground and the site says so.
+        features_shown: how many of the most local and of the most global features the overview shows with their top
+            images; of each scope class it shows up to three more.
+        gallery_images: top images on each feature's page.
+        sae: the SAE that was measured, for the neighbours by decoder direction; without it they are left out.
 
     Returns:
-        The file.
+        The first page.
 
     Raises:
-        InfoscopeError: ``features_shown`` is negative, a table of the run cannot be read, or the page not be written.
+        InfoscopeError: a number is negative, a table of the run cannot be read, or the site not be written.
+    """
+    site = Site(run, images, make_options(features_shown, gallery_images), sae)
+    return write_site(site)
+
+
+def make_options(features_shown: int, gallery_images: int) -> Options:
+    """The options, checked.
+
+    Raises:
+        InfoscopeError: a number is negative.
     """
     if features_shown < 0:
         raise InfoscopeError(f"cannot show {features_shown} features a side: choose 0 or more")
-    target = run.path / "report" / "index.html"
-    page = make_environment().get_template("page.html.j2").render(_context(run, images, features_shown))
-    with atomic_write(target) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return target
+    if gallery_images < 0:
+        raise InfoscopeError(f"cannot show {gallery_images} images a feature: choose 0 or more")
+    return Options(features_shown, gallery_images)
 
 
-def _context(run: Run, images: ImageSource | None, features_shown: int) -> dict[str, Any]:
-    """Everything the template prints."""
-    manifest, scope = run.manifest, run.scope
-    settings, partition = settings_of(run), partition_of(run)
-    scored = scope.filter(pl.col("cds").is_not_null())
-    local, rest = extremes(scope, features_shown)
-    matching = images if images is not None and same_images(images, manifest.images) else None
-    photographs = Photographs(
-        matching,
-        Views(
-            settings.patch_size,
-            settings.grid,
-            settings.shift,
-            manifest.options["resize"],
-            tuple(manifest.options.get("shifts", ())),  # runs from before there were several have none
-        ),
-    )
-    cards = {
-        "local": _cards(run, local, partition, photographs, LOCAL),
-        "global": _cards(run, rest, partition, photographs, GLOBAL),
-    }
-    others = scope.join(pl.concat([local, rest]), on="feature", how="anti")
-    trusted = most_trusted(others, min(EACH_CLASS_SHOWN, features_shown))
-    of_classes = {
-        name: _cards(run, features, partition, photographs, COLOURS[name]) for name, features in trusted.items()
-    }
-    histogram, chart, fullest = "", "", 0
-    if partition is not None:
-        histogram = cds_histogram(scored["cds"].to_numpy(), partition, settings)
-        chart, fullest = area_chart(scope, local, rest, partition, settings)
-    fit_word, fit_text = fit_sentence(manifest.fit)
-    taken = run.top_images.join(scored.select("feature"), on="feature", how="semi")
-    return {
-        "manifest": manifest,
-        "settings": settings,
-        "counts": counts_of(scope, partition, settings),
-        "partition": partition,
-        "quantiles": quantiles_of(scope),
-        "fit_word": fit_word,
-        "fit_text": fit_text,
-        "histogram": Markup(histogram),
-        "area_chart": Markup(chart),
-        "fullest": fullest,
-        "classes": class_section(run, settings),
-        "axis_end": axis_end(scored["cds"].to_numpy()),
-        "cards": cards,
-        "each_class_shown": EACH_CLASS_SHOWN,
-        "class_cards": {name: shown for name, shown in of_classes.items() if shown},
-        "pairs_used": int(scored["pairs"].sum()),
-        "pairs_taken": taken.height,
-        "photographs": photographs,
-        "photographs_moved": images is None,
-        "photographs_differ": images is not None and matching is None,
-        "names_shown": NAMES_SHOWN,
-        "diffuse_shown": sum(card.diffuse for card in cards["local"]),
-        "global_flagged": sum(card.retention is not None for card in cards["global"]),
-        "colours": {"local": LOCAL, "global": GLOBAL},
-    }
+def write_site(site: Site) -> Path:
+    """Write all files of a site; those of an earlier one that are no longer part of it are removed.
+
+    Its first page goes before the others are touched and comes last: where it is, the site is whole.
+    """
+    folder = site.run.path / "report"
+    with suppress(OSError):
+        (folder / PAGE).unlink(missing_ok=True)
+    written: set[Path] = set()
+
+    def write(name: str, content: str | bytes) -> None:
+        path = folder / name
+        _write(path, content.encode("utf-8") if isinstance(content, str) else content)
+        written.add(path)
+
+    unreadable = _write_photographs(site, write)
+    write("data/run.js", site.run_script())
+    for name in ("class", "image", *(column.name for column in site.columns)):
+        write(f"data/columns/{name}.js", site.column_script(name) or "")
+    write("data/featured.js", site.featured_script())
+    with progress("Writing features", site.chunks, "files") as advance:
+        for chunk in range(site.chunks):
+            write(f"data/features/{chunk}.js", site.chunk_script(chunk))
+            advance(1)
+    for name in BUNDLE:
+        write(name, bundled(name))
+    with atomic_write(folder / PAGE, "folder") as temporary:
+        temporary.write_text(first_page(site, unreadable), encoding="utf-8")
+    _remove_others(folder, written)
+    return folder / PAGE
 
 
-def _cards(
-    run: Run, features: pl.DataFrame, partition: Partition | None, photographs: Photographs, colour: str
-) -> list[Card]:
-    """The cards of some features, in the order of the table given."""
-    if partition is None:
+def first_page(site: Site, unreadable: list[str]) -> str:
+    """The one HTML file of a site."""
+    return make_environment().get_template("site.html.j2").render(overview(site, unreadable))
+
+
+def bundled(name: str) -> bytes:
+    """A file of the bundle."""
+    return files("infoscope.report").joinpath("web", "bundle", name).read_bytes()
+
+
+def _write_photographs(site: Site, write: Callable[[str, bytes], None]) -> list[str]:
+    """Write the thumbnails; the ids of those that cannot be read."""
+    shown = site.images_shown()
+    if site.thumbnails.source is None:
+        site.without_picture = frozenset(shown["image"].to_list())
         return []
-    chosen = features.select("feature")
-    top_images = run.top_images.join(chosen, on="feature", how="semi")
-    counts = dict(top_images.group_by("feature").len().iter_rows())
-    rgb = int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
-    pairs = feature_pairs(
-        top_images.filter(pl.col("rank") < IMAGES_SHOWN),
-        run.maps.join(chosen, on="feature", how="semi"),
-        photographs,
-        rgb,
-    )
-    settings = settings_of(run)
-    return [
-        Card(
-            row=row,
-            scope="unscored" if row["cds"] is None else "local" if row["cds"] <= partition.threshold else "global",
-            top_images=counts.get(row["feature"], 0),
-            diffuse=(row["effective_area"] or 0.0) > settings.diffuse_area,
-            retention=None if row["cds"] is None else retention_flag(row, partition.threshold),
-            pairs=pairs.get(row["feature"], []),
-        )
-        for row in features.iter_rows(named=True)
-    ]
+    missing: list[int] = []
+    unreadable: list[str] = []
+    with progress("Making thumbnails", shown.height, "images") as advance:
+        pictures = site.thumbnails.each(shown["image_id"])
+        for (image, image_id), content in zip(shown.iter_rows(), pictures, strict=True):
+            if content is None:
+                missing.append(image)
+                unreadable.append(image_id)
+            else:
+                write(thumbnail_path(image), content)
+            advance(1)
+    site.without_picture = frozenset(missing)
+    return unreadable
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; the first page alone waits for the disk, since without it there is no site."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise InfoscopeError(f"cannot write {path}: {error.strerror or error}; free the space") from error
+
+
+def _remove_others(folder: Path, written: Iterable[Path]) -> None:
+    kept = set(written)
+    for name in OWN:
+        for path in sorted((folder / name).rglob("*"), reverse=True):
+            with suppress(OSError):
+                if path.is_file() and path not in kept:
+                    path.unlink()
+                elif path.is_dir() and not any(path.iterdir()):
+                    path.rmdir()

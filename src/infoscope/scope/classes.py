@@ -14,7 +14,7 @@ import numpy as np
 
 from infoscope.scope.controls import LEAST_NULL, FeatureControls
 from infoscope.scope.geometry import Geometry
-from infoscope.scope.moves import RATIO, Moves
+from infoscope.scope.moves import Moves
 from infoscope.scope.score import FeatureScores
 
 ScopeClass = Literal["local", "diffuse", "position-bound", "global", "undefined"]
@@ -31,10 +31,10 @@ class ClassRules:
     """And at most this part of the mean distance of two unrelated patches, which a large shift comes near."""
     settled_calibrated: float = 0.75
     """Position-bound, if settled: a calibrated score of at least this, since pictures then make no difference."""
-    mean_ratio: float = RATIO
-    """Position-bound: the mean distance at equal places of the crop is at most this part of that at equal pixels."""
-    staying: float = 2 / 3
+    staying: float = 0.6
     """Position-bound: at least this share of the pairs stays at its place."""
+    away: float = 0.4
+    """Position-bound or local: at most this share of the pairs is far from the place in the crop and the pixels."""
     following: float = 0.6
     """Local: at least this share of the pairs follows the pixels."""
     calibrated: float = 0.6
@@ -78,13 +78,13 @@ def classify(
     1. undefined: fewer than ``min_pairs`` pairs that tell what they did, or no shift.
     2. global: half of the pairs vanish from one crop. Or fewer than ``min_pairs`` have mass in both crops, and half of
        the pairs vanish or jump; else those are undefined.
-    3. position-bound: two thirds of the pairs stay at their place in the crop, and on average the maps move against the
-       crop by at most 0.8 of what they move against the pixels, where there is a CDS. Or the maps are settled, more
-       pairs stay than follow, and the calibrated score is at least 0.75 or not known.
+    3. position-bound: at most 40 % of the pairs are away, from their place in the crop and from the pixels. And 60 % of
+       the pairs stay at that place; or the maps are settled, more pairs stay than follow, and the calibrated score is
+       at least 0.75 or not known.
     4. diffuse: the maps are broad, and half of the pairs hardly move either way.
-    5. local: the calibrated score is at most 0.4; or 60 % of the pairs follow the pixels, and it is at most 0.6 or the
-       maps move against the pixels by at most half of what they move against the crop; or the maps are settled, not
-       broad, and the calibrated score is under 0.75 or not known.
+    5. local: at most 40 % of the pairs are away. And the calibrated score is at most 0.4; or 60 % of the pairs follow
+       the pixels, and it is at most 0.6 or the maps move against the pixels by at most half of what they move against
+       the crop; or the maps are settled, not broad, and the calibrated score is under 0.75 or not known.
     6. diffuse: the maps are broad.
     7. global, where there is a CDS, or half of the pairs jump; else undefined.
 
@@ -144,7 +144,8 @@ def classify(
         far = np.minimum(rules.settled * geometry.movement, rules.settled_unrelated * unrelated)
         settled = np.fmax(against_pixels, against_crop) <= far
         settled &= scored
-        glued = (moves.staying >= rules.staying) & ~(against_crop > rules.mean_ratio * against_pixels)
+        home = moves.away <= rules.away
+        glued = moves.staying >= rules.staying
         near = controls.cds_calibrated <= rules.calibrated
         near |= against_pixels <= rules.far_from_crop * against_crop
         local = scored & (moves.following >= rules.following) & near
@@ -155,6 +156,9 @@ def classify(
         still = broad & (moves.still >= rules.still)
         between = settled & (moves.staying > moves.following)
         glued |= between & ~still & (as_unrelated | np.isnan(controls.cds_calibrated))
+        # Were it the place or the pixels that decide, few pairs would be far from either.
+        glued &= home
+        local &= home
         jumps = moves.jumping >= rules.jumping
         vanishes = (moves.vanished >= rules.vanished) | (few & jumps)
     order = [~known, vanishes, few, glued, still, local, broad, scored | jumps]
@@ -194,6 +198,8 @@ def _evidence(
         said = [f"{round(part * pairs)} of {pairs} pairs {what}" for what, part in counts.items() if part > 0]
         if gone:
             said.append(f"{gone} of {pairs} pairs vanish from one crop, counted among those that jump")
+        if moves.away[feature] > 0:
+            said.append(f"{round(moves.away[feature] * pairs)} of {pairs} pairs are far from both place and pixels")
         if np.isnan(crop[feature]):
             said.append(f"activation in both crops in {both} images, fewer than {min_pairs}")
         elif np.isnan(pixels[feature]):

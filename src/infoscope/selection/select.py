@@ -23,7 +23,7 @@ from infoscope.probes.task import Task
 from infoscope.removal.config import RemovalConfig
 from infoscope.selection.config import SelectConfig
 from infoscope.selection.result import Choice, Selection
-from infoscope.selection.steps import Step, plan_steps
+from infoscope.selection.steps import Step, plan_steps, planned_sets
 from infoscope.selection.tables import STEPS
 from infoscope.storage.run import PARTIALS, Run, claim_directory
 
@@ -69,13 +69,13 @@ def select_features(
     config, out = config or SelectConfig(), Path(out)
     probe = replace(probe or ProbeConfig(), baselines=False)
     removal = replace(removal or RemovalConfig(), random_draws=config.random_draws, random_seed=config.seed)
-    plan = plan_probe(run, backbone, sae, task, (), probe, removal)
-    # By their values and not by the run's name: what is removed depends on them alone.
-    ordered = {"column": run.scope[config.column].to_list()} if config.column in run.scope.columns else {}
-    claim_directory(out, plan | {"select": json.loads(json.dumps(asdict(config))) | ordered})
+    # Whether there are such sets is seen before anything is read or written.
+    sets = [group.features.tolist() for _, _, group in planned_sets(run, config)]
     clock = Clock()
     with clock("labels"):
-        notes = task.check(show_progress)
+        labels = task.check(show_progress)
+    plan = plan_probe(run, backbone, sae, task, labels, (), probe, removal)
+    claim_directory(out, plan | {"select": json.loads(json.dumps(asdict(config))), "sets": sets})
     running: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "show_progress": show_progress}
     with clock("codes"):
         prepared = prepare(run, backbone, sae, task, probe, removal.random_seed, **running)
@@ -92,7 +92,7 @@ def select_features(
             **running,
         )
     record = make_record(
-        run, prepared, task, probe, removal, scored, skipped, (), notes=notes, command=command, timings=clock.seconds
+        run, prepared, task, probe, removal, scored, skipped, (), labels=labels, command=command, timings=clock.seconds
     )
     selection = Selection(
         choose(steps, scored, task.higher_is_better, config.seed),

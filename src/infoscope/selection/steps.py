@@ -55,13 +55,16 @@ def plan_steps(
     return list(_steps(run, mass, config, removal))
 
 
-def _steps(
-    run: Run, mass: Float64[np.ndarray, " feature"], config: SelectConfig, removal: RemovalConfig
-) -> Iterator[Step]:
-    site = removal.sites[0]
-    yield Step(Variant("untouched", site=site), None, 0.0, None)
-    # Random sets of equal size serve both ends, and so do equal sets of two shares of few features.
-    sizes: set[int] = set()
+def planned_sets(run: Run, config: SelectConfig) -> Iterator[tuple[End, float, FeatureGroup]]:
+    """The sets that are not random: the end, the share, the features.
+
+    Args:
+        run: whose features.
+        config: which sets.
+
+    Raises:
+        InfoscopeError: there is no such column, or it is known for too few features.
+    """
     for share in config.shares:
         for end in config.ends:
             between = (1 - share, 1.0) if end == "top" else (0.0, share)
@@ -70,17 +73,20 @@ def _steps(
                 raise InfoscopeError(
                     f"{share:g} of the features with a {config.column} in {run.path} is none: choose larger --shares"
                 )
-            named = FeatureGroup(f"{end} {share:g} by {config.column}", group.kind, group.features)
-            yield Step(
-                Variant(f"minus {named.name}", named, removal.method, removal.replacement, site), end, share, None
-            )
-            if not config.random_draws or not (mass[named.features] > 0).any():
-                continue
-            for match in config.match:
-                if match == "size":
-                    if len(named.features) in sizes:
-                        continue
-                    sizes.add(len(named.features))
-                for number, drawn in enumerate(matched_groups(named, mass, match, config.random_draws, config.seed), 1):
-                    variant = Variant(f"minus {drawn.name}", drawn, removal.method, removal.replacement, site, number)
-                    yield Step(variant, end, share, match)
+            yield end, share, FeatureGroup(f"{end} {share:g} by {config.column}", group.kind, group.features)
+
+
+def _steps(
+    run: Run, mass: Float64[np.ndarray, " feature"], config: SelectConfig, removal: RemovalConfig
+) -> Iterator[Step]:
+    site = removal.sites[0]
+    yield Step(Variant("untouched", site=site), None, 0.0, None)
+    for end, share, group in planned_sets(run, config):
+        own = Variant(f"minus {group.name}", group, removal.method, removal.replacement, site)
+        yield Step(own, end, share, None)
+        if not config.random_draws or not (mass[group.features] > 0).any():
+            continue
+        for match in config.match:
+            for number, drawn in enumerate(matched_groups(group, mass, match, config.random_draws, config.seed), 1):
+                variant = Variant(f"minus {drawn.name}", drawn, removal.method, removal.replacement, site, number)
+                yield Step(variant, end, share, match)

@@ -1,0 +1,81 @@
+"""How heads are trained: each way with its constants, their source, or that they are our choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LogisticPath:
+    """Multinomial logistic regression by L-BFGS over a path of L2 strengths, strongest first, each from the last.
+
+    The objective is the mean cross-entropy + strength / 2 * the sum of squared weights of standardised features; the
+    bias is free. scikit-learn's C is 1 / (strength * rows).
+    """
+
+    strengths: tuple[float, ...] = (1.0, 10**-0.5, 1e-1, 10**-1.5, 1e-2, 10**-2.5, 1e-3, 10**-3.5, 1e-4, 1e-5)
+    """Our choice: from all but no fit to all but no penalty."""
+    tolerance: float = 1e-6
+    """A strength is done when a step lowers the objective by less than this share of it. Our choice: a tenth of what
+    moves any prediction."""
+    iterations: int = 200
+    """At most so many steps a strength. Our choice: with the preconditioner a strength takes some ten to sixty."""
+
+
+@dataclass(frozen=True)
+class RidgePath:
+    """Ridge regression in closed form, all strengths from one pass.
+
+    The objective is that of `LogisticPath` with half of the mean squared error in place of the cross-entropy.
+    scikit-learn's alpha is strength * rows.
+    """
+
+    strengths: tuple[float, ...] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+    """Our choice: from a heavy penalty to none; a strength costs a solve of [width, width], so there are some."""
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """Stochastic gradient descent with momentum, its learning rate falling along half a cosine."""
+
+    learning_rates: tuple[float, ...] = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1)
+    """For a batch of 256; times batch / 256 (DINOv2's code, eval/linear.py)."""
+    momentum: float = 0.9
+    """DINOv2's code."""
+    batch: int = 1024
+    """Images. DINOv2's code: 128 on each of 8 GPUs."""
+    epochs: int = 10
+    """DINOv2's code: 12,500 steps of 1,024 are ten passes over ImageNet."""
+    least_steps: int = 1250
+    """Our choice: small sets are passed over until there are as many steps as in a tenth of the published training."""
+    start_std: float = 0.01
+    """Of the normal weights at the start; biases start at 0 (DINOv2's code)."""
+    window: int = 65536
+    """Rows that are mixed in one go. Our choice: sets of up to so many are shuffled as a whole, and of larger ones no
+    more is held in memory."""
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """AdamW on whole pictures; warmed up linearly, then falling."""
+
+    learning_rates: tuple[float, ...]
+    weight_decay: float
+    decay: str
+    """``linear`` or ``cosine``, to 0."""
+    warmup: float
+    """Share of the steps."""
+    warmup_start: float
+    """Share of the learning rate at the first step."""
+    clip: float | None
+    """Largest norm of all of a head's gradients."""
+    batch: int = 16
+    """Images. DINOv2's configurations: 2 on each of 8 GPUs."""
+    epochs: int = 32
+    """40,000 steps of 16 are 32 passes over ADE20K."""
+    least_steps: int = 1000
+    """Our choice: small sets are passed over until there are so many steps."""
+    start_std: float = 0.01
+    """Of the normal weights at the start; biases start at 0 (mmsegmentation's decode heads)."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """DINOv2's configurations."""

@@ -1,0 +1,120 @@
+"""The explorer's columns: every number that a run has of each feature, with its unit and what it means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from infoscope.outliers.tables import FEATURES
+from infoscope.report.payload import rounded
+from infoscope.scope.classes import CLASSES
+from infoscope.storage.check_schema import CROSS_CHECKS
+from infoscope.storage.run import Run
+from infoscope.storage.schema import SCOPE, Column, read_table
+
+# What people call them; the others go by their names.
+LABELS = {
+    "cds": "CDS",
+    "cds_ci_lower": "CDS, lower end",
+    "cds_ci_upper": "CDS, upper end",
+    "cds_retained": "CDS, retained pairs",
+    "cds_null": "CDS of unrelated pictures",
+    "cds_calibrated": "calibrated score",
+    "cds_even": "CDS, even ranks",
+    "cds_odd": "CDS, odd ranks",
+    "pairs": "valid pairs",
+    "pairs_following": "pairs that follow",
+    "pairs_staying": "pairs that stay",
+    "pairs_still": "pairs that hardly move",
+    "pairs_jumping": "pairs that jump",
+    "position_pairs": "pairs of the position control",
+    "moran": "Moran's I",
+    "gyration": "radius of gyration",
+    "participation": "participation ratio",
+    "support_iou": "support IoU",
+    "jensen_shannon": "Jensen-Shannon divergence",
+    "max_activation": "largest activation",
+    "images_active": "active images",
+    "retained_disagrees": "retained score disagrees",
+    "outlier_activation": "mean code, outlier tokens",
+    "normal_activation": "mean code, other tokens",
+}
+LEFT_OUT = ("feature", "cds_by_k", "cds_by_floor", "scope_class", "class_evidence", "trust_reasons")
+COUNTS = {"pairs", "position_pairs", "images_active"}
+
+
+@dataclass(frozen=True)
+class SiteColumn:
+    """A column of the explorer.
+
+    Attributes:
+        name: of its file, and in links.
+        label: for people.
+        unit: of its values.
+        meaning: in a sentence.
+        values: a row a feature.
+    """
+
+    name: str
+    label: str
+    unit: str
+    meaning: str
+    values: pl.Series
+
+    def to_json(self) -> dict[str, object]:
+        """What the page knows of it before it is loaded: also its range, and how many features have a value."""
+        known = self.values.cast(pl.Float64).drop_nulls().drop_nans()
+        return {
+            "name": self.name,
+            "label": self.label,
+            "unit": self.unit,
+            "meaning": self.meaning,
+            "known": len(known),
+            "low": None if known.is_empty() else rounded(float(known.min())),  # type: ignore[arg-type]
+            "high": None if known.is_empty() else rounded(float(known.max())),  # type: ignore[arg-type]
+            "whole": self.name in COUNTS or self.values.dtype.is_integer(),
+        }
+
+
+def site_columns(run: Run) -> list[SiteColumn]:
+    """The columns of ``scope.parquet``, of the cross-checks and of the outlier tokens, as far as the run has them."""
+    found = [_column(name, column, run.scope[name]) for name, column in SCOPE.items() if name not in LEFT_OUT]
+    features = run.scope.select("feature")
+    if run.cross_checks is not None:
+        for (check,), rows in run.cross_checks.group_by(["check"], maintain_order=True):
+            values = features.join(rows.select("feature", "cds"), on="feature", how="left", maintain_order="left")[
+                "cds"
+            ]
+            found.append(
+                SiteColumn(
+                    f"check-{check}", f"CDS, {check}", _unit(CROSS_CHECKS["cds"]), f"CDS, made from {check}", values
+                )
+            )
+    file = run.path / "outliers" / "features.parquet"
+    if file.is_file():
+        rows = features.join(read_table(file, FEATURES), on="feature", how="left", maintain_order="left")
+        found += [_column(name, FEATURES[name], rows[name]) for name in ("outlier_activation", "normal_activation")]
+    return found
+
+
+def class_codes(run: Run) -> pl.Series:
+    """Each feature's class as its place in `CLASSES`."""
+    places = {name: place for place, name in enumerate(CLASSES)}
+    return run.scope["scope_class"].fill_null("undefined").replace_strict(places, return_dtype=pl.UInt8)
+
+
+def strongest_images(run: Run) -> pl.Series:
+    """The number of each feature's strongest image; null for a feature that never fires."""
+    first = run.top_images.filter(pl.col("rank") == 0).select("feature", "image")
+    return run.scope.select("feature").join(first, on="feature", how="left", maintain_order="left")["image"]
+
+
+def _column(name: str, column: Column, values: pl.Series) -> SiteColumn:
+    return SiteColumn(name, LABELS.get(name, name.replace("_", " ")), _unit(column), column.meaning, values)
+
+
+def _unit(column: Column) -> str:
+    return (SCOPE["cds"].unit if column.unit == "as cds" else column.unit).replace(
+        "share of the grid diagonal, 0 to 1", "share of D, 0 to 1"
+    )

@@ -1,0 +1,26 @@
+// Light or dark: the system's choice unless the reader makes one, which this browser keeps.
+
+const NEXT = { auto: "dark", dark: "light", light: "auto" };
+
+export function theme(button, changed) {
+  const root = document.documentElement;
+  const show = (name) => {
+    if (name === "auto") delete root.dataset.theme;
+    else root.dataset.theme = name;
+    button.textContent = `Theme: ${name}`;
+  };
+  show(root.dataset.theme ?? "auto");
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const name = NEXT[root.dataset.theme ?? "auto"];
+    show(name);
+    try {
+      if (name === "auto") localStorage.removeItem("infoscope-theme");
+      else localStorage.setItem("infoscope-theme", name);
+    } catch {
+      // a browser may refuse storage to a file
+    }
+    changed();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed);
+}

@@ -1,0 +1,143 @@
+"""``infoscope probe``, ``select`` and ``table``, from their flags to what is printed and written."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from infoscope.cli.main import main
+from infoscope.storage.run import open_run
+
+
+@pytest.fixture(scope="module")
+def probe_folder(probed_run, coloured_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("probe") / "out"
+    given = ["--data", str(coloured_folder), "--out", str(out), "--remove", "cds@0.8-1", "--random-draws", "1"]
+    assert main(["probe", str(probed_run.path), *given]) == 0
+    return out
+
+
+def test_a_probe_is_printed_and_goes_on_where_it_is_finished(probe_folder, probed_run, coloured_folder, capsys):
+    given = ["--data", str(coloured_folder), "--out", str(probe_folder), "--remove", "cds@0.8-1", "--random-draws", "1"]
+    assert main(["probe", str(probed_run.path), *given]) == 0
+    printed = capsys.readouterr().out
+    for part in (
+        "untouched",
+        "reconstruction",
+        "minus cds@0.8-1",
+        "random, equal mass",
+        "majority",
+        "colours",
+        "top-1",
+    ):
+        assert part in printed
+    assert main(["probe", str(probed_run.path), *given, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {row["name"] for row in found["table"]} >= {"untouched", "minus cds@0.8-1"}
+    assert found["skipped"]["test"][0]["id"] == "red/broken.png"
+
+
+def test_tables_stand_beside_the_papers(probe_folder, capsys):
+    assert main(["table", str(probe_folder), "--reported", "clip-b16", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    untouched = next(row for row in found["rows"] if row["name"] == "untouched")
+    assert untouched["scores"]["classification"]["reported"] == 74.82
+    assert any("not known" in each for each in found["differences"])
+    assert main(["table", str(probe_folder), "--reported", "clip-b16", "--row", "nothing"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "74.82 %" in printed
+    assert "secondary source" in printed
+    assert "reconstruction" not in printed
+
+
+def test_a_selection_is_printed_and_its_features_can_be_removed(probed_run, coloured_folder, tmp_path, capsys):
+    given = ["--data", str(coloured_folder), "--out", str(tmp_path / "selection")]
+    given += ["--shares", "0.5", "1", "--ends", "top", "--random-draws", "1"]
+    assert main(["select", str(probed_run.path), *given]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "top 50%" in printed
+    assert "the gain is flattered" in printed
+    assert main(["select", str(probed_run.path), *given, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    choice = found["choice"]
+    own = [step for step in found["steps"] if step["match"] is None]
+    assert choice["validation"] == max(step["validation"] for step in own)
+    removed = json.loads((tmp_path / "selection" / "removed.json").read_text())
+    assert removed == choice["removed"]
+    # All features of the column, from the top: as many as have a score.
+    assert own[-1]["features"] == open_run(probed_run.path).scope["cds"].count()
+
+
+def test_segmentation_and_depth_by_folders(probed_run, coloured_folder, tmp_path, capsys):
+    random = np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 3)):
+        for kind in ("images", "masks", "depths"):
+            (tmp_path / split / kind).mkdir(parents=True)
+        for number in range(count):
+            # The upper or the lower half is bright: a class and a depth of their own.
+            half = np.zeros((40, 50), bool)
+            half[: 20 if number % 2 else 40, 25:] = True
+            noise = random.integers(0, 60, (40, 50, 3))
+            pixels = (noise + 180 * half[..., None]).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / split / "images" / f"{number}.png")
+            Image.fromarray(half.astype(np.uint8)).save(tmp_path / split / "masks" / f"{number}.png")
+            depth = (1000 + 2000 * half).astype(np.uint16)
+            Image.fromarray(depth).save(tmp_path / split / "depths" / f"{number}.png")
+    for task, kind in (("segmentation", "masks"), ("depth", "depths")):
+        splits = [
+            word
+            for split in ("train", "test")
+            for word in (
+                f"--{split}",
+                str(tmp_path / split / "images"),
+                f"--{split}-targets",
+                str(tmp_path / split / kind),
+            )
+        ]
+        given = ["--task", task, *splits, "--remove", "nothing", "--out", str(tmp_path / task), "--json"]
+        assert main(["probe", str(probed_run.path), *given]) == 0
+        found = json.loads(capsys.readouterr().out)
+        scores = {row["metric"]: row["score"] for row in found["table"] if row["name"] == "untouched"}
+        guessed = next(each["test"] for each in found["baselines"] if each["name"] == "majority")
+        if task == "segmentation":
+            assert scores["mIoU"] > max(0.7, guessed["mIoU"] + 0.2)
+        else:
+            assert scores["RMSE"] < 0.6 * guessed["RMSE"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "give --data, or --train and --test"),
+        (["--train", "{folder}/train"], "--train needs --test"),
+        (["--data", "{folder}", "--test", "{folder}/val"], "--data names all splits"),
+        (["--data", "{folder}/nowhere"], "nowhere"),
+        (["--train", "{folder}/train", "--test", "{folder}/train"], "both the train and the test split"),
+        (["--train", "{folder}/train/red", "--test", "{folder}/val"], "is in no folder"),
+        (["--data", "{folder}", "--remove", "loud"], "is no feature group"),
+        (["--data", "{folder}", "--remove", "cds > 2"], "names no feature"),
+        (["--data", "{folder}", "--recipe", "best"], "--recipe 'best' is not known"),
+        (["--data", "{folder}", "--disk-gib", "0"], "--disk-gib 0"),
+        (["--data", "{folder}", "--batch-size", "0"], "--batch-size 0"),
+        (["--data", "{folder}", "--task", "segmentation"], "ADE20K"),
+        (["--task", "depth", "--train", "{folder}/train", "--test", "{folder}/val"], "--train needs --train-targets"),
+        (["--data", "{folder}", "--task", "depth"], "holds neither"),
+    ],
+)
+def test_wrong_input_is_one_line(probed_run, coloured_folder, tmp_path, capsys, given, message):
+    words = [word.replace("{folder}", str(coloured_folder)) for word in given]
+    assert main(["probe", str(probed_run.path), *words, "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert len([line for line in told.splitlines() if line.startswith("infoscope:")]) == 1
+    assert not (tmp_path / "out" / "probe.json").exists()
+
+
+def test_what_is_no_run_and_no_probe_is_named(coloured_folder, tmp_path, capsys):
+    assert main(["probe", str(tmp_path / "none"), "--data", str(coloured_folder)]) == 2
+    assert "no such run directory" in capsys.readouterr().err
+    assert main(["table", str(tmp_path)]) == 2
+    assert "holds no finished probe" in capsys.readouterr().err
+    assert main(["table"]) == 2
+    assert "name at least one folder" in capsys.readouterr().err

@@ -1,0 +1,97 @@
+"""The scripts of the paper's table, run whole on miniature data sets in the published layouts."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from infoscope.dictionaries.activations import TopK
+from infoscope.dictionaries.loading import save_sae
+from infoscope.dictionaries.sae import SparseAutoencoder
+from layouts import WNIDS, picture, write_devkit, write_labelled
+
+SCRIPTS = Path(__file__).parents[2] / "reproductions"
+WIDTH = 32
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """ImageNet, ADE20K, NYU Depth v2, a CLIP and an SAE on its second block."""
+    pytest.importorskip("h5py")
+    root = tmp_path_factory.mktemp("data")
+    random = np.random.default_rng(0)
+    for place, wnid in enumerate(WNIDS):
+        for number in range(4):
+            picture(root / "imagenet" / "train" / wnid / f"{wnid}_{number}.JPEG", shade=80 * place + number, side=32)
+    truth = [1, 2, 3, 1, 2, 3, 1, 2]
+    for number, kind in enumerate(truth, 1):
+        name = f"ILSVRC2012_val_{number:08d}.JPEG"
+        picture(root / "imagenet" / "val" / name, shade=80 * (kind - 1) + number, side=32)
+    write_devkit(root / "imagenet" / "devkit" / "data", truth, ids=(1, 2, 3))
+    for split, count in (("training", 6), ("validation", 3)):
+        for kind in ("images", "annotations"):
+            (root / "ade20k" / kind / split).mkdir(parents=True)
+        for number in range(count):
+            mask = np.repeat(np.uint8([[1 + number % 2, 3]]), 16, 1).repeat(32, 0)
+            pixels = 60 * mask[..., None] + random.integers(0, 20, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / "ade20k" / "images" / split / f"ADE_{number}.jpg")
+            Image.fromarray(mask).save(root / "ade20k" / "annotations" / split / f"ADE_{number}.png")
+    write_labelled(root / "nyu")
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        hidden_size=WIDTH, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, image_size=32, patch_size=8
+    )
+    CLIPVisionModel(config).save_pretrained(root / "clip")
+    both = torch.cat([torch.eye(WIDTH), -torch.eye(WIDTH)], dim=1)
+    sae = SparseAutoencoder(both, torch.zeros(2 * WIDTH), both.T.contiguous(), torch.zeros(WIDTH), TopK(16))
+    save_sae(sae, root / "sae")
+    return root
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """One for all rows: what is measured is measured once."""
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.mark.parametrize(("script", "row"), [("clip-b16.sh", ""), ("clip-l14.sh", "low-CDS")])
+def test_a_row_is_printed_beside_the_reported_one(inputs, out, script, row):
+    own = {
+        "MODEL": str(inputs / "clip"),
+        "SAE": str(inputs / "sae"),
+        "BLOCK": "1",
+        "RECIPE": "simple",
+        "MEASURE": "--top-images 2 --min-pairs 1",
+        "PROBE": "--random-draws 1",
+        "INFOSCOPE": f"{sys.executable} -m infoscope.cli.main",
+        "COLUMNS": "120",
+    }
+    given = [str(inputs / name) for name in ("imagenet", "ade20k", "nyu")] + [str(out)]
+    done = subprocess.run(
+        [SCRIPTS / script, *given, *([row] if row else [])],
+        env={**os.environ, **own},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    text = " ".join(done.stdout.split())
+    table = text[text.rindex("written") :]
+    reported = ("78.3 %", "13.89 %", "0.8878") if row else ("74.82 %", "75.54 %", "64.86 %", "25.87 %", "0.9481")
+    for figure in reported:
+        assert figure in table
+    assert ("untouched" in table) == (not row)
+    assert "as reported (secondary source)" in table
+    assert "cannot be compared" in table
+
+
+def test_data_that_are_not_given_are_asked_for():
+    done = subprocess.run([SCRIPTS / "clip-b16.sh"], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "give IMAGENET ADE20K NYU OUT" in done.stderr
