@@ -20,6 +20,7 @@ from scipy.special import log_softmax
 from infoscope.backbones.loading import load_backbone
 from infoscope.backbones.running_on import WholePass
 from infoscope.images.prefetch import decode_ahead
+from infoscope.images.spread import spread_evenly
 from infoscope.images.views import Views
 from infoscope.probes.labelled_images import open_labelled
 from infoscope.progress import progress
@@ -39,6 +40,8 @@ class ClassMeans:
     out: Path
     pooled: Pooled = "cls"
     input_side: int | None = None
+    count: int = 3000
+    """At most so many images, spread evenly over them."""
 
 
 def main(options: ClassMeans) -> None:
@@ -48,8 +51,9 @@ def main(options: ClassMeans) -> None:
     head = ImageHead(backbone, options.pooled, None, LogitScale(1.0))
     views = Views(backbone.patch_size, backbone.grid, 0)
     vectors, read = [], []
-    with progress("Embedding", len(images), "images") as advance, torch.inference_mode():
-        for batch in decode_ahead(images, range(len(images)), views.full, backbone.batch_size):
+    chosen = sorted(spread_evenly(len(images), options.count))
+    with progress("Embedding", len(chosen), "images") as advance, torch.inference_mode():
+        for batch in decode_ahead(images, chosen, views.full, backbone.batch_size):
             if batch.index:
                 vectors.append(head.embed(WholePass(backbone, batch.pixels, head.blocks).outputs).numpy())
                 read += batch.index

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from polars.testing import assert_frame_equal
+from scipy.io import savemat
 
 import infoscope
 from infoscope.backbones.loading import load_backbone
@@ -21,7 +22,7 @@ from infoscope.removal.edited import EditedBackbone
 from infoscope.removal.statistics import read_statistics
 from infoscope.removal.variant import Variant
 from infoscope.storage.schema import METADATA_KEY, read_table
-from infoscope.zeroshot.classes import Classes
+from infoscope.zeroshot.classes import Classes, read_classes
 from infoscope.zeroshot.embeddings import class_embeddings
 from infoscope.zeroshot.measure import measure_zeroshot
 from infoscope.zeroshot.tables import PREDICTIONS, VARIANTS
@@ -244,6 +245,27 @@ def test_bad_images_are_skipped_and_named(place, tmp_path):
         file.write_bytes(b"torn")
     with pytest.raises(InfoscopeError, match=r"none of the 5 images in .* can be read"):
         evaluated(place, "clip", folder, labels="folder")
+
+
+def test_imagenet_as_it_is_unpacked(place, tmp_path):
+    """A flat folder of validation photographs: the devkit says what each is of, and what that is called."""
+    folders = ["n01440764", "n02102040", "n03000684"]
+    fields = ["ILSVRC2012_ID", "WNID", "words", "num_children"]
+    synsets = np.zeros((3, 1), [(field, object) for field in fields])
+    for number, (wnid, name) in enumerate(zip(folders, NAMES, strict=True)):
+        synsets[number, 0] = (number + 1, wnid, f"{name}, another word for it", 0)
+    devkit = tmp_path / "ILSVRC2012_devkit_t12" / "data"
+    devkit.mkdir(parents=True)
+    savemat(devkit / "meta.mat", {"synsets": synsets})
+    (devkit / "ILSVRC2012_validation_ground_truth.txt").write_text("3\n1\n1\n2\n")
+    (tmp_path / "val").mkdir()
+    for number in range(1, 5):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "val" / f"ILSVRC2012_val_{number:08d}.JPEG")
+    backbone, clip = place["clip"]
+    classes = class_embeddings(read_classes(tmp_path), clip.vectors, clip.logits)
+    result = measure_zeroshot(backbone, lossy_sae(), tmp_path / "val", "auto", classes, draws=10, show_progress=False)
+    assert result.predictions["label"].to_list() == ["red garbage truck", "dog", "dog", "cat"]
 
 
 def test_only_the_classes_that_are_there_may_be_chosen_among(place, photographs):
