@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from rich.console import Console
 from rich.table import Table
 
@@ -13,6 +14,12 @@ from infoscope.cli.summary import print_rows
 from infoscope.probes.record import ProbeRecord
 from infoscope.probes.result import ProbeResult
 
+SITES = {
+    "rerun": "rerun: the rest of the network runs on from the edited tokens",
+    "site": "site: the block's own edited tokens are read",
+}
+# Scores of a task that the table shows.
+SHOWN = 2
 RANDOM = "minus random of equal "
 # Scores that are shares are printed in per cent, as papers do.
 SHARES = ("top-1", "top-5", "mIoU", "pixel accuracy", "class accuracy", "delta1", "delta2", "delta3")
@@ -21,8 +28,11 @@ SHARES = ("top-1", "top-5", "mIoU", "pixel accuracy", "class accuracy", "delta1"
 def print_probe(result: ProbeResult, out: Path) -> None:
     """Print the table, and what it was made of."""
     record = result.record
+    removal = record.options["removal"]
     print_rows(_inputs(record))
-    Console(highlight=False).print(scores_table(result))
+    console = Console(highlight=False)
+    for site in result.table["site"].unique(maintain_order=True):
+        console.print(scores_table(result, site))
     print_rows(
         [
             *[
@@ -33,8 +43,9 @@ def print_probe(result: ProbeResult, out: Path) -> None:
             *[("note", note) for note in record.notes],
             (
                 "reading",
-                "± is the standard deviation over the draws of a random group; in brackets the 95 % interval of the "
-                "difference over the test images, heads as they are trained.",
+                "difference is to the untouched model. ± is the standard deviation over "
+                f"{removal['random_draws']} draws of a random group; in brackets the 95 % interval over the test "
+                "images, heads as they are trained. Other scores are in variants.parquet.",
             ),
             ("written", str(out)),
         ]
@@ -53,30 +64,37 @@ def _inputs(record: ProbeRecord) -> list[tuple[str, str]]:
     ]
 
 
-def scores_table(result: ProbeResult) -> Table:
-    """One row a variant, or a random control with all its draws."""
-    record, rows = result.record, result.table
-    metrics = rows["metric"].unique(maintain_order=True).to_list()
-    table = Table(box=None, pad_edge=False)
-    table.add_column("site")
+def scores_table(result: ProbeResult, site: str) -> Table:
+    """One row a variant of a site, or a random control with all its draws."""
+    record, rows = result.record, result.table.filter(pl.col("site") == site)
+    # The others are in the files: a terminal is narrow.
+    metrics = rows["metric"].unique(maintain_order=True).to_list()[:SHOWN]
+    table = Table(box=None, pad_edge=False, title=SITES[site], title_justify="left")
     table.add_column("", no_wrap=True)
-    for title in ("features", "mass"):
+    for title in ("features", "mass", *(titled(metric) for metric in metrics), "difference"):
         table.add_column(title, justify="right")
-    for metric in metrics:
-        table.add_column(metric, justify="right", no_wrap=True)
-    table.add_column("difference", justify="right", no_wrap=True)
     for baseline in record.baselines:
         values = [score(metric, baseline.test.get(metric)) for metric in metrics]
-        table.add_row("no model", baseline.name, "", "", *values, "")
-    for (site, name), group in rows.group_by(["site", "name"], maintain_order=True):
+        table.add_row(f"no model, {baseline.name}", "", "", *values, "")
+    for (name,), group in rows.group_by(["name"], maintain_order=True):
         by_metric = {row["metric"]: row for row in group.to_dicts()}
         first = by_metric[record.metric]
-        values = [_with_spread(metric, by_metric[metric]) for metric in metrics]
+        values = [
+            (_with_spread if metric == record.metric else _alone)(metric, by_metric[metric]) for metric in metrics
+        ]
         removed = ("", "") if not first["features"] else (f"{first['features']:,.0f}", f"{first['mass']:.1%}")
-        table.add_row(
-            str(site), short_name(str(name), first["draws"]), *removed, *values, _difference(record.metric, first)
-        )
+        table.add_row(short_name(str(name)), *removed, *values, _difference(record.metric, first))
     return table
+
+
+def titled(metric: str) -> str:
+    """A metric with its unit.
+
+    Example:
+        >>> titled("mIoU"), titled("RMSE"), titled("abs-rel")
+        ('mIoU, %', 'RMSE, m', 'abs-rel')
+    """
+    return f"{metric}, %" if metric in SHARES else f"{metric}, m" if metric == "RMSE" else metric
 
 
 def score(metric: str, value: float | None) -> str:
@@ -84,11 +102,11 @@ def score(metric: str, value: float | None) -> str:
 
     Example:
         >>> score("top-1", 0.7482), score("RMSE", 0.8841), score("top-5", None)
-        ('74.82 %', '0.8841', '')
+        ('74.82', '0.8841', '')
     """
     if value is None or math.isnan(value):
         return ""
-    return f"{100 * value:.2f} %" if metric in SHARES else f"{value:.4f}"
+    return f"{100 * value:.2f}" if metric in SHARES else f"{value:.4f}"
 
 
 def short_name(name: str, draws: int = 1) -> str:
@@ -103,6 +121,10 @@ def short_name(name: str, draws: int = 1) -> str:
     if name.startswith(RANDOM):
         name = f"  random, equal {name.removeprefix(RANDOM).split(' ', 1)[0]}"
     return f"{name} ({draws})" if draws > 1 else name
+
+
+def _alone(metric: str, row: dict[str, Any]) -> str:
+    return score(metric, row["score"])
 
 
 def _with_spread(metric: str, row: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from infoscope.cli.probe_summary import score
+from infoscope.cli.probe_summary import score, titled
 from infoscope.cli.summary import print_rows
 from infoscope.selection.result import FEATURES_FILE, Selection
 
@@ -32,12 +32,13 @@ def print_selection(selection: Selection, out: Path) -> None:
             ("best", found),
             (
                 "held out",
-                f"{metric} {score(metric, choice.validation)}, unedited {score(metric, choice.validation_untouched)}: "
-                "the choice was made here, so the gain is flattered",
+                f"{titled(metric)}: {score(metric, choice.validation)}, unedited "
+                f"{score(metric, choice.validation_untouched)}; the choice was made here, so the gain is flattered",
             ),
             (
                 "test",
-                f"{metric} {score(metric, choice.test)}, unedited {score(metric, choice.test_untouched)}{interval}",
+                f"{titled(metric)}: {score(metric, choice.test)}, unedited {score(metric, choice.test_untouched)}"
+                f"{interval}",
             ),
             *[("note", note) for note in record.notes],
             ("written", f"{out}; remove the set elsewhere with --remove list:{out / FEATURES_FILE}"),
@@ -47,7 +48,9 @@ def print_selection(selection: Selection, out: Path) -> None:
 
 def _curve(selection: Selection) -> Table:
     metric, column = selection.record.metric, selection.options["column"]
-    table = Table(box=None, pad_edge=False, title=f"{metric} without features by {column}", title_justify="left")
+    table = Table(
+        box=None, pad_edge=False, title=f"{titled(metric)}, without features by {column}", title_justify="left"
+    )
     table.add_column("removed", no_wrap=True)
     for title in ("features", "mass", "held out", "test", "random of equal size", "of equal mass"):
         table.add_column(title, justify="right")
