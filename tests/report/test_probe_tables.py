@@ -20,7 +20,7 @@ RECORD = {
 
 def write_probe(folder, rows, record=RECORD):
     """A finished probe: the tables first, then its record."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     columns = (
         "site",
         "name",
@@ -48,11 +48,11 @@ ROWS = [
 
 def test_draws_of_a_random_control_are_one_row_with_their_spread(fake_run):
     run = fake_run([0.1, 0.2, 0.4])
-    write_probe(run.path / "probe-classification", ROWS)
-    (run.path / "probe-unfinished").mkdir()
+    write_probe(run.path / "probes" / "classification", ROWS)
+    (run.path / "probes" / "unfinished").mkdir(parents=True)
     tables, broken = probe_tables(run)
     assert broken == []
-    assert (tables[0].folder, tables[0].recipe, tables[0].metric) == ("probe-classification", "simple 2", "top1")
+    assert (tables[0].folder, tables[0].recipe, tables[0].metric) == ("classification", "simple 2", "top1")
     _, high, random = tables[0].rows
     assert [row["name"] for row in tables[0].rows] == ["untouched", "high-CDS", "random"]
     assert (high["difference_lower"], high["difference_upper"], high["draws"]) == (-0.15, -0.05, 1)
@@ -73,7 +73,7 @@ def test_draws_of_a_random_control_are_one_row_with_their_spread(fake_run):
 
 def test_a_probe_that_cannot_be_read_is_named_and_the_site_stands(fake_run):
     run = fake_run([0.1, 0.2, 0.4])
-    write_probe(run.path / "probe", ROWS, RECORD | {"notes": None} | {"recipe": None})
+    write_probe(run.path / "probes" / "probe", ROWS, RECORD | {"notes": None} | {"recipe": None})
     _, broken = probe_tables(run)
     assert len(broken) == 1
     assert broken[0].startswith("probe cannot be read")

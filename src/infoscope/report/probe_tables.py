@@ -1,4 +1,4 @@
-"""What probes on the edited model found, read from the run's ``probe*`` folders: one table a folder."""
+"""What probes on the edited model found, read from the folders in the run's ``probes/``: one table a folder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def probe_tables(run: Run) -> tuple[list[ProbeTable], list[str]]:
     An unfinished probe has no ``probe.json`` and is passed over.
     """
     tables, unreadable = [], []
-    for file in sorted(run.path.glob("probe*/probe.json")):
+    for file in sorted(run.path.glob("probes/*/probe.json")):
         try:
             tables.append(_table(file.parent.name, read_json(file), _variants(file.with_name("variants.parquet"))))
         except (InfoscopeError, KeyError, TypeError, AttributeError) as error:
