@@ -132,6 +132,9 @@ def test_a_drag_selects_and_the_address_keeps_it(tab):
     page.reload()
     page.wait_for_selector(".features tbody tr")
     assert page.locator(".counts").inner_text() == selected
+    brushed = page.locator(".plot .brush").bounding_box()
+    assert brushed["width"] == pytest.approx(0.5 * box["width"], abs=4)
+    assert brushed["height"] == pytest.approx(0.5 * box["height"], abs=4)
     page.get_by_role("button", name="Clear the selection").click()
     assert one.has(f"All {FEATURES} features are selected.")
 

@@ -46,14 +46,26 @@ def unpack_map(text, cells):
 
 @pytest.fixture
 def run(fake_run):
+    return a_run(fake_run)
+
+
+def a_run(make):
     cds = [None, *np.random.default_rng(0).gamma(2.0, 0.05, FEATURES - 1).tolist()]
     # On the shared 4 x 4 patches, first crop row 1, column 1 and 2; second row 1, column 1 alone.
     maps = {(2, 0, 0): {(3, 3): 3.0, (3, 4): 1.0}, (2, 0, 1): {(1, 1): 2.0}, (2, 1, 0): {}, (2, 1, 1): {}}
-    return fake_run(cds, maps=maps, emd={(2, 1): None})
+    return make(cds, maps=maps, emd={(2, 1): None})
 
 
-def test_columns_hold_the_table(run, photographs):
-    folder = write_report(run, open_images(photographs)).parent
+@pytest.fixture(scope="module")
+def written(make_run, make_photographs, tmp_path_factory):
+    """A run and the folder of its site, for the tests that only read them."""
+    folder = tmp_path_factory.mktemp("written")
+    run = a_run(lambda cds, **options: make_run(folder / "run", cds, **options))
+    return run, write_report(run, open_images(make_photographs(folder / "photographs"))).parent
+
+
+def test_columns_hold_the_table(written):
+    run, folder = written
     _, known = read(folder / "data" / "run.js")
     assert known["features"] == FEATURES
     for column in known["columns"]:
@@ -70,8 +82,8 @@ def test_columns_hold_the_table(run, photographs):
     assert [known["classes"][code]["name"] for code in codes] == run.scope["scope_class"].to_list()
 
 
-def test_a_record_holds_the_feature(run, photographs):
-    folder = write_report(run, open_images(photographs), gallery_images=2).parent
+def test_a_record_holds_the_feature(written):
+    run, folder = written
     _, known = read(folder / "data" / "run.js")
     chunks = [read(folder / "data" / "features" / f"{chunk}.js")[1] for chunk in range(2)]
     assert [len(chunk) for chunk in chunks] == [FEATURES_A_FILE, FEATURES - FEATURES_A_FILE]
@@ -82,8 +94,8 @@ def test_a_record_holds_the_feature(run, photographs):
     assert (record["class"], record["evidence"], record["reasons"]) == (
         row["scope_class"], row["class_evidence"], row["trust_reasons"],
     )  # fmt: skip
-    assert (record["topImages"], len(record["gallery"])) == (4, 2)
-    first, second = record["gallery"]
+    assert (record["topImages"], len(record["gallery"])) == (4, 4)
+    first, second = record["gallery"][:2]
     levels = [unpack_map(text, 36).reshape(6, 6) for text in first["maps"]]
     assert {(3, 3): levels[0][3, 3], (3, 4): levels[0][3, 4]} == {(3, 3): 255, (3, 4): 85}
     assert (levels[1][1, 1], np.count_nonzero(levels[0]), np.count_nonzero(levels[1])) == (170, 2, 1)
@@ -93,12 +105,14 @@ def test_a_record_holds_the_feature(run, photographs):
     assert (second["emd"], second["routes"], second["largest"]) == (None, "", 0)
 
 
-def test_records_do_not_depend_on_how_they_are_read(run, photographs, monkeypatch):
-    folder = write_report(run, open_images(photographs)).parent
-    whole = (folder / "data" / "features" / "0.js").read_bytes()
+def test_records_do_not_depend_on_how_they_are_read(written, monkeypatch):
+    run, _ = written
+    site = Site(run, None, Options(gallery_images=3))
+    whole = site.records.of(range(FEATURES))
+    assert {len(record["gallery"]) for record in whole} == {3}
     monkeypatch.setattr(records, "FEATURES_A_READ", 16)
-    write_report(run, open_images(photographs))
-    assert (folder / "data" / "features" / "0.js").read_bytes() == whole
+    parts = [Site(run, None, Options(gallery_images=3)).records.of([feature]) for feature in (0, 15, 16, 69)]
+    assert [part[0] for part in parts] == [whole[feature] for feature in (0, 15, 16, 69)]
 
 
 def test_a_wide_map_keeps_its_cells():

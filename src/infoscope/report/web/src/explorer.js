@@ -153,8 +153,7 @@ export class Explorer {
     };
     this.scatter.show({ x: axis(x, logX), y: axis(y, logY) }, this.codes, this.match, this.ranges());
     this.walks = new Map();
-    this.point(undefined);
-    this.point(null);
+    this.tell(null);
     this.changed();
   }
 
@@ -346,8 +345,10 @@ export class Explorer {
 
   // Tell of a point under the pointer, or of one reached from the keyboard.
   point(feature) {
-    if (feature === undefined) return void (this.scatter.marked = undefined);
-    if (feature === this.scatter.marked) return;
+    if (feature !== this.scatter.marked) this.tell(feature);
+  }
+
+  tell(feature) {
     this.scatter.mark(feature);
     if (feature === null) return this.readout.replaceChildren(el("span", { class: "fine" }, "Point at a feature to see it here."));
     const parts = [this.selection.x, this.selection.y].map((name) => {

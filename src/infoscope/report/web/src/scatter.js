@@ -53,7 +53,7 @@ export class Scatter {
         scales: { x: scale(axes.x), y: scale(axes.y) },
         axes: [axis("x", 34), axis("y", 52)],
         series: [null, { facets: [{ scale: "x", auto: false }, { scale: "y", auto: false }], paths: () => null, points: { show: false } }],
-        hooks: { draw: [() => this.paint()] },
+        hooks: { draw: [() => this.drawn()] },
       },
       [null, [[], []]],
       this.host,
@@ -62,7 +62,14 @@ export class Scatter {
     this.box = el("div", { class: "brush", hidden: true });
     this.plot.over.append(this.box, this.ring);
     this.listen();
-    this.brush(ranges);
+    this.ranges = ranges;
+  }
+
+  // The scales are known only when uPlot draws, so what lies over the canvas is placed then.
+  drawn() {
+    this.paint();
+    this.brush(this.ranges);
+    this.mark(this.marked);
   }
 
   placed(feature) {
@@ -92,8 +99,6 @@ export class Scatter {
   resize() {
     if (!this.plot || this.plot.width === this.size().width || this.host.clientWidth === 0) return;
     this.plot.setSize(this.size());
-    this.brush(this.ranges);
-    this.mark(this.marked);
   }
 
   // Where every point lies on the canvas, and how large it is; anew when the scales or the size are others.
