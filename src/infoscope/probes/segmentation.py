@@ -14,6 +14,8 @@ from infoscope.images.source import ImageSource
 from infoscope.probes.baselines import majority_class
 from infoscope.probes.classification import describe_candidate
 from infoscope.probes.dense_task import (
+    UNJUDGED,
+    UNSCORED,
     Pairs,
     check_splits,
     colour_pairs,
@@ -30,7 +32,7 @@ from infoscope.probes.segmentation_head import fit_segmentation
 from infoscope.probes.store import FeatureStore
 from infoscope.probes.survey import check_trainable, count_classes, untrained_classes
 from infoscope.probes.targets import DenseTargets
-from infoscope.probes.task import Score, TaskName
+from infoscope.probes.task import Score, TaskName, check_score
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,16 @@ class SegmentationTask:
             seed=seed,
             show_progress=show_progress,
         )
+        check_score("validation mIoU", head.chosen.score, UNJUDGED)
         found = Confusion(self.classes)
         for predicted, mask in head.predictions(*pairs["test"], show_progress=show_progress):
             found.add(mask, predicted)
+        scores = _scores(found)
+        for name, value in scores.items():
+            check_score(f"test {name}", value, UNSCORED)
         notes = (f"no test mask has, and nothing predicts, {', '.join(found.absent)}",) if found.absent else ()
         return Score(
-            test=_scores(found),
+            test=scores,
             validation=head.chosen.score,
             chosen=describe_candidate(head.chosen) | {"trained_on": head.trained_on, "held_out": head.held_out},
             candidates=tuple(describe_candidate(each) for each in head.candidates),
