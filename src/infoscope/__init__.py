@@ -38,14 +38,16 @@ if TYPE_CHECKING:
     from infoscope.probes.classification import classification_task
     from infoscope.probes.config import ProbeConfig
     from infoscope.probes.depth import depth_task
-    from infoscope.probes.depth_sets import open_nyu
+    from infoscope.probes.depth_sets import open_depths, open_nyu
     from infoscope.probes.labelled_images import open_labelled
     from infoscope.probes.probe import probe_groups
     from infoscope.probes.result import ProbeResult, open_probe
     from infoscope.probes.segmentation import segmentation_task
-    from infoscope.probes.segmentation_sets import open_segmentation
+    from infoscope.probes.segmentation_sets import open_masks, open_segmentation
     from infoscope.removal.config import RemovalConfig
     from infoscope.removal.edited import EditedBackbone
+    from infoscope.removal.planning import plan_variants
+    from infoscope.removal.statistics import read_statistics
     from infoscope.removal.variant import Variant
     from infoscope.report.page import write_report
     from infoscope.scope.partition import Partition
@@ -106,18 +108,22 @@ _HOMES = {
     "measure_scope": "measurement.measure",
     "measure_zeroshot": "zeroshot.measure",
     "named_group": "groups.naming",
+    "open_depths": "probes.depth_sets",
     "open_images": "images.source",
     "open_labelled": "probes.labelled_images",
+    "open_masks": "probes.segmentation_sets",
     "open_nyu": "probes.depth_sets",
     "open_probe": "probes.result",
     "open_run": "storage.run",
     "open_segmentation": "probes.segmentation_sets",
+    "plan_variants": "removal.planning",
     "plant": "planted.plant",
     "plant_into": "planted.plant",
     "planted_config": "planted.config",
     "probe_groups": "probes.probe",
     "read_classes": "zeroshot.classes",
     "read_embeddings": "zeroshot.embeddings",
+    "read_statistics": "removal.statistics",
     "save_sae": "dictionaries.loading",
     "save_saelens": "dictionaries.loading",
     "segmentation_task": "probes.segmentation",
@@ -173,18 +179,22 @@ __all__ = [
     "measure_scope",
     "measure_zeroshot",
     "named_group",
+    "open_depths",
     "open_images",
     "open_labelled",
+    "open_masks",
     "open_nyu",
     "open_probe",
     "open_run",
     "open_segmentation",
+    "plan_variants",
     "plant",
     "plant_into",
     "planted_config",
     "probe_groups",
     "read_classes",
     "read_embeddings",
+    "read_statistics",
     "save_sae",
     "save_saelens",
     "segmentation_task",

@@ -1,8 +1,10 @@
 """``infoscope probe``, ``select`` and ``table``, from their flags to what is printed and written."""
 
 import json
+import shutil
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -43,7 +45,13 @@ def test_tables_stand_beside_the_papers(probe_folder, capsys):
     found = json.loads(capsys.readouterr().out)
     untouched = next(row for row in found["rows"] if row["name"] == "untouched")
     assert untouched["scores"]["classification"]["reported"] == 74.82
-    assert any("not known" in each for each in found["differences"])
+    told = " ".join(found["differences"])
+    assert "the paper's is not known" in told
+    assert "(DINOv2, patches of 8 pixels), not CLIP ViT-B/16" in told
+    assert "(3 classes, 24 images to train on, 16 to test on), not ImageNet's 1,000 classes" in told
+    assert "The scope was measured on 12 images of arrays" in told
+    assert "codes become zero, as there" in told
+    assert "NYU" not in told
     assert main(["table", str(probe_folder), "--reported", "clip-b16", "--row", "nothing"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "74.82 %" in printed
@@ -51,13 +59,39 @@ def test_tables_stand_beside_the_papers(probe_folder, capsys):
     assert "reconstruction" not in printed
 
 
+def test_probes_of_one_task_have_a_column_each(probe_folder, tmp_path, capsys):
+    other = tmp_path / "without-mass"
+    shutil.copytree(probe_folder, other)
+    table = pl.read_parquet(other / "variants.parquet")
+    table.with_columns(pl.col("score") / 2).write_parquet(other / "variants.parquet")
+    assert main(["table", str(probe_folder), str(other), str(probe_folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["differences"] == []
+    for row in found["rows"]:
+        scores = row["scores"]
+        assert list(scores) == ["classification: out", "classification: without-mass"]
+        assert scores["classification: out"]["score"] == 2 * scores["classification: without-mass"]["score"]
+    shutil.copytree(other, tmp_path / "other" / "out")
+    assert main(["table", str(probe_folder), str(tmp_path / "other" / "out"), "--row", "nothing", "--json"]) == 0
+    names = list(json.loads(capsys.readouterr().out)["rows"][0]["scores"])
+    assert names == [f"classification: {probe_folder}", f"classification: {tmp_path / 'other' / 'out'}"]
+    assert main(["table", str(probe_folder), str(other), "--row", "nothing"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "top-1, out" in printed
+    assert "without-mass" in printed
+
+
 def test_a_selection_is_printed_and_its_features_can_be_removed(probed_run, coloured_folder, tmp_path, capsys):
     given = ["--data", str(coloured_folder), "--out", str(tmp_path / "selection")]
     given += ["--shares", "0.5", "1", "--ends", "top", "--random-draws", "1"]
+    given += ["--resize", "crop", "--sample-images", "6", "--keep-features"]
     assert main(["select", str(probed_run.path), *given]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "top 50%" in printed
     assert "the gain is flattered" in printed
+    options = json.loads((tmp_path / "selection" / "selection.json").read_text())["options"]
+    assert (options["resize"], options["sample_images"], options["keep_features"]) == ("crop", 6, True)
+    assert list((tmp_path / "selection" / "partials" / "features").rglob("vectors.npy"))
     assert main(["select", str(probed_run.path), *given, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     choice = found["choice"]
@@ -84,7 +118,9 @@ def test_segmentation_and_depth_by_folders(probed_run, coloured_folder, tmp_path
             Image.fromarray(half.astype(np.uint8)).save(tmp_path / split / "masks" / f"{number}.png")
             depth = (1000 + 2000 * half).astype(np.uint16)
             Image.fromarray(depth).save(tmp_path / split / "depths" / f"{number}.png")
-    for task, kind in (("segmentation", "masks"), ("depth", "depths")):
+    # Its mask is whole, and is not judged.
+    (tmp_path / "test" / "images" / "2.png").write_bytes(b"no picture")
+    for task, kind, removed in (("segmentation", "masks", "cds@0.5-1"), ("depth", "depths", "nothing")):
         splits = [
             word
             for split in ("train", "test")
@@ -95,12 +131,21 @@ def test_segmentation_and_depth_by_folders(probed_run, coloured_folder, tmp_path
                 str(tmp_path / split / kind),
             )
         ]
-        given = ["--task", task, *splits, "--remove", "nothing", "--out", str(tmp_path / task), "--json"]
+        given = ["--task", task, *splits, "--remove", removed, "--random-draws", "1"]
+        given += ["--out", str(tmp_path / task), "--json"]
         assert main(["probe", str(probed_run.path), *given]) == 0
         found = json.loads(capsys.readouterr().out)
         scores = {row["metric"]: row["score"] for row in found["table"] if row["name"] == "untouched"}
         guessed = next(each["test"] for each in found["baselines"] if each["name"] == "majority")
+        assert [(skipped["id"], skipped["index"]) for skipped in found["skipped"]["test"]] == [("2.png", 2)]
+        assert found["skipped"]["train"] == []
         if task == "segmentation":
+            without = {row["name"]: row for row in found["table"] if row["metric"] == "mIoU"}[f"minus {removed}"]
+            assert without["features"] > 0
+            assert without["score"] != scores["mIoU"]
+            assert without["difference"] == pytest.approx(without["score"] - scores["mIoU"])
+            # mIoU is no mean over images.
+            assert without["difference_lower"] is None
             assert scores["mIoU"] > max(0.7, guessed["mIoU"] + 0.2)
         else:
             assert scores["RMSE"] < 0.6 * guessed["RMSE"]

@@ -1,13 +1,16 @@
 """Classification sets in their published layouts, and splits that share one list of classes."""
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from infoscope.cli.tasks import TaskFlags
 from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import decode_ahead
+from infoscope.probes.classification import classification_task
 from infoscope.probes.imagenet_devkit import read_devkit
 from infoscope.probes.labelled_images import open_labelled, share_classes
 from layouts import WNIDS, picture, write_devkit
@@ -96,7 +99,7 @@ def test_a_list_of_paths_and_labels(imagenet, tmp_path):
         file.write_text(text)
         with pytest.raises(InfoscopeError, match=message):
             open_labelled(tmp_path / "pictures", file)
-    with pytest.raises(InfoscopeError, match=r"--labels .*nolist.txt is no file, and none of folder"):
+    with pytest.raises(InfoscopeError, match=r"the labels .*nolist.txt are no file, and none of folder"):
         open_labelled(tmp_path / "pictures", str(tmp_path / "nolist.txt"))
     with pytest.raises(InfoscopeError, match="is no folder of images"):
         open_labelled(np.zeros((1, 4, 4, 3), np.uint8), file)
@@ -145,6 +148,66 @@ def test_a_damaged_photograph_keeps_its_place(tmp_path):
 def test_no_images(tmp_path):
     with pytest.raises(InfoscopeError, match="no images in"):
         open_labelled(tmp_path)
+
+
+def test_labels_of_all_splits_or_of_each(imagenet, tmp_path):
+    devkit, val = str(imagenet / "ILSVRC2012_devkit_t12"), tmp_path / "val"
+    for number in (2, 4):
+        picture(val / f"ILSVRC2012_val_{number:08d}.JPEG")
+    # Away from the devkit, which is then named for all splits and read for the photographs that it is of.
+    for labels in (devkit, imagenet / "ILSVRC2012_devkit_t12" / "data" / "meta.mat", {"test": devkit}):
+        task = classification_task(imagenet / "train", val, labels=labels)
+        assert task.labelled["train"].labels.tolist() == [0, 0, 1, 1, 2, 2]
+        assert task.labelled["test"].labels.tolist() == [0, 1]
+    listed = tmp_path / "val.txt"
+    listed.write_text("".join(f"ILSVRC2012_val_{number:08d}.JPEG {WNIDS[2]}\n" for number in (2, 4)))
+    task = classification_task(imagenet / "train", val, labels={"test": str(listed)})
+    assert task.labelled["test"].labels.tolist() == [2, 2]
+    with pytest.raises(InfoscopeError, match=r"a list is of one split .--train-labels"):
+        classification_task(imagenet / "train", val, labels=listed)
+    with pytest.raises(InfoscopeError, match="is none of the 5 photographs"):
+        classification_task(imagenet / "train", val, labels={"train": devkit, "test": devkit})
+
+
+def test_the_command_lines_labels_and_splits(imagenet, tmp_path):
+    for split in ("train", "val", "test"):
+        for name in ("a", "b"):
+            picture(tmp_path / split / f"{name}.jpg")
+        (tmp_path / f"{split}.txt").write_text("a.jpg x\nb.jpg y\n" if split == "train" else "a.jpg y\nb.jpg y\n")
+    flags = {
+        f"{split}_labels": str(tmp_path / f"{folder}.txt")
+        for split, folder in (("train", "train"), ("validation", "val"), ("test", "test"))
+    }
+    task = TaskFlags(data=str(tmp_path), **flags).open("stretch")
+    assert {split: images.name for split, images in task.splits.items()} == {
+        "train": str(tmp_path / "train"),
+        "validation": str(tmp_path / "val"),
+        "test": str(tmp_path / "test"),
+    }
+    assert [task.labelled[split].labels.tolist() for split in ("train", "validation", "test")] == [
+        [0, 1],
+        [1, 1],
+        [1, 1],
+    ]
+    (tmp_path / "val").rename(tmp_path / "else")
+    del flags["validation_labels"]
+    task = TaskFlags(data=str(tmp_path), **flags).open("stretch")
+    assert {split: Path(images.name).name for split, images in task.splits.items()} == {
+        "train": "train",
+        "test": "test",
+    }
+    devkit = str(imagenet / "ILSVRC2012_devkit_t12")
+    assert TaskFlags(data=str(imagenet), labels=devkit).open("stretch").labelled["test"].labels.tolist() == [
+        2,
+        0,
+        0,
+        1,
+        2,
+    ]
+    with pytest.raises(InfoscopeError, match="--labels is of all splits"):
+        TaskFlags(data=str(tmp_path), labels="folder", **flags).open("stretch")
+    with pytest.raises(InfoscopeError, match="--validation-labels: there are no validation images"):
+        TaskFlags(data=str(tmp_path), validation_labels="folder", **flags).open("stretch")
 
 
 def test_imagenette(imagenette):

@@ -89,6 +89,10 @@ def test_a_row_is_printed_beside_the_reported_one(inputs, out, script, row):
     assert ("untouched" in table) == (not row)
     assert "as reported (secondary source)" in table
     assert "cannot be compared" in table
+    # The data, which are not those of the row, are named as they are.
+    assert "There are 4 training images of depth here" in table
+    assert "(3 classes, 12 images to train on, 8 to test on), not ImageNet's 1,000 classes" in table
+    assert "795" not in table
 
 
 def test_data_that_are_not_given_are_asked_for():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, cast, get_args
 
+from infoscope.errors import InfoscopeError
+
 TokenSet = Literal["patch", "all", "cls"]
 """Its patch tokens; all, CLS and registers among them; or CLS."""
 
@@ -26,12 +28,19 @@ def tokens_of(token_set: TokenSet, prefix: int) -> slice:
 def token_set_of(site: Mapping[str, Any] | None) -> TokenSet:
     """The set that an SAE was trained on, by its site; patch tokens where it does not say.
 
+    Raises:
+        InfoscopeError: it names a set that is not known.
+
     Example:
         >>> token_set_of({"tokens": "all"}), token_set_of(None)
         ('all', 'patch')
     """
     named = (site or {}).get("tokens")
-    for known in get_args(TokenSet):
-        if named == known:
-            return cast("TokenSet", known)
-    return "patch"
+    if named is None:
+        return "patch"
+    if named not in get_args(TokenSet):
+        raise InfoscopeError(
+            f"the SAE was trained on the tokens {named!r}, which is none of {', '.join(get_args(TokenSet))}: correct "
+            "tokens in the site of its sae.json, or take an SAE of tokens that are known"
+        )
+    return cast("TokenSet", named)

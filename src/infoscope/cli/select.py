@@ -14,6 +14,7 @@ import tyro
 from infoscope.cli.inputs import Hardware, OfRun, check_writable, open_run_pair
 from infoscope.cli.tasks import TaskFlags
 from infoscope.errors import check_counts
+from infoscope.images.resize import Resize
 from infoscope.probes.config import ProbeConfig
 from infoscope.removal.config import Method, RemovalConfig, Replacement, Site
 from infoscope.selection.config import SelectConfig
@@ -39,8 +40,14 @@ class Select:
     """What removed codes become: zero, their mean, or those of another image (resampled)."""
     recipe: str = ProbeConfig.recipe
     """How heads are trained: simple or dinov2."""
+    resize: Resize | None = None
+    """How an image becomes square: stretch ignores the aspect ratio, crop takes the centre. Default: the run's."""
     disk_gib: float = ProbeConfig.disk_gib
     """Most space for features at a time, in GiB."""
+    keep_features: bool = ProbeConfig.keep_features
+    """Keep a step's features once its head is trained."""
+    sample_images: int = ProbeConfig.sample_images
+    """Training images whose codes give the activation mass, the mean codes, and the codes to resample."""
     out: Path | None = None
     """The folder to write. Default: selections/ and the task's name, in the run."""
     json: bool = False
@@ -65,7 +72,7 @@ class Select:
         run = open_run(self.run_directory)
         out = self.out or run.path / "selections" / self.task.task
         check_writable(out)
-        task = self.task.open(run.manifest.options["resize"])
+        task = self.task.open(self.resize or run.manifest.options["resize"])
         running: dict[str, Any] = {"batch_size": self.batch_size, "threads": self.threads}
         backbone, sae = open_run_pair(run, self.of_run, self.hardware, **running)
         selection = select_features(
@@ -74,7 +81,14 @@ class Select:
             sae,
             task,
             self.config,
-            ProbeConfig(recipe=self.recipe, disk_gib=self.disk_gib, seed=self.config.seed),
+            ProbeConfig(
+                recipe=self.recipe,
+                resize=self.resize,
+                disk_gib=self.disk_gib,
+                keep_features=self.keep_features,
+                sample_images=self.sample_images,
+                seed=self.config.seed,
+            ),
             RemovalConfig(sites=(self.site,), method=self.method, replacement=self.replacement),
             out=out,
             command=shlex.join(["infoscope", *sys.argv[1:]]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import tyro
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
     from infoscope.probes.result import ProbeResult
+
+SEPARATOR = ": "
 
 
 @dataclass(frozen=True)
@@ -45,23 +47,26 @@ class Table:
         from infoscope.probes.reported import AS_REPORTED, SOURCE, protocol_differences
         from infoscope.probes.result import open_probe
 
-        results = [open_probe(path) for path in self.probes]
+        paths = {path.expanduser().resolve(): path for path in self.probes}
+        results = _titled({path: open_probe(path) for path in paths.values()})
         rows = self._rows(results)
-        differences = list(dict.fromkeys(each for result in results for each in protocol_differences(result.record)))
+        records = [result.record for result in results.values()] if self.reported else []
+        reported = cast("ReportedModel", self.reported)
+        differences = list(dict.fromkeys(each for record in records for each in protocol_differences(record, reported)))
         if self.json:
-            print(json.dumps({"rows": rows, "differences": differences if self.reported else []}, indent=2))
+            print(json.dumps({"rows": rows, "differences": differences}, indent=2))
             return
         Console(highlight=False).print(self._table(results, rows))
         if self.reported:
             print_rows([("reported", f"{SOURCE}; {AS_REPORTED}"), *[("protocol", each) for each in differences]])
 
-    def _rows(self, results: list[ProbeResult]) -> list[dict[str, Any]]:
-        """One a site and variant: each probe's score by its task, and the reported one."""
+    def _rows(self, results: dict[str, ProbeResult]) -> list[dict[str, Any]]:
+        """One a site and variant: each probe's score by its title, and the reported one."""
         from infoscope.probes.reported import ROWS, reported_score
 
         wanted = ROWS.get(self.row, self.row) if self.row else None
         rows: dict[tuple[str, str], dict[str, Any]] = {}
-        for result in results:
+        for title, result in results.items():
             record = result.record
             for entry in result.table.filter(metric=record.metric).to_dicts():
                 if wanted and entry["name"] != wanted:
@@ -69,7 +74,8 @@ class Table:
                 row = rows.setdefault(
                     (entry["site"], entry["name"]), {"site": entry["site"], "name": entry["name"], "scores": {}}
                 )
-                row["scores"][record.task] = {
+                row["scores"][title] = {
+                    "task": record.task,
                     "metric": record.metric,
                     **{key: entry[key] for key in ("score", "spread", "draws", "difference")},
                     "reported": reported_score(self.reported, entry["name"], record.task) if self.reported else None,
@@ -80,32 +86,46 @@ class Table:
             )
         return list(rows.values())
 
-    def _table(self, results: list[ProbeResult], rows: list[dict[str, Any]]) -> RichTable:
+    def _table(self, results: dict[str, ProbeResult], rows: list[dict[str, Any]]) -> RichTable:
         from rich.table import Table as RichTable
 
-        from infoscope.cli.probe_summary import score, short_name
+        from infoscope.cli.probe_summary import SHARES, score, short_name, titled
 
-        tasks = list(dict.fromkeys(result.record.task for result in results))
-        metric = {result.record.task: result.record.metric for result in results}
         table = RichTable(box=None, pad_edge=False)
         table.add_column("site")
         table.add_column("", no_wrap=True)
-        for task in tasks:
-            table.add_column(f"{task}, {metric[task]}", justify="right")
+        for title, result in results.items():
+            task, _, folder = title.partition(SEPARATOR)
+            named = f"{task}, {titled(result.record.metric)}" + (f", {folder}" if folder else "")
+            table.add_column(named, justify="right")
             if self.reported:
                 table.add_column("as reported", justify="right")
         for row in rows:
             cells = []
-            for task in tasks:
-                entry = row["scores"].get(task)
+            for title, result in results.items():
+                entry = row["scores"].get(title)
                 text = "" if entry is None else score(entry["metric"], entry["score"])
                 if entry and entry["spread"] is not None:
-                    scale = 100 if text.endswith("%") else 1
+                    scale = 100 if entry["metric"] in SHARES else 1
                     text += f" ± {scale * entry['spread']:.{2 if scale == 100 else 4}f}"
                 cells.append(text)
                 if self.reported:
                     known = None if entry is None else entry["reported"]
-                    cells.append("" if known is None else f"{known:g}" + ("" if task == "depth" else " %"))
+                    cells.append(
+                        "" if known is None else f"{known:g}" + ("" if result.record.task == "depth" else " %")
+                    )
             draws = max(entry["draws"] for entry in row["scores"].values())
             table.add_row(row["site"], short_name(row["name"], draws), *cells)
         return table
+
+
+def _titled(results: dict[Path, ProbeResult]) -> dict[str, ProbeResult]:
+    """Each probe under its task; where several have one task, with its folder's name or, if shared, its path."""
+    tasks = [result.record.task for result in results.values()]
+    names = [path.name for path in results]
+    titled = {}
+    for path, result in results.items():
+        folder = path.name if names.count(path.name) == 1 else str(path)
+        task = result.record.task
+        titled[task if tasks.count(task) == 1 else f"{task}{SEPARATOR}{folder}"] = result
+    return titled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -24,7 +25,7 @@ class TaskFlags:
     """What heads are trained for."""
     data: str | None = None
     """A data set whose layout is known, in place of --train and --test: ADE20K's or CamVid's folder (segmentation), NYU
-    Depth v2's labelled .mat or its folder (depth), a folder with train and val (classification)."""
+    Depth v2's labelled .mat or its folder (depth), a folder with train and val, test, or both (classification)."""
     train: str | None = None
     """The images that heads are trained on: as --images of `infoscope measure`, with labels; for segmentation and depth
     a folder of photographs."""
@@ -34,7 +35,14 @@ class TaskFlags:
     """The images that heads are scored on; nothing is chosen by them."""
     labels: str | None = None
     """Classification: folder (an image's label is its folder), column or column:NAME of a data set, a file whose lines
-    are a path and a label, or ImageNet's devkit. Default: what the images come with."""
+    are a path and a label, or ImageNet's devkit (for its validation photographs alone). Default: what the images come
+    with."""
+    train_labels: str | None = None
+    """Those of the training images alone, in place of --labels."""
+    validation_labels: str | None = None
+    """Those of the images that choices are made on."""
+    test_labels: str | None = None
+    """Those of the images that heads are scored on."""
     train_targets: Path | None = None
     """Segmentation and depth: the masks or depth maps of --train, under the photographs' names."""
     validation_targets: Path | None = None
@@ -54,6 +62,14 @@ class TaskFlags:
     """What targets' names end with and photographs' do not. Default: the suffix."""
     depth_scale: float | None = None
     """Depth with --train: units to the metre. Default: 1,000 for whole numbers, 1 for floats."""
+    least_depth: float | None = None
+    """Depth with --train: depths count from here on, in metres. Default: 0.001."""
+    most_depth: float | None = None
+    """Depth with --train: depths count up to here, in metres, and predictions end here. Default: 10."""
+    crop: Literal["eigen", "none"] | None = None
+    """Depth: eigen takes what lies outside of Eigen's crop for holes. Default: eigen for NYU, none for folders."""
+    nyu_depths: Literal["depths", "rawDepths"] = "depths"
+    """Depth with NYU's .mat: the maps with holes filled in, or as measured."""
     nyu_splits: Path | None = None
     """Depth with NYU's .mat: its splits.mat. Default: beside it."""
     train_list: Path | None = None
@@ -84,11 +100,33 @@ class TaskFlags:
         from infoscope.probes.classification import classification_task
 
         if self.data is not None:
-            train, test = Path(self.data) / "train", Path(self.data) / "val"
-            return classification_task(str(train), str(test), labels=self.labels)
-        assert self.train is not None
-        assert self.test is not None
-        return classification_task(self.train, self.test, self.validation, labels=self.labels)
+            folders = {split: Path(self.data) / split for split in ("train", "val", "test")}
+            there = [split for split in ("val", "test") if folders[split].expanduser().is_dir()]
+            given = {"train": str(folders["train"]), "test": str(folders["test" if "test" in there else "val"])}
+            given |= {"validation": str(folders["val"])} if len(there) == 2 else {}
+        else:
+            assert self.train is not None
+            assert self.test is not None
+            given = {"train": self.train, "test": self.test}
+            given |= {} if self.validation is None else {"validation": self.validation}
+        return classification_task(**given, labels=self._labels(given))
+
+    def _labels(self, splits: Collection[str]) -> str | dict[str, str | None] | None:
+        """Where labels are: of all splits, or by split."""
+        own: dict[str, str | None] = {
+            split: getattr(self, f"{split}_labels") for split in ("train", "validation", "test")
+        }
+        if not any(own.values()):
+            return self.labels
+        if self.labels is not None:
+            raise InfoscopeError(
+                "--labels is of all splits: leave it out, or leave out --train-labels, --validation-labels and "
+                "--test-labels"
+            )
+        for split, labels in own.items():
+            if labels is not None and split not in splits:
+                raise InfoscopeError(f"--{split}-labels: there are no {split} images; there are {' and '.join(splits)}")
+        return own
 
     def _segmentation(self, resize: Resize) -> Task:
         from infoscope.probes.segmentation import segmentation_task
@@ -114,11 +152,23 @@ class TaskFlags:
 
     def _depth(self, resize: Resize) -> Task:
         from infoscope.probes.depth import depth_task
-        from infoscope.probes.depth_sets import open_depths, open_nyu
+        from infoscope.probes.depth_sets import LEAST, MOST, open_depths, open_nyu
 
         if self.data is not None:
+            if self.least_depth is not None or self.most_depth is not None:
+                raise InfoscopeError(
+                    f"--least-depth and --most-depth are of --train; NYU Depth v2 is from {LEAST:g} to {MOST:g} m"
+                )
             train, test = (
-                open_nyu(self.data, cast("NyuSplit", split), splits=self.nyu_splits, listed=listed, resize=resize)
+                open_nyu(
+                    self.data,
+                    cast("NyuSplit", split),
+                    splits=self.nyu_splits,
+                    listed=listed,
+                    field=self.nyu_depths,
+                    crop=self.crop or "eigen",
+                    resize=resize,
+                )
                 for split, listed in (("train", self.train_list), ("test", self.test_list))
             )
             if (self.train_list is None) != (self.test_list is None) or train.images.ids == test.images.ids:
@@ -131,8 +181,11 @@ class TaskFlags:
                 images,
                 targets,
                 depth_scale=self.depth_scale,
+                least=LEAST if self.least_depth is None else self.least_depth,
+                most=MOST if self.most_depth is None else self.most_depth,
                 image_ending=self.image_ending,
                 depth_ending=self.target_ending,
+                crop=self.crop or "none",
                 resize=resize,
             )
             for split, (images, targets) in self._pairs().items()

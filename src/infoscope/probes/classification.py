@@ -14,21 +14,25 @@ from jaxtyping import Int64
 from infoscope.backbones.backbone import Backbone
 from infoscope.errors import InfoscopeError
 from infoscope.images.resize import Resize
-from infoscope.images.source import Images, ImageSource, ids_sha256
+from infoscope.images.source import Images, ImageSource, ids_sha256, open_images
 from infoscope.probes.baselines import majority_label
 from infoscope.probes.classification_head import fit_classification
 from infoscope.probes.colours import image_colours
-from infoscope.probes.labelled_images import LabelledImages, open_labelled, share_classes
+from infoscope.probes.imagenet_devkit import are_validation_photographs, names_devkit
+from infoscope.probes.labelled_images import LabelledImages, is_kind, open_labelled, share_classes
 from infoscope.probes.linear import Candidate
 from infoscope.probes.metrics import top_k_hits
 from infoscope.probes.readout import Readout
 from infoscope.probes.recipes import ClassificationInput, ClassificationRecipe, Recipe
 from infoscope.probes.record import Baseline
 from infoscope.probes.store import FeatureStore
+from infoscope.probes.task import DIVERGED, Score, TaskName, check_score, refuse_same
 from infoscope.probes.task import Labels as AllLabels
-from infoscope.probes.task import Score, TaskName, refuse_same
 
-Labels = str | Path | Sequence[str] | None
+OneLabels = str | Path | Sequence[str] | None
+"""Where the labels of a split are; see `open_labelled`."""
+Labels = OneLabels | Mapping[str, OneLabels]
+"""Those of all splits, or by split."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class ClassificationTask:
     ) -> Score:
         """A head on a variant's vectors, scored on the test split."""
         arrays = {split: (store.read("vectors"), self._labels(split, store.rows)) for split, store in features.items()}
-        return self._fit(arrays, _without_cls(recipe.classification, backbone), seed, show_progress)
+        return self._fit(arrays, _without_cls(recipe.classification, backbone), backbone, seed, show_progress)
 
     def baselines(
         self, backbone: Backbone, recipe: Recipe, resize: Resize, seed: int, show_progress: bool
@@ -97,7 +101,7 @@ class ClassificationTask:
         majority = {"top-1": top_1} | ({"top-5": top_5} if len(self.classes) > 5 else {})
         # Colours have no CLS token and no blocks: their mean over patches is all there is to read.
         own = replace(recipe.classification, inputs=(ClassificationInput(cls=False, mean=True),))
-        score = self._fit(arrays, own, seed, show_progress)
+        score = self._fit(arrays, own, backbone, seed, show_progress)
         return [
             Baseline("majority", majority, None, {}, [f"always {self.classes[guessed]}"]),
             Baseline("colours", dict(score.test), score.validation, dict(score.per_class), list(score.notes)),
@@ -127,6 +131,7 @@ class ClassificationTask:
         self,
         arrays: Mapping[str, tuple[np.ndarray, Int64[np.ndarray, " image"]]],
         recipe: ClassificationRecipe,
+        backbone: Backbone,
         seed: int,
         show_progress: bool,
     ) -> Score:
@@ -136,12 +141,15 @@ class ClassificationTask:
             classes=len(self.classes),
             validation=arrays.get("validation"),
             seed=seed,
+            device=backbone.device,
             show_progress=show_progress,
         )
+        check_score("validation top-1", head.chosen.score, DIVERGED)
         features, labels = arrays["test"]
         logits = head.logits(features)
         hits = top_k_hits(logits, labels, 1)
         test = {"top-1": float(hits.mean())}
+        check_score("test top-1", test["top-1"], DIVERGED)
         if len(self.classes) > 5:
             test["top-5"] = float(top_k_hits(logits, labels, 5).mean())
         of_class = [hits[labels == number] for number in range(len(self.classes))]
@@ -189,7 +197,9 @@ def classification_task(
             labels, or whatever else `infoscope.images.source.open_images` opens.
         test: the images that heads are scored on, and nothing is chosen by.
         validation: the images that choices are made on; without them a share of the training images is held out.
-        labels: where labels are; see `open_labelled`.
+        labels: where labels are, as `open_labelled` takes it: for all splits, or by split (``train``, ``validation``,
+            ``test``). ImageNet's devkit, given for all, is of those splits that hold its validation photographs in one
+            folder; the others' labels are their folders.
 
     Raises:
         InfoscopeError: images or labels cannot be read, or a split has a class that the training split lacks.
@@ -201,10 +211,7 @@ def classification_task(
         ('cat', 'dog')
     """
     given = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
-    opened = {
-        split: images if isinstance(images, LabelledImages) else open_labelled(images, labels)
-        for split, images in given.items()
-    }
+    opened = {split: _open(images, labels, split) for split, images in given.items()}
     for split, labelled in opened.items():
         if not len(labelled):
             raise InfoscopeError(f"the {split} split {labelled.images.name} has no images")
@@ -212,3 +219,15 @@ def classification_task(
     others = [split for split in opened if split != "train"]
     shared = share_classes(opened["train"], *(opened[split] for split in others))
     return ClassificationTask(dict(zip(["train", *others], shared, strict=True)))
+
+
+def _open(images: Images | LabelledImages, labels: Labels, split: str) -> LabelledImages:
+    if isinstance(images, LabelledImages):
+        return images
+    if isinstance(labels, Mapping):
+        return open_labelled(images, labels.get(split))
+    source = open_images(images)
+    named = isinstance(labels, Path) or (isinstance(labels, str) and not is_kind(labels))
+    if named and names_devkit(str(labels)) and not are_validation_photographs(source.ids):
+        return open_labelled(source, "folder")
+    return open_labelled(source, labels)

@@ -44,6 +44,10 @@ class SomeTargets:
 Pairs = Mapping[str, tuple[DenseFeatures, SomeTargets]]
 """Features and targets by split."""
 
+UNJUDGED = "no held-out pixel counts: give --validation and its targets, or more training photographs"
+UNSCORED = "no test pixel counts: give other --test photographs and targets"
+"""What a score that is not finite says: predictions that are not are refused before."""
+
 
 def dense_readout(with_cls: bool, final_norm: bool, backbone: Backbone) -> Readout:
     """Every patch token of the last block, with the CLS token where a head has it beside each.

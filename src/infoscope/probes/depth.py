@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from infoscope.backbones.backbone import Backbone
+from infoscope.errors import InfoscopeError
 from infoscope.images.resize import Resize
 from infoscope.images.source import ImageSource
 from infoscope.probes.baselines import mean_depth
 from infoscope.probes.classification import describe_candidate
 from infoscope.probes.dense_task import (
+    UNJUDGED,
+    UNSCORED,
     Pairs,
     check_splits,
     colour_pairs,
@@ -28,7 +31,7 @@ from infoscope.probes.recipes import DepthRecipe, Recipe
 from infoscope.probes.record import Baseline
 from infoscope.probes.store import FeatureStore
 from infoscope.probes.survey import measure_depths
-from infoscope.probes.task import Labels, Score, TaskName
+from infoscope.probes.task import Labels, Score, TaskName, check_score
 
 
 @dataclass(frozen=True)
@@ -79,42 +82,50 @@ class DepthTask:
     ) -> Score:
         """A head on a variant's patch tokens, scored at the size of each test map."""
         pairs = stored_pairs(features, self.targets, recipe.depth.cls)
-        return self._fit(pairs, recipe.depth, seed, show_progress)
+        return self._fit(pairs, recipe.depth, backbone, seed, show_progress)
 
     def baselines(
         self, backbone: Backbone, recipe: Recipe, resize: Resize, seed: int, show_progress: bool
     ) -> list[Baseline]:
         """The training split's mean depth everywhere, and a head on the patches' colours."""
-        from dataclasses import replace
-
         pairs = colour_pairs(self.targets, backbone, resize, show_progress)
         known = measure_depths(self.targets["train"], pairs["train"][1].rows.tolist(), show_progress=show_progress)
         guessed = mean_depth(known, self.targets["test"], pairs["test"][1].rows.tolist(), show_progress=show_progress)
         # Colours have no CLS token.
-        score = self._fit(pairs, replace(recipe.depth, cls=False), seed, show_progress)
+        score = self._fit(pairs, replace(recipe.depth, cls=False), backbone, seed, show_progress)
         return [
             Baseline("majority", _scores(guessed), None, {}, [f"{known.mean:.3f} m everywhere"]),
             Baseline("colours", dict(score.test), score.validation, {}, list(score.notes)),
         ]
 
     def describe(self) -> dict[str, Any]:
-        """The splits, with what they are told apart by."""
-        return {"task": self.name, "splits": describe_splits(self.targets)}
+        """The splits, with what they are told apart by, and which of their depths count."""
+        splits = describe_splits(self.targets)
+        for split, targets in self.targets.items():
+            own = {"depths": targets.depths.form, "crop": targets.crop, "range": [targets.least, targets.most]}
+            splits[split] = splits[split] | own
+        return {"task": self.name, "splits": splits}
 
-    def _fit(self, pairs: Pairs, recipe: DepthRecipe, seed: int, show_progress: bool) -> Score:
+    def _fit(self, pairs: Pairs, recipe: DepthRecipe, backbone: Backbone, seed: int, show_progress: bool) -> Score:
+        test = self.targets["test"]
         head = fit_depth(
             *pairs["train"],
-            recipe,
+            # Of these data, whatever the recipe was published for.
+            replace(recipe, least_depth=test.least, most_depth=test.most),
             validation=pairs.get("validation"),
             seed=seed,
+            device=backbone.device,
             show_progress=show_progress,
         )
-        test = self.targets["test"]
+        check_score("validation RMSE", head.chosen.score, UNJUDGED)
         errors = DepthErrors(test.least, test.most)
         for predicted, depth in head.predictions(*pairs["test"], show_progress=show_progress):
             errors.add(depth, predicted)
+        scores = _scores(errors)
+        for name, value in scores.items():
+            check_score(f"test {name}", value, UNSCORED)
         return Score(
-            test=_scores(errors),
+            test=scores,
             validation=head.chosen.score,
             chosen=describe_candidate(head.chosen) | {"trained_on": head.trained_on, "held_out": head.held_out},
             candidates=tuple(describe_candidate(each) for each in head.candidates),
@@ -131,10 +142,16 @@ def depth_task(train: DepthSet, test: DepthSet, validation: DepthSet | None = No
         validation: what choices are made on; without it a share of the training photographs is held out.
 
     Raises:
-        InfoscopeError: a split has no photographs.
+        InfoscopeError: a split has no photographs, or splits have other ranges of depth.
     """
     splits = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
     check_splits(splits)
+    for split, targets in splits.items():
+        if (targets.least, targets.most) != (train.least, train.most):
+            raise InfoscopeError(
+                f"depths count from {targets.least:g} to {targets.most:g} m in the {split} split and from "
+                f"{train.least:g} to {train.most:g} m in the training split: open all splits with one range"
+            )
     return DepthTask(splits)
 
 

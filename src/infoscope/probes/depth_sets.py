@@ -34,6 +34,11 @@ EIGEN_ROWS, EIGEN_COLUMNS, EIGEN_SIZE = (45, 471), (41, 601), (480, 640)
 class Depths(Protocol):
     """Depth maps as they are stored."""
 
+    @property
+    def form(self) -> str:
+        """What the stored numbers are: two sets of other forms hold other depths."""
+        ...
+
     def read(self, index: int) -> Real[np.ndarray, "row column"]:
         """Map ``index`` in metres; holes in whatever way the file has them."""
         ...
@@ -56,6 +61,11 @@ class DepthFiles:
     photographs: tuple[str, ...]
     files: tuple[str, ...]
     scale: float | None = None
+
+    @property
+    def form(self) -> str:
+        """Units to the metre."""
+        return f"{self.scale:g} to the metre" if self.scale else f"whole numbers {WHOLE_SCALE:g} to the metre, floats 1"
 
     def read(self, index: int) -> Real[np.ndarray, "row column"]:
         """Map ``index`` in metres.
@@ -96,7 +106,7 @@ class DepthSet:
 
     def __post_init__(self) -> None:
         check_choice("crop", self.crop, DepthCrop)
-        if not 0 < self.least < self.most:
+        if not 0 < self.least < self.most < float("inf"):
             raise InfoscopeError(f"depths from {self.least} to {self.most} m are no range: choose 0 < least < most")
 
     @property

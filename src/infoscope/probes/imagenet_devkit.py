@@ -54,6 +54,22 @@ class Devkit:
         return found
 
 
+def names_devkit(place: str | Path) -> bool:
+    """Whether a place is where `read_devkit` would look: a folder, or one of the devkit's two files."""
+    file = Path(place).expanduser()
+    return file.is_dir() or file.name in (META, TRUTH)
+
+
+def are_validation_photographs(ids: Sequence[str]) -> bool:
+    """Whether images are ImageNet's validation photographs in one folder, by the name of the first.
+
+    Example:
+        >>> [are_validation_photographs([name]) for name in ("ILSVRC2012_val_00000001.JPEG", "n01440764/1.JPEG")]
+        [True, False]
+    """
+    return "/" not in ids[0] and VALIDATION_NAME.fullmatch(ids[0]) is not None
+
+
 def find_devkit(near: Path) -> Path | None:
     """The folder of the devkit's two files in or near a folder; None where they are not."""
     for folder in (near, near.parent, near.parent.parent):

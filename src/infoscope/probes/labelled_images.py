@@ -14,7 +14,14 @@ from infoscope.images.class_numbers import WithClassNumbers, number_classes
 from infoscope.images.folder import FileSource
 from infoscope.images.labels import BY_ID, COLUMN, class_numbers
 from infoscope.images.source import Images, ImageSource, open_images
-from infoscope.probes.imagenet_devkit import META, TRUTH, VALIDATION_NAME, find_devkit, read_devkit
+from infoscope.probes.imagenet_devkit import (
+    META,
+    TRUTH,
+    are_validation_photographs,
+    find_devkit,
+    names_devkit,
+    read_devkit,
+)
 
 # So many classes are named before the rest is counted.
 NAMED = 5
@@ -62,15 +69,15 @@ def open_labelled(source: Images, labels: str | Path | Sequence[str] | None = No
         labels = _found(images)
     if isinstance(labels, str | Path):
         file = Path(labels).expanduser()
-        if isinstance(labels, Path) or not _is_kind(labels):
-            if file.is_dir() or file.name in (META, TRUTH):
+        if isinstance(labels, Path) or not is_kind(labels):
+            if names_devkit(file):
                 named = number_classes(read_devkit(file).labels(images.ids))
                 return LabelledImages(images, named.classes, named.number)
             if file.is_file():
                 return _listed(images, file)
             raise InfoscopeError(
-                f"--labels {labels} is no file, and none of folder, path, column and column:NAME: name a list of paths "
-                "and labels, or the devkit's folder"
+                f"the labels {labels} are no file, and none of folder, path, column and column:NAME: name a list of "
+                "paths and labels, or the devkit's folder"
             )
     found = class_numbers(images, labels if isinstance(labels, str) else list(labels))
     return LabelledImages(images, found.classes, found.number)
@@ -121,7 +128,13 @@ def _named(classes: Sequence[str]) -> str:
     )
 
 
-def _is_kind(labels: str) -> bool:
+def is_kind(labels: str) -> bool:
+    """Whether a text says where labels are in the images' own ids or columns, and is no file's name.
+
+    Example:
+        >>> is_kind("column:fine_label"), is_kind("val.txt")
+        (True, False)
+    """
     return labels in (*BY_ID, COLUMN) or labels.startswith(f"{COLUMN}:")
 
 
@@ -129,13 +142,14 @@ def _found(images: ImageSource) -> str | Path:
     """Where the labels of images are most likely to be."""
     if isinstance(images, WithClassNumbers):
         return COLUMN
-    if isinstance(images, FileSource) and VALIDATION_NAME.fullmatch(images.ids[0]) and "/" not in images.ids[0]:
+    if isinstance(images, FileSource) and are_validation_photographs(images.ids):
         folder = Path(images.files[0]).parent
         devkit = find_devkit(folder)
         if devkit is None:
             raise InfoscopeError(
                 f"{images.name} holds ImageNet's validation photographs in one folder, and neither it nor the folders "
-                f"above hold {TRUTH} and {META}: give the devkit's folder as --labels"
+                f"above hold {TRUTH} and {META}: give the devkit's folder as --labels; other splits' labels stay "
+                "their folders"
             )
         return devkit
     return "folder"
@@ -144,7 +158,10 @@ def _found(images: ImageSource) -> str | Path:
 def _listed(images: ImageSource, file: Path) -> LabelledImages:
     """The images that a list names, with its labels."""
     if not isinstance(images, FileSource):
-        raise InfoscopeError(f"{file} lists paths, but {images.name} is no folder of images: leave out --labels")
+        raise InfoscopeError(
+            f"{file} lists paths, but {images.name} is no folder of images: leave the list out, or "
+            "name each split's labels by --train-labels, --validation-labels and --test-labels"
+        )
     label: dict[str, str] = {}
     known = {image_id: row for row, image_id in enumerate(images.ids)}
     try:
@@ -162,7 +179,7 @@ def _listed(images: ImageSource, file: Path) -> LabelledImages:
         if path not in known:
             raise InfoscopeError(
                 f"line {number} of {file}: there is no image {path} in {images.name}; paths start below the folder "
-                "that is given"
+                "that is given, and a list is of one split (--train-labels, --validation-labels, --test-labels)"
             )
         if label.setdefault(path, name) != name:
             raise InfoscopeError(f"line {number} of {file}: {path} has the label {label[path]} already, and now {name}")

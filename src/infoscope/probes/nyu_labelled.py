@@ -120,6 +120,11 @@ class NyuDepths:
         self._file, self._rows, self._name = file.absolute(), [int(row) for row in rows], field
         self._maps = _Field(self._file, field, 3)
 
+    @property
+    def form(self) -> str:
+        """The field."""
+        return self._name
+
     def read(self, index: int) -> Float32[np.ndarray, "row column"]:
         """Map ``index``.
 

@@ -14,6 +14,8 @@ from infoscope.images.source import ImageSource
 from infoscope.probes.baselines import majority_class
 from infoscope.probes.classification import describe_candidate
 from infoscope.probes.dense_task import (
+    UNJUDGED,
+    UNSCORED,
     Pairs,
     check_splits,
     colour_pairs,
@@ -30,7 +32,7 @@ from infoscope.probes.segmentation_head import fit_segmentation
 from infoscope.probes.store import FeatureStore
 from infoscope.probes.survey import check_trainable, count_classes, untrained_classes
 from infoscope.probes.targets import DenseTargets
-from infoscope.probes.task import Labels, Score, TaskName
+from infoscope.probes.task import Labels, Score, TaskName, check_score
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,9 @@ class SegmentationTask:
         self, features: Mapping[str, FeatureStore], recipe: Recipe, backbone: Backbone, seed: int, show_progress: bool
     ) -> Score:
         """A head on a variant's patch tokens, scored at the size of each test mask."""
-        return self._fit(stored_pairs(features, self.targets, False), recipe.segmentation, seed, show_progress)
+        return self._fit(
+            stored_pairs(features, self.targets, False), recipe.segmentation, backbone, seed, show_progress
+        )
 
     def baselines(
         self, backbone: Backbone, recipe: Recipe, resize: Resize, seed: int, show_progress: bool
@@ -102,7 +106,7 @@ class SegmentationTask:
             for split in ("train", "test")
         }
         guessed = majority_class(counts["train"], counts["test"])
-        score = self._fit(pairs, recipe.segmentation, seed, show_progress)
+        score = self._fit(pairs, recipe.segmentation, backbone, seed, show_progress)
         most = self.classes[counts["train"].most_frequent]
         return [
             Baseline("majority", _scores(guessed), None, _per_class(guessed), [f"{most} everywhere"]),
@@ -113,21 +117,28 @@ class SegmentationTask:
         """The splits, with what they are told apart by."""
         return {"task": self.name, "classes": list(self.classes), "splits": describe_splits(self.targets)}
 
-    def _fit(self, pairs: Pairs, recipe: SegmentationRecipe, seed: int, show_progress: bool) -> Score:
+    def _fit(
+        self, pairs: Pairs, recipe: SegmentationRecipe, backbone: Backbone, seed: int, show_progress: bool
+    ) -> Score:
         head = fit_segmentation(
             *pairs["train"],
             recipe,
             classes=len(self.classes),
             validation=pairs.get("validation"),
             seed=seed,
+            device=backbone.device,
             show_progress=show_progress,
         )
+        check_score("validation mIoU", head.chosen.score, UNJUDGED)
         found = Confusion(self.classes)
         for predicted, mask in head.predictions(*pairs["test"], show_progress=show_progress):
             found.add(mask, predicted)
+        scores = _scores(found)
+        for name, value in scores.items():
+            check_score(f"test {name}", value, UNSCORED)
         notes = (f"no test mask has, and nothing predicts, {', '.join(found.absent)}",) if found.absent else ()
         return Score(
-            test=_scores(found),
+            test=scores,
             validation=head.chosen.score,
             chosen=describe_candidate(head.chosen) | {"trained_on": head.trained_on, "held_out": head.held_out},
             candidates=tuple(describe_candidate(each) for each in head.candidates),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from infoscope.backbones.backbone import Backbone
@@ -115,13 +118,44 @@ class Task(Protocol):
         """The data sets, as JSON values."""
 
 
-def refuse_same(splits: Mapping[str, ImageSource]) -> None:
-    """Refuse to judge a head by the images that it is trained or chosen on.
+DIVERGED = "the head has diverged: probe with --recipe simple, which has no learning rate"
+"""What a score that is not finite says where there is something to score on."""
+
+
+def check_score(name: str, value: float, reason: str) -> None:
+    """Refuse a score that is not finite: nothing can be compared with it.
+
+    Args:
+        name: which score.
+        value: the score.
+        reason: why it may be so, and what to do.
 
     Raises:
-        InfoscopeError: the test split is the same images as another.
+        InfoscopeError: it is NaN or infinite.
+
+    Example:
+        >>> check_score("mIoU", float("nan"), "no test pixel counts: give other masks")
+        Traceback (most recent call last):
+        ...
+        infoscope.errors.InfoscopeError: the mIoU is nan: no test pixel counts: give other masks
     """
-    for split, images in splits.items():
-        other = splits["test"]
-        if split != "test" and images.name == other.name and ids_sha256(images) == ids_sha256(other):
-            raise InfoscopeError(f"{other.name} is both the {split} and the test split: name other images to test on")
+    if not math.isfinite(value):
+        raise InfoscopeError(f"the {name} is {value:g}: {reason}")
+
+
+def refuse_same(splits: Mapping[str, ImageSource]) -> None:
+    """Refuse to choose or judge a head by the images that it is trained or chosen on.
+
+    Raises:
+        InfoscopeError: two splits are the same images, under whatever name.
+    """
+    for (first, images), (second, others) in combinations(splits.items(), 2):
+        if _place(images) == _place(others) and ids_sha256(images) == ids_sha256(others):
+            other, last = (second, first) if first == "test" else (first, second)
+            what = "name other images to test on" if last == "test" else "name other images, or leave it out"
+            raise InfoscopeError(f"{others.name} is both the {other} and the {last} split: {what}")
+
+
+def _place(images: ImageSource) -> str:
+    """Where images are, however that was written."""
+    return str(Path(images.name).expanduser().resolve())

@@ -213,5 +213,6 @@ class Site:
         )
 
     def _diagonal(self) -> float:
-        metric = "l1" if self.settings.metric == "l1" else "euclidean"
-        return float(patch_distances(self.settings.side, metric).max())
+        if self.settings.metric == "l1":
+            return float(patch_distances(self.settings.side, "l1").max())
+        return float(patch_distances(self.settings.side, "euclidean").max())
