@@ -98,7 +98,7 @@ def test_info_says_it_in_json(place, capsys):
 def test_report_writes_the_page(place, capsys):
     assert main(["report", f"{place}/run", "--features-shown", "2"]) == 0
     assert capsys.readouterr().out.strip() == f"{place}/run/report/index.html"
-    assert "Most global" in (place / "run" / "report" / "index.html").read_text()
+    assert "ighest CDS" in (place / "run" / "report" / "index.html").read_text()
 
 
 def test_report_without_the_photographs(place, capsys, tmp_path):
@@ -107,7 +107,7 @@ def test_report_without_the_photographs(place, capsys, tmp_path):
     manifest["images"]["source"] = "/moved/away"
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
     assert main(["report", f"{tmp_path}/run"]) == 0
-    assert "no such folder of images: /moved/away; the page is made without" in capsys.readouterr().err
+    assert "no such folder of images: /moved/away; the site is made without" in capsys.readouterr().err
     assert "no such folder" in fails(capsys, ["report", f"{tmp_path}/run", "--images", "/also/gone"])
 
 

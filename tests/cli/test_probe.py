@@ -77,7 +77,7 @@ def test_probes_of_one_task_have_a_column_each(probe_folder, tmp_path, capsys):
     assert names == [f"classification: {probe_folder}", f"classification: {tmp_path / 'other' / 'out'}"]
     assert main(["table", str(probe_folder), str(other), "--row", "nothing"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "top-1, out" in printed
+    assert "top-1, %, out" in printed
     assert "without-mass" in printed
 
 

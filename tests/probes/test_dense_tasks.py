@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import infoscope
@@ -55,7 +56,7 @@ def depth(folders):
 
 def test_tasks_are_made_from_python(segmentation, depth):
     assert segmentation.classes == ("0", "1", "2")
-    assert segmentation.check(False) == depth.check(False) == []
+    assert segmentation.check(False).notes == depth.check(False).notes == ()
     assert {split: len(images) for split, images in depth.splits.items()} == {"train": 3, "test": 2}
     assert depth.describe()["splits"]["test"]["range"] == [0.001, FAR]
 
@@ -66,7 +67,7 @@ def test_what_lies_beyond_ten_metres_is_predicted_there(depth):
         return DenseFeatures(features.patches), Maps(5 * each for each in maps)
 
     pairs = {"train": far(12, 0), "test": far(4, 1)}
-    score = depth._fit(pairs, SIMPLE.depth, 0, False)
+    score = depth._fit(pairs, SIMPLE.depth, torch.device("cpu"), 0, False)
     truth = np.concatenate([each[each > 0] for each in pairs["test"][1]])
     assert (truth > 10).mean() > 0.5
     # Clipped to 10 m, no head could do better than this.
@@ -125,4 +126,4 @@ def test_a_score_of_no_pixel_is_refused(segmentation, depth, split):
         features, maps = pairs[split]
         pairs[split] = features, Maps(np.full_like(each, hole) for each in maps)
         with pytest.raises(InfoscopeError, match=said):
-            task._fit(pairs, recipe, 0, False)
+            task._fit(pairs, recipe, torch.device("cpu"), 0, False)

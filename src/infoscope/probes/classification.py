@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Int64
 
 from infoscope.backbones.backbone import Backbone
@@ -87,7 +88,7 @@ class ClassificationTask:
     ) -> Score:
         """A head on a variant's vectors, scored on the test split."""
         arrays = {split: (store.read("vectors"), self._labels(split, store.rows)) for split, store in features.items()}
-        return self._fit(arrays, _without_cls(recipe.classification, backbone), backbone, seed, show_progress)
+        return self._fit(arrays, _without_cls(recipe.classification, backbone), backbone.device, seed, show_progress)
 
     def baselines(
         self, backbone: Backbone, recipe: Recipe, resize: Resize, seed: int, show_progress: bool
@@ -101,7 +102,7 @@ class ClassificationTask:
         majority = {"top-1": top_1} | ({"top-5": top_5} if len(self.classes) > 5 else {})
         # Colours have no CLS token and no blocks: their mean over patches is all there is to read.
         own = replace(recipe.classification, inputs=(ClassificationInput(cls=False, mean=True),))
-        score = self._fit(arrays, own, backbone, seed, show_progress)
+        score = self._fit(arrays, own, backbone.device, seed, show_progress)
         return [
             Baseline("majority", majority, None, {}, [f"always {self.classes[guessed]}"]),
             Baseline("colours", dict(score.test), score.validation, dict(score.per_class), list(score.notes)),
@@ -131,7 +132,7 @@ class ClassificationTask:
         self,
         arrays: Mapping[str, tuple[np.ndarray, Int64[np.ndarray, " image"]]],
         recipe: ClassificationRecipe,
-        backbone: Backbone,
+        device: torch.device,
         seed: int,
         show_progress: bool,
     ) -> Score:
@@ -141,7 +142,7 @@ class ClassificationTask:
             classes=len(self.classes),
             validation=arrays.get("validation"),
             seed=seed,
-            device=backbone.device,
+            device=device,
             show_progress=show_progress,
         )
         check_score("validation top-1", head.chosen.score, DIVERGED)

@@ -14,7 +14,7 @@ from infoscope.errors import InfoscopeError
 from infoscope.images.resize import Resize
 from infoscope.images.source import ImageSource, ids_sha256
 from infoscope.probes.colours import split_colours
-from infoscope.probes.dense import DenseFeatures
+from infoscope.probes.dense import DenseFeatures, Targets
 from infoscope.probes.readout import Readout
 from infoscope.probes.store import FeatureStore
 from infoscope.probes.targets import DenseTargets
@@ -43,6 +43,9 @@ class SomeTargets:
 
 Pairs = Mapping[str, tuple[DenseFeatures, SomeTargets]]
 """Features and targets by split."""
+
+Judged = Mapping[str, tuple[DenseFeatures, Targets]]
+"""The same for a head, to which it does not matter where targets are from."""
 
 UNJUDGED = "no held-out pixel counts: give --validation and its targets, or more training photographs"
 UNSCORED = "no test pixel counts: give other --test photographs and targets"

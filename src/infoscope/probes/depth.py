@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import torch
+
 from infoscope.backbones.backbone import Backbone
 from infoscope.errors import InfoscopeError
 from infoscope.images.resize import Resize
@@ -15,7 +17,7 @@ from infoscope.probes.classification import describe_candidate
 from infoscope.probes.dense_task import (
     UNJUDGED,
     UNSCORED,
-    Pairs,
+    Judged,
     check_splits,
     colour_pairs,
     dense_readout,
@@ -82,7 +84,7 @@ class DepthTask:
     ) -> Score:
         """A head on a variant's patch tokens, scored at the size of each test map."""
         pairs = stored_pairs(features, self.targets, recipe.depth.cls)
-        return self._fit(pairs, recipe.depth, backbone, seed, show_progress)
+        return self._fit(pairs, recipe.depth, backbone.device, seed, show_progress)
 
     def baselines(
         self, backbone: Backbone, recipe: Recipe, resize: Resize, seed: int, show_progress: bool
@@ -92,7 +94,7 @@ class DepthTask:
         known = measure_depths(self.targets["train"], pairs["train"][1].rows.tolist(), show_progress=show_progress)
         guessed = mean_depth(known, self.targets["test"], pairs["test"][1].rows.tolist(), show_progress=show_progress)
         # Colours have no CLS token.
-        score = self._fit(pairs, replace(recipe.depth, cls=False), backbone, seed, show_progress)
+        score = self._fit(pairs, replace(recipe.depth, cls=False), backbone.device, seed, show_progress)
         return [
             Baseline("majority", _scores(guessed), None, {}, [f"{known.mean:.3f} m everywhere"]),
             Baseline("colours", dict(score.test), score.validation, {}, list(score.notes)),
@@ -106,7 +108,7 @@ class DepthTask:
             splits[split] = splits[split] | own
         return {"task": self.name, "splits": splits}
 
-    def _fit(self, pairs: Pairs, recipe: DepthRecipe, backbone: Backbone, seed: int, show_progress: bool) -> Score:
+    def _fit(self, pairs: Judged, recipe: DepthRecipe, device: torch.device, seed: int, show_progress: bool) -> Score:
         test = self.targets["test"]
         head = fit_depth(
             *pairs["train"],
@@ -114,7 +116,7 @@ class DepthTask:
             replace(recipe, least_depth=test.least, most_depth=test.most),
             validation=pairs.get("validation"),
             seed=seed,
-            device=backbone.device,
+            device=device,
             show_progress=show_progress,
         )
         check_score("validation RMSE", head.chosen.score, UNJUDGED)

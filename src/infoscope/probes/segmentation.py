@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from infoscope.backbones.backbone import Backbone
 from infoscope.errors import InfoscopeError
 from infoscope.images.resize import Resize
@@ -16,7 +18,7 @@ from infoscope.probes.classification import describe_candidate
 from infoscope.probes.dense_task import (
     UNJUDGED,
     UNSCORED,
-    Pairs,
+    Judged,
     check_splits,
     colour_pairs,
     dense_readout,
@@ -93,7 +95,7 @@ class SegmentationTask:
     ) -> Score:
         """A head on a variant's patch tokens, scored at the size of each test mask."""
         return self._fit(
-            stored_pairs(features, self.targets, False), recipe.segmentation, backbone, seed, show_progress
+            stored_pairs(features, self.targets, False), recipe.segmentation, backbone.device, seed, show_progress
         )
 
     def baselines(
@@ -106,7 +108,7 @@ class SegmentationTask:
             for split in ("train", "test")
         }
         guessed = majority_class(counts["train"], counts["test"])
-        score = self._fit(pairs, recipe.segmentation, backbone, seed, show_progress)
+        score = self._fit(pairs, recipe.segmentation, backbone.device, seed, show_progress)
         most = self.classes[counts["train"].most_frequent]
         return [
             Baseline("majority", _scores(guessed), None, _per_class(guessed), [f"{most} everywhere"]),
@@ -118,7 +120,7 @@ class SegmentationTask:
         return {"task": self.name, "classes": list(self.classes), "splits": describe_splits(self.targets)}
 
     def _fit(
-        self, pairs: Pairs, recipe: SegmentationRecipe, backbone: Backbone, seed: int, show_progress: bool
+        self, pairs: Judged, recipe: SegmentationRecipe, device: torch.device, seed: int, show_progress: bool
     ) -> Score:
         head = fit_segmentation(
             *pairs["train"],
@@ -126,7 +128,7 @@ class SegmentationTask:
             classes=len(self.classes),
             validation=pairs.get("validation"),
             seed=seed,
-            device=backbone.device,
+            device=device,
             show_progress=show_progress,
         )
         check_score("validation mIoU", head.chosen.score, UNJUDGED)
