@@ -45,7 +45,7 @@ def split(values, by_patch=False):
 
 @pytest.fixture(scope="module")
 def table():
-    """By variant: R^2 of what the local features see in a patch, from its token, and of the image's global strengths from
+    """By variant: R^2 of what the local features see in a patch, from its token, and of the global strengths from
     one outlier token; AUC of whether these are more than usual, from that token and from the mean patch."""
     pictures = scenes(IMAGES)
     planted = plant(pictures, **SHAPE, show_progress=False)
