@@ -21,6 +21,7 @@ from infoscope.report.thumbnails import Thumbnails, same_images
 from infoscope.scope.classes import CLASSES
 from infoscope.scope.controls import FLOORS, prefix_sizes
 from infoscope.scope.grid import patch_distances
+from infoscope.scope.metric import Metric
 from infoscope.scope.partition import Partition
 from infoscope.storage.run import Run
 
@@ -213,5 +214,5 @@ class Site:
         )
 
     def _diagonal(self) -> float:
-        metric = "l1" if self.settings.metric == "l1" else "euclidean"
+        metric: Metric = "l1" if self.settings.metric == "l1" else "euclidean"
         return float(patch_distances(self.settings.side, metric).max())
