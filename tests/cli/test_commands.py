@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -98,7 +99,31 @@ def test_info_says_it_in_json(place, capsys):
 def test_report_writes_the_page(place, capsys):
     assert main(["report", f"{place}/run", "--features-shown", "2"]) == 0
     assert capsys.readouterr().out.strip() == f"{place}/run/report/index.html"
-    assert "ighest CDS" in (place / "run" / "report" / "index.html").read_text()
+    assert "most global by score" in (place / "run" / "report" / "index.html").read_text()
+    assert '"withoutDirections":null' in (place / "run" / "report" / "data" / "run.js").read_text()
+
+
+def test_report_without_the_sae(place, capsys, tmp_path):
+    shutil.copytree(place / "run", tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    manifest["dictionary"]["name"] = "/moved/sae"
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    assert main(["report", f"{tmp_path}/run", "--features-shown", "1"]) == 0
+    assert "made without neighbours by direction, or give --sae" in capsys.readouterr().err
+    assert '"withoutDirections":"the SAE could not be' in (tmp_path / "run" / "report" / "data" / "run.js").read_text()
+    manifest["dictionary"] |= {"name": f"{place}/sae", "sha256": "0" * 64}
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    refused = fails(capsys, ["report", f"{tmp_path}/run", "--sae", f"{place}/sae"])
+    assert "is not the SAE that" in refused
+
+
+def test_serve_needs_a_port_that_is_free(place, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"cannot serve on port {port}" in fails(capsys, ["serve", f"{place}/run", "--port", str(port)])
+    assert "--port 70000 is no port" in fails(capsys, ["serve", f"{place}/run", "--port", "70000"])
 
 
 def test_report_without_the_photographs(place, capsys, tmp_path):
