@@ -167,7 +167,7 @@ class Records:
 
     @cached_property
     def _distances(self) -> Float64[np.ndarray, "cell cell"]:
-        return patch_distances(self.settings.side, "l1" if self.settings.metric == "l1" else "euclidean")
+        return patch_distances(self.settings.side, self.settings.metric)
 
     def _picture(
         self,

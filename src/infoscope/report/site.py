@@ -20,7 +20,6 @@ from infoscope.report.summary import Settings, extremes, most_trusted, partition
 from infoscope.report.thumbnails import Thumbnails, same_images
 from infoscope.scope.classes import CLASSES
 from infoscope.scope.controls import FLOORS, prefix_sizes
-from infoscope.scope.grid import patch_distances
 from infoscope.scope.partition import Partition
 from infoscope.storage.run import Run
 
@@ -171,7 +170,7 @@ class Site:
                 "grid": settings.grid,
                 "shift": settings.shift,
                 "reach": self.views.reach,
-                "diagonal": rounded(self._diagonal()),
+                "diagonal": rounded(settings.geometry.largest),
                 "metric": settings.metric,
                 "images": self.run.manifest.images.count - len(self.run.manifest.images.skipped),
                 "threshold": None if partition is None else partition.threshold,
@@ -211,8 +210,3 @@ class Site:
         return script(
             "featured", replace(self.records, gallery=min(self.options.gallery_images, MOST_IN_STRIP)).of(features)
         )
-
-    def _diagonal(self) -> float:
-        if self.settings.metric == "l1":
-            return float(patch_distances(self.settings.side, "l1").max())
-        return float(patch_distances(self.settings.side, "euclidean").max())

@@ -11,7 +11,8 @@ import polars as pl
 from infoscope.errors import InfoscopeError
 from infoscope.measurement.fit_judgement import FVU_FITS, FVU_LOOSE
 from infoscope.scope.classes import CLASSES
-from infoscope.scope.grid import patch_distances
+from infoscope.scope.geometry import Geometry
+from infoscope.scope.metric import Metric
 from infoscope.scope.modes import Evidence, estimate_density
 from infoscope.scope.partition import Partition
 from infoscope.storage.manifest import FitRecord
@@ -52,18 +53,28 @@ class Settings:
     min_pairs: int
     rank_by: str
     rank_view: str
-    metric: str
+    metric: Metric
     empty_as: str
+
+    @property
+    def geometry(self) -> Geometry:
+        """The grid that maps were measured on, and the lengths that follow from it."""
+        return Geometry(self.grid, self.shift, self.metric)
 
     @property
     def side(self) -> int:
         """Patches per side of the overlap, p - s."""
-        return self.grid - self.shift
+        return self.geometry.side
 
     @property
     def cells(self) -> int:
         """Patches of the overlap."""
-        return self.side * self.side
+        return self.geometry.cells
+
+    @property
+    def unrelated(self) -> float:
+        """Mean CDS of two independent single-patch maps, uniform over the overlap (method, section 3)."""
+        return self.geometry.unrelated
 
     @property
     def diffuse_area(self) -> float:
@@ -74,12 +85,6 @@ class Settings:
     def position_glued(self) -> float | None:
         """CDS of a peak glued to one absolute position, s/(p-s-1); None where it would leave the overlap."""
         return self.shift / (self.side - 1) if 0 < self.shift <= self.side - 1 else None
-
-    @property
-    def unrelated(self) -> float:
-        """Mean CDS of two independent single-patch maps, uniform over the overlap (method, section 3)."""
-        distances = patch_distances(self.side, "l1" if self.metric == "l1" else "euclidean")
-        return float(distances.mean() / distances.max())
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ def settings_of(run: Run) -> Settings:
         min_pairs=int(options["min_pairs"]),
         rank_by=str(options["rank_by"]),
         rank_view=str(options["rank_view"]),
-        metric=str(options["ground_distance"]),
+        metric="l1" if options["ground_distance"] == "l1" else "euclidean",
         empty_as=str(options["empty_as"]),
     )
 
