@@ -79,9 +79,7 @@ def scores_table(result: ProbeResult, site: str) -> Table:
     for (name,), group in rows.group_by(["name"], maintain_order=True):
         by_metric = {row["metric"]: row for row in group.to_dicts()}
         first = by_metric[record.metric]
-        values = [
-            (_with_spread if metric == record.metric else _alone)(metric, by_metric[metric]) for metric in metrics
-        ]
+        values = [(with_spread if metric == record.metric else _alone)(metric, by_metric[metric]) for metric in metrics]
         removed = ("", "") if not first["features"] else (f"{first['features']:,.0f}", f"{first['mass']:.1%}")
         table.add_row(short_name(str(name)), *removed, *values, _difference(record.metric, first))
     return table
@@ -127,7 +125,8 @@ def _alone(metric: str, row: dict[str, Any]) -> str:
     return score(metric, row["score"])
 
 
-def _with_spread(metric: str, row: dict[str, Any]) -> str:
+def with_spread(metric: str, row: dict[str, Any]) -> str:
+    """A score with its spread over draws, where there are several."""
     text = score(metric, row["score"])
     if row["spread"] is None:
         return text

@@ -89,7 +89,7 @@ class Table:
     def _table(self, results: dict[str, ProbeResult], rows: list[dict[str, Any]]) -> RichTable:
         from rich.table import Table as RichTable
 
-        from infoscope.cli.probe_summary import SHARES, score, short_name, titled
+        from infoscope.cli.probe_summary import short_name, titled, with_spread
 
         table = RichTable(box=None, pad_edge=False)
         table.add_column("site")
@@ -104,11 +104,7 @@ class Table:
             cells = []
             for title, result in results.items():
                 entry = row["scores"].get(title)
-                text = "" if entry is None else score(entry["metric"], entry["score"])
-                if entry and entry["spread"] is not None:
-                    scale = 100 if entry["metric"] in SHARES else 1
-                    text += f" ± {scale * entry['spread']:.{2 if scale == 100 else 4}f}"
-                cells.append(text)
+                cells.append("" if entry is None else with_spread(entry["metric"], entry))
                 if self.reported:
                     known = None if entry is None else entry["reported"]
                     cells.append(

@@ -41,17 +41,7 @@ class ProbeResult:
     @property
     def table(self) -> pl.DataFrame:
         """One row a site, name and metric: mean and spread (standard deviation) over the draws of a random control."""
-        return self.variants.group_by("site", "name", "metric", maintain_order=True).agg(
-            pl.len().alias("draws"),
-            pl.col("features").mean(),
-            pl.col("mass").mean(),
-            pl.col("score").mean(),
-            pl.col("score").std().alias("spread"),
-            pl.col("difference").mean(),
-            # Of one variant; over draws it is the spread that tells.
-            pl.when(pl.len() == 1).then(pl.col("difference_lower").first()).alias("difference_lower"),
-            pl.when(pl.len() == 1).then(pl.col("difference_upper").first()).alias("difference_upper"),
-        )
+        return over_draws(self.variants)
 
     def save(self, path: Path | str) -> None:
         """Write a folder; ``probe.json`` comes last, so its presence says that all is there.
@@ -83,6 +73,23 @@ def open_probe(path: Path | str) -> ProbeResult:
         record,
         read_table(path / "variants.parquet", VARIANTS),
         read_table(path / "per_class.parquet", PER_CLASS),
+    )
+
+
+def over_draws(variants: pl.DataFrame) -> pl.DataFrame:
+    """One row a site, name and metric: mean and spread (standard deviation) over the draws of a random control.
+
+    Args:
+        variants: `VARIANTS`.
+    """
+    one = pl.len() == 1
+    return variants.group_by("site", "name", "metric", maintain_order=True).agg(
+        pl.len().alias("draws"),
+        pl.col("features", "mass", "score").mean(),
+        pl.col("score").std().alias("spread"),
+        pl.col("difference").mean(),
+        # Of one variant; over draws it is the spread that tells.
+        *(pl.when(one).then(pl.col(name).first()).alias(name) for name in ("difference_lower", "difference_upper")),
     )
 
 

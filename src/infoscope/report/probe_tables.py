@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from infoscope.errors import InfoscopeError
+from infoscope.probes.result import FILE, over_draws
 from infoscope.report.template import short_name
 from infoscope.storage.atomic import read_json
 from infoscope.storage.run import Run
@@ -49,7 +50,7 @@ def probe_tables(run: Run) -> tuple[list[ProbeTable], list[str]]:
     An unfinished probe has no ``probe.json`` and is passed over.
     """
     tables, unreadable = [], []
-    for file in sorted(run.path.glob("probes/*/probe.json")):
+    for file in sorted(run.path.glob(f"probes/*/{FILE}")):
         try:
             tables.append(_table(file.parent.name, read_json(file), _variants(file.with_name("variants.parquet"))))
         except (InfoscopeError, KeyError, TypeError, AttributeError) as error:
@@ -69,18 +70,7 @@ def _variants(path: Any) -> pl.DataFrame:
 
 
 def _table(folder: str, record: dict[str, Any], variants: pl.DataFrame) -> ProbeTable:
-    one = pl.len() == 1
-    rows = (
-        variants.filter(pl.col("metric") == record["metric"])
-        .group_by("site", "name", maintain_order=True)
-        .agg(
-            pl.len().alias("draws"),
-            pl.col("features", "mass", "score", "difference").mean(),
-            pl.col("score").std().alias("spread"),
-            # Of one variant; over draws it is the spread that tells.
-            *(pl.when(one).then(pl.col(name).first()).alias(name) for name in ("difference_lower", "difference_upper")),
-        )
-    )
+    rows = over_draws(variants.filter(pl.col("metric") == record["metric"]))
     recipe = record["recipe"]
     return ProbeTable(
         folder=folder,
