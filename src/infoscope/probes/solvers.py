@@ -13,13 +13,14 @@ class LogisticPath:
     bias is free. scikit-learn's C is 1 / (strength * rows).
     """
 
-    strengths: tuple[float, ...] = (1.0, 10**-0.5, 1e-1, 10**-1.5, 1e-2, 10**-2.5, 1e-3, 10**-3.5, 1e-4, 1e-5)
-    """Our choice: from all but no fit to all but no penalty."""
-    tolerance: float = 1e-6
-    """A strength is done when a step lowers the objective by less than this share of it. Our choice: a tenth of what
-    moves any prediction."""
-    iterations: int = 200
-    """At most so many steps a strength. Our choice: with the preconditioner a strength takes some ten to sixty."""
+    strengths: tuple[float, ...] = (1.0, 10**-0.5, 1e-1, 10**-1.5, 1e-2, 10**-2.5, 1e-3, 10**-3.5, 1e-4)
+    """Our choice: from all but no fit to all but no penalty. Ten times weaker still, 160 steps leave the objective of
+    400 photographs 0.3 % apart for two orders of the same rows."""
+    tolerance: float = 1e-8
+    """A strength is done when a step lowers the objective by less (scipy's ``ftol``; a share of it where it is over 1).
+    Measured on 400 photographs: at 1e-6 the order of rows moves weak strengths' objective by 1 %, at 1e-8 by 0.01 %."""
+    iterations: int = 300
+    """At most so many steps a strength. Measured on the same photographs: 17 for the strongest, 150 for the weakest."""
 
 
 @dataclass(frozen=True)
