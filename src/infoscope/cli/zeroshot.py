@@ -202,11 +202,10 @@ class Zeroshot:
     def _variants(self, run: Run, sae: SparseAutoencoder, statistics: CodeStatistics | None) -> list[Variant]:
         import numpy as np
 
-        from infoscope.dictionaries.kinds import KINDS
+        from infoscope.dictionaries.kinds import reconstructs
         from infoscope.groups.naming import named_group
         from infoscope.removal.planning import plan_variants
 
-        kind = KINDS.get(sae.format)
         mass = np.zeros(sae.features) if statistics is None else statistics.mass
         groups = [named_group(run, name) for name in self.removal.groups]
-        return plan_variants(groups, mass, self.removal.config, kind is None or kind.reconstructs)
+        return plan_variants(groups, mass, self.removal.config, reconstructs(sae.format))

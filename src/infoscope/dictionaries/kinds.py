@@ -40,6 +40,20 @@ KINDS: dict[str, KindOfDictionary] = {
 }
 
 
+def reconstructs(dictionary: str) -> bool:
+    """Whether a dictionary's decoder is meant to give the token back; an SAE's always is.
+
+    Args:
+        dictionary: the name of its format, or its kind.
+
+    Example:
+        >>> reconstructs("pca"), reconstructs("neurons"), reconstructs("saelens")
+        (True, False, True)
+    """
+    kind = KINDS.get(dictionary)
+    return kind is None or kind.reconstructs
+
+
 def split_kind(text: str) -> tuple[str, str | None]:
     """A kind and the path after its colon, as ``--dictionary`` names them.
 

@@ -9,7 +9,7 @@ import torch
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.activations import TopK
-from infoscope.dictionaries.kinds import KINDS
+from infoscope.dictionaries.kinds import KINDS, reconstructs
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import all_unreadable, decode_ahead
@@ -130,7 +130,7 @@ def _judged(sums: FitSums, l0: float, dead: float, backbone: Backbone, sae: Spar
     seen = sums.fvu.tokens > 0
     kind = KINDS.get(sae.format)
     record = FitRecord(
-        fvu=None if math.isnan(sums.fvu.value) or (kind and not kind.reconstructs) else sums.fvu.value,
+        fvu=None if math.isnan(sums.fvu.value) or not reconstructs(sae.format) else sums.fvu.value,
         l0=l0,
         dead=dead,
         sample=sums.fvu.tokens,

@@ -15,7 +15,7 @@ def plan(
     model: ModelRecord, dictionary: DictionaryRecord, images: ImageSource, ids_hash: str, options: dict[str, Any]
 ) -> dict[str, Any]:
     """All that a result depends on, as JSON values: a directory is gone on with only when it is the same."""
-    site = {key: value for key, value in asdict(model).items() if key not in ("name", "revision")}
+    site = model_identity(model)
     if model.reads == "output":  # as it was before anything else could be read
         del site["reads"]
     return {
@@ -27,6 +27,11 @@ def plan(
         "images": {"count": len(images), "ids_sha256": ids_hash, "stamp": images.stamp()},
         "software": software_versions(),
     }
+
+
+def model_identity(model: ModelRecord) -> dict[str, Any]:
+    """The record without what the model is called: the weights' hash says which one it is."""
+    return {key: value for key, value in asdict(model).items() if key not in ("name", "revision")}
 
 
 def model_record(backbone: Backbone) -> ModelRecord:

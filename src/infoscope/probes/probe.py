@@ -10,14 +10,14 @@ from typing import Any
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.token_sets import token_set_of
-from infoscope.dictionaries.kinds import KINDS
+from infoscope.dictionaries.kinds import reconstructs
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.groups.group import FeatureGroup
 from infoscope.groups.naming import named_group
 from infoscope.images.resize import Resize
 from infoscope.measurement.belonging import check_belongs
 from infoscope.measurement.measure import Clock
-from infoscope.measurement.records import dictionary_record, model_record
+from infoscope.measurement.records import dictionary_record, model_identity, model_record
 from infoscope.probes.config import ProbeConfig
 from infoscope.probes.probing import Scored, recipe_at, score_variants
 from infoscope.probes.recipes import find_recipe
@@ -131,8 +131,7 @@ def probe_groups(
     running: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "show_progress": show_progress}
     with clock("codes"):
         prepared = prepare(run, backbone, sae, task, config, removal.random_seed, **running)
-    kind = KINDS.get(sae.format)
-    variants = plan_variants(named, prepared.statistics.mass, removal, kind is None or kind.reconstructs)
+    variants = plan_variants(named, prepared.statistics.mass, removal, reconstructs(sae.format))
     with clock("variants"):
         scored, skipped = score_variants(
             prepared.edited, task, variants, config, out / PARTIALS, prepared.resize, **running
@@ -177,9 +176,7 @@ def plan_probe(
     check_belongs(run, backbone, sae)
     plan = {
         "probe": FORMAT_VERSION,
-        "model": {
-            name: value for name, value in asdict(model_record(backbone)).items() if name not in ("name", "revision")
-        },
+        "model": model_identity(model_record(backbone)),
         # A weights file alone does not say how many codes are kept, nor of which tokens they are.
         "dictionary": {
             "sha256": sae.sha256,

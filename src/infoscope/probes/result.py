@@ -105,7 +105,6 @@ def variants_table(
         seed: of the bootstrap.
     """
     untouched = {each.variant.site: each.score for each in scored if not each.variant.edited}
-    total = float(mass.sum())
     rows: list[dict[str, Any]] = []
     for each in scored:
         variant, own, base = each.variant, each.score, untouched.get(each.variant.site)
@@ -122,7 +121,7 @@ def variants_table(
                     "method": variant.method if variant.edited else None,
                     "replacement": None if variant.group is None else variant.replacement,
                     "features": 0 if removed is None else len(removed),
-                    "mass": 0.0 if removed is None or not total else float(mass[removed].sum()) / total,
+                    "mass": variant.mass_share(mass),
                     "metric": name,
                     "score": value,
                     "validation": own.validation if first else None,

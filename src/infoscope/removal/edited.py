@@ -14,7 +14,7 @@ from torch import Tensor
 from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.running_on import Outputs, WholePass
 from infoscope.backbones.token_sets import TokenSet, tokens_of
-from infoscope.dictionaries.kinds import KINDS
+from infoscope.dictionaries.kinds import reconstructs
 from infoscope.dictionaries.parts import Codes, decode_part, encode_parts
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError, check_choice
@@ -133,8 +133,7 @@ class EditedBackbone:
                 yield variant, Outputs({**whole.outputs.tokens, **again.tokens}, again.last, again.pooled)
 
     def _check(self, variant: Variant) -> None:
-        kind = KINDS.get(self.sae.format)
-        if variant.method == "reconstruct" and kind is not None and not kind.reconstructs:
+        if variant.method == "reconstruct" and not reconstructs(self.sae.format):
             raise InfoscopeError(f"{variant.name}: {self.sae.format} reconstruct nothing; remove by keep-error")
         if variant.group is not None and len(variant.group.features):
             highest = int(variant.group.features.max())

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Float64
+
 from infoscope.errors import InfoscopeError, check_choice
 from infoscope.groups.group import FeatureGroup
 from infoscope.removal.config import Method, Replacement, Site
@@ -53,6 +56,11 @@ class Variant:
     def edited(self) -> bool:
         """Whether anything changes."""
         return self.group is not None or self.method == "reconstruct"
+
+    def mass_share(self, mass: Float64[np.ndarray, " feature"]) -> float:
+        """The share of the activation mass that its group has, 0 where nothing is removed or there is no mass."""
+        total = float(mass.sum())
+        return float(mass[self.group.features].sum()) / total if self.group is not None and total else 0.0
 
 
 def check_variants(variants: Sequence[Variant]) -> None:

@@ -144,7 +144,6 @@ def steps_table(
     steps: Sequence[Step], scored: Sequence[Scored], mass: Float64[np.ndarray, " feature"], metric: str
 ) -> pl.DataFrame:
     """`STEPS` of the sets and their scores."""
-    total = float(mass.sum())
     rows = []
     for step, each in zip(steps, scored, strict=True):
         group = step.variant.group
@@ -155,7 +154,7 @@ def steps_table(
                 "match": step.match,
                 "draw": step.variant.draw,
                 "features": 0 if group is None else len(group.features),
-                "mass": 0.0 if group is None or not total else float(mass[group.features].sum()) / total,
+                "mass": step.variant.mass_share(mass),
                 "validation": each.score.validation,
                 "test": each.score.test[metric],
             }

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from infoscope.images.source import ImageSource, ids_sha256
-from infoscope.measurement.records import model_record
+from infoscope.measurement.records import model_identity, model_record
 from infoscope.storage.manifest import software_versions
 from infoscope.zeroshot.changes import estimate_changes, estimate_levels
 from infoscope.zeroshot.config import ZeroshotConfig
@@ -52,10 +52,9 @@ def key_of(task: Task, images: ImageSource, options: dict[str, Any]) -> str:
         options: the options, as they are recorded.
     """
     statistics = task.edited.statistics
-    model = asdict(model_record(task.edited.backbone))
     replaced = statistics is not None and any(variant.replacement != "zero" for variant in task.variants)
     said = {
-        "model": {name: value for name, value in model.items() if name not in ("name", "revision")},
+        "model": model_identity(model_record(task.edited.backbone)),
         "dictionary": [task.edited.sae.sha256, str(task.edited.sae.activation), task.edited.token_set],
         "images": [len(images), ids_sha256(images), images.stamp()],
         "label": hashlib.sha256(task.label.tobytes()).hexdigest(),

@@ -131,7 +131,7 @@ def variant_row(
         "group": None if group is None else group.name,
         "kind": None if group is None else group.kind,
         "features": 0 if group is None else len(group.features),
-        "mass": _share(mass, variant),
+        "mass": None if mass is None or not mass.sum() else variant.mass_share(mass),
         "method": variant.method,
         "replacement": variant.replacement,
         "images": images,
@@ -140,12 +140,6 @@ def variant_row(
     for name, estimate in estimates.items():
         row |= {name: estimate.value, f"{name}_ci_lower": estimate.lower, f"{name}_ci_upper": estimate.upper}
     return row
-
-
-def _share(mass: Float64[np.ndarray, " feature"] | None, variant: Variant) -> float | None:
-    if mass is None or not mass.sum():
-        return None
-    return 0.0 if variant.group is None else float(mass[variant.group.features].sum() / mass.sum())
 
 
 def variants_table(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
