@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from infoscope.execution.config import Execution
 from infoscope.images.source import Images, ImageSource, ids_sha256, open_images
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.measure import measure_scope
-from infoscope.storage.atomic import read_json, write_json
+from infoscope.storage.atomic import as_read, read_json, write_json
 from infoscope.storage.run import MANIFEST, first_difference
 from infoscope.training.config import TrainConfig
 from infoscope.training.train import train_sae
@@ -154,8 +153,8 @@ def _has_sae(folder: Path) -> bool:
 
 
 def _plan(backbone: Backbone, images: ImageSource, config: MeasureConfig, source: Mapping[str, Any]) -> dict[str, Any]:
-    """What all blocks of a sweep share, as JSON has it; a directory is gone on with only when it is the same."""
-    plan = {
+    """What all blocks of a sweep share; a directory is gone on with only when it is the same."""
+    return {
         "model": {
             "name": backbone.name,
             "sha256": backbone.sha256,
@@ -167,8 +166,6 @@ def _plan(backbone: Backbone, images: ImageSource, config: MeasureConfig, source
         "options": asdict(config),
         **source,
     }
-    as_read: dict[str, Any] = json.loads(json.dumps(plan))  # tuples as lists
-    return as_read
 
 
 def _claim(out: Path, plan: dict[str, Any]) -> None:
@@ -179,6 +176,7 @@ def _claim(out: Path, plan: dict[str, Any]) -> None:
     """
     if out.exists() and not out.is_dir():
         raise InfoscopeError(f"{out} is a file; --out needs a directory")
+    plan = as_read(plan)
     if (out / PLAN).is_file():
         found = read_json(out / PLAN)
         if found != plan:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,6 +18,8 @@ from infoscope.cores import available_cores
 from infoscope.errors import InfoscopeError
 from infoscope.images.decode import UnreadableImageError
 from infoscope.images.source import ImageSource
+
+Loaded = TypeVar("Loaded")
 
 # Our choice: decoding is far cheaper than a pass.
 MOST_DECODE_THREADS = 8
@@ -74,31 +79,53 @@ def decode_ahead(
         except UnreadableImageError as error:
             return str(error)
 
-    queue: deque[tuple[int, Future[np.ndarray | str]]] = deque()
-    waiting = iter(indices)
-    executor = ThreadPoolExecutor(threads or decode_threads(), thread_name_prefix="decode")
-    try:
-        for index in waiting:
-            queue.append((index, executor.submit(load, index)))
-            if len(queue) >= 3 * batch_size:
-                break
-        ready: list[int] = []
-        pixels: list[np.ndarray] = []
-        unreadable: list[tuple[int, str]] = []
-        while queue:
-            index, future = queue.popleft()
-            following = next(waiting, None)
-            if following is not None:
-                queue.append((following, executor.submit(load, following)))
-            loaded = future.result()
+    ready: list[int] = []
+    pixels: list[np.ndarray] = []
+    unreadable: list[tuple[int, str]] = []
+
+    def batch() -> Batch:
+        return Batch(ready, np.stack(pixels) if pixels else np.zeros((0,), np.uint8), unreadable)
+
+    with closing(ahead(load, indices, 3 * batch_size, threads)) as loading:
+        for index, loaded in loading:
             if isinstance(loaded, str):
                 unreadable.append((index, loaded))
             else:
                 ready.append(index)
                 pixels.append(loaded)
-            if len(ready) == batch_size or (not queue and (ready or unreadable)):
-                yield Batch(ready, np.stack(pixels) if pixels else np.zeros((0,), np.uint8), unreadable)
+            if len(ready) == batch_size:
+                yield batch()
                 ready, pixels, unreadable = [], [], []
+        if ready or unreadable:
+            yield batch()
+
+
+def ahead(
+    load: Callable[[int], Loaded], indices: Iterable[int], most: int, threads: int | None = None
+) -> Generator[tuple[int, Loaded], None, None]:
+    """Each index with what threads loaded for it, in the order of ``indices``.
+
+    Args:
+        load: runs in the threads.
+        indices: what is loaded, in which order.
+        most: at most so many are loaded or loading.
+        threads: how many threads; `decode_threads` by default.
+
+    Yields:
+        Index and what ``load`` gave; what it raises is raised here, in its turn.
+
+    Example:
+        >>> list(ahead(lambda index: index**2, range(4), most=2))
+        [(0, 0), (1, 1), (2, 4), (3, 9)]
+    """
+    waiting = iter(indices)
+    executor = ThreadPoolExecutor(threads or decode_threads(), thread_name_prefix="ahead")
+    try:
+        queue = deque((index, executor.submit(load, index)) for index in islice(waiting, most))
+        while queue:
+            index, future = queue.popleft()
+            queue.extend((following, executor.submit(load, following)) for following in islice(waiting, 1))
+            yield index, future.result()
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
 

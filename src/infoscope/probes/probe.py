@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from infoscope.removal.edited import EditedBackbone
 from infoscope.removal.planning import plan_variants
 from infoscope.removal.statistics import CodeStatistics, read_statistics
 from infoscope.removal.variant import Variant
+from infoscope.storage.atomic import as_read
 from infoscope.storage.manifest import SkippedImage, software_versions
 from infoscope.storage.run import PARTIALS, Run, claim_directory
 
@@ -174,7 +174,7 @@ def plan_probe(
 ) -> dict[str, Any]:
     """All that a probe's scores depend on, as JSON values, once it is sure that run, model and SAE belong together."""
     check_belongs(run, backbone, sae)
-    plan = {
+    return {
         "probe": FORMAT_VERSION,
         "model": model_identity(model_record(backbone)),
         # A weights file alone does not say how many codes are kept, nor of which tokens they are.
@@ -194,13 +194,6 @@ def plan_probe(
         "recipe": find_recipe(config.recipe).version,
         "groups": {group.name: group.features.tolist() for group in groups},
     }
-    return _as_json(plan)
-
-
-def _as_json(value: dict[str, Any]) -> dict[str, Any]:
-    """As it reads back from a file, where tuples are lists."""
-    read: dict[str, Any] = json.loads(json.dumps(value))
-    return read
 
 
 def make_record(
@@ -228,11 +221,11 @@ def make_record(
         task=task.name,
         metric=task.metric,
         higher_is_better=task.higher_is_better,
-        recipe=_as_json(
+        recipe=as_read(
             {"name": recipe.name, "version": recipe.version}
             | {site: asdict(getattr(of_site, task.name)) for site, of_site in used.items()}
         ),
-        options=_as_json(asdict(config) | {"resize": prepared.resize, "removal": asdict(removal)}),
+        options=as_read(asdict(config) | {"resize": prepared.resize, "removal": asdict(removal)}),
         model=model_record(edited.backbone),
         dictionary=dictionary_record(edited.sae),
         token_set=edited.token_set,

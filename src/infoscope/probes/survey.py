@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from jaxtyping import Int64, Shaped
 
 from infoscope.errors import InfoscopeError
-from infoscope.images.prefetch import decode_threads
+from infoscope.images.prefetch import ahead, decode_threads
 from infoscope.probes.targets import DenseTargets, ignore_value
 from infoscope.progress import progress
 
@@ -59,17 +57,7 @@ def targets_ahead(
     Raises:
         InfoscopeError: a target cannot be read or does not belong to its photograph.
     """
-    count = threads or decode_threads()
-    waiting = iter(indices)
-    executor = ThreadPoolExecutor(count, thread_name_prefix="targets")
-    try:
-        queue = [(index, executor.submit(targets.target, index)) for index in islice(waiting, 4 * count)]
-        while queue:
-            index, future = queue.pop(0)
-            yield index, future.result()
-            queue += [(following, executor.submit(targets.target, following)) for following in islice(waiting, 1)]
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+    return ahead(targets.target, indices, 4 * (threads or decode_threads()), threads)
 
 
 def count_classes(

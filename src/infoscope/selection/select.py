@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -75,7 +74,7 @@ def select_features(
     with clock("labels"):
         labels = task.check(show_progress)
     plan = plan_probe(run, backbone, sae, task, labels, (), probe, removal)
-    claim_directory(out, plan | {"select": json.loads(json.dumps(asdict(config))), "sets": sets})
+    claim_directory(out, plan | {"select": asdict(config), "sets": sets})
     running: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "show_progress": show_progress}
     with clock("codes"):
         prepared = prepare(run, backbone, sae, task, probe, removal.random_seed, **running)

@@ -90,6 +90,16 @@ def write_json(path: Path, value: Any, flag: str = "--out") -> None:
         temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def as_read(value: Any) -> Any:
+    """A value as it reads back from a JSON file, where tuples are lists and keys are text.
+
+    Example:
+        >>> as_read({1: (2, 3)})
+        {'1': [2, 3]}
+    """
+    return json.loads(json.dumps(value))
+
+
 def read_json(path: Path) -> Any:
     """The JSON value in ``path``.
 

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from infoscope.errors import InfoscopeError
-from infoscope.storage.atomic import read_json, remove_leftovers, write_json
+from infoscope.storage.atomic import as_read, read_json, remove_leftovers, write_json
 from infoscope.storage.check_schema import CROSS_CHECKS, SHIFT_CURVE
 from infoscope.storage.manifest import Manifest
 from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, Table, read_table
@@ -112,7 +112,7 @@ def claim_directory(path: Path, plan: dict[str, Any]) -> bool:
 
     Args:
         path: the run directory.
-        plan: every option and input that the result depends on, as JSON values.
+        plan: every option and input that the result depends on; values that JSON has.
 
     Returns:
         True when this measurement is already finished there.
@@ -120,6 +120,7 @@ def claim_directory(path: Path, plan: dict[str, Any]) -> bool:
     Raises:
         InfoscopeError: the directory holds another run or other files, or cannot be written.
     """
+    plan = as_read(plan)
     if path.exists() and not path.is_dir():
         raise InfoscopeError(f"{path} is a file; --out needs a directory")
     remove_leftovers(path)

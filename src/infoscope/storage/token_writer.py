@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from infoscope.errors import InfoscopeError
-from infoscope.storage.atomic import read_json, remove_leftovers, write_json
+from infoscope.storage.atomic import as_read, read_json, remove_leftovers, write_json
 from infoscope.storage.token_cache import MANIFEST, PLAN, ShardRecord, TokenCache
 from infoscope.storage.token_shards import read_header, write_shard
 
@@ -59,8 +59,7 @@ class TokenCacheWriter:
         shard_bytes: int = SHARD_BYTES,
     ):
         self._path = path
-        # As it reads back from a file, where tuples are lists.
-        self._made_by = json.loads(json.dumps(made_by))
+        self._made_by = as_read(made_by)
         self._order = list(order)
         self._shape = (patches, width)
         self._shard_bytes = shard_bytes

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from infoscope.errors import InfoscopeError
-from infoscope.storage.atomic import atomic_write, remove_leftovers
+from infoscope.storage.atomic import as_read, atomic_write, remove_leftovers
 from infoscope.training.config import TrainConfig
 from infoscope.training.processes import Processes
 from infoscope.training.result import TrainingPoint
@@ -51,7 +51,7 @@ class Checkpoints:
         self._seconds = seconds
         self._folder = folder
         plan = {"configs": [asdict(config) for config in configs], "tokens": identity, "processes": processes.count}
-        self._plan = json.loads(json.dumps(plan))
+        self._plan = as_read(plan)
         self._written = time.monotonic()
         if folder is not None and processes.rank == 0:
             remove_leftovers(folder)
