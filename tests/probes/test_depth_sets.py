@@ -83,6 +83,15 @@ def test_the_labelled_set_goes_to_other_processes(nyu):
     assert copy.images.fingerprint == split.images.fingerprint
 
 
+def test_what_is_of_the_other_layout_is_refused(nyu, scenes):
+    with pytest.raises(InfoscopeError, match=r"a list of frames .* says nothing of .*labeled.mat: leave it out"):
+        open_nyu(nyu[0], "train", listed=scenes / "list.txt")
+    with pytest.raises(InfoscopeError, match=r"the field rawDepths is of the labelled .mat, and .* holds frames"):
+        open_nyu(scenes / "sync", field="rawDepths")
+    with pytest.raises(InfoscopeError, match=r"the official split .*splits.mat is of the labelled .mat"):
+        open_nyu(scenes / "sync", splits=nyu[0] / "splits.mat")
+
+
 def test_what_is_not_the_labelled_set(nyu, tmp_path, monkeypatch):
     folder = nyu[0]
     write_labelled(tmp_path / "a")

@@ -27,7 +27,7 @@ from infoscope.probes.readout import Readout
 from infoscope.probes.recipes import ClassificationInput, ClassificationRecipe, Recipe
 from infoscope.probes.record import Baseline
 from infoscope.probes.store import FeatureStore
-from infoscope.probes.task import DIVERGED, Score, TaskName, check_score, refuse_same
+from infoscope.probes.task import DIVERGED, Score, TaskName, check_score, refuse_shared
 from infoscope.probes.task import Labels as AllLabels
 
 OneLabels = str | Path | Sequence[str] | None
@@ -216,7 +216,7 @@ def classification_task(
     for split, labelled in opened.items():
         if not len(labelled):
             raise InfoscopeError(f"the {split} split {labelled.images.name} has no images")
-    refuse_same({split: labelled.images for split, labelled in opened.items()})
+    refuse_shared({split: labelled.images for split, labelled in opened.items()})
     others = [split for split in opened if split != "train"]
     shared = share_classes(opened["train"], *(opened[split] for split in others))
     return ClassificationTask(dict(zip(["train", *others], shared, strict=True)))

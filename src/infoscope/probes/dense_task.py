@@ -18,7 +18,7 @@ from infoscope.probes.dense import DenseFeatures, Targets
 from infoscope.probes.readout import Readout
 from infoscope.probes.store import FeatureStore
 from infoscope.probes.targets import DenseTargets
-from infoscope.probes.task import refuse_same
+from infoscope.probes.task import refuse_shared
 
 
 @dataclass(frozen=True)
@@ -105,4 +105,4 @@ def check_splits(targets: Mapping[str, DenseTargets]) -> None:
     for split, some in targets.items():
         if not len(some):
             raise InfoscopeError(f"the {split} split {some.images.name} has no photographs")
-    refuse_same(images_by_split(targets))
+    refuse_shared(images_by_split(targets))

@@ -183,15 +183,21 @@ def open_nyu(
         resize: how the view is made square.
 
     Raises:
-        InfoscopeError: neither layout is found, a file is damaged or missing, or h5py is not installed.
+        InfoscopeError: neither layout is found, an option is of the other one, a file is damaged or missing, or h5py
+            is not installed.
     """
     place = Path(root).expanduser()
     if not place.exists():
         raise InfoscopeError(f"no such file or folder: {root}")
     labelled = find_labelled(place)
     if labelled is not None:
+        if listed is not None:
+            raise InfoscopeError(f"a list of frames ({listed}) says nothing of {labelled}: leave it out")
         rows = split_rows(labelled, split, None if splits is None else Path(splits).expanduser())
         return DepthSet(NyuImages(labelled, rows), NyuDepths(labelled, rows, field), crop=crop, resize=resize)
+    if field != "depths" or splits is not None:
+        given = f"the official split {splits}" if splits is not None else f"the field {field}"
+        raise InfoscopeError(f"{given} is of the labelled .mat, and {root} holds frames: leave it out")
     if listed is None and split is not None:
         check_choice("split", split, NyuSplit)
         if (place / split).is_dir():

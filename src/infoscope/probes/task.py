@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -11,6 +12,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.errors import InfoscopeError
+from infoscope.images.folder import FileSource
 from infoscope.images.resize import Resize
 from infoscope.images.source import ImageSource, ids_sha256
 from infoscope.probes.readout import Readout
@@ -143,19 +145,43 @@ def check_score(name: str, value: float, reason: str) -> None:
         raise InfoscopeError(f"the {name} is {value:g}: {reason}")
 
 
-def refuse_same(splits: Mapping[str, ImageSource]) -> None:
+def refuse_shared(splits: Mapping[str, ImageSource]) -> None:
     """Refuse to choose or judge a head by the images that it is trained or chosen on.
 
     Raises:
-        InfoscopeError: two splits are the same images, under whatever name.
+        InfoscopeError: two splits share images, under whatever name; those of one folder inside another's are seen too.
     """
     for (first, images), (second, others) in combinations(splits.items(), 2):
+        other, last = (second, first) if first == "test" else (first, second)
+        what = "name other images to test on" if last == "test" else "name other images, or leave it out"
         if _place(images) == _place(others) and ids_sha256(images) == ids_sha256(others):
-            other, last = (second, first) if first == "test" else (first, second)
-            what = "name other images to test on" if last == "test" else "name other images, or leave it out"
             raise InfoscopeError(f"{others.name} is both the {other} and the {last} split: {what}")
+        shared = _shared_files(images, others)
+        if shared:
+            raise InfoscopeError(
+                f"the {other} and the {last} split share {len(shared):,} images (the first: {min(shared)}): {what}"
+            )
 
 
-def _place(images: ImageSource) -> str:
+def _place(images: ImageSource) -> Path:
     """Where images are, however that was written."""
-    return str(Path(images.name).expanduser().resolve())
+    return Path(images.name).expanduser().resolve()
+
+
+def _shared_files(images: ImageSource, others: ImageSource) -> set[str]:
+    """The photographs that both are, where both are files."""
+    if not (isinstance(images, FileSource) and isinstance(others, FileSource)):
+        return set()
+    return _whole_paths(images) & _whole_paths(others)
+
+
+def _whole_paths(images: FileSource) -> set[str]:
+    """Each file's path, through links to folders; a folder is asked once."""
+    folders: dict[str, str] = {}
+    paths = set()
+    for file in images.files:
+        folder, name = os.path.split(file)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        paths.add(f"{folders[folder]}/{name}")
+    return paths
