@@ -44,9 +44,9 @@ class Figure:
     def run(self) -> None:
         """Run the command."""
         from infoscope.figures.figure import figure
-        from infoscope.figures.paper import check_out, save_figure
+        from infoscope.figures.paper import caption_of, check_out, save_figure
 
         check_out(self.out)
         chart = figure(self.run_directory, self.kind, images=self.images, options=FigureOptions(**vars(self.config)))
         print(save_figure(chart, self.out))
-        print(chart.description)
+        print(caption_of(chart))

@@ -19,7 +19,6 @@ from infoscope.report.drawing import INK, chart_of
 from infoscope.report.photographs import Photographs
 from infoscope.report.summary import most_trusted, views_of
 from infoscope.report.tiles import codes_of, crop_tiles
-from infoscope.scope.classes import ScopeClass
 from infoscope.storage.run import Feature, Run
 
 # Inches a crop: the maps' patches are then as large as the letters beside them.
@@ -48,7 +47,9 @@ def gallery(
         InfoscopeError: there are no photographs, or no such feature, or none fires.
     """
     if photographs.missing:
-        raise InfoscopeError(f"a gallery needs the photographs: {photographs.missing}; say where they are with --images")
+        raise InfoscopeError(
+            f"a gallery needs the photographs: {photographs.missing}; say where they are with --images"
+        )
     chosen = [run.feature(number) for number in features or _most_trusted(run, each)]
     if not chosen:
         raise InfoscopeError(f"no feature of {run.path} has a class: name some with --features")
@@ -86,15 +87,15 @@ def gallery(
             for row in rows
         ),
     ]
-    drawn: Any = alt.LayerChart(layer=layers)
-    sized = drawn.properties(width=room, height=height, padding=MARGIN, autosize=alt.AutoSizeParams(type="none"))
+    fixed = alt.AutoSizeParams(type="none")
+    drawn = alt.LayerChart(layer=layers).properties(width=room, height=height, padding=MARGIN, autosize=fixed)
     how = "those named" if features else "of each class those of the highest trust"
     caption = (
         f"{plural(len(chosen), 'feature')}, {how}, with {plural(count, 'top image')} each: both crops under the "
-        f"feature's map, darker where the code is larger, to one scale a pair; framed: the patches that both crops show."
-        f" ({measured(run)}.)"
+        f"feature's map, darker where the code is larger, to one scale a pair; framed: the patches that both "
+        f"crops show. ({measured(run)}.)"
     )
-    return printed(sized, caption)
+    return printed(drawn, caption)
 
 
 def _most_trusted(run: Run, each: int) -> list[int]:
@@ -104,7 +105,7 @@ def _most_trusted(run: Run, each: int) -> list[int]:
 
 def _row(feature: Feature, photographs: Photographs, count: int, side: float, place: int) -> dict[str, Any]:
     """A feature's tiles, its line of text and its sign, at their places."""
-    name: ScopeClass = feature.values["scope_class"] or "undefined"
+    name = feature.scope_class
     views = views_of(feature.run)
     top = place * (HEADER + side + BELOW)
     tiles = []

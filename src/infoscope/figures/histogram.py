@@ -9,8 +9,9 @@ from infoscope.errors import InfoscopeError
 from infoscope.figures.options import By
 from infoscope.figures.paper import LABEL, fitted, height_of, points, printed
 from infoscope.figures.words import measured, plural
+from infoscope.report.bars import BAR
 from infoscope.report.colours import GLOBAL, LOCAL, ON_LIGHT
-from infoscope.report.figures import BAR, spectrum_layers
+from infoscope.report.figures import spectrum_layers
 from infoscope.report.summary import partition_of
 from infoscope.scope.classes import CLASSES
 from infoscope.storage.run import Run
@@ -40,13 +41,12 @@ def histogram(run: Run, width: float, by: By) -> alt.LayerChart:
     cds = scored["cds"].to_numpy()
     if by == "class":
         groups = scored["scope_class"].to_list()
-        colours = {name: ON_LIGHT[name] for name in CLASSES if name in groups}
+        colours: dict[str, str] = {name: ON_LIGHT[name] for name in CLASSES if name in groups}
         said = "scope class"
     else:
         groups = ["local" if value <= partition.threshold else "global" for value in cds.tolist()]
         colours, said = SIDES, "side of the threshold"
-    columns = None if width > 4 or len(colours) < 4 else 3
-    legend = alt.Legend(title=None, columns=columns) if columns else alt.Legend(title=None)
+    legend = alt.Legend(title=None, columns=3 if width < 4 else 0)
     layers = spectrum_layers(cds, groups, colours, partition, letters=points(LABEL), legend=legend)
     caption = (
         f"CDS of {plural(len(cds), 'scored feature')} of {run.scope.height:,}, in bars of {BAR:g}, by {said}; line: "

@@ -48,6 +48,4 @@ class FigureOptions:
         check_choice("by", self.by, By)
         check_counts(each=self.each, pairs=self.pairs)
         if not NARROWEST <= self.width <= WIDEST:
-            raise InfoscopeError(
-                f"--width {self.width:g} is out of range: choose {NARROWEST:g} to {WIDEST:g} inches"
-            )
+            raise InfoscopeError(f"--width {self.width:g} is out of range: choose {NARROWEST:g} to {WIDEST:g} inches")

@@ -1,7 +1,7 @@
 """The page that figures are made for: widths in inches, type in points, and files that print as they were drawn.
 
-Charts are laid out in CSS pixels, 96 to an inch, so that a notebook shows them at print size. The SVG is the master: PDF
-and PNG are made of it.
+Charts are laid out in CSS pixels, 96 to an inch, so that a notebook shows them at print size. The SVG is the master:
+PDF and PNG are made of it.
 """
 
 from __future__ import annotations
@@ -161,12 +161,18 @@ def svg_file(chart: alt.TopLevelMixin, unit: str = "in") -> str:
     box, content = bare_svg(chart)
     _, _, width, height = (float(number) for number in box.split())
     factor, suffix = (1 / INCH, "in") if unit == "in" else (1 / POINT, "")
-    description = escape(str(getattr(chart, "description", "")))
+    description = escape(caption_of(chart))
     size = [f"{length * factor:.4f}".rstrip("0").rstrip(".") + suffix for length in (width, height)]
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
         f'aria-label="{description}" width="{size[0]}" height="{size[1]}" viewBox="{box}">{content}'
     )
+
+
+def caption_of(chart: alt.TopLevelMixin) -> str:
+    """What a figure shows, in sentences that will do for a caption; empty where it does not say."""
+    said = getattr(chart, "description", "")
+    return said if isinstance(said, str) else ""
 
 
 def steady_pdf(content: bytes) -> bytes:

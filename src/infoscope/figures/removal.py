@@ -41,10 +41,8 @@ def removal(run: Run, width: float, wanted: Sequence[str]) -> alt.VConcatChart:
         InfoscopeError: the run has no such results.
     """
     results = found_results(run, wanted)
-    panels = [
-        _variants(result, width) if isinstance(result, Removals) else _curve(result, width) for result in results
-    ]
-    chart = alt.VConcatChart(vconcat=panels, spacing=14).properties(padding=MARGIN).resolve_scale(color="independent")
+    panels = [_variants(result, width) if isinstance(result, Removals) else _curve(result, width) for result in results]
+    chart: alt.VConcatChart = alt.VConcatChart(vconcat=panels, spacing=14).properties(padding=MARGIN)
     rows = [result for result in results if isinstance(result, Removals)]
     said = []
     if rows:
@@ -60,7 +58,8 @@ def removal(run: Run, width: float, wanted: Sequence[str]) -> alt.VConcatChart:
         )
     shown = "; ".join(f"{result.folder}: {result.metric}" for result in results)
     caption = f"{'. '.join(said)}. ({shown}; {measured(run)}.)"
-    return printed(chart, caption)
+    apart: alt.VConcatChart = chart.resolve_scale(color="independent")
+    return printed(apart, caption)
 
 
 def _variants(result: Removals, width: float) -> alt.HConcatChart:
@@ -144,8 +143,8 @@ def _drawn(row: Removed) -> dict[str, Any]:
     numbers = {name: None if value is None else round(value, 4) for name, value in ends.items()}
     return {
         "name": row.name,
-        "colour": AXIS if grey else HUES.get(group, INK),  # type: ignore[call-overload]
-        "form": "circle" if grey else FORMS.get(group, "square"),  # type: ignore[call-overload]
+        "colour": AXIS if grey else HUES.get(group, INK),
+        "form": "circle" if grey else FORMS.get(group, "square"),
         **numbers,
     }
 
@@ -163,7 +162,7 @@ def _label(name: str) -> str:
 def _curve(result: Steps, width: float) -> alt.LayerChart:
     """Scores along a selection."""
     rows = result.rows.with_columns(pl.col("score", "low", "high").round(4))
-    ends = pl.concat([rows[name] for name in ("score", "low", "high")]).drop_nulls().to_list() + [result.untouched]
+    ends = [result.untouched, *pl.concat([rows[name] for name in ("score", "low", "high")]).drop_nulls()]
     spare = 0.06 * (max(ends) - min(ends) or 1.0)
     y_scale = alt.Scale(domain=[min(ends) - spare, max(ends) + spare], nice=False, zero=False)
     x = alt.X(
@@ -178,7 +177,7 @@ def _curve(result: Steps, width: float) -> alt.LayerChart:
         .mark_rule(color=INK, strokeDash=[4, 3], strokeWidth=1, aria=False)
         .encode(y=y)
     ]
-    for (end, match), line in rows.filter(pl.col("match").is_not_null()).group_by("end", "match", maintain_order=True):
+    for (_, match), line in rows.filter(pl.col("match").is_not_null()).group_by("end", "match", maintain_order=True):
         random = chart_of(line.sort("share").to_dicts()).encode(x=x)
         layers += [
             random.mark_area(color=AXIS, opacity=0.14, aria=False).encode(y=alt.Y("low:Q", scale=y_scale), y2="high:Q"),

@@ -145,7 +145,11 @@ def _of_table(table: ProbeTable, folder: str) -> Removals:
             else (-row["spread"], row["spread"])
         )
         # An interval is of the difference; at the score it is as long, and beside what it is compared with.
-        base = row["score"] - row["difference"] if row["spread"] is None and row["difference"] is not None else row["score"]
+        base = (
+            row["score"] - row["difference"]
+            if row["spread"] is None and row["difference"] is not None
+            else row["score"]
+        )
         ends = [None if end is None else factor * (base + end) for end in (low, high)]
         rows.append(Removed(row["site"], row["name"], row["draws"], factor * row["score"], *ends))
     return Removals(folder, _title(table.task, table.folder), titled(table.metric), rows)
@@ -159,7 +163,8 @@ def _zeroshot(run: Run, folder: str) -> Removals:
     rows = []
     for (variant,), group in variants.group_by(["name"], maintain_order=True):
         scores = 100 * group[name].to_numpy()
-        score, ends = float(scores.mean()), [None, None]
+        score = float(scores.mean())
+        ends: list[float | None] = [None, None]
         if len(scores) > 1:
             spread = float(scores.std(ddof=1))
             ends = [score - spread, score + spread]

@@ -57,7 +57,7 @@ def scatter(run: Run, width: float, x: str, y: str) -> alt.LayerChart:
     size = SMALL_MARK if drawn.height > MANY else MARK
     colours = alt.Scale(domain=names, range=[ON_LIGHT[name] for name in names])
     shapes = alt.Scale(domain=names, range=[SHAPES[name] for name in names])
-    legend = alt.Legend(title=None, columns=3 if len(names) > 3 and width < 4 else 0)
+    legend = alt.Legend(title=None, columns=3 if width < 4 else 0)
     base = chart_of(drawn.to_dicts()).encode(
         x=alt.X("x:Q", title=_title(across), scale=alt.Scale(domain=domains[0], nice=False), axis=_axis()),
         y=alt.Y("y:Q", title=_title(up), scale=alt.Scale(domain=domains[1], nice=False), axis=_axis()),
@@ -66,11 +66,11 @@ def scatter(run: Run, width: float, x: str, y: str) -> alt.LayerChart:
     )
     chart = alt.LayerChart(layer=[base.mark_point(size=size, filled=True, opacity=1, aria=False)])
     missing = run.scope.height - table.height
+    left_out = f"; {plural(missing, 'feature')} without one of the two left out" if missing else ""
+    above = _title(up)
     caption = (
-        f"{_title(up).capitalize() if up.label.islower() else _title(up)} against {_title(across)} of {plural(table.height, 'feature')}: "
-        f"{', '.join(f'{counts[name]:,} {name}' for name in names)}"
-        + (f"; {plural(missing, 'feature')} without one of the two left out" if missing else "")
-        + f". ({measured(run)}.)"
+        f"{above[0].upper()}{above[1:]} against {_title(across)} of {plural(table.height, 'feature')}: "
+        f"{', '.join(f'{counts[name]:,} {name}' for name in names)}{left_out}. ({measured(run)}.)"
     )
     return printed(fitted(chart, width, height_of(width, SHAPE)), caption)
 

@@ -64,7 +64,7 @@ def shift(run: Run, width: float) -> alt.LayerChart:
     y = alt.Y("median:Q", title="distance moved, patches", scale=y_scale, axis=alt.Axis(tickCount=5))
     colours = alt.Scale(domain=names, range=[ON_LIGHT[name] for name in names])
     shapes = alt.Scale(domain=names, range=[SHAPES[name] for name in names])
-    legend = alt.Legend(title=None, columns=3 if len(names) > 3 and width < 4 else 0)
+    legend = alt.Legend(title=None, columns=3 if width < 4 else 0)
     base = chart_of(rows.with_columns(pl.col("median", "low", "high").round(5)).to_dicts())
     colour = alt.Color("scope_class:N", scale=colours, legend=legend)
     layers: list[alt.Chart | alt.LayerChart] = [

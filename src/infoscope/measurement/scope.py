@@ -156,17 +156,17 @@ class MeasuredRun(Run):
     measured: Scope
 
     @property
-    def scope(self) -> pl.DataFrame:  # type: ignore[override]
+    def scope(self) -> pl.DataFrame:
         """The scope table."""
         return self.measured.table
 
     @property
-    def top_images(self) -> pl.DataFrame:  # type: ignore[override]
+    def top_images(self) -> pl.DataFrame:
         """The table of top images."""
         return self.measured.top_images
 
     @property
-    def maps(self) -> pl.DataFrame:  # type: ignore[override]
+    def maps(self) -> pl.DataFrame:
         """The table of maps."""
         return self.measured.maps
 
@@ -176,17 +176,17 @@ class MeasuredRun(Run):
         return source.filter(wanted) if isinstance(source, pl.DataFrame) else super().maps_where(wanted)
 
     @property
-    def shift_curve(self) -> pl.DataFrame | None:  # type: ignore[override]
+    def shift_curve(self) -> pl.DataFrame | None:
         """The table of the shift curve."""
         return self.measured.shift_curve
 
     @property
-    def cross_checks(self) -> pl.DataFrame | None:  # type: ignore[override]
+    def cross_checks(self) -> pl.DataFrame | None:
         """The table of the cross-checks."""
         return self.measured.cross_checks
 
     @property
-    def quantile_images(self) -> pl.DataFrame | None:  # type: ignore[override]
+    def quantile_images(self) -> pl.DataFrame | None:
         """The table of the quantile images."""
         return self.measured.quantile_images
 

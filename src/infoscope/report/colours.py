@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from infoscope.scope.classes import ScopeClass
-
 # `site.css` has the same ones, as --c-local and so on; a test holds them together.
-ON_LIGHT: MappingProxyType[ScopeClass, str] = MappingProxyType(
+ON_LIGHT: MappingProxyType[str, str] = MappingProxyType(
     {
         "local": "#0b63a5",
         "diffuse": "#c98200",
@@ -21,7 +19,7 @@ ON_LIGHT: MappingProxyType[ScopeClass, str] = MappingProxyType(
         "undefined": "#4a5158",
     }
 )
-ON_DARK: MappingProxyType[ScopeClass, str] = MappingProxyType(
+ON_DARK: MappingProxyType[str, str] = MappingProxyType(
     {
         "local": "#5a9fe0",
         "diffuse": "#f3cd6b",
@@ -33,7 +31,7 @@ ON_DARK: MappingProxyType[ScopeClass, str] = MappingProxyType(
 LOCAL, GLOBAL = ON_LIGHT["local"], ON_LIGHT["global"]
 
 # The shapes that the site draws, by Vega's names. Undefined is a ring.
-SHAPES: MappingProxyType[ScopeClass, str] = MappingProxyType(
+SHAPES: MappingProxyType[str, str] = MappingProxyType(
     {
         "local": "circle",
         "diffuse": "square",

@@ -10,8 +10,9 @@ import polars as pl
 from markupsafe import Markup
 
 from infoscope.measurement.run_controls import RunControls, run_controls
+from infoscope.report.bars import stacked_bars
 from infoscope.report.colours import ON_LIGHT
-from infoscope.report.drawing import INK, chart_of, stacked_bars, svg_of
+from infoscope.report.drawing import INK, chart_of, svg_of
 from infoscope.report.summary import Settings
 from infoscope.scope.classes import CLASSES
 from infoscope.storage.run import Run

@@ -10,17 +10,16 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
+from infoscope.report.bars import BAR, axis_end, stacked_bars
 from infoscope.report.colours import GLOBAL, LOCAL
-from infoscope.report.drawing import INK, QUIET, chart_of, stacked_bars, svg_of
+from infoscope.report.drawing import INK, QUIET, chart_of, svg_of
 from infoscope.report.summary import Settings
 from infoscope.scope.modes import estimate_density
 from infoscope.scope.partition import Partition
 
-# Our choices: bars of 0.01, 40 x 40 cells and a curve of 200 points show shape without drawing noise.
-BAR = 0.01
+# Our choices: 40 x 40 cells and a curve of 200 points show shape without drawing noise.
 BINS = 40
 POINTS = 200
-LEAST_RANGE = 0.45
 # Pixels, of what is written into a chart.
 LETTERS = 12.0
 
@@ -176,11 +175,6 @@ def _count_cells(area: Values, cds: Values, patches: int, upper: float) -> list[
         }
         for column, row in np.argwhere(counts > 0).tolist()
     ]
-
-
-def axis_end(cds: Values) -> float:
-    """The end of the CDS axis: past every score, and never so near that a narrow spectrum looks broad."""
-    return min(1.0, max(LEAST_RANGE, float(np.ceil(cds.max(initial=0.0) / 0.05 + 1e-9) * 0.05)))
 
 
 def _mark(letter: str, at: float, scale: alt.Scale) -> alt.LayerChart:

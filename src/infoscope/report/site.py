@@ -11,8 +11,8 @@ import polars as pl
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
+from infoscope.report.bars import axis_end
 from infoscope.report.columns import SiteColumn, class_codes, site_columns, strongest_images
-from infoscope.report.figures import axis_end
 from infoscope.report.neighbours import PATCHES_KEPT, Neighbours, by_cofiring, by_direction
 from infoscope.report.payload import packed_column, rounded, script
 from infoscope.report.records import FEATURES_A_READ, FIELDS, Records, strongest_codes
