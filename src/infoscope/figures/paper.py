@@ -91,6 +91,7 @@ def printed(chart: Chart, caption: str) -> Chart:
         columnPadding=10,
         symbolSize=36,
         symbolStrokeWidth=1,
+        symbolOpacity=1,
         labelLimit=0,
     )
     drawn: Chart = styled.configure_title(

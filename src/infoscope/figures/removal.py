@@ -9,17 +9,19 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from infoscope.figures.paper import AXIS, INCH, LABEL, MARGIN, TITLE, points, printed
+from infoscope.figures.paper import AXIS, INCH, LABEL, MARGIN, points, printed
 from infoscope.figures.results import Removals, Removed, Steps, found_results
 from infoscope.figures.words import measured
 from infoscope.probes.names import RANDOM, short_name
 from infoscope.report.colours import GLOBAL, LOCAL, ON_LIGHT, SHAPES
 from infoscope.report.drawing import INK, QUIET, chart_of
+from infoscope.report.labels import LABELS
 from infoscope.storage.run import Run
 
 # Pixels: of a row, of the names beside them, and between sites.
 ROW, NAMES, BETWEEN = 15.0, 100.0, 14.0
-CURVE = 130.0
+# Of a curve: its height, an axis' numbers with their title, and half of the last number.
+CURVE, NUMBERS, LAST = 130.0, 42.0, 12.0
 SITES = {"rerun": "network run on", "site": "block's own tokens", "model": ""}
 UNTOUCHED = "untouched"
 # Groups by threshold have the hues of the classes they are named like.
@@ -41,7 +43,12 @@ def removal(run: Run, width: float, wanted: Sequence[str]) -> alt.VConcatChart:
         InfoscopeError: the run has no such results.
     """
     results = found_results(run, wanted)
-    panels = [_variants(result, width) if isinstance(result, Removals) else _curve(result, width) for result in results]
+    # Panels above each other begin at one line: where the names of variants end, or the numbers of an axis.
+    beside = NAMES if any(isinstance(result, Removals) for result in results) else NUMBERS
+    panels = [
+        _variants(result, width) if isinstance(result, Removals) else _curve(result, width, beside)
+        for result in results
+    ]
     chart: alt.VConcatChart = alt.VConcatChart(vconcat=panels, spacing=14).properties(padding=MARGIN)
     rows = [result for result in results if isinstance(result, Removals)]
     said = []
@@ -71,16 +78,14 @@ def _variants(result: Removals, width: float) -> alt.HConcatChart:
     # Room for half of a number at either end of the axis.
     spare = 0.1 * (max(ends) - min(ends) or 1.0)
     domain = [min(ends) - spare, max(ends) + spare]
-    columns = [
-        _site(result, site, names, domain, room, place == 0).properties(
-            title=alt.TitleParams(
-                text=SITES.get(site, site), fontWeight="normal", fontSize=points(LABEL), color=QUIET, frame="group"
+    columns = []
+    for place, site in enumerate(sites):
+        column = _site(result, site, names, domain, room, place == 0)
+        if said := SITES.get(site, site):
+            column = column.properties(
+                title=alt.TitleParams(text=said, fontSize=points(LABEL), color=QUIET, frame="group")
             )
-            if SITES.get(site, site)
-            else alt.Undefined
-        )
-        for place, site in enumerate(sites)
-    ]
+        columns.append(column)
     row: Any = alt.HConcatChart(hconcat=columns, spacing=BETWEEN)
     titled: alt.HConcatChart = row.properties(title=alt.TitleParams(text=result.title, frame="bounds"))
     return titled
@@ -159,7 +164,7 @@ def _label(name: str) -> str:
     return short_name(name).strip()
 
 
-def _curve(result: Steps, width: float) -> alt.LayerChart:
+def _curve(result: Steps, width: float, beside: float) -> alt.LayerChart:
     """Scores along a selection."""
     rows = result.rows.with_columns(pl.col("score", "low", "high").round(4))
     ends = [result.untouched, *pl.concat([rows[name] for name in ("score", "low", "high")]).drop_nulls()]
@@ -167,11 +172,11 @@ def _curve(result: Steps, width: float) -> alt.LayerChart:
     y_scale = alt.Scale(domain=[min(ends) - spare, max(ends) + spare], nice=False, zero=False)
     x = alt.X(
         "share:Q",
-        title=f"share of features removed, by {result.column}",
+        title=f"share of features removed, by {LABELS.get(result.column, result.column)}",
         scale=alt.Scale(domain=[0, 1], nice=False),
         axis=alt.Axis(format=".0%", tickCount=5, grid=False),
     )
-    y = alt.Y("score:Q", title=result.metric, scale=y_scale, axis=alt.Axis(tickCount=4, minExtent=24))
+    y = alt.Y("score:Q", title=result.metric, scale=y_scale, axis=alt.Axis(tickCount=4, minExtent=24, maxExtent=24))
     layers: list[alt.Chart] = [
         chart_of([{"score": round(result.untouched, 4)}])
         .mark_rule(color=INK, strokeDash=[4, 3], strokeWidth=1, aria=False)
@@ -189,19 +194,16 @@ def _curve(result: Steps, width: float) -> alt.LayerChart:
     own = rows.filter(pl.col("match").is_null()).with_columns(
         pl.col("end").replace_strict({end: name for end, (name, _) in ENDS.items()}, default=pl.col("end"))
     )
-    colour = alt.Color(
-        "end:N",
-        scale=alt.Scale(domain=names, range=[hue for _, hue in ENDS.values()]),
-        legend=alt.Legend(title=None, orient="top"),
-    )
-    shape = alt.Shape("end:N", scale=alt.Scale(domain=names, range=["diamond", "circle"]), legend=None)
+    legend = alt.Legend(title=None)
+    hues = alt.Scale(domain=names, range=[hue for _, hue in ENDS.values()])
+    colour = alt.Color("end:N", scale=hues, legend=legend)
+    shape = alt.Shape("end:N", scale=alt.Scale(domain=names, range=["diamond", "circle"]), legend=legend)
     base = chart_of(own.sort("end", "share").to_dicts()).encode(x=x, y=y, color=colour)
     layers += [
         base.mark_line(strokeWidth=1.5, aria=False),
         base.mark_point(size=26, filled=True, opacity=1, aria=False).encode(shape=shape),
     ]
-    # The numbers of the axis and its title stand beside the curve.
-    room = width * INCH - 2 * MARGIN - 24 - points(TITLE) - 8
+    room = width * INCH - 2 * MARGIN - beside - LAST
     drawn: alt.LayerChart = alt.LayerChart(layer=layers).properties(
         width=room, height=CURVE, title=alt.TitleParams(text=result.title, frame="bounds")
     )

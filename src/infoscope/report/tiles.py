@@ -13,8 +13,8 @@ from infoscope.images.views import Views
 FAINT, FULL = 70 / 255, 225 / 255
 # How far a photograph steps back behind its map, as in `site.css`: share of grey, contrast, brightness.
 GREY, CONTRAST, BRIGHTNESS = 0.75, 0.75, 1.15
-# Veil over what the other crop does not show, ground where there is no photograph, the frame, and a tile's edge: without
-# it a white photograph has no end on white paper.
+# Veil over what the other crop does not show, ground where there is no photograph, the frame, and a tile's edge:
+# without it a white photograph has no end on white paper.
 VEIL, GROUND, FRAME, EDGE = 0.42, 236, 17, 200
 
 Codes = Float64[np.ndarray, "crop row column"]
