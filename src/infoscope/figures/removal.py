@@ -65,7 +65,7 @@ def removal(run: Run, width: float, wanted: Sequence[str]) -> alt.VConcatChart:
         )
     shown = "; ".join(f"{result.folder}: {result.metric}" for result in results)
     caption = f"{'. '.join(said)}. ({shown}; {measured(run)}.)"
-    apart: alt.VConcatChart = chart.resolve_scale(color="independent")
+    apart: alt.VConcatChart = chart.resolve_scale(color="independent", shape="independent")
     return printed(apart, caption)
 
 
@@ -205,6 +205,8 @@ def _curve(result: Steps, width: float, beside: float) -> alt.LayerChart:
     ]
     room = width * INCH - 2 * MARGIN - beside - LAST
     drawn: alt.LayerChart = alt.LayerChart(layer=layers).properties(
-        width=room, height=CURVE, title=alt.TitleParams(text=result.title, frame="bounds")
+        width=room,
+        height=CURVE,
+        title=alt.TitleParams(text=result.title, frame="bounds", dx=NUMBERS - beside),
     )
     return drawn
