@@ -93,7 +93,7 @@ def _domain(values: Float64[np.ndarray, " _"]) -> tuple[float, float]:
 
     Example:
         >>> _domain(np.array([0.1, 1.0])), _domain(np.array([10.0, 11.0])), _domain(np.array([0.0, 0.0]))
-        ((0.0, 1.03), (9.97, 11.03), (0.0, 1.0))
+        ((0.0, 1.027), (9.97, 11.03), (0.0, 1.0))
     """
     low, high = float(values.min()), float(values.max())
     if low == high:

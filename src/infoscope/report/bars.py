@@ -34,12 +34,12 @@ def stacked_bars(
     """
     below = np.zeros(len(edges) - 1, np.int64)
     names = np.array(groups, dtype=object)
-    rows = []
+    rows, ends = [], edges.tolist()
     for group in order:
         counts, _ = np.histogram(values[names == group], edges)
         for place in np.flatnonzero(counts).tolist():
             low, high = int(below[place]), int(below[place] + counts[place])
-            rows.append({"from": edges[place], "to": edges[place + 1], "low": low, "high": high, "group": group})
+            rows.append({"from": ends[place], "to": ends[place + 1], "low": low, "high": high, "group": group})
         below += counts
     return rows
 
