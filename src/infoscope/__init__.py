@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from infoscope.dictionaries.sae import SparseAutoencoder
     from infoscope.errors import InfoscopeError
     from infoscope.execution.config import Execution
+    from infoscope.figures.figure import figure
+    from infoscope.figures.options import FigureOptions
+    from infoscope.figures.paper import save_figure
     from infoscope.groups.group import FeatureGroup
     from infoscope.groups.naming import named_group
     from infoscope.images.source import ImageSource, open_images
@@ -54,7 +57,7 @@ if TYPE_CHECKING:
     from infoscope.selection.config import SelectConfig
     from infoscope.selection.result import Selection
     from infoscope.selection.select import select_features
-    from infoscope.storage.run import Run, open_run
+    from infoscope.storage.run import Feature, Run, open_run
     from infoscope.training.config import TrainConfig
     from infoscope.training.from_cache import train_on_cache
     from infoscope.training.train import train_sae, train_saes
@@ -73,7 +76,9 @@ _HOMES = {
     "Classes": "zeroshot.classes",
     "EditedBackbone": "removal.edited",
     "Execution": "execution.config",
+    "Feature": "storage.run",
     "FeatureGroup": "groups.group",
+    "FigureOptions": "figures.options",
     "ImageSource": "images.source",
     "InfoscopeError": "errors",
     "MeasureConfig": "measurement.config",
@@ -101,6 +106,7 @@ _HOMES = {
     "compare_runs": "comparison.compared",
     "depth_task": "probes.depth",
     "embed_classes": "zeroshot.text",
+    "figure": "figures.figure",
     "load_backbone": "backbones.loading",
     "load_sae": "dictionaries.loading",
     "make_dictionary": "training.untrained",
@@ -124,6 +130,7 @@ _HOMES = {
     "read_classes": "zeroshot.classes",
     "read_embeddings": "zeroshot.embeddings",
     "read_statistics": "removal.statistics",
+    "save_figure": "figures.paper",
     "save_sae": "dictionaries.loading",
     "save_saelens": "dictionaries.loading",
     "segmentation_task": "probes.segmentation",
@@ -144,7 +151,9 @@ __all__ = [
     "Classes",
     "EditedBackbone",
     "Execution",
+    "Feature",
     "FeatureGroup",
+    "FigureOptions",
     "ImageSource",
     "InfoscopeError",
     "MeasureConfig",
@@ -172,6 +181,7 @@ __all__ = [
     "compare_runs",
     "depth_task",
     "embed_classes",
+    "figure",
     "load_backbone",
     "load_sae",
     "make_dictionary",
@@ -195,6 +205,7 @@ __all__ = [
     "read_classes",
     "read_embeddings",
     "read_statistics",
+    "save_figure",
     "save_sae",
     "save_saelens",
     "segmentation_task",

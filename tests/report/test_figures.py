@@ -5,7 +5,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from infoscope.report.figures import GLOBAL, LOCAL, area_chart, axis_end, cds_histogram, scale_marks
+from infoscope.report.bars import axis_end
+from infoscope.report.colours import GLOBAL, LOCAL
+from infoscope.report.figures import area_chart, cds_histogram, scale_marks
 from infoscope.report.summary import Settings
 from infoscope.scope.partition import partition
 

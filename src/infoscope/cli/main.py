@@ -9,6 +9,7 @@ import tyro
 
 from infoscope.cli.check import Check
 from infoscope.cli.compare import Compare
+from infoscope.cli.figure import Figure
 from infoscope.cli.info import Info
 from infoscope.cli.measure import Measure
 from infoscope.cli.outliers import Outliers
@@ -31,6 +32,7 @@ Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Measure, tyro.conf.subcommand("measure")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Figure, tyro.conf.subcommand("figure")]
     | Annotated[Serve, tyro.conf.subcommand("serve")]
     | Annotated[Outliers, tyro.conf.subcommand("outliers")]
     | Annotated[Probe, tyro.conf.subcommand("probe")]

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infoscope.cli.summary import print_rows
+from infoscope.probes.names import SHARES, short_name, titled
 from infoscope.probes.record import ProbeRecord
 from infoscope.probes.result import ProbeResult
 
@@ -20,9 +21,6 @@ SITES = {
 }
 # Scores of a task that the table shows.
 SHOWN = 2
-RANDOM = "minus random of equal "
-# Scores that are shares are printed in per cent, as papers do.
-SHARES = ("top-1", "top-5", "mIoU", "pixel accuracy", "class accuracy", "delta1", "delta2", "delta3")
 
 
 def print_probe(result: ProbeResult, out: Path) -> None:
@@ -85,16 +83,6 @@ def scores_table(result: ProbeResult, site: str) -> Table:
     return table
 
 
-def titled(metric: str) -> str:
-    """A metric with its unit.
-
-    Example:
-        >>> titled("mIoU"), titled("RMSE"), titled("abs-rel")
-        ('mIoU, %', 'RMSE, m', 'abs-rel')
-    """
-    return f"{metric}, %" if metric in SHARES else f"{metric}, m" if metric == "RMSE" else metric
-
-
 def score(metric: str, value: float | None) -> str:
     """A score as it is printed: shares in per cent.
 
@@ -105,20 +93,6 @@ def score(metric: str, value: float | None) -> str:
     if value is None or math.isnan(value):
         return ""
     return f"{100 * value:.2f}" if metric in SHARES else f"{value:.4f}"
-
-
-def short_name(name: str, draws: int = 1) -> str:
-    """A variant's name in a table, where random controls stand under the group they match.
-
-    Example:
-        >>> short_name("minus random of equal mass as global", 5)
-        '  random, equal mass (5)'
-        >>> short_name("minus global")
-        'minus global'
-    """
-    if name.startswith(RANDOM):
-        name = f"  random, equal {name.removeprefix(RANDOM).split(' ', 1)[0]}"
-    return f"{name} ({draws})" if draws > 1 else name
 
 
 def _alone(metric: str, row: dict[str, Any]) -> str:

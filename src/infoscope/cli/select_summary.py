@@ -8,8 +8,9 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from infoscope.cli.probe_summary import score, titled
+from infoscope.cli.probe_summary import score
 from infoscope.cli.summary import print_rows
+from infoscope.probes.names import titled
 from infoscope.selection.result import FEATURES_FILE, Selection
 
 

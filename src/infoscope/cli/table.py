@@ -89,7 +89,8 @@ class Table:
     def _table(self, results: dict[str, ProbeResult], rows: list[dict[str, Any]]) -> RichTable:
         from rich.table import Table as RichTable
 
-        from infoscope.cli.probe_summary import short_name, titled, with_spread
+        from infoscope.cli.probe_summary import with_spread
+        from infoscope.probes.names import short_name, titled
 
         table = RichTable(box=None, pad_edge=False)
         table.add_column("site")

@@ -11,20 +11,14 @@ import numpy as np
 from jaxtyping import Float64
 
 from infoscope.comparison.compared import Compared
+from infoscope.report.colours import ON_LIGHT
 from infoscope.report.drawing import HEIGHT, INK, chart_of, svg_of
-from infoscope.report.figures import GLOBAL, LOCAL, POINTS
+from infoscope.report.figures import POINTS
 from infoscope.scope.classes import CLASSES
 from infoscope.scope.modes import estimate_density
 
 # Told apart with colour-blind eyes too: Okabe and Ito 2008, their yellow left out on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-CLASS_COLOURS = {
-    "local": LOCAL,
-    "diffuse": "#7fb0d6",
-    "position-bound": "#8a6fb0",
-    "global": GLOBAL,
-    "undefined": "#c9cfd4",
-}
 _BANDS = (("5 %", "95 %", "#dce7f0"), ("25 %", "75 %", "#a9c6df"))
 _LEGEND_ROW = 20
 # Our choices: what of each run the axis of densities holds, and the width of a letter in pixels.
@@ -116,7 +110,7 @@ def class_chart(runs: Sequence[Compared], by_block: bool) -> str:
         for name, share in run.classes.items():
             rows.append({"run": label, "class": name, "from": round(low, 5), "to": round(low + share, 5)})
             low += share
-    colours = [CLASS_COLOURS[name] for name in CLASSES]
+    colours = [ON_LIGHT[name] for name in CLASSES]
     # Browsers' letters may be wider than those that the renderer measures.
     room = min(_LABEL, _LETTER * max(map(len, labels)))
     bars = (

@@ -19,7 +19,7 @@ from infoscope.comparison.charts import (
 )
 from infoscope.comparison.compared import Compared, Comparison
 from infoscope.comparison.differences import image_set, images_of, model_of
-from infoscope.report.figures import GLOBAL, LOCAL
+from infoscope.report.colours import GLOBAL, LOCAL
 from infoscope.report.summary import QUANTILES
 from infoscope.report.template import make_environment
 from infoscope.scope.classes import CLASSES

@@ -12,6 +12,7 @@ import polars as pl
 
 from infoscope.measurement.run_controls import RunControls, run_controls
 from infoscope.scope.partition import Method, Partition, partition
+from infoscope.showing import Shown
 from infoscope.storage.atomic import write_json
 from infoscope.storage.check_schema import CROSS_CHECKS, SHIFT_CURVE
 from infoscope.storage.manifest import Manifest
@@ -23,14 +24,16 @@ from infoscope.storage.run import (
     PARTITION,
     QUANTILE_IMAGES_FILE,
     SHIFT_CURVE_FILE,
+    Feature,
+    Run,
     open_run,
 )
 from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, read_table, write_table
 
 
-@dataclass(frozen=True)
-class Scope:
-    """The result of `measure_scope`.
+@dataclass(frozen=True, repr=False)
+class Scope(Shown):
+    """The result of `measure_scope`. In a notebook it shows what was found.
 
     Attributes:
         table: one row a feature; columns and units in `infoscope.storage.schema.SCOPE`.
@@ -68,6 +71,19 @@ class Scope:
     def controls(self) -> RunControls:
         """The controls of the run as a whole: shares of classes, reliability, sensitivity; see `RunControls`."""
         return run_controls(self.table, int(self.manifest.options["top_images"]))
+
+    @cached_property
+    def run(self) -> Run:
+        """The same as a run, which figures and pages are made of, whether it was written or not."""
+        return MeasuredRun(_place(self.maps_source), self.manifest, self)
+
+    def feature(self, number: int, images: Any = None) -> Feature:
+        """One feature; see `Run.feature`.
+
+        Raises:
+            InfoscopeError: the dictionary has no such feature.
+        """
+        return self.run.feature(number, images)
 
     def save(self, path: Path | str) -> None:
         """Write a run directory; the manifest comes last, so its presence says the run is whole.
@@ -123,3 +139,62 @@ class Scope:
             run.cross_checks,
             run.quantile_images,
         )
+
+
+# A run that was not written has no directory, and nothing is found in this one.
+NOWHERE = Path("not-written")
+
+
+@dataclass(frozen=True, repr=False)
+class MeasuredRun(Run):
+    """A run whose tables are in memory, whether it was written or not.
+
+    Attributes:
+        measured: the tables.
+    """
+
+    measured: Scope
+
+    @property
+    def scope(self) -> pl.DataFrame:
+        """The scope table."""
+        return self.measured.table
+
+    @property
+    def top_images(self) -> pl.DataFrame:
+        """The table of top images."""
+        return self.measured.top_images
+
+    @property
+    def maps(self) -> pl.DataFrame:
+        """The table of maps."""
+        return self.measured.maps
+
+    def maps_where(self, wanted: pl.Expr) -> pl.DataFrame:
+        """Some rows of the table of maps."""
+        source = self.measured.maps_source
+        return source.filter(wanted) if isinstance(source, pl.DataFrame) else super().maps_where(wanted)
+
+    @property
+    def shift_curve(self) -> pl.DataFrame | None:
+        """The table of the shift curve."""
+        return self.measured.shift_curve
+
+    @property
+    def cross_checks(self) -> pl.DataFrame | None:
+        """The table of the cross-checks."""
+        return self.measured.cross_checks
+
+    @property
+    def quantile_images(self) -> pl.DataFrame | None:
+        """The table of the quantile images."""
+        return self.measured.quantile_images
+
+    @cached_property
+    def partition(self) -> dict[str, Any]:
+        """What ``partition.json`` holds, or would hold: that takes some seconds to find."""
+        return super().partition if (self.path / PARTITION).is_file() else self.measured._partition_document()
+
+
+def _place(maps_source: pl.DataFrame | Path) -> Path:
+    return maps_source.parent if isinstance(maps_source, Path) else NOWHERE

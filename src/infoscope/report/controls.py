@@ -10,13 +10,14 @@ import polars as pl
 from markupsafe import Markup
 
 from infoscope.measurement.run_controls import RunControls, run_controls
-from infoscope.report.drawing import INK, QUIET, chart_of, svg_of
-from infoscope.report.figures import GLOBAL, LOCAL
+from infoscope.report.bars import stacked_bars
+from infoscope.report.colours import ON_LIGHT
+from infoscope.report.drawing import INK, chart_of, svg_of
 from infoscope.report.summary import Settings
 from infoscope.scope.classes import CLASSES
 from infoscope.storage.run import Run
 
-COLOURS = {"local": LOCAL, "diffuse": "#b08a1f", "position-bound": "#6a4c93", "global": GLOBAL, "undefined": QUIET}
+COLOURS = dict(ON_LIGHT)
 # Our choices: bars of 0.05, up to one and a half times what unrelated pictures give.
 BAR = 0.05
 UPPER = 1.5
@@ -56,16 +57,9 @@ def calibrated_histogram(scored: pl.DataFrame) -> str:
         scored: rows of ``scope.parquet`` with a calibrated score; at least one.
     """
     edges = np.linspace(0, UPPER, round(UPPER / BAR) + 1)
-    below = np.zeros(len(edges) - 1, np.int64)
-    bars = []
-    for name in CLASSES:
-        # What lies beyond the axis is counted at its end.
-        values = scored.filter(pl.col("scope_class") == name)["cds_calibrated"].to_numpy()
-        counts, _ = np.histogram(np.minimum(values, UPPER), edges)
-        for place in np.flatnonzero(counts).tolist():
-            low, high = int(below[place]), int(below[place] + counts[place])
-            bars.append({"from": edges[place], "to": edges[place + 1], "low": low, "high": high, "class": name})
-        below += counts
+    # What lies beyond the axis is counted at its end.
+    values = np.minimum(scored["cds_calibrated"].to_numpy(), UPPER)
+    bars = stacked_bars(values, scored["scope_class"].to_list(), CLASSES, edges)
     x_scale = alt.Scale(domain=[0, UPPER], nice=False)
     colours = alt.Scale(domain=list(COLOURS), range=list(COLOURS.values()))
     unrelated = chart_of([{"at": 1.0}]).encode(x=alt.X("at:Q", scale=x_scale))
@@ -77,7 +71,7 @@ def calibrated_histogram(scored: pl.DataFrame) -> str:
             x2="to:Q",
             y=alt.Y("low:Q", title="features", axis=alt.Axis(tickMinStep=1, tickCount=5, format="d")),
             y2="high:Q",
-            color=alt.Color("class:N", scale=colours, legend=None),
+            color=alt.Color("group:N", scale=colours, legend=None),
         ),
         unrelated.mark_rule(color=INK, strokeWidth=1.25, strokeDash=[5, 3], aria=False),
         unrelated.mark_text(text="unrelated pictures", fontSize=12, color=INK, align="left", dx=5, aria=False).encode(

@@ -35,13 +35,21 @@ def svg_of(chart: alt.LayerChart, description: str, height: int = HEIGHT) -> str
         gridColor="#e9ecee",
         labelFlush=False,
     )
+    box, content = bare_svg(styled)
+    # Fixed size attributes would win over the page's width.
+    return f'<svg role="img" aria-label="{escape(description)}" viewBox="{box}">{content}'
+
+
+def bare_svg(chart: alt.TopLevelMixin) -> tuple[str, str]:
+    """A chart as SVG without the opening tag: its view box, and what follows that tag.
+
+    What the renderer says of each mark for screen readers is left out: a chart is described as a whole.
+    """
     file = io.StringIO()
-    styled.save(file, format="svg")
+    chart.save(file, format="svg")
     drawing = file.getvalue()
     box = re.search(r'viewBox="([\d. ]+)"', drawing)
     if box is None:
         raise RuntimeError("the renderer gave an SVG without a viewBox")
     content = re.sub(r"^.*?<svg[^>]*>", "", drawing, count=1, flags=re.DOTALL)
-    content = re.sub(r' (?:role|aria-[a-z]+|class)="[^"]*"', "", content)
-    # Fixed size attributes would win over the page's width.
-    return f'<svg role="img" aria-label="{escape(description)}" viewBox="{box[1]}">{content}'
+    return box[1], re.sub(r' (?:role|aria-[a-z]+|class)="[^"]*"', "", content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import altair as alt
@@ -9,17 +10,18 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
+from infoscope.report.bars import BAR, axis_end, stacked_bars
+from infoscope.report.colours import GLOBAL, LOCAL
 from infoscope.report.drawing import INK, QUIET, chart_of, svg_of
 from infoscope.report.summary import Settings
 from infoscope.scope.modes import estimate_density
 from infoscope.scope.partition import Partition
 
-LOCAL, GLOBAL = "#0b63a5", "#b84a00"
-# Our choices: bars of 0.01, 40 x 40 cells and a curve of 200 points show shape without drawing noise.
-BAR = 0.01
+# Our choices: 40 x 40 cells and a curve of 200 points show shape without drawing noise.
 BINS = 40
 POINTS = 200
-LEAST_RANGE = 0.45
+# Pixels, of what is written into a chart.
+LETTERS = 12.0
 
 Values = Float64[np.ndarray, " feature"]
 
@@ -33,38 +35,56 @@ def cds_histogram(cds: Values, partition: Partition, settings: Settings) -> str:
         settings: for the marks of scale on the axis.
     """
     upper = axis_end(cds)
-    edges = np.linspace(0, upper, round(upper / BAR) + 1)
-    local, _ = np.histogram(cds[cds <= partition.threshold], edges)
-    rest, _ = np.histogram(cds[cds > partition.threshold], edges)
-    bars = [
-        {"from": left, "to": right, "low": low, "high": high, "side": side}
-        for left, right, below, above in zip(edges[:-1], edges[1:], local.tolist(), rest.tolist(), strict=True)
-        for side, low, high in (("local", 0, below), ("global", below, below + above))
-        if high > low
+    sides = np.where(cds <= partition.threshold, "local", "global").tolist()
+    layers = spectrum_layers(cds, sides, {"local": LOCAL, "global": GLOBAL}, partition)
+    layers += [
+        _mark(letter, at, alt.Scale(domain=[0, upper], nice=False)) for letter, at in scale_marks(settings, upper)
     ]
+    return svg_of(
+        alt.LayerChart(layer=layers),
+        f"Histogram of CDS over {len(cds)} features with the threshold {partition.threshold:.3f} ({partition.kind}).",
+    )
+
+
+def spectrum_layers(
+    cds: Values,
+    groups: Sequence[str],
+    colours: Mapping[Any, str],
+    partition: Partition,
+    *,
+    letters: float = LETTERS,
+    legend: alt.Legend | None = None,
+) -> list[alt.Chart | alt.LayerChart]:
+    """The layers of a histogram of CDS: stacked bars, the density that modes are counted on, the threshold.
+
+    Args:
+        cds: scores, ``[feature]``, without nulls; at least one.
+        groups: what each bar is divided by, one a feature.
+        colours: by group, from the bottom of a bar up.
+        partition: for the threshold.
+        letters: size of the threshold's label, in pixels.
+        legend: of the colours; None for none.
+    """
+    upper = axis_end(cds)
+    edges = np.linspace(0, upper, round(upper / BAR) + 1)
     x_scale = alt.Scale(domain=[0, upper], nice=False)
     x_axis = alt.Axis(tickCount=6, format=".1f", grid=False)
-    colours = alt.Scale(domain=["local", "global"], range=[LOCAL, GLOBAL])
-    layers: list[alt.Chart | alt.LayerChart] = [
-        chart_of(bars)
+    palette = alt.Scale(domain=list(colours), range=list(colours.values()))
+    return [
+        chart_of(stacked_bars(cds, groups, list(colours), edges))
         .mark_bar(binSpacing=0.5, opacity=0.85, aria=False)
         .encode(
             x=alt.X("from:Q", title="CDS", scale=x_scale, axis=x_axis),
             x2="to:Q",
             y=alt.Y("low:Q", title="features", axis=alt.Axis(tickMinStep=1, tickCount=5, format="d")),
             y2="high:Q",
-            color=alt.Color("side:N", scale=colours, legend=None),
+            color=alt.Color("group:N", scale=palette, legend=legend, title=None),
         ),
         chart_of(_density_line(cds, upper))
         .mark_line(color=INK, strokeWidth=1.25, opacity=0.75, aria=False)
         .encode(x=alt.X("at:Q", scale=x_scale), y="height:Q"),
-        *(_mark(letter, at, x_scale) for letter, at in scale_marks(settings, upper)),
-        *_rule(partition.threshold, upper, f"threshold {partition.threshold:.3f} ({partition.kind})", "x"),
+        *_rule(partition.threshold, upper, f"threshold {partition.threshold:.3f} ({partition.kind})", "x", letters),
     ]
-    return svg_of(
-        alt.LayerChart(layer=layers),
-        f"Histogram of CDS over {len(cds)} features with the threshold {partition.threshold:.3f} ({partition.kind}).",
-    )
 
 
 def _density_line(cds: Values, upper: float) -> list[dict[str, float]]:
@@ -157,11 +177,6 @@ def _count_cells(area: Values, cds: Values, patches: int, upper: float) -> list[
     ]
 
 
-def axis_end(cds: Values) -> float:
-    """The end of the CDS axis: past every score, and never so near that a narrow spectrum looks broad."""
-    return min(1.0, max(LEAST_RANGE, float(np.ceil(cds.max(initial=0.0) / 0.05 + 1e-9) * 0.05)))
-
-
 def _mark(letter: str, at: float, scale: alt.Scale) -> alt.LayerChart:
     """A dotted stem with a letter on the CDS axis."""
     base = chart_of([{"at": at}]).encode(x=alt.X("at:Q", scale=scale))
@@ -172,18 +187,20 @@ def _mark(letter: str, at: float, scale: alt.Scale) -> alt.LayerChart:
     return alt.LayerChart(layer=[stem, text.encode(y=alt.value(32))])
 
 
-def _rule(threshold: float, upper: float, label: str, axis: Literal["x", "y"]) -> list[alt.Chart]:
+def _rule(
+    threshold: float, upper: float, label: str, axis: Literal["x", "y"], letters: float = LETTERS
+) -> list[alt.Chart]:
     """A dashed line at the threshold and its label, on the side where there is room."""
     scale = alt.Scale(domain=[0, upper], nice=False)
     base = chart_of([{"at": threshold}])
     line = base.mark_rule(color=INK, strokeWidth=1.25, strokeDash=[5, 3], aria=False)
     if axis == "y":
         y = alt.Y("at:Q", scale=scale)
-        text = base.mark_text(text=label, fontSize=12, color=INK, align="left", dx=4, dy=-7, aria=False)
+        text = base.mark_text(text=label, fontSize=letters, color=INK, align="left", dx=4, dy=-7, aria=False)
         return [line.encode(y=y), text.encode(x=alt.value(0), y=y)]
     x = alt.X("at:Q", scale=scale)
     if threshold > upper / 2:
-        text = base.mark_text(text=label, fontSize=12, color=INK, align="right", dx=-5, aria=False)
+        text = base.mark_text(text=label, fontSize=letters, color=INK, align="right", dx=-5, aria=False)
     else:
-        text = base.mark_text(text=label, fontSize=12, color=INK, align="left", dx=5, aria=False)
+        text = base.mark_text(text=label, fontSize=letters, color=INK, align="left", dx=5, aria=False)
     return [line.encode(x=x), text.encode(x=x, y=alt.value(8))]

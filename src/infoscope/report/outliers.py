@@ -9,6 +9,7 @@ import polars as pl
 
 from infoscope.outliers.cutoffs import LONG, PRESENT_SHARE
 from infoscope.outliers.result import OutlierResult
+from infoscope.report.colours import GLOBAL, LOCAL
 from infoscope.report.drawing import INK, QUIET, chart_of, svg_of
 from infoscope.storage.atomic import atomic_write
 
@@ -19,7 +20,7 @@ NAMES = {
     "percentile": "98th percentile",
     "valley": "valley",
 }
-COLOURS = ["#b84a00", "#0b63a5", "#6b5a2e", "#667078", "#3d7a4a"]
+COLOURS = [GLOBAL, LOCAL, "#6b5a2e", "#667078", "#3d7a4a"]
 
 
 def write_figures(result: OutlierResult, folder: Path) -> list[Path]:

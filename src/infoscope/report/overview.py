@@ -7,9 +7,11 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
+from infoscope.report.bars import axis_end
+from infoscope.report.colours import GLOBAL, LOCAL
 from infoscope.report.controls import class_section
 from infoscope.report.cross_checks import cross_check_rows
-from infoscope.report.figures import GLOBAL, LOCAL, area_chart, axis_end, cds_histogram
+from infoscope.report.figures import area_chart, cds_histogram
 from infoscope.report.neighbours import PATCHES_KEPT
 from infoscope.report.outlier_section import outlier_section
 from infoscope.report.probe_tables import probe_tables

@@ -11,14 +11,13 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64, UInt32
 
-from infoscope.errors import InfoscopeError
 from infoscope.report.neighbours import PATCHES_KEPT, Neighbours
 from infoscope.report.payload import packed_map, packed_routes, rounded
 from infoscope.report.summary import Settings
 from infoscope.scope.grid import patch_distances
 from infoscope.scope.maps import SparseMaps, overlap_maps
 from infoscope.scope.plan import Plan, plans
-from infoscope.storage.run import MAPS_FILE, Run
+from infoscope.storage.run import Run
 from infoscope.storage.schema import SCOPE
 
 # Our choice: more arrows than this hide each other, and the heaviest say where the mass went.
@@ -144,7 +143,7 @@ class Records:
 
     def _read(self, features: pl.Expr) -> tuple[pl.DataFrame, pl.DataFrame]:
         wanted = features & (pl.col("rank") < self.gallery)
-        return self.run.top_images.filter(wanted).sort("feature", "rank"), read_maps(self.run, wanted)
+        return self.run.top_images.filter(wanted).sort("feature", "rank"), self.run.maps_where(wanted)
 
     def _galleries(self, features: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
         """The top images of each feature with both maps and where their mass moved."""
@@ -193,20 +192,6 @@ class Records:
         }
 
 
-def read_maps(run: Run, wanted: pl.Expr) -> pl.DataFrame:
-    """Some rows of ``maps.parquet``, without the others in memory.
-
-    Raises:
-        InfoscopeError: the file cannot be read.
-    """
-    file = run.path / MAPS_FILE
-    try:
-        return pl.scan_parquet(file).filter(wanted).collect()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = str(error).splitlines()[0]
-        raise InfoscopeError(f"cannot read {file} ({reason}); measure again into a new directory") from error
-
-
 def crop_maps(shown: pl.DataFrame, maps: pl.DataFrame, crop: int, grid: int) -> SparseMaps:
     """One crop's maps on the full grid, a map for each row of ``shown``; a map without a row is empty."""
     rows = shown.select("feature", "rank").join(
@@ -230,7 +215,7 @@ def strongest_codes(
     A token's number is that of its image times ``cells``, plus its patch.
     """
     wanted = pl.col("feature").is_between(features.start, features.stop - 1)
-    first = read_maps(run, wanted & (pl.col("crop") == 0)).join(
+    first = run.maps_where(wanted & (pl.col("crop") == 0)).join(
         run.top_images.filter(wanted).select("feature", "rank", "image"), on=["feature", "rank"]
     )
     entries = first.filter(pl.col("patch").list.len() > 0).explode("patch", "value")

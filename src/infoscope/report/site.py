@@ -11,12 +11,12 @@ import polars as pl
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
+from infoscope.report.bars import axis_end
 from infoscope.report.columns import SiteColumn, class_codes, site_columns, strongest_images
-from infoscope.report.figures import axis_end
 from infoscope.report.neighbours import PATCHES_KEPT, Neighbours, by_cofiring, by_direction
 from infoscope.report.payload import packed_column, rounded, script
 from infoscope.report.records import FEATURES_A_READ, FIELDS, Records, strongest_codes
-from infoscope.report.summary import Settings, extremes, most_trusted, partition_of, settings_of
+from infoscope.report.summary import Settings, extremes, most_trusted, partition_of, settings_of, views_of
 from infoscope.report.thumbnails import Thumbnails, same_images
 from infoscope.scope.classes import CLASSES
 from infoscope.scope.controls import FLOORS, prefix_sizes
@@ -84,9 +84,7 @@ class Site:
     @property
     def views(self) -> Views:
         """The geometry of the crops."""
-        settings, options = self.settings, self.run.manifest.options
-        shifts = tuple(options.get("shifts", ()))  # runs from before there were several have none
-        return Views(settings.patch_size, settings.grid, settings.shift, options["resize"], shifts)
+        return views_of(self.run)
 
     @property
     def features(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from infoscope.errors import InfoscopeError
+from infoscope.images.views import Views
 from infoscope.measurement.fit_judgement import FVU_FITS, FVU_LOOSE
 from infoscope.scope.classes import CLASSES
 from infoscope.scope.geometry import Geometry
@@ -132,6 +133,13 @@ def settings_of(run: Run) -> Settings:
         metric="l1" if options["ground_distance"] == "l1" else "euclidean",
         empty_as=str(options["empty_as"]),
     )
+
+
+def views_of(run: Run) -> Views:
+    """The geometry of the crops that a run's maps are on."""
+    settings, options = settings_of(run), run.manifest.options
+    shifts = tuple(options.get("shifts", ()))  # runs from before there were several have none
+    return Views(settings.patch_size, settings.grid, settings.shift, options["resize"], shifts)
 
 
 def counts_of(scope: pl.DataFrame, partition: Partition | None, settings: Settings) -> Counts:

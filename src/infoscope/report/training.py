@@ -9,6 +9,7 @@ import altair as alt
 from markupsafe import Markup
 
 from infoscope.errors import InfoscopeError
+from infoscope.report.colours import LOCAL
 from infoscope.report.drawing import INK, chart_of, svg_of
 from infoscope.report.template import make_environment
 from infoscope.storage.atomic import atomic_write, read_json
@@ -20,7 +21,7 @@ CURVES = (
     ("dead", "share of features dead", ".1%"),
     ("learning_rate", "learning rate", ".0e"),
 )
-LINE = "#0b63a5"
+LINE = LOCAL
 CURVE_HEIGHT = 220
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from infoscope.errors import InfoscopeError
+from infoscope.showing import Shown
 from infoscope.storage.atomic import as_read, read_json, remove_leftovers, write_json
 from infoscope.storage.check_schema import CROSS_CHECKS, SHIFT_CURVE
 from infoscope.storage.manifest import Manifest
@@ -26,9 +27,9 @@ PARTIALS = "partials"
 PLAN = f"{PARTIALS}/plan.json"
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished run on disk; tables are read when first asked for.
+@dataclass(frozen=True, repr=False)
+class Run(Shown):
+    """A finished run on disk; tables are read when first asked for. In a notebook it shows what was found.
 
     Attributes:
         path: the run directory.
@@ -52,6 +53,22 @@ class Run:
     def maps(self) -> pl.DataFrame:
         """``maps.parquet``: one row a feature, rank and crop, patches and codes as lists."""
         return read_table(self.path / MAPS_FILE, MAPS)
+
+    def maps_where(self, wanted: pl.Expr) -> pl.DataFrame:
+        """Some rows of ``maps.parquet``, without the others in memory.
+
+        Args:
+            wanted: which, an expression of `schema.MAPS`'s columns.
+
+        Raises:
+            InfoscopeError: the file cannot be read.
+        """
+        file = self.path / MAPS_FILE
+        try:
+            return pl.scan_parquet(file).filter(wanted).collect()
+        except (OSError, pl.exceptions.PolarsError) as error:
+            reason = str(error).splitlines()[0]
+            raise InfoscopeError(f"cannot read {file} ({reason}); measure again into a new directory") from error
 
     @cached_property
     def shift_curve(self) -> pl.DataFrame | None:
@@ -78,6 +95,72 @@ class Run:
         if not isinstance(value, dict):
             raise InfoscopeError(f"{self.path / PARTITION} is not a partition; measure again")
         return value
+
+    def feature(self, number: int, images: Any = None) -> Feature:
+        """One feature, which shows itself in a notebook as a card.
+
+        Args:
+            number: of the feature, from 0.
+            images: the photographs, as `infoscope.open_images` takes them, where they are no longer at the place that
+                the run names.
+
+        Raises:
+            InfoscopeError: the dictionary has no such feature.
+        """
+        rows = self.scope.filter(pl.col("feature") == number) if number >= 0 else self.scope.clear()
+        if rows.is_empty():
+            raise InfoscopeError(f"there is no feature {number}: choose 0 to {self.scope.height - 1:,}")
+        return Feature(self, number, rows.row(0, named=True), images)
+
+
+@dataclass(frozen=True, repr=False)
+class Feature(Shown):
+    """One feature of a run. In a notebook it shows its score, class, trust, controls and top images.
+
+    Attributes:
+        run: the run.
+        number: of the feature.
+        values: its row of ``scope.parquet`` by column, as in ``values["effective_area"]``.
+        images: the photographs, where they are not at the place the run names; else None.
+    """
+
+    run: Run
+    number: int
+    values: dict[str, Any]
+    images: Any = None
+
+    @property
+    def cds(self) -> float | None:
+        """Contextual Dependency Score; None where it is not defined."""
+        value: float | None = self.values["cds"]
+        return value
+
+    @property
+    def scope_class(self) -> str:
+        """local, diffuse, position-bound, global or undefined."""
+        return str(self.values["scope_class"])
+
+    @property
+    def trust(self) -> float | None:
+        """How far to believe class and score, 0 to 1."""
+        value: float | None = self.values["trust"]
+        return value
+
+    @cached_property
+    def top_images(self) -> pl.DataFrame:
+        """Its rows of ``top_images.parquet``, the strongest first."""
+        return self.run.top_images.filter(pl.col("feature") == self.number).sort("rank")
+
+    @cached_property
+    def maps(self) -> pl.DataFrame:
+        """Its rows of ``maps.parquet``, by rank and crop."""
+        return self.run.maps_where(pl.col("feature") == self.number).sort("rank", "crop")
+
+    @cached_property
+    def shift_curve(self) -> pl.DataFrame | None:
+        """Its rows of ``shift_curve.parquet``; None where one shift was measured."""
+        curve = self.run.shift_curve
+        return None if curve is None else curve.filter(pl.col("feature") == self.number)
 
 
 def open_run(path: Path | str) -> Run:

@@ -1,0 +1,52 @@
+"""``infoscope figure``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import tyro
+
+from infoscope.cli.lists import Numbers
+from infoscope.figures.options import FigureOptions, Kind
+
+
+@dataclass(frozen=True)
+class FigureFlags(FigureOptions):
+    """`FigureOptions`, with the features in one flag."""
+
+    features: Numbers = ()
+    """gallery: the features, such as 12,45. Default: of each class those of the highest trust."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Draw a figure of a run for a paper, as PDF, SVG or PNG at print size, and print a caption for it.
+
+    histogram: the spectrum of CDS with the threshold. scatter: any two columns, by class. gallery: features with their
+    top images and maps. shift: distance over the shift, by class. removal: what the model loses without groups of
+    features, beside random groups.
+    """
+
+    run_directory: tyro.conf.Positional[Path]
+    """A directory that `infoscope measure` wrote."""
+    kind: Annotated[tyro.conf.Positional[Kind], tyro.conf.arg(name="figure")]
+    """Which figure."""
+    out: Path
+    """The file to write; its name ends in .pdf, .svg or .png (300 pixels to an inch)."""
+    images: str | None = None
+    """gallery: the images, where they are no longer at the place the run names."""
+    config: tyro.conf.OmitArgPrefixes[FigureFlags] = field(default_factory=FigureFlags)
+
+    interrupted: ClassVar[str] = "nothing was written"
+
+    def run(self) -> None:
+        """Run the command."""
+        from infoscope.figures.figure import figure
+        from infoscope.figures.paper import caption_of, check_out, save_figure
+
+        check_out(self.out)
+        chart = figure(self.run_directory, self.kind, images=self.images, options=FigureOptions(**vars(self.config)))
+        print(save_figure(chart, self.out))
+        print(caption_of(chart))

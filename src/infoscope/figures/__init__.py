@@ -1,0 +1,1 @@
+"""Figures for papers: charts at print size, of a finished run."""

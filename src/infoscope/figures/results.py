@@ -1,0 +1,209 @@
+"""What removing feature groups did, as found in a run: probes, zero-shot predictions and selections in one form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from infoscope.errors import InfoscopeError
+from infoscope.probes.names import SHARES, titled
+from infoscope.probes.result import FILE as PROBE_FILE
+from infoscope.report.probe_tables import ProbeTable, probe_tables
+from infoscope.report.template import short_name
+from infoscope.selection.result import FILE as SELECTION_FILE
+from infoscope.selection.tables import STEPS
+from infoscope.storage.atomic import read_json
+from infoscope.storage.run import Run
+from infoscope.storage.schema import read_table
+from infoscope.zeroshot.result import FILE as ZEROSHOT_FILE
+from infoscope.zeroshot.result import VARIANTS_FILE
+from infoscope.zeroshot.tables import VARIANTS
+
+
+@dataclass(frozen=True)
+class Removed:
+    """The score of one variant at one site.
+
+    Attributes:
+        site: where the edit acts, or "model" where there is no choice.
+        name: the variant's.
+        draws: of a random group; 1 of the others.
+        score: mean over the draws.
+        low: end of the 95 % interval of the difference, laid at the score; of a random group the mean minus the
+            standard deviation over the draws; None where neither is known.
+        high: the other end.
+    """
+
+    site: str
+    name: str
+    draws: int
+    score: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Removals:
+    """Scores without groups of features.
+
+    Attributes:
+        folder: where in the run they are.
+        title: of the panel.
+        metric: with its unit.
+        rows: the variants, site by site, in the order of the table.
+    """
+
+    folder: str
+    title: str
+    metric: str
+    rows: list[Removed]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Scores along a selection.
+
+    Attributes:
+        folder: where in the run they are.
+        title: of the panel.
+        metric: with its unit.
+        column: that the features were ordered by.
+        rows: ``share``, ``end``, ``match`` (null for the set itself), ``score``, and of random sets ``low``, ``high``.
+        untouched: the score with nothing removed.
+    """
+
+    folder: str
+    title: str
+    metric: str
+    column: str
+    rows: pl.DataFrame
+    untouched: float
+
+
+def found_results(run: Run, wanted: Sequence[str] = ()) -> list[Removals | Steps]:
+    """The results in a run, or those that are wanted, in their order.
+
+    Args:
+        run: the run.
+        wanted: their folders, such as ``probes/imagenette``; a name alone will do where it is one result's.
+
+    Raises:
+        InfoscopeError: there are none, or a wanted one is not there or cannot be read.
+    """
+    readers = _readers(run.path)
+    if not readers:
+        raise InfoscopeError(
+            f"{run.path} has no probes, zero-shot predictions or selections to draw: run `infoscope probe {run.path} "
+            "--data ...` first"
+        )
+    folders = [_named(name, list(readers), run.path) for name in wanted] or list(readers)
+    return [readers[folder](run, folder) for folder in dict.fromkeys(folders)]
+
+
+Reader = Callable[[Run, str], Removals | Steps]
+
+
+def _readers(path: Path) -> dict[str, Reader]:
+    """How each finished result is read, by folder."""
+    found: dict[str, Reader] = {}
+    for pattern, reader in (
+        (f"probes/*/{PROBE_FILE}", _probe),
+        (f"zeroshot/{ZEROSHOT_FILE}", _zeroshot),
+        (f"selections/*/{SELECTION_FILE}", _selection),
+    ):
+        for file in sorted(path.glob(pattern)):
+            found[file.parent.relative_to(path).as_posix()] = reader
+    return found
+
+
+def _named(name: str, folders: list[str], path: Path) -> str:
+    matching = [folder for folder in folders if name in (folder, folder.rpartition("/")[2])]
+    if len(matching) != 1:
+        raise InfoscopeError(f"{path} has no result {name}: choose of {', '.join(folders)}")
+    return matching[0]
+
+
+def _probe(run: Run, folder: str) -> Removals:
+    tables, unreadable = probe_tables(run)
+    for table in tables:
+        if f"probes/{table.folder}" == folder:
+            return _of_table(table, folder)
+    raise InfoscopeError(f"{run.path / folder} cannot be drawn: {'; '.join(unreadable)}")
+
+
+def _of_table(table: ProbeTable, folder: str) -> Removals:
+    factor = 100.0 if table.metric in SHARES else 1.0
+    rows = []
+    for row in table.rows:
+        low, high = (
+            (row["difference_lower"], row["difference_upper"])
+            if row["spread"] is None
+            else (-row["spread"], row["spread"])
+        )
+        # An interval is of the difference; at the score it is as long, and beside what it is compared with.
+        base = (
+            row["score"] - row["difference"]
+            if row["spread"] is None and row["difference"] is not None
+            else row["score"]
+        )
+        ends = [None if end is None else factor * (base + end) for end in (low, high)]
+        rows.append(Removed(row["site"], row["name"], row["draws"], factor * row["score"], *ends))
+    return Removals(folder, _title(table.task, table.folder), titled(table.metric), rows)
+
+
+def _zeroshot(run: Run, folder: str) -> Removals:
+    record = read_json(run.path / folder / ZEROSHOT_FILE)
+    variants = read_table(run.path / folder / VARIANTS_FILE, VARIANTS)
+    # Without labels there is no accuracy; how sure the model is of its own choice is known all the same.
+    name = "accuracy" if variants["accuracy"].count() else "confidence"
+    rows = []
+    for (variant,), group in variants.group_by(["name"], maintain_order=True):
+        scores = 100 * group[name].to_numpy()
+        score = float(scores.mean())
+        ends: list[float | None] = [None, None]
+        if len(scores) > 1:
+            spread = float(scores.std(ddof=1))
+            ends = [score - spread, score + spread]
+        elif group[f"{name}_change"][0] is not None:
+            base = score - 100 * group[f"{name}_change"][0]
+            ends = [base + 100 * group[f"{name}_change_ci_{end}"][0] for end in ("lower", "upper")]
+        rows.append(Removed("model", str(variant), len(scores), score, *ends))
+    return Removals(folder, f"zero-shot, {short_name(str(record['images']['source']))}", f"{name}, %", rows)
+
+
+def _selection(run: Run, folder: str) -> Steps:
+    record = read_json(run.path / folder / SELECTION_FILE)
+    steps = read_table(run.path / folder / "steps.parquet", STEPS)
+    factor = 100.0 if record["metric"] in SHARES else 1.0
+    score = pl.col("test") * factor
+    untouched = steps.filter(pl.col("end").is_null())
+    if untouched.is_empty():
+        raise InfoscopeError(f"{run.path / folder} has no step without removal; select again")
+    rows = (
+        steps.filter(pl.col("end").is_not_null())
+        .group_by("end", "match", "share", maintain_order=True)
+        .agg(score.mean().alias("score"), score.std().alias("spread"))
+        .with_columns(low=pl.col("score") - pl.col("spread"), high=pl.col("score") + pl.col("spread"))
+    )
+    return Steps(
+        folder,
+        _title(f"{record['task']}, selection", folder.rpartition("/")[2]),
+        titled(record["metric"]),
+        record["selection"]["column"],
+        rows,
+        float(np.mean(untouched["test"].to_numpy())) * factor,
+    )
+
+
+def _title(task: str, folder: str) -> str:
+    """What a panel is called.
+
+    Example:
+        >>> _title("classification", "imagenette"), _title("depth", "depth")
+        ('classification, imagenette', 'depth')
+    """
+    return task if folder == task else f"{task}, {folder}"
