@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import tyro
 
-from infoscope.cli.inputs import Hardware, open_pair
-from infoscope.errors import check_counts
+from infoscope.cli.inputs import Passes, open_pair
 from infoscope.images.resize import Resize
 
 if TYPE_CHECKING:
@@ -42,16 +41,9 @@ class Check:
     """How an image becomes square: stretch ignores the aspect ratio, crop takes the centre."""
     json: bool = False
     """Print JSON in place of the table."""
-    hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
-    batch_size: int | None = None
-    """Images to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
-    threads: int | None = None
-    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+    passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
 
     interrupted: ClassVar[str] = "nothing was written"
-
-    def __post_init__(self) -> None:
-        check_counts(batch_size=self.batch_size, threads=self.threads)
 
     def run(self) -> None:
         """Run the command."""
@@ -59,8 +51,8 @@ class Check:
         from infoscope.measurement.fit import check_fit
 
         images = open_images(self.images)
-        backbone, sae = open_pair(self.sae, self.model, self.block, self.input_side, self.revision, self.hardware)
-        fit = check_fit(backbone, sae, images, resize=self.resize, batch_size=self.batch_size, threads=self.threads)
+        backbone, sae = open_pair(self.sae, self.model, self.block, self.input_side, self.revision, self.passes)
+        fit = check_fit(backbone, sae, images, resize=self.resize, **self.passes.counts)
         if self.json:
             _print_json(backbone, sae, images, fit)
         else:

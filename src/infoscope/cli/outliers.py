@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import tyro
 
-from infoscope.cli.inputs import Hardware, OfRun, check_writable, open_backbone, open_run_pair
-from infoscope.errors import InfoscopeError, check_counts
+from infoscope.cli.inputs import OfRun, Passes, check_writable, open_backbone, open_run_pair
+from infoscope.errors import InfoscopeError
 from infoscope.outliers.config import OutlierConfig
 
 if TYPE_CHECKING:
@@ -52,16 +52,11 @@ class Outliers:
     json: bool = False
     """Print JSON in place of the tables."""
     config: tyro.conf.OmitArgPrefixes[OutlierConfig] = field(default_factory=OutlierConfig)
-    hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
-    batch_size: int | None = None
-    """Views to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
-    threads: int | None = None
-    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+    passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
 
     interrupted: ClassVar[str] = "nothing was written"
 
     def __post_init__(self) -> None:
-        check_counts(batch_size=self.batch_size, threads=self.threads)
         if self.run_directory is None:
             if self.sae is not None:
                 raise InfoscopeError("--sae goes with a run: name the run that measured it")
@@ -89,8 +84,7 @@ class Outliers:
             sae=sae,
             labels=self.labels,
             out=out,
-            batch_size=self.batch_size,
-            threads=self.threads,
+            **self.passes.counts,
             command=shlex.join(["infoscope", *sys.argv[1:]]),
         )
         if out is not None:
@@ -110,14 +104,13 @@ class Outliers:
         """The model and the SAE: the run's, unless others are named; a dictionary without training is made again."""
         if run is None:
             block = -1 if self.block is None else self.block
-            return open_backbone(self.model or "", block, self.input_side, self.revision, self.hardware), None
+            return open_backbone(self.model or "", block, self.input_side, self.revision, self.passes), None
         return open_run_pair(
             run,
             OfRun(self.model, self.sae, self.revision),
-            self.hardware,
+            self.passes,
             images=images,
             block=self.block,
             input_side=self.input_side,
-            batch_size=self.batch_size,
-            threads=self.threads,
+            **self.passes.counts,
         )

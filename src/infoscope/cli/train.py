@@ -10,9 +10,9 @@ from typing import ClassVar
 import tyro
 
 from infoscope.backbones.token_sets import TokenSet
-from infoscope.cli.inputs import Hardware, check_writable, open_backbone
+from infoscope.cli.inputs import Passes, check_writable, open_backbone
 from infoscope.cli.lists import Numbers
-from infoscope.errors import InfoscopeError, check_counts
+from infoscope.errors import InfoscopeError
 from infoscope.images.resize import Resize
 from infoscope.training.config import TrainConfig
 
@@ -73,16 +73,9 @@ class Train:
     checkpoint_seconds: float = 120.0
     """How much of the work a stop may lose; the same command goes on. Our choice."""
     config: tyro.conf.OmitArgPrefixes[TrainFlags] = field(default_factory=lambda: TrainFlags())
-    hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
-    batch_size: int | None = None
-    """Images to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
-    threads: int | None = None
-    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+    passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
 
     interrupted: ClassVar[str] = "no SAE was written; the same command goes on from the last state kept in --out"
-
-    def __post_init__(self) -> None:
-        check_counts(batch_size=self.batch_size, threads=self.threads)
 
     def run(self) -> None:
         """Run the command."""
@@ -107,7 +100,7 @@ class Train:
         from infoscope.training.train import train_saes
 
         images = open_images(self.images)
-        backbone = open_backbone(self.model, self.block, self.input_side, self.revision, self.hardware)
+        backbone = open_backbone(self.model, self.block, self.input_side, self.revision, self.passes)
         train_saes(
             backbone,
             images,
@@ -115,8 +108,7 @@ class Train:
             out=self.out,
             resize=self.resize,
             token_set=self.token_set,
-            batch_size=self.batch_size,
-            threads=self.threads,
+            **self.passes.counts,
             cache=self.cache,
             cache_bytes=int(self.cache_gib * 2**30),
             checkpoint_seconds=self.checkpoint_seconds,
@@ -125,9 +117,13 @@ class Train:
     def _from_cache(self, path: Path) -> None:
         settled = ("model", "block", "images", "input_side", "revision", "resize", "token_set", "cache", "cache_gib")
         defaults = {field.name: field.default for field in fields(self)}
-        given = [name for name in (*settled, "batch_size", "threads") if getattr(self, name) != defaults[name]]
-        if self.hardware.precision != Hardware().precision:
-            given.append("precision")
+        given = [name for name in settled if getattr(self, name) != defaults[name]]
+        usual = Passes()
+        given += [
+            name
+            for name in ("batch_size", "threads", "precision")
+            if getattr(self.passes, name) != getattr(usual, name)
+        ]
         for name in given:
             flag = name.replace("_", "-")
             raise InfoscopeError(f"--{flag} does not go with --from-cache, which settles it; leave it out")
@@ -137,7 +133,7 @@ class Train:
             path,
             self.config.configs,
             out=self.out,
-            device=self.hardware.device,
+            device=self.passes.device,
             checkpoint_seconds=self.checkpoint_seconds,
         )
 

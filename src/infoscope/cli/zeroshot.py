@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
-from infoscope.cli.inputs import Hardware, OfRun, check_writable, open_run_pair
+from infoscope.cli.inputs import OfRun, Passes, check_writable, open_run_pair
 from infoscope.cli.removal import RemovalFlags
-from infoscope.errors import InfoscopeError, check_counts
+from infoscope.errors import InfoscopeError
 from infoscope.zeroshot.config import ZeroshotConfig
 
 if TYPE_CHECKING:
@@ -86,16 +86,11 @@ class Zeroshot:
     """Print JSON in place of the table."""
     config: tyro.conf.OmitArgPrefixes[ZeroshotConfig] = field(default_factory=ZeroshotConfig)
     of_run: tyro.conf.OmitArgPrefixes[OfRun] = field(default_factory=OfRun)
-    hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
-    batch_size: int | None = None
-    """Images to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
-    threads: int | None = None
-    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+    passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
 
     interrupted: ClassVar[str] = "finished shards are kept, and the same command goes on there"
 
     def __post_init__(self) -> None:
-        check_counts(batch_size=self.batch_size, threads=self.threads)
         if "site" in self.removal.config.sites:
             raise InfoscopeError(
                 "--sites site has no meaning here: zero-shot reads the model's own output, which the blocks after the "
@@ -120,13 +115,12 @@ class Zeroshot:
         labelled = None if self.labels == "none" else open_labelled(source, self.labels)
         images = open_images(source) if labelled is None else labelled.images
         names = self._names(labelled)
-        running: dict[str, Any] = {"batch_size": self.batch_size, "threads": self.threads}
-        backbone, sae = open_run_pair(run, self.of_run, self.hardware, **running)
+        backbone, sae = open_run_pair(run, self.of_run, self.passes, **self.passes.counts)
         check_belongs(run, backbone, sae)
         sae = sae.to(backbone.device)
         classes = self._embeddings(names, backbone, out)
         tokens = token_set_of(sae.site)
-        statistics = self._statistics(run, backbone, sae, images, token_set=tokens, **running)
+        statistics = self._statistics(run, backbone, sae, images, token_set=tokens, **self.passes.counts)
         result = measure_zeroshot(
             backbone,
             sae,
@@ -141,7 +135,7 @@ class Zeroshot:
             random_seed=self.removal.config.random_seed,
             out=out,
             command=shlex.join(["infoscope", *sys.argv[1:]]),
-            **running,
+            **self.passes.counts,
         )
         if self.json:
             print(json.dumps(result.to_json(), indent=2))
@@ -175,7 +169,7 @@ class Zeroshot:
             names,
             None if self.target.templates is None else read_templates(self.target.templates),
             cache=out / CACHE,
-            device=self.hardware.device,
+            device=self.passes.device,
             revision=backbone.revision if own else self.target.text_revision,
         )
 
