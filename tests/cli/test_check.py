@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from commands import fails, printed
 from infoscope.cli.main import main
 from infoscope.dictionaries import registry
 from infoscope.dictionaries.known_saes import KNOWN, KnownSAE
@@ -29,23 +30,6 @@ def place(tmp_path_factory):
 def check(place, *words, **changed):
     options = {"sae": f"{place}/sae", "images": f"{place}/images", **changed}
     return ["check", *(word for key, value in options.items() for word in (f"--{key}", str(value))), *words]
-
-
-def printed(capsys, arguments):
-    """What a command that ends well prints, with single spaces."""
-    capsys.readouterr()
-    assert main(arguments) == 0
-    return " ".join(capsys.readouterr().out.split())
-
-
-def fails(capsys, arguments):
-    """The one line a failing command prints."""
-    capsys.readouterr()
-    assert main(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    (line,) = [line for line in captured.err.splitlines() if line.startswith("infoscope: ")]
-    return line
 
 
 def edit_site(place, folder, **changed):

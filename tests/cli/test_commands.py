@@ -11,6 +11,7 @@ import time
 import pytest
 from safetensors.torch import load_file, save_file
 
+from commands import fails
 from infoscope.cli.main import main
 from infoscope.storage.run import open_run
 from small import SIDE, pictures, save_model
@@ -34,16 +35,6 @@ def place(tmp_path_factory):
 def measure(place, **changed):
     options = {"sae": f"{place}/sae", "images": f"{place}/images", "top-images": "4", **changed}
     return ["measure", *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
-
-
-def fails(capsys, arguments, status=2):
-    """The one line a failing command prints."""
-    assert main(arguments) == status
-    captured = capsys.readouterr()
-    lines = [line for line in captured.err.splitlines() if line.startswith("infoscope: ")]
-    assert len(lines) == 1
-    assert "Traceback" not in captured.err
-    return lines[0]
 
 
 def test_the_site_comes_from_the_sae(place):

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
+from commands import fails
 from infoscope.cli.main import main
 from infoscope.dictionaries.loading import save_sae
 from infoscope.storage.run import open_run
@@ -33,16 +34,6 @@ def place(tmp_path_factory):
     measure = ["measure", "--sae", f"{folder}/sae", "--images", f"{folder}/images", "--top-images", "4"]
     assert main([*measure, "--shift", "1", "--resize", "crop", "--out", f"{folder}/run"]) == 0
     return folder
-
-
-def fails(capsys, arguments):
-    """The one line a failing command prints."""
-    capsys.readouterr()
-    assert main(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    (line,) = [line for line in captured.err.splitlines() if line.startswith("infoscope: ")]
-    return line
 
 
 def test_a_run_is_all_it_needs(place, capsys):

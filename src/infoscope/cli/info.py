@@ -24,6 +24,7 @@ class Info:
         """Run the command."""
         from infoscope.cli.summary import print_inputs, print_summary
         from infoscope.measurement.run_controls import run_controls
+        from infoscope.report.summary import partition_of
         from infoscope.storage.run import open_run
 
         run = open_run(self.run_directory)
@@ -35,5 +36,6 @@ class Info:
             value = {"manifest": asdict(run.manifest), "partition": run.partition, "controls": controls}
             print(json.dumps(value, indent=2))
             return
+        _ = run.scope, partition_of(run)  # what is damaged is said before anything is printed
         print_inputs(run)
         print_summary(run)
