@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import tyro
 
+from infoscope.cli.answer import Answer
 from infoscope.cli.inputs import OfRun, Passes, check_writable, open_backbone, open_run_pair
+from infoscope.cli.output import Output
 from infoscope.errors import InfoscopeError
 from infoscope.outliers.config import OutlierConfig
 
@@ -49,10 +51,9 @@ class Outliers:
     """folder: an image's label is the name of its folder, for the probe that classifies images by one token."""
     out: Path | None = None
     """The folder to write. Default: outliers/ in the run; without a run nothing is written."""
-    json: bool = False
-    """Print JSON in place of the tables."""
     config: tyro.conf.OmitArgPrefixes[OutlierConfig] = field(default_factory=OutlierConfig)
     passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "nothing was written"
 
@@ -64,7 +65,7 @@ class Outliers:
             if missing:
                 raise InfoscopeError(f"name a run, or give {' and '.join(missing)}")
 
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
         from infoscope.images.source import open_images
         from infoscope.outliers.measure import measure_outliers
@@ -91,14 +92,15 @@ class Outliers:
             from infoscope.report.outliers import write_figures
 
             write_figures(result, out)
-        if self.json:
-            import json
+        from infoscope.cli.outliers_summary import print_outliers
+        from infoscope.outliers.result import FILE
 
-            print(json.dumps(result.to_json(), indent=2))
-        else:
-            from infoscope.cli.outliers_summary import print_outliers
-
-            print_outliers(result, out)
+        return Answer(
+            lambda: print_outliers(result, out),
+            result.to_json,
+            {} if out is None else {"out": out, "record": out / FILE},
+            word=None if out else result.record.presence.sentence,
+        )
 
     def _open(self, run: Run | None, images: ImageSource) -> tuple[Backbone, SparseAutoencoder | None]:
         """The model and the SAE: the run's, unless others are named; a dictionary without training is made again."""

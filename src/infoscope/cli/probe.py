@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -11,7 +10,9 @@ from typing import ClassVar
 
 import tyro
 
+from infoscope.cli.answer import Answer
 from infoscope.cli.inputs import OfRun, Passes, check_writable, open_run_pair
+from infoscope.cli.output import Output
 from infoscope.cli.removal import RemovalFlags
 from infoscope.cli.tasks import TaskFlags
 from infoscope.probes.config import ProbeConfig
@@ -32,14 +33,13 @@ class Probe:
     config: tyro.conf.OmitArgPrefixes[ProbeConfig] = field(default_factory=ProbeConfig)
     out: Path | None = None
     """The folder to write. Default: probes/ and the task's name, in the run."""
-    json: bool = False
-    """Print JSON in place of the table."""
     of_run: tyro.conf.OmitArgPrefixes[OfRun] = field(default_factory=OfRun)
     passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "finished variants and extracted features are kept, and the same command goes on there"
 
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
         from infoscope.probes.probe import probe_groups
         from infoscope.storage.run import open_run
@@ -61,9 +61,11 @@ class Probe:
             command=shlex.join(["infoscope", *sys.argv[1:]]),
             **self.passes.counts,
         )
-        if self.json:
-            print(json.dumps(result.to_json() | {"table": result.table.to_dicts()}, indent=2))
-        else:
-            from infoscope.cli.probe_summary import print_probe
+        from infoscope.cli.probe_summary import print_probe
+        from infoscope.probes.result import FILE
 
-            print_probe(result, out)
+        return Answer(
+            lambda: print_probe(result, out),
+            lambda: result.to_json() | {"table": result.table.to_dicts()},
+            {"out": out, "record": out / FILE, "variants": out / "variants.parquet"},
+        )

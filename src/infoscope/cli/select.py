@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -11,7 +10,9 @@ from typing import ClassVar
 
 import tyro
 
+from infoscope.cli.answer import Answer
 from infoscope.cli.inputs import OfRun, Passes, check_writable, open_run_pair
+from infoscope.cli.output import Output
 from infoscope.cli.tasks import TaskFlags
 from infoscope.images.resize import Resize
 from infoscope.probes.config import ProbeConfig
@@ -49,14 +50,13 @@ class Select:
     """Training images whose codes give the activation mass, the mean codes, and the codes to resample."""
     out: Path | None = None
     """The folder to write. Default: selections/ and the task's name, in the run."""
-    json: bool = False
-    """Print JSON in place of the table."""
     of_run: tyro.conf.OmitArgPrefixes[OfRun] = field(default_factory=OfRun)
     passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "finished steps and extracted features are kept, and the same command goes on there"
 
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
         from infoscope.selection.select import select_features
         from infoscope.storage.run import open_run
@@ -85,9 +85,11 @@ class Select:
             command=shlex.join(["infoscope", *sys.argv[1:]]),
             **self.passes.counts,
         )
-        if self.json:
-            print(json.dumps(selection.to_json() | {"steps": selection.steps.to_dicts()}, indent=2))
-        else:
-            from infoscope.cli.select_summary import print_selection
+        from infoscope.cli.select_summary import print_selection
+        from infoscope.selection.result import FEATURES_FILE, FILE
 
-            print_selection(selection, out)
+        return Answer(
+            lambda: print_selection(selection, out),
+            lambda: selection.to_json() | {"steps": selection.steps.to_dicts()},
+            {"out": out, "record": out / FILE, "removed": out / FEATURES_FILE, "steps": out / "steps.parquet"},
+        )

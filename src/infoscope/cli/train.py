@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar
@@ -10,8 +9,10 @@ from typing import ClassVar
 import tyro
 
 from infoscope.backbones.token_sets import TokenSet
+from infoscope.cli.answer import Answer
 from infoscope.cli.inputs import Passes, check_writable, open_backbone
 from infoscope.cli.lists import Numbers
+from infoscope.cli.output import Output
 from infoscope.errors import InfoscopeError
 from infoscope.images.resize import Resize
 from infoscope.training.config import TrainConfig
@@ -74,10 +75,11 @@ class Train:
     """How much of the work a stop may lose; the same command goes on. Our choice."""
     config: tyro.conf.OmitArgPrefixes[TrainFlags] = field(default_factory=lambda: TrainFlags())
     passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "no SAE was written; the same command goes on from the last state kept in --out"
 
-    def run(self) -> None:
+    def run(self) -> Answer | None:
         """Run the command."""
         check_writable(self.out)
         from infoscope.training.output import Destination
@@ -87,9 +89,22 @@ class Train:
             self._from_images()
         else:
             self._from_cache(self.from_cache)
-        if is_first_process():
-            for folder in Destination(self.out, self.config.configs).folders:
-                _tell(folder)
+        if not is_first_process():
+            return None  # the first one answers
+        from infoscope.cli.trained import Trained
+
+        trained = [Trained(folder) for folder in Destination(self.out, self.config.configs).folders]
+        pages = {"curves" if len(trained) == 1 else f"curves of {each.folder.name}": each.page for each in trained}
+
+        def show() -> None:
+            for each in trained:
+                each.show()
+
+        return Answer(
+            show,
+            lambda: {"saes": [each.figures for each in trained]},
+            {"out": self.out} | pages,
+        )
 
     def _from_images(self) -> None:
         if self.model is None or self.block is None or self.images is None:
@@ -136,45 +151,3 @@ class Train:
             device=self.passes.device,
             checkpoint_seconds=self.checkpoint_seconds,
         )
-
-
-def _tell(folder: Path) -> None:
-    """One SAE's figures, and what to do with it."""
-    from infoscope.cli.summary import name_skipped
-    from infoscope.report.training import write_training_page
-    from infoscope.storage.atomic import read_json
-
-    page = write_training_page(folder)
-    description = read_json(folder / "sae.json")
-    result = description["training"]
-    # A cache that another program wrote may not say.
-    images = description["site"].get("images", {"source": "...", "count": 0, "skipped": []})
-    if skipped := images["skipped"]:
-        print(f"skipped {len(skipped)} of {images['count']:,} images: {name_skipped(skipped, folder / 'sae.json')}")
-    found, where = result, "the last batch"
-    if result["held_out"] is not None:
-        found, where = result["held_out"], f"{result['held_out']['tokens']:,} tokens held out"
-    downstream = ""
-    if after := result["downstream"]:
-        cls = "" if after["fvu_cls"] is None else f", {after['fvu_cls']:.3f} of the CLS token"
-        downstream = f"downstream, FVU {after['fvu_patches']:.3f} of the model's last patch tokens{cls}\n"
-    ratio = result["mean_over_std"]
-    print(
-        f"{description['d_sae']:,} features, {result['config']['activation']}: FVU {found['fvu']:.3f}, "
-        f"L0 {found['l0']:.1f}, dead {found['dead']:.1%} on {where}\n"
-        f"{downstream}curves: {page}\n"
-        f"tokens had |mean| / |std| {ratio:.2f}: {mean_means(ratio)}\n"
-        f"next: infoscope measure --sae {shlex.quote(str(folder))} --images {shlex.quote(images['source'])} --out ..."
-    )
-
-
-def mean_means(ratio: float) -> str:
-    """What |mean| / |std| of the tokens says of features that die (arXiv 2605.31518).
-
-    Example:
-        >>> mean_means(0.3)
-        'small; centring changes little'
-    """
-    if ratio < 1:
-        return "small; centring changes little"
-    return "uncentred, many features would die at once; the tokens were centred, so none does for that"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
+from infoscope.cli.answer import Answer
 from infoscope.cli.inputs import OfRun, Passes, check_writable, open_run_pair
+from infoscope.cli.output import Output
 from infoscope.cli.removal import RemovalFlags
 from infoscope.errors import InfoscopeError
 from infoscope.zeroshot.config import ZeroshotConfig
@@ -82,11 +83,10 @@ class Zeroshot:
     resampled. Default: the run's."""
     out: Path | None = None
     """The folder to write. Default: zeroshot/ in the run."""
-    json: bool = False
-    """Print JSON in place of the table."""
     config: tyro.conf.OmitArgPrefixes[ZeroshotConfig] = field(default_factory=ZeroshotConfig)
     of_run: tyro.conf.OmitArgPrefixes[OfRun] = field(default_factory=OfRun)
     passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "finished shards are kept, and the same command goes on there"
 
@@ -99,7 +99,7 @@ class Zeroshot:
         if self.labels == "none" and self.target.classes is None and self.target.class_embeddings is None:
             raise InfoscopeError("--labels none leaves the classes open: give --classes or --class-embeddings")
 
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
         from infoscope.backbones.token_sets import token_set_of
         from infoscope.images.source import open_images
@@ -137,12 +137,19 @@ class Zeroshot:
             command=shlex.join(["infoscope", *sys.argv[1:]]),
             **self.passes.counts,
         )
-        if self.json:
-            print(json.dumps(result.to_json(), indent=2))
-        else:
-            from infoscope.cli.zeroshot_summary import print_zeroshot
+        from infoscope.cli.zeroshot_summary import print_zeroshot
+        from infoscope.zeroshot.result import FILE, PREDICTIONS_FILE, VARIANTS_FILE
 
-            print_zeroshot(result, out)
+        return Answer(
+            lambda: print_zeroshot(result, out),
+            result.to_json,
+            {
+                "out": out,
+                "record": out / FILE,
+                "variants": out / VARIANTS_FILE,
+                "predictions": out / PREDICTIONS_FILE,
+            },
+        )
 
     def _names(self, labelled: LabelledImages | None) -> Classes | None:
         """The classes; None where the file of class embeddings is to name them."""
