@@ -24,6 +24,8 @@ from infoscope.execution.partials import Arrays, Partials
 from infoscope.progress import Advance
 
 # Our choice: how often workers are asked how far they are.
+
+_LOGGER = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 # Our choice: what was in use a moment ago is free by then.
 ROOM_SECONDS = 5.0
@@ -158,6 +160,7 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
                             self._slots[self._slots.index(slot)] = self._slot()
                             continue
                         advance(done.size - slot.steps)
+                        _LOGGER.debug("shard %s: finished by worker %d", done.name, self._slots.index(slot))
                         if partials.directory is None:
                             results[done.name] = arrays
                         else:

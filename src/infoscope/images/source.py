@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
@@ -20,6 +21,8 @@ from infoscope.images.webdataset import WebDatasetSource, names_compressed, open
 
 if TYPE_CHECKING:
     import datasets
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -84,6 +87,7 @@ def open_images(source: Images) -> ImageSource:
         opened = HuggingFaceSource(source)
     if len(opened) == 0:
         raise InfoscopeError(f"no images in {opened.name}")
+    _LOGGER.debug("images %s: %d, read by %s", opened.name, len(opened), type(opened).__name__)
     return opened
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from infoscope.storage.check_schema import CROSS_CHECKS, SHIFT_CURVE
 from infoscope.storage.manifest import Manifest
 from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, Table, read_table
 
+_LOGGER = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 PARTITION = "partition.json"
 CONTROLS = "controls.json"
@@ -101,7 +103,9 @@ def open_run(path: Path | str) -> Run:
                 f"{path} holds an unfinished measurement; give `infoscope measure` the same options to go on"
             )
         raise InfoscopeError(f"{path} is not a run directory: it has no {MANIFEST}")
-    return Run(path, Manifest.read(path / MANIFEST))
+    run = Run(path, Manifest.read(path / MANIFEST))
+    _LOGGER.debug("run %s: %d features on %d images", path, run.manifest.dictionary.features, run.manifest.images.count)
+    return run
 
 
 def claim_directory(path: Path, plan: dict[str, Any]) -> bool:
