@@ -50,5 +50,8 @@ def open_run_sae(run: Run, named: str | None) -> tuple[SparseAutoencoder | None,
         LOGGER.warning("%s; the site is made without neighbours by direction, or give --sae", error)
         return None, "the SAE could not be opened when this site was made"
     if named is not None and sae.sha256 != record.sha256:
-        raise InfoscopeError(f"{named} is not the SAE that {run.path} measured: its weights differ")
+        raise InfoscopeError(
+            f"{named} is not the SAE that {run.path} measured: its weights differ"
+            "; give the one it was measured with, or leave out --sae"
+        )
     return sae, ""

@@ -125,7 +125,7 @@ class Sweep:
             saes[block] = sae
         model = self.model or self._shared(saes, "model")
         if model is None:
-            raise InfoscopeError("--model missing, and the SAEs do not say which model they were trained on")
+            raise InfoscopeError("--model missing, and the SAEs do not say which model they were trained on; give it")
         own = self.model is None
         side = self.input_side or self._shared(saes, "input_side")
         revision = self.revision or (self._shared(saes, "revision") if own else None)

@@ -56,7 +56,10 @@ class ClassFlags:
                 if value is not None
             ]
             if given:
-                raise InfoscopeError(f"{given[0]} makes class embeddings, and --class-embeddings names a file of them")
+                raise InfoscopeError(
+                    f"{given[0]} makes class embeddings, and --class-embeddings names a file of them"
+                    "; give one of the two"
+                )
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,9 @@ def open_images(source: Images) -> ImageSource:
     else:
         opened = HuggingFaceSource(source)
     if len(opened) == 0:
-        raise InfoscopeError(f"no images in {opened.name}")
+        raise InfoscopeError(
+            f"no images in {opened.name}; name a folder with .jpg or .png files in it or below, or shards"
+        )
     _LOGGER.debug("images %s: %d, read by %s", opened.name, len(opened), type(opened).__name__)
     return opened
 
@@ -110,7 +112,7 @@ def _open_named(name: str) -> ImageSource:
         return opened
     if is_hub_id(name, with_split=True):
         return HuggingFaceSource(load_hub(name), name)
-    raise InfoscopeError(f"no such folder of images: {name}")
+    raise InfoscopeError(f"no such folder of images: {name}; check the path, or give a data set's id, owner/name")
 
 
 def _open_folder(path: Path, name: str) -> ImageSource:
