@@ -11,7 +11,7 @@ import time
 import pytest
 from safetensors.torch import load_file, save_file
 
-from commands import fails
+from commands import document, fails
 from infoscope.cli.main import main
 from infoscope.storage.run import open_run
 from small import SIDE, pictures, save_model
@@ -79,8 +79,7 @@ def test_info_names_the_inputs(place, capsys):
 
 
 def test_info_says_it_in_json(place, capsys):
-    assert main(["info", f"{place}/run", "--json"]) == 0
-    value = json.loads(capsys.readouterr().out)
+    value = document(capsys, ["info", f"{place}/run"])["result"]
     assert value["manifest"]["options"]["shift"] == 2
     assert sum(value["controls"]["classes"].values()) == 40
     assert value["controls"] == json.loads((place / "run" / "controls.json").read_text())
@@ -123,7 +122,9 @@ def test_report_without_the_photographs(place, capsys, tmp_path):
     manifest["images"]["source"] = "/moved/away"
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
     assert main(["report", f"{tmp_path}/run"]) == 0
-    assert "no such folder of images: /moved/away; the site is made without" in capsys.readouterr().err
+    warned = capsys.readouterr().err
+    assert "no such folder of images: /moved/away" in warned
+    assert "the site is made without photographs, or give --images" in warned
     assert "no such folder" in fails(capsys, ["report", f"{tmp_path}/run", "--images", "/also/gone"])
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
-from commands import fails
+from commands import document, fails
 from infoscope.cli.main import main
 from infoscope.dictionaries.loading import save_sae
 from infoscope.storage.run import open_run
@@ -75,8 +75,9 @@ def test_without_a_run_nothing_is_written_unless_asked(place, capsys, tmp_path):
     assert "4 of 20; 144 tokens" in out
     assert "high-CDS" not in out
     assert "written" not in out
-    assert main([*words, "--block", "0", "--out", f"{tmp_path}/found", "--json"]) == 0
-    record = json.loads(capsys.readouterr().out)
+    found = document(capsys, [*words, "--block", "0", "--out", f"{tmp_path}/found"])
+    record = found["result"]
+    assert found["written"] == {"out": f"{tmp_path}/found", "record": f"{tmp_path}/found/outliers.json"}
     assert record["groups"] is None
     assert record["model"]["block"] == 0
     assert json.loads((tmp_path / "found" / "outliers.json").read_text()) == record
@@ -106,8 +107,7 @@ def test_a_dictionary_without_training_is_made_again(place, capsys, tmp_path, di
     model = ["--model", f"{place}/model", "--block", "1", "--input-side", str(SIDE)]
     assert main(["measure", "--dictionary", *dictionary, *model, *words]) == 0
     capsys.readouterr()
-    assert main(["outliers", f"{tmp_path}/run", "--sample-images", "3", "--json"]) == 0
-    record = json.loads(capsys.readouterr().out)
+    record = document(capsys, ["outliers", f"{tmp_path}/run", "--sample-images", "3"])["result"]
     run = open_run(tmp_path / "run").manifest
     assert record["dictionary"] == asdict(run.dictionary)
     assert record["dictionary"]["features"] == features

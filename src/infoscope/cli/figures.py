@@ -17,10 +17,11 @@ def run_figures(run: Run) -> dict[str, Any]:
         InfoscopeError: a table of the run cannot be read.
     """
     from infoscope.measurement.run_controls import run_controls
-    from infoscope.report.summary import counts_of, partition_of, quantiles_of, settings_of
+    from infoscope.report.summary import QUANTILES, counts_of, partition_of, quantiles_of, settings_of
 
     manifest, partition, settings = run.manifest, partition_of(run), settings_of(run)
     counts = counts_of(run.scope, partition, settings)
+    shares = dict((*QUANTILES, ("maximum", 1.0)))
     controls = run_controls(run.scope, settings.top_images)
     return {
         "features": {
@@ -34,7 +35,7 @@ def run_figures(run: Run) -> dict[str, Any]:
             "global": counts.global_,
             "diffuse": counts.diffuse,
         },
-        "cds": {} if partition is None else dict(quantiles_of(run.scope)),
+        "cds": {str(shares[name]): value for name, value in quantiles_of(run.scope)},
         "threshold": None if partition is None else partition.threshold,
         "modes": None if partition is None else partition.evidence.modes,
         "classes": controls.classes,
