@@ -166,9 +166,8 @@ def test_the_exit_statuses_are_those_of_the_docs():
     assert [int(status) for status in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)] == [*Exit]
 
 
-@pytest.mark.parametrize("command", ["saes", "saes --json"])
-def test_a_closed_pipe_and_a_full_disk_under_stdout(command):
-    infoscope = [sys.executable, "-m", "infoscope", *command.split()]
+def test_a_closed_pipe_and_a_full_disk_under_stdout():
+    infoscope = [sys.executable, "-m", "infoscope", "saes"]
     read, write = os.pipe()
     os.close(read)
     closed = subprocess.run(infoscope, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
@@ -213,7 +212,6 @@ def test_no_colour_where_it_is_not_wanted():
 
     assert b"\x1b[" in printed(["--help"])
     assert b"\x1b[" not in printed(["--help"], NO_COLOR="1")
-    assert b"\x1b[" not in printed(["report", "run", "--galery-images", "3"], NO_COLOR="1")
     assert b"\x1b[" not in printed(["report", "run", "--galery-images", "3"], TERM="dumb")
     assert b"\x1b[1m" in printed(["saes"])
     assert not re.search(rb"\x1b\[[0-9;]*3\dm", printed(["saes"], NO_COLOR="1"))
