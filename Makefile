@@ -10,7 +10,7 @@ DEMO_IMAGES ?= $(INFOSCOPE_DATA)/data/imagenette/val
 
 TABLE ?= runs/table
 
-.PHONY: demo table test check format clean
+.PHONY: demo table test check package format clean
 
 demo: $(VENV)/.installed $(DEMO)/sae/sae.json
 	$(BIN)/infoscope measure \
@@ -46,6 +46,14 @@ check: $(VENV)/.installed
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Sdist and wheel; then the wheel alone in an environment that is empty at first, and whether it works there.
+package: $(VENV)/.installed
+	rm -rf dist build/package
+	$(BIN)/python -m build --outdir dist
+	$(PYTHON) -m venv build/package
+	build/package/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	build/package/bin/python tests/packaging/smoke.py build/package/bin/infoscope
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format src tests benchmarks examples

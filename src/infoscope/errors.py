@@ -9,7 +9,7 @@ class InfoscopeError(Exception):
     """A condition the user can act on.
 
     The message is one line: what is wrong, with the name of the file, flag or shape, and what to do. The
-    command line prints it without a traceback and exits with status 2.
+    command line prints it without a traceback and exits with status 2 (`infoscope.cli.exits`).
 
     Example:
         >>> raise InfoscopeError("no such folder: photos; check --images")

@@ -1,7 +1,12 @@
-"""Progress with an estimate: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress with an estimate: a bar on a terminal, a plain line now and then elsewhere.
+
+None of it is shown where the logger ``infoscope.progress`` is set to errors alone, as ``--quiet`` does.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +17,8 @@ QUIET_SECONDS = 2.0
 LINE_EVERY_SECONDS = 15.0
 
 Advance = Callable[..., None]
+
+_LOGGER = logging.getLogger("infoscope.progress")
 
 
 @contextmanager
@@ -31,13 +38,29 @@ def progress(title: str, total: int, unit: str, *, enabled: bool = True) -> Iter
         >>> with progress("Reading", total=3, unit="images", enabled=False) as advance:
         ...     advance(3, "done")
     """
-    if not enabled:
+    began = time.monotonic()
+    if not _shown(enabled):
         yield lambda steps=1, note="": None
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
         with _terminal(title, total, unit) as advance:
             yield advance
     else:
         yield _plain(title, total, unit)
+    _LOGGER.debug("%s: %d %s in %.2f s", title, total, unit, time.monotonic() - began)
+
+
+def tell(line: str, *, enabled: bool = True) -> None:
+    """Print a line on stderr that belongs to the progress.
+
+    Example:
+        >>> tell("Block 3 of 12", enabled=False)
+    """
+    if _shown(enabled):
+        print(line, file=sys.stderr, flush=True)
+
+
+def _shown(enabled: bool) -> bool:
+    return enabled and _LOGGER.isEnabledFor(logging.WARNING)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from commands import document, fails, printed
 from infoscope.cli.main import main
 from infoscope.dictionaries import registry
 from infoscope.dictionaries.known_saes import KNOWN, KnownSAE
@@ -29,23 +30,6 @@ def place(tmp_path_factory):
 def check(place, *words, **changed):
     options = {"sae": f"{place}/sae", "images": f"{place}/images", **changed}
     return ["check", *(word for key, value in options.items() for word in (f"--{key}", str(value))), *words]
-
-
-def printed(capsys, arguments):
-    """What a command that ends well prints, with single spaces."""
-    capsys.readouterr()
-    assert main(arguments) == 0
-    return " ".join(capsys.readouterr().out.split())
-
-
-def fails(capsys, arguments):
-    """The one line a failing command prints."""
-    capsys.readouterr()
-    assert main(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    (line,) = [line for line in captured.err.splitlines() if line.startswith("infoscope: ")]
-    return line
 
 
 def edit_site(place, folder, **changed):
@@ -73,17 +57,16 @@ def test_another_block_is_a_warning_and_no_error(place, capsys):
 
 
 def test_json_says_the_same(place, capsys):
-    capsys.readouterr()
-    assert main(check(place, "--json")) == 0
-    value = json.loads(capsys.readouterr().out)
+    value = document(capsys, check(place))["result"]
     assert value["fits"] is True
     assert value["fit"]["warnings"] == []
     assert value["model"]["block"] == 1
     assert value["images"] == {"source": f"{place}/images", "count": 30, "sampled": 30}
-    assert main(check(place, "--json", block=0)) == 0
-    value = json.loads(capsys.readouterr().out)
+    found = document(capsys, check(place, block=0))
+    value = found["result"]
     assert value["fits"] is False
     assert "trained on block 1" in value["fit"]["warnings"][0]
+    assert found["warnings"] == value["fit"]["warnings"]
 
 
 def test_python_says_the_same(place, capsys):
@@ -91,9 +74,7 @@ def test_python_says_the_same(place, capsys):
 
     backbone = infoscope.load_backbone(place / "model", 1, input_side=SIDE, device="cpu")
     fit = infoscope.check_fit(backbone, infoscope.load_sae(place / "sae"), place / "images", show_progress=False)
-    capsys.readouterr()
-    assert main(check(place, "--json")) == 0
-    assert json.loads(capsys.readouterr().out)["fit"]["fvu"] == pytest.approx(fit.fvu)
+    assert document(capsys, check(place))["result"]["fit"]["fvu"] == pytest.approx(fit.fvu)
 
 
 def test_what_the_description_says_is_judged(place, capsys, tmp_path):
@@ -176,7 +157,5 @@ def test_saes_lists_all_and_shows_one(capsys):
     for part in ("lewington/CLIP-ViT-L-scope", "22_resid", "65,536", "22, from 0", "model card"):
         assert part in one
     assert "not stated" in printed(capsys, ["saes", "sae-for-vlm"])
-    capsys.readouterr()
-    assert main(["saes", "--json"]) == 0
-    assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == [entry.name for entry in KNOWN]
+    assert [entry["name"] for entry in document(capsys, ["saes"])["result"]["saes"]] == [entry.name for entry in KNOWN]
     assert "no known SAE is called clip-scope-23; did you mean" in fails(capsys, ["saes", "clip-scope-23"])

@@ -11,6 +11,7 @@ import time
 import pytest
 from safetensors.torch import load_file, save_file
 
+from commands import document, fails
 from infoscope.cli.main import main
 from infoscope.storage.run import open_run
 from small import SIDE, pictures, save_model
@@ -34,16 +35,6 @@ def place(tmp_path_factory):
 def measure(place, **changed):
     options = {"sae": f"{place}/sae", "images": f"{place}/images", "top-images": "4", **changed}
     return ["measure", *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
-
-
-def fails(capsys, arguments, status=2):
-    """The one line a failing command prints."""
-    assert main(arguments) == status
-    captured = capsys.readouterr()
-    lines = [line for line in captured.err.splitlines() if line.startswith("infoscope: ")]
-    assert len(lines) == 1
-    assert "Traceback" not in captured.err
-    return lines[0]
 
 
 def test_the_site_comes_from_the_sae(place):
@@ -88,8 +79,7 @@ def test_info_names_the_inputs(place, capsys):
 
 
 def test_info_says_it_in_json(place, capsys):
-    assert main(["info", f"{place}/run", "--json"]) == 0
-    value = json.loads(capsys.readouterr().out)
+    value = document(capsys, ["info", f"{place}/run"])["result"]
     assert value["manifest"]["options"]["shift"] == 2
     assert sum(value["controls"]["classes"].values()) == 40
     assert value["controls"] == json.loads((place / "run" / "controls.json").read_text())
@@ -132,7 +122,9 @@ def test_report_without_the_photographs(place, capsys, tmp_path):
     manifest["images"]["source"] = "/moved/away"
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
     assert main(["report", f"{tmp_path}/run"]) == 0
-    assert "no such folder of images: /moved/away; the site is made without" in capsys.readouterr().err
+    warned = capsys.readouterr().err
+    assert "no such folder of images: /moved/away" in warned
+    assert "the site is made without photographs, or give --images" in warned
     assert "no such folder" in fails(capsys, ["report", f"{tmp_path}/run", "--images", "/also/gone"])
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
+from commands import document, fails
 from infoscope.cli.main import main
 from infoscope.dictionaries.loading import save_sae
 from infoscope.storage.run import open_run
@@ -33,16 +34,6 @@ def place(tmp_path_factory):
     measure = ["measure", "--sae", f"{folder}/sae", "--images", f"{folder}/images", "--top-images", "4"]
     assert main([*measure, "--shift", "1", "--resize", "crop", "--out", f"{folder}/run"]) == 0
     return folder
-
-
-def fails(capsys, arguments):
-    """The one line a failing command prints."""
-    capsys.readouterr()
-    assert main(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    (line,) = [line for line in captured.err.splitlines() if line.startswith("infoscope: ")]
-    return line
 
 
 def test_a_run_is_all_it_needs(place, capsys):
@@ -84,8 +75,9 @@ def test_without_a_run_nothing_is_written_unless_asked(place, capsys, tmp_path):
     assert "4 of 20; 144 tokens" in out
     assert "high-CDS" not in out
     assert "written" not in out
-    assert main([*words, "--block", "0", "--out", f"{tmp_path}/found", "--json"]) == 0
-    record = json.loads(capsys.readouterr().out)
+    found = document(capsys, [*words, "--block", "0", "--out", f"{tmp_path}/found"])
+    record = found["result"]
+    assert found["written"] == {"out": f"{tmp_path}/found", "record": f"{tmp_path}/found/outliers.json"}
     assert record["groups"] is None
     assert record["model"]["block"] == 0
     assert json.loads((tmp_path / "found" / "outliers.json").read_text()) == record
@@ -115,8 +107,7 @@ def test_a_dictionary_without_training_is_made_again(place, capsys, tmp_path, di
     model = ["--model", f"{place}/model", "--block", "1", "--input-side", str(SIDE)]
     assert main(["measure", "--dictionary", *dictionary, *model, *words]) == 0
     capsys.readouterr()
-    assert main(["outliers", f"{tmp_path}/run", "--sample-images", "3", "--json"]) == 0
-    record = json.loads(capsys.readouterr().out)
+    record = document(capsys, ["outliers", f"{tmp_path}/run", "--sample-images", "3"])["result"]
     run = open_run(tmp_path / "run").manifest
     assert record["dictionary"] == asdict(run.dictionary)
     assert record["dictionary"]["features"] == features

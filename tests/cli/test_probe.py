@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from commands import document
 from infoscope.cli.main import main
 from infoscope.storage.run import open_run
 
@@ -34,15 +35,13 @@ def test_a_probe_is_printed_and_goes_on_where_it_is_finished(probe_folder, probe
         "top-1",
     ):
         assert part in printed
-    assert main(["probe", str(probed_run.path), *given, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = document(capsys, ["probe", str(probed_run.path), *given])["result"]
     assert {row["name"] for row in found["table"]} >= {"untouched", "minus cds@0.8-1"}
     assert found["skipped"]["test"][0]["id"] == "red/broken.png"
 
 
 def test_tables_stand_beside_the_papers(probe_folder, capsys):
-    assert main(["table", str(probe_folder), "--reported", "clip-b16", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = document(capsys, ["table", str(probe_folder), "--reported", "clip-b16"])["result"]
     untouched = next(row for row in found["rows"] if row["name"] == "untouched")
     assert untouched["scores"]["classification"]["reported"] == 74.82
     told = " ".join(found["differences"])
@@ -64,16 +63,15 @@ def test_probes_of_one_task_have_a_column_each(probe_folder, tmp_path, capsys):
     shutil.copytree(probe_folder, other)
     table = pl.read_parquet(other / "variants.parquet")
     table.with_columns(pl.col("score") / 2).write_parquet(other / "variants.parquet")
-    assert main(["table", str(probe_folder), str(other), str(probe_folder), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = document(capsys, ["table", str(probe_folder), str(other), str(probe_folder)])["result"]
     assert found["differences"] == []
     for row in found["rows"]:
         scores = row["scores"]
         assert list(scores) == ["classification: out", "classification: without-mass"]
         assert scores["classification: out"]["score"] == 2 * scores["classification: without-mass"]["score"]
     shutil.copytree(other, tmp_path / "other" / "out")
-    assert main(["table", str(probe_folder), str(tmp_path / "other" / "out"), "--row", "nothing", "--json"]) == 0
-    names = list(json.loads(capsys.readouterr().out)["rows"][0]["scores"])
+    words = ["table", str(probe_folder), str(tmp_path / "other" / "out"), "--row", "nothing"]
+    names = list(document(capsys, words)["result"]["rows"][0]["scores"])
     assert names == [f"classification: {probe_folder}", f"classification: {tmp_path / 'other' / 'out'}"]
     assert main(["table", str(probe_folder), str(other), "--row", "nothing"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
@@ -92,8 +90,7 @@ def test_a_selection_is_printed_and_its_features_can_be_removed(probed_run, colo
     options = json.loads((tmp_path / "selection" / "selection.json").read_text())["options"]
     assert (options["resize"], options["sample_images"], options["keep_features"]) == ("crop", 6, True)
     assert list((tmp_path / "selection" / "partials" / "features").rglob("vectors.npy"))
-    assert main(["select", str(probed_run.path), *given, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = document(capsys, ["select", str(probed_run.path), *given])["result"]
     choice = found["choice"]
     own = [step for step in found["steps"] if step["match"] is None]
     assert choice["validation"] == max(step["validation"] for step in own)
@@ -132,9 +129,8 @@ def test_segmentation_and_depth_by_folders(probed_run, coloured_folder, tmp_path
             )
         ]
         given = ["--task", task, *splits, "--remove", removed, "--random-draws", "1"]
-        given += ["--out", str(tmp_path / task), "--json"]
-        assert main(["probe", str(probed_run.path), *given]) == 0
-        found = json.loads(capsys.readouterr().out)
+        given += ["--out", str(tmp_path / task)]
+        found = document(capsys, ["probe", str(probed_run.path), *given])["result"]
         scores = {row["metric"]: row["score"] for row in found["table"] if row["name"] == "untouched"}
         guessed = next(each["test"] for each in found["baselines"] if each["name"] == "majority")
         assert [(skipped["id"], skipped["index"]) for skipped in found["skipped"]["test"]] == [("2.png", 2)]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from commands import document, fails
 from infoscope.cli.main import main
 from infoscope.dictionaries.activations import TopK
 from infoscope.dictionaries.loading import save_sae
@@ -39,16 +40,6 @@ def place(tmp_path_factory):
     measure = ["measure", "--sae", f"{folder}/sae", "--images", f"{folder}/images", "--top-images", "4"]
     assert main([*measure, "--shift", "1", "--resize", "crop", "--out", f"{folder}/run"]) == 0
     return folder
-
-
-def fails(capsys, arguments):
-    """The one line a failing command prints."""
-    capsys.readouterr()
-    assert main(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    (line,) = [line for line in captured.err.splitlines() if line.startswith("infoscope: ")]
-    return line
 
 
 def test_a_run_and_folders_of_images_are_all_it_needs(place, capsys):
@@ -98,18 +89,17 @@ def test_a_file_of_class_embeddings_takes_the_place_of_texts(place, capsys, tmp_
     write_embeddings(tmp_path / "a.safetensors", class_embeddings(Classes(FOLDERS, FOLDERS), vectors))
     np.save(tmp_path / "a.npy", vectors)
     (tmp_path / "names.json").write_text(json.dumps({folder: folder.title() for folder in FOLDERS}))
-    words = ["zeroshot", f"{place}/run", "--random-draws", "0", "--pooled", "cls", "--draws", "20", "--json"]
+    words = ["zeroshot", f"{place}/run", "--random-draws", "0", "--pooled", "cls", "--draws", "20"]
     words += ["--remove", "list:" + str(tmp_path / "features"), "--out", f"{tmp_path}/out"]
     (tmp_path / "features").write_text("0\n3\n")
-    assert main([*words, "--class-embeddings", f"{tmp_path}/a.safetensors"]) == 0
-    first = json.loads(capsys.readouterr().out)
+    first = document(capsys, [*words, "--class-embeddings", f"{tmp_path}/a.safetensors"])["result"]
     assert (first["head"]["pooled"], first["head"]["projected"]) == ("cls", False)
     assert first["head"]["scale_source"] == "checkpoint"
     assert [row["features"] for row in first["results"]] == [0, 0, 2]
     assert first["results"][0]["mass"] is None  # nothing needed a sample's codes
     assert not (tmp_path / "out" / "class_embeddings.safetensors").exists()
-    assert main([*words, "--class-embeddings", f"{tmp_path}/a.npy", "--classes", f"{tmp_path}/names.json"]) == 0
-    second = json.loads(capsys.readouterr().out)
+    words += ["--class-embeddings", f"{tmp_path}/a.npy", "--classes", f"{tmp_path}/names.json"]
+    second = document(capsys, words)["result"]
     assert second["classes"]["names"] == ["Cat", "Dog", "Garbage_Truck"]
     assert [row["accuracy"] for row in second["results"]] == [row["accuracy"] for row in first["results"]]
 
@@ -133,10 +123,10 @@ def test_images_elsewhere_have_a_sample_elsewhere(place, capsys, tmp_path):
     manifest.write_text(manifest.read_text().replace(f"{place}/images", f"{tmp_path}/gone"))
     words = ["zeroshot", f"{tmp_path}/run", "--images", f"{place}/images", "--remove", "high-CDS", "--draws", "20"]
     line = fails(capsys, words)
-    assert f"no such folder of images: {tmp_path}/gone (a sample of the run's images is read; --codes-from" in line
-    words += ["--codes-from", f"{place}/images", "--random-draws", "1", "--json"]
-    assert main(words) == 0
-    assert json.loads(capsys.readouterr().out)["read"] == 18
+    assert f"no such folder of images: {tmp_path}/gone" in line
+    assert "(a sample of the run's images is read; --codes-from names others)" in line
+    words += ["--codes-from", f"{place}/images", "--random-draws", "1"]
+    assert document(capsys, words)["result"]["read"] == 18
 
 
 @pytest.mark.parametrize(

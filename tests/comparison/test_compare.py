@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from commands import document
 from infoscope.cli.main import main
 from infoscope.comparison.charts import in_block_order
 from infoscope.comparison.compared import compare_runs
@@ -135,8 +136,7 @@ def test_the_page_and_the_json_say_the_same(runs, tmp_path, capsys):
     out = capsys.readouterr().out
     assert f"page: {tmp_path}/page/index.html" in out
     stored = json.loads((tmp_path / "page" / "comparison.json").read_text())
-    assert main(["compare", *map(str, runs), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == stored
+    assert document(capsys, ["compare", *map(str, runs)])["result"] == stored
     page = (tmp_path / "page" / "index.html").read_text()
     for run in stored["runs"]:
         for place in (page, out):

@@ -5,19 +5,11 @@ import shutil
 import pytest
 
 import infoscope.comparison.sweep as sweep_module
+from commands import fails
 from infoscope.cli.main import main
 from infoscope.dictionaries.loading import load_sae
 from infoscope.storage.run import open_run
 from small import SIDE
-
-
-def fails(capsys, arguments, status=2):
-    assert main(arguments) == status
-    captured = capsys.readouterr()
-    lines = [line for line in captured.err.splitlines() if line.startswith("infoscope: ")]
-    assert len(lines) == 1
-    assert "Traceback" not in captured.err
-    return lines[0]
 
 
 def test_each_block_is_what_measure_gives_alone(place, tmp_path):

@@ -100,7 +100,9 @@ class Backbone:
         check_choice("reads", reads := reads or self.reads, Reads)
         block = self.block if block is None else block
         if not -self.blocks <= block < self.blocks:
-            raise InfoscopeError(f"{self.name} has blocks 0 to {self.blocks - 1}, and no block {block}")
+            raise InfoscopeError(
+                f"{self.name} has blocks 0 to {self.blocks - 1}, and no block {block}; choose one of these"
+            )
         other = replace(self, block=block % self.blocks, reads=reads)
         config: Any = self.model.config
         width = other._down.in_features if reads == "neurons" else int(config.hidden_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import nn
 
 from infoscope.errors import InfoscopeError
 
+_LOGGER = logging.getLogger(__name__)
 _NAMED = 3
 """How many weights an error names before it only counts."""
 
@@ -96,15 +98,21 @@ def _some(names: list[str]) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' progress bars and load reports off the terminal; what they say is checked by `build_model`."""
-    from transformers.utils import logging
+    """Keep transformers' progress bars and load reports off the terminal; what they say is checked by `build_model`.
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    They are let through where the logger ``infoscope`` takes debugging messages, as under ``--verbose``.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    if _LOGGER.isEnabledFor(logging.DEBUG):
+        yield
+        return
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        transformers_logging.set_verbosity(verbosity)
         if bars:
-            logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()

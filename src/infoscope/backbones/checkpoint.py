@@ -72,7 +72,9 @@ def find_checkpoint(model: str | Path, revision: str | None = None, *, beside: S
     try:
         return _find(model, revision, beside)
     except OSError as error:
-        raise InfoscopeError(f"cannot read {model}: {error.strerror or error}") from error
+        raise InfoscopeError(
+            f"cannot read {model}: {error.strerror or error}; check its permissions, or fetch it again"
+        ) from error
 
 
 def hash_files(paths: Sequence[Path]) -> str:
@@ -96,7 +98,9 @@ def hash_files(paths: Sequence[Path]) -> str:
                 while chunk := file.read(1 << 20):
                     digest.update(chunk)
         except OSError as error:
-            raise InfoscopeError(f"cannot read {path}: {error.strerror or error}") from error
+            raise InfoscopeError(
+                f"cannot read {path}: {error.strerror or error}; check its permissions, or fetch it again"
+            ) from error
     return digest.hexdigest()
 
 

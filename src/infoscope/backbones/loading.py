@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from infoscope.backbones.precision import Precision, set_multiplication, weights
 from infoscope.backbones.preprocessing import read_normalisation
 from infoscope.devices import find_device
 from infoscope.errors import InfoscopeError
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def load_backbone(
@@ -88,6 +91,10 @@ def load_backbone(
         precision=precision,
         missing_weights=built.missing,
     )
+    _LOGGER.debug(
+        "model %s: %s from %s, block %d of %d, side %d, %s on %s",
+        checkpoint.name, family.name, checkpoint.directory, block, config.num_hidden_layers, side, precision, place,
+    )  # fmt: skip
     return backbone if reads == "output" else backbone.at(reads=reads)
 
 

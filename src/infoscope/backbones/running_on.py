@@ -74,7 +74,9 @@ class WholePass:
             raise InfoscopeError(f"{backbone.name} is read at neurons of block {backbone.block}; edit its output")
         wrong = [block for block in blocks if not -backbone.blocks <= block < backbone.blocks]
         if wrong:
-            raise InfoscopeError(f"{backbone.name} has blocks 0 to {backbone.blocks - 1}, and no block {wrong[0]}")
+            raise InfoscopeError(
+                f"{backbone.name} has blocks 0 to {backbone.blocks - 1}, and no block {wrong[0]}; choose among these"
+            )
         self._backbone = backbone
         self._blocks = sorted({block % backbone.blocks for block in blocks})
         images = backbone.normalise(pixels).to(backbone.device, backbone.dtype)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
-from infoscope.cli.inputs import Hardware, open_pair
-from infoscope.errors import check_counts
+from infoscope.cli.answer import Answer
+from infoscope.cli.inputs import Passes, open_pair
+from infoscope.cli.output import Output
 from infoscope.images.resize import Resize
 
 if TYPE_CHECKING:
@@ -40,47 +41,39 @@ class Check:
     """The model's revision on the hub."""
     resize: Resize = "stretch"
     """How an image becomes square: stretch ignores the aspect ratio, crop takes the centre."""
-    json: bool = False
-    """Print JSON in place of the table."""
-    hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
-    batch_size: int | None = None
-    """Images to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
-    threads: int | None = None
-    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+    passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "nothing was written"
 
-    def __post_init__(self) -> None:
-        check_counts(batch_size=self.batch_size, threads=self.threads)
-
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
         from infoscope.images.source import open_images
         from infoscope.measurement.fit import check_fit
 
         images = open_images(self.images)
-        backbone, sae = open_pair(self.sae, self.model, self.block, self.input_side, self.revision, self.hardware)
-        fit = check_fit(backbone, sae, images, resize=self.resize, batch_size=self.batch_size, threads=self.threads)
-        if self.json:
-            _print_json(backbone, sae, images, fit)
-        else:
-            _print_table(backbone, sae, images, fit)
+        backbone, sae = open_pair(self.sae, self.model, self.block, self.input_side, self.revision, self.passes)
+        fit = check_fit(backbone, sae, images, resize=self.resize, **self.passes.counts)
+        from infoscope.report.summary import fit_sentence
+
+        return Answer(
+            lambda: _print_table(backbone, sae, images, fit),
+            lambda: _result(backbone, sae, images, fit),
+            warnings=fit.warnings or [],
+            word=fit_sentence(fit)[0],
+        )
 
 
-def _print_json(backbone: Backbone, sae: SparseAutoencoder, images: ImageSource, fit: FitRecord) -> None:
-    import json
-    from dataclasses import asdict
-
+def _result(backbone: Backbone, sae: SparseAutoencoder, images: ImageSource, fit: FitRecord) -> dict[str, Any]:
     from infoscope.measurement.records import dictionary_record, model_record
 
-    value = {
+    return {
         "fits": not fit.warnings,
-        "fit": asdict(fit),
-        "dictionary": asdict(dictionary_record(sae)),
-        "model": asdict(model_record(backbone)),
+        "fit": fit,
+        "dictionary": dictionary_record(sae),
+        "model": model_record(backbone),
         "images": {"source": images.name, "count": len(images), "sampled": fit.sample // backbone.grid**2},
     }
-    print(json.dumps(value, indent=2))
 
 
 def _print_table(backbone: Backbone, sae: SparseAutoencoder, images: ImageSource, fit: FitRecord) -> None:

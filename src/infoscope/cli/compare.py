@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import tyro
 
+from infoscope.cli.answer import Answer
 from infoscope.cli.inputs import check_writable
+from infoscope.cli.output import Output
 
 if TYPE_CHECKING:
     from infoscope.comparison.compared import Compared, Comparison
@@ -22,54 +24,49 @@ class Compare:
     """Directories that `infoscope measure` wrote, two or more; that of a sweep stands for its blocks."""
     out: Path | None = None
     """A directory for the page, index.html, and comparison.json. Without it the tables are printed and no more."""
-    json: bool = False
-    """Print JSON in place of the tables."""
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "the runs are as they were"
 
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
         if self.out is not None:
             check_writable(self.out)
         from infoscope.comparison.compared import compare_runs
 
         comparison = compare_runs(self.runs)
-        if self.json:
-            import json
-
-            print(json.dumps(comparison.to_json(), indent=2))
-        else:
-            print_comparison(comparison)
+        written: dict[str, Path] = {}
         if self.out is not None:
-            write_page(comparison, self.out, quiet=self.json)
+            from infoscope.comparison.page import write_comparison
+
+            written = {"page": write_comparison(comparison, self.out), "out": self.out}
+        return Answer(
+            lambda: print_comparison(comparison, written.get("page")),
+            comparison.to_json,
+            written,
+            comparison.warnings,
+        )
 
 
-def write_page(comparison: Comparison, out: Path, quiet: bool = False) -> None:
-    """Write the page, and say where it is."""
-    from infoscope.comparison.page import write_comparison
-
-    page = write_comparison(comparison, out)
-    if not quiet:
-        print(f"page: {page}")
-
-
-def print_comparison(comparison: Comparison) -> None:
-    """Print the numbers, the classes, what differs, and where that is not like with like."""
-    from rich.console import Console
+def print_comparison(comparison: Comparison, page: Path | None) -> None:
+    """Print the numbers, the classes, what differs, where that is not like with like, and where the page is."""
     from rich.text import Text
 
+    from infoscope.cli.console import console
     from infoscope.comparison.page import modes_sentence
 
-    console = Console(highlight=False)
+    out = console()
     runs = comparison.runs
-    console.print(_numbers(runs))
-    console.print(Text(modes_sentence(runs)))
-    console.print(_classes(runs))
+    out.print(_numbers(runs))
+    out.print(Text(modes_sentence(runs)))
+    out.print(_classes(runs))
     for each in comparison.differences:
         values = ", ".join(dict.fromkeys(each.values))
-        console.print(Text.assemble((f"{each.name} differs: ", "bold"), values))
+        out.print(Text.assemble((f"{each.name} differs: ", "bold"), values))
     for warning in comparison.warnings:
-        console.print(Text.assemble(("not like with like: ", "bold"), warning))
+        out.print(Text.assemble(("not like with like: ", "bold"), warning))
+    if page is not None:
+        print(f"page: {page}")
 
 
 def _numbers(runs: list[Compared]) -> object:

@@ -8,7 +8,9 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from infoscope.cli.answer import Answer
 from infoscope.cli.lists import Numbers
+from infoscope.cli.output import Output
 from infoscope.figures.options import FigureOptions, Kind
 
 
@@ -39,14 +41,22 @@ class Figure:
     """gallery: the images, where they are no longer at the place the run names."""
     config: tyro.conf.OmitArgPrefixes[FigureFlags] = field(default_factory=FigureFlags)
 
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
+
     interrupted: ClassVar[str] = "nothing was written"
 
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
         from infoscope.figures.figure import figure
         from infoscope.figures.paper import caption_of, check_out, save_figure
 
         check_out(self.out)
         chart = figure(self.run_directory, self.kind, images=self.images, options=FigureOptions(**vars(self.config)))
-        print(save_figure(chart, self.out))
-        print(caption_of(chart))
+        written = save_figure(chart, self.out)
+        caption = caption_of(chart)
+
+        def show() -> None:
+            print(written)
+            print(caption)
+
+        return Answer(show, lambda: {"figure": self.kind, "caption": caption}, {"figure": written})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import tyro
+
+from infoscope.cli.answer import Answer
+from infoscope.cli.output import Output
 
 
 @dataclass(frozen=True)
@@ -15,25 +18,32 @@ class Info:
 
     run_directory: tyro.conf.Positional[Path]
     """A directory that `infoscope measure` wrote."""
-    json: bool = False
-    """Print the manifest, the partition and the controls as JSON instead."""
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "nothing was written"
 
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
+        from infoscope.cli.key_figures import run_figures
         from infoscope.cli.summary import print_inputs, print_summary
         from infoscope.measurement.run_controls import run_controls
+        from infoscope.report.summary import partition_of
         from infoscope.storage.run import open_run
 
         run = open_run(self.run_directory)
-        if self.json:
-            import json
-            from dataclasses import asdict
+        _ = run.scope, partition_of(run)  # what is damaged is said before anything is printed
 
+        def show() -> None:
+            print_inputs(run)
+            print_summary(run)
+
+        def result() -> dict[str, Any]:
             controls = run_controls(run.scope, int(run.manifest.options["top_images"])).to_json()
-            value = {"manifest": asdict(run.manifest), "partition": run.partition, "controls": controls}
-            print(json.dumps(value, indent=2))
-            return
-        print_inputs(run)
-        print_summary(run)
+            return {
+                **run_figures(run),
+                "manifest": run.manifest,
+                "partition": run.partition,
+                "controls": controls,
+            }
+
+        return Answer(show, result, warnings=run.manifest.fit.warnings or [], word=str(run.path))

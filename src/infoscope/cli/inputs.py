@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from infoscope.backbones.families import Reads
 from infoscope.backbones.precision import Precision
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, check_counts
 
 if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
@@ -50,6 +50,24 @@ class Hardware:
     precision: Precision = "float32"
     """Of the model's passes. float32 is the reference; bf16 and fp16 are faster on a GPU and change the tokens a
     little; tf32 lets a GPU round what it multiplies."""
+
+
+@dataclass(frozen=True)
+class Passes(Hardware):
+    """How images are passed through the model."""
+
+    batch_size: int | None = None
+    """Views to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
+    threads: int | None = None
+    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+
+    def __post_init__(self) -> None:
+        check_counts(batch_size=self.batch_size, threads=self.threads)
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What the library takes by these names."""
+        return {"batch_size": self.batch_size, "threads": self.threads}
 
 
 @dataclass(frozen=True)

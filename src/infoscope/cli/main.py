@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
-from typing import Annotated
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import make_dataclass
+from difflib import get_close_matches
+from typing import Annotated, Any, Union, get_args
 
 import tyro
 
+from infoscope import __version__
+from infoscope.cli.answer import Answer
 from infoscope.cli.check import Check
 from infoscope.cli.compare import Compare
+from infoscope.cli.completion import Completion
+from infoscope.cli.exits import Exit
 from infoscope.cli.figure import Figure
 from infoscope.cli.info import Info
 from infoscope.cli.measure import Measure
 from infoscope.cli.outliers import Outliers
+from infoscope.cli.output import telling
 from infoscope.cli.probe import Probe
 from infoscope.cli.report import Report
 from infoscope.cli.saes import Saes
@@ -24,9 +36,6 @@ from infoscope.cli.train import Train
 from infoscope.cli.validate import Validate
 from infoscope.cli.zeroshot import Zeroshot
 from infoscope.errors import InfoscopeError
-
-USER_ERROR = 2
-INTERRUPTED = 130
 
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
@@ -45,6 +54,14 @@ Command = (
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Saes, tyro.conf.subcommand("saes")]
     | Annotated[Validate, tyro.conf.subcommand("validate")]
+    | Annotated[Completion, tyro.conf.subcommand("completion")]
+)
+# Each command's class by its name.
+COMMANDS: dict[str, type] = {marked.__metadata__[0].name: marked.__origin__ for marked in get_args(Command)}
+
+DESCRIPTION = (
+    "Which features of a vision model's sparse autoencoder are local, and which global? --version prints the version; "
+    "every command explains its flags with --help."
 )
 
 
@@ -55,31 +72,103 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: the words after ``infoscope``; those of the process by default.
 
     Returns:
-        The exit status: 0, 2 for what the user can mend, 130 after Ctrl-C.
+        The exit status, one of `Exit`.
     """
-    interrupted = "nothing was written"
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        command: Command = tyro.cli(
-            Command,
-            prog="infoscope",
-            description="Which features of a vision model's sparse autoencoder are local, and which global?",
-            args=arguments,
-        )
-        interrupted = command.interrupted
-        command.run()
+        try:
+            return _run(words)
+        finally:
+            # Now, and not as the process ends: what cannot be written is then only an ignored exception.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+        return Exit.CLOSED_PIPE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        _discard_output()
+        where = error.filename or "the output"
+        return _fail(f"cannot write {where}: {error.strerror}; free some space, or write elsewhere")
+
+
+def _run(words: Sequence[str]) -> int:
+    interrupted = "nothing was written"
+    verbose = False
+    try:
+        name, command = _parse(words)
+        interrupted, verbose = command.interrupted, command.output.verbose
+        with telling(command.output) as warned:
+            answer: Answer | None = command.run()
+            if answer is not None:
+                answer.tell(command.output, name, warned)
+                sys.stdout.flush()
+                if answer.then is not None:
+                    answer.then()
     except InfoscopeError as error:
-        print(f"infoscope: {error}", file=sys.stderr)
-        return USER_ERROR
+        if verbose:
+            traceback.print_exc()
+        return _fail(str(error))
     except KeyboardInterrupt:
-        print(f"infoscope: interrupted; {interrupted}", file=sys.stderr)
-        return INTERRUPTED
+        _fail(f"interrupted; {interrupted}")
+        return Exit.INTERRUPTED
     except (MemoryError, RuntimeError) as error:
         # torch has an error of its own for a full GPU, but importing torch to name it would slow every command.
         if not isinstance(error, MemoryError) and "out of memory" not in str(error).lower():
             raise
-        print("infoscope: out of memory; lower --batch-size", file=sys.stderr)
-        return USER_ERROR
-    return 0
+        if verbose:
+            traceback.print_exc()
+        return _fail("out of memory; lower --batch-size")
+    return Exit.DONE
+
+
+def _parse(words: Sequence[str]) -> tuple[str, Any]:
+    """The command's name, and the command with its flags.
+
+    Raises:
+        InfoscopeError: there is no such command, or its flags do not go together.
+        SystemExit: a flag is not known or has no such value, or help was asked for.
+    """
+    # tyro looks at whether stdout is a terminal, and prints errors to stderr.
+    tyro._experimental_options["ansi_codes"] = not os.environ.get("NO_COLOR") and sys.stderr.isatty()
+    if list(words) == ["--version"]:
+        print(f"infoscope {__version__}")
+        raise SystemExit(Exit.DONE)
+    if not words or words[0].startswith("-"):
+        completes = bool(words) and words[0].startswith("--tyro-")
+        # Help, or an error.
+        tyro.cli(Command if completes else _outline(), prog="infoscope", description=DESCRIPTION, args=words)
+        raise SystemExit(Exit.USER_ERROR)
+    name = words[0]
+    if name not in COMMANDS:
+        close = get_close_matches(name, COMMANDS, 1)
+        meant = f"; did you mean {close[0]}?" if close else "; infoscope --help lists them"
+        raise InfoscopeError(f"no command is called {name!r}{meant}")
+    return name, tyro.cli(COMMANDS[name], prog=f"infoscope {name}", args=words[1:])
+
+
+def _outline() -> Any:
+    """The commands without their flags: all that their list says, in a third of the time."""
+    outlines = [
+        Annotated[make_dataclass(kind.__name__, (), namespace={"__doc__": kind.__doc__}), tyro.conf.subcommand(name)]
+        for name, kind in COMMANDS.items()
+    ]
+    return Union[tuple(outlines)]  # noqa: UP007
+
+
+def _fail(message: str) -> int:
+    # Where stderr is closed too, there is nobody to tell.
+    with suppress(BrokenPipeError):
+        print(f"infoscope: {message}", file=sys.stderr, flush=True)
+    return Exit.USER_ERROR
+
+
+def _discard_output() -> None:
+    """Let what is still to be written to stdout go nowhere: the interpreter writes it as the process ends."""
+    with suppress(OSError, ValueError):  # it may have no file of its own
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
+from infoscope.cli.answer import Answer
 from infoscope.cli.inputs import Hardware, Untrained, check_writable, open_pair, open_untrained
 from infoscope.cli.lists import Numbers
+from infoscope.cli.output import LOGGER, Output
 from infoscope.errors import InfoscopeError
 from infoscope.execution.config import Execution
 from infoscope.measurement.config import MeasureConfig
@@ -67,16 +69,18 @@ class Measure:
     config: tyro.conf.OmitArgPrefixes[MeasureFlags] = field(default_factory=lambda: MeasureFlags())
     hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
     execution: tyro.conf.OmitArgPrefixes[Execution] = field(default_factory=Execution)
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "finished shards are kept, and the same command goes on there"
 
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
         if (self.sae is None) == (self.untrained.dictionary is None):
             raise InfoscopeError("give --sae or --dictionary, one of the two")
         if self.sae is not None:
             self.untrained.refuse_alone()
         check_writable(self.out)
+        from infoscope.cli.key_figures import run_figures, run_files
         from infoscope.cli.summary import print_summary
         from infoscope.images.source import open_images
         from infoscope.measurement.measure import measure_scope
@@ -96,7 +100,7 @@ class Measure:
         else:
             backbone, sae = open_pair(self.sae, *where)
         for difference in _differences(sae.site or {}, backbone, self.config.config):
-            print(f"infoscope: {self.sae} was trained on {difference}: read the fit before the scores", file=sys.stderr)
+            LOGGER.warning("%s was trained on %s: read the fit before the scores", self.sae, difference)
         finished = (self.out / MANIFEST).is_file()
         measure_scope(
             backbone,
@@ -108,8 +112,14 @@ class Measure:
             command=shlex.join(["infoscope", *sys.argv[1:]]),
         )
         if finished:
-            print(f"infoscope: {self.out} was finished before; nothing was measured again", file=sys.stderr)
-        print_summary(open_run(self.out))
+            LOGGER.info("%s was finished before; nothing was measured again", self.out)
+        run = open_run(self.out)
+        return Answer(
+            lambda: print_summary(run),
+            lambda: run_figures(run) | {"finished_before": finished},
+            run_files(self.out),
+            run.manifest.fit.warnings or [],
+        )
 
 
 def _differences(site: dict[str, Any], backbone: Backbone, config: MeasureConfig) -> list[str]:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import tyro
 
-from infoscope.cli.inputs import Hardware, OfRun, check_writable, open_backbone, open_run_pair
-from infoscope.errors import InfoscopeError, check_counts
+from infoscope.cli.answer import Answer
+from infoscope.cli.inputs import OfRun, Passes, check_writable, open_backbone, open_run_pair
+from infoscope.cli.output import Output
+from infoscope.errors import InfoscopeError
 from infoscope.outliers.config import OutlierConfig
 
 if TYPE_CHECKING:
@@ -49,19 +51,13 @@ class Outliers:
     """folder: an image's label is the name of its folder, for the probe that classifies images by one token."""
     out: Path | None = None
     """The folder to write. Default: outliers/ in the run; without a run nothing is written."""
-    json: bool = False
-    """Print JSON in place of the tables."""
     config: tyro.conf.OmitArgPrefixes[OutlierConfig] = field(default_factory=OutlierConfig)
-    hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
-    batch_size: int | None = None
-    """Views to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
-    threads: int | None = None
-    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+    passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "nothing was written"
 
     def __post_init__(self) -> None:
-        check_counts(batch_size=self.batch_size, threads=self.threads)
         if self.run_directory is None:
             if self.sae is not None:
                 raise InfoscopeError("--sae goes with a run: name the run that measured it")
@@ -69,7 +65,7 @@ class Outliers:
             if missing:
                 raise InfoscopeError(f"name a run, or give {' and '.join(missing)}")
 
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
         from infoscope.images.source import open_images
         from infoscope.outliers.measure import measure_outliers
@@ -89,35 +85,34 @@ class Outliers:
             sae=sae,
             labels=self.labels,
             out=out,
-            batch_size=self.batch_size,
-            threads=self.threads,
+            **self.passes.counts,
             command=shlex.join(["infoscope", *sys.argv[1:]]),
         )
         if out is not None:
             from infoscope.report.outliers import write_figures
 
             write_figures(result, out)
-        if self.json:
-            import json
+        from infoscope.cli.outliers_summary import print_outliers
+        from infoscope.outliers.result import FILE
 
-            print(json.dumps(result.to_json(), indent=2))
-        else:
-            from infoscope.cli.outliers_summary import print_outliers
-
-            print_outliers(result, out)
+        return Answer(
+            lambda: print_outliers(result, out),
+            result.to_json,
+            {} if out is None else {"out": out, "record": out / FILE},
+            word=None if out else result.record.presence.sentence,
+        )
 
     def _open(self, run: Run | None, images: ImageSource) -> tuple[Backbone, SparseAutoencoder | None]:
         """The model and the SAE: the run's, unless others are named; a dictionary without training is made again."""
         if run is None:
             block = -1 if self.block is None else self.block
-            return open_backbone(self.model or "", block, self.input_side, self.revision, self.hardware), None
+            return open_backbone(self.model or "", block, self.input_side, self.revision, self.passes), None
         return open_run_pair(
             run,
             OfRun(self.model, self.sae, self.revision),
-            self.hardware,
+            self.passes,
             images=images,
             block=self.block,
             input_side=self.input_side,
-            batch_size=self.batch_size,
-            threads=self.threads,
+            **self.passes.counts,
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
-from rich.console import Console
 from rich.table import Table
 
+from infoscope.cli.console import console
 from infoscope.cli.summary import print_rows
 from infoscope.outliers.record import OutlierRecord, Probes
 from infoscope.outliers.result import OutlierResult
@@ -43,13 +43,13 @@ def print_outliers(result: OutlierResult, out: Path | None) -> None:
             ("places", _places(record)),
         ]
     )
-    console = Console(highlight=False)
-    console.print(_blocks(result.blocks))
-    console.print(_stability(record, kind))
+    terminal = console()
+    terminal.print(_blocks(result.blocks))
+    terminal.print(_stability(record, kind))
     if any((record.probes.position_outlier, record.probes.pixels_outlier, record.probes.labels_outlier)):
-        console.print(_probes(record.probes, kind))
+        terminal.print(_probes(record.probes, kind))
     if record.groups is not None:
-        console.print(_groups(record, kind))
+        terminal.print(_groups(record, kind))
         correlation = record.groups.cds_rank_correlation
         if correlation is not None:
             print_rows(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import tyro
 
-from infoscope.cli.inputs import Hardware, OfRun, check_writable, open_run_pair
+from infoscope.cli.answer import Answer
+from infoscope.cli.inputs import OfRun, Passes, check_writable, open_run_pair
+from infoscope.cli.output import Output
 from infoscope.cli.removal import RemovalFlags
 from infoscope.cli.tasks import TaskFlags
-from infoscope.errors import check_counts
 from infoscope.probes.config import ProbeConfig
 
 
@@ -33,21 +33,13 @@ class Probe:
     config: tyro.conf.OmitArgPrefixes[ProbeConfig] = field(default_factory=ProbeConfig)
     out: Path | None = None
     """The folder to write. Default: probes/ and the task's name, in the run."""
-    json: bool = False
-    """Print JSON in place of the table."""
     of_run: tyro.conf.OmitArgPrefixes[OfRun] = field(default_factory=OfRun)
-    hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
-    batch_size: int | None = None
-    """Images to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
-    threads: int | None = None
-    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+    passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "finished variants and extracted features are kept, and the same command goes on there"
 
-    def __post_init__(self) -> None:
-        check_counts(batch_size=self.batch_size, threads=self.threads)
-
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
         from infoscope.probes.probe import probe_groups
         from infoscope.storage.run import open_run
@@ -56,8 +48,7 @@ class Probe:
         out = self.out or run.path / "probes" / self.task.task
         check_writable(out)
         task = self.task.open(self.config.resize or run.manifest.options["resize"])
-        running: dict[str, Any] = {"batch_size": self.batch_size, "threads": self.threads}
-        backbone, sae = open_run_pair(run, self.of_run, self.hardware, **running)
+        backbone, sae = open_run_pair(run, self.of_run, self.passes, **self.passes.counts)
         result = probe_groups(
             run,
             backbone,
@@ -68,11 +59,13 @@ class Probe:
             self.removal.config,
             out=out,
             command=shlex.join(["infoscope", *sys.argv[1:]]),
-            **running,
+            **self.passes.counts,
         )
-        if self.json:
-            print(json.dumps(result.to_json() | {"table": result.table.to_dicts()}, indent=2))
-        else:
-            from infoscope.cli.probe_summary import print_probe
+        from infoscope.cli.probe_summary import print_probe
+        from infoscope.probes.result import FILE
 
-            print_probe(result, out)
+        return Answer(
+            lambda: print_probe(result, out),
+            lambda: result.to_json() | {"table": result.table.to_dicts()},
+            {"out": out, "record": out / FILE, "variants": out / "variants.parquet"},
+        )

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rich.console import Console
 from rich.table import Table
 
+from infoscope.cli.console import console
 from infoscope.cli.summary import print_rows
 from infoscope.probes.names import SHARES, short_name, titled
 from infoscope.probes.record import ProbeRecord
@@ -28,9 +28,9 @@ def print_probe(result: ProbeResult, out: Path) -> None:
     record = result.record
     removal = record.options["removal"]
     print_rows(_inputs(record))
-    console = Console(highlight=False)
+    terminal = console()
     for site in result.table["site"].unique(maintain_order=True):
-        console.print(scores_table(result, site))
+        terminal.print(scores_table(result, site))
     print_rows(
         [
             *[

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 import tyro
+
+from infoscope.cli.answer import Answer
+from infoscope.cli.output import Output
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,11 @@ class Report:
     """Top images on each feature's page. More make the site larger."""
     sae: str | None = None
     """The run's SAE, where it is no longer at the place the run names: for the neighbours by direction."""
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "nothing was written"
 
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
         from infoscope.cli.site_inputs import open_run_images, open_run_sae
         from infoscope.report.page import make_options, write_site
@@ -35,10 +39,18 @@ class Report:
         from infoscope.storage.run import open_run
 
         if is_trained_sae(self.run_directory):
-            print(write_training_page(self.run_directory))
-            return
+            page = write_training_page(self.run_directory)
+            return Answer(lambda: print(page), lambda: {"of": "sae"}, {"page": page})
         run = open_run(self.run_directory)
         options = make_options(self.features_shown, self.gallery_images)
         images = open_run_images(run, self.images)
         sae, why = open_run_sae(run, self.sae)
-        print(write_site(Site(run, images, options, sae, why)))
+        page = write_site(Site(run, images, options, sae, why))
+        result = {
+            "of": "run",
+            "features": run.manifest.dictionary.features,
+            "gallery_images": self.gallery_images,
+            "photographs": images is not None,
+            "neighbours_by_direction": sae is not None,
+        }
+        return Answer(lambda: print(page), lambda: result, {"page": page, "out": page.parent})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import tyro
+
+from infoscope.cli.answer import Answer
+from infoscope.cli.output import Output
 
 if TYPE_CHECKING:
     from infoscope.dictionaries.known_saes import KnownSAE
@@ -19,25 +22,22 @@ class Saes:
 
     name: tyro.conf.Positional[str | None] = None
     """A name from the list."""
-    json: bool = False
-    """Print JSON in place of the table."""
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "nothing was written"
 
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
-        import json
-
         from infoscope.dictionaries.known_saes import KNOWN
         from infoscope.dictionaries.registry import known_sae
 
         one = None if self.name is None else known_sae(self.name)
-        if self.json:
-            print(json.dumps(asdict(one) if one else [asdict(entry) for entry in KNOWN], indent=2))
-        elif one:
-            _print_one(one)
-        else:
-            _print_all(KNOWN)
+        entries = KNOWN if one is None else (one,)
+        return Answer(
+            lambda: _print_all(KNOWN) if one is None else _print_one(one),
+            lambda: {"saes": [asdict(entry) for entry in entries]},
+            word="\n".join(entry.name for entry in entries),
+        )
 
 
 def _print_one(entry: KnownSAE) -> None:
@@ -65,9 +65,10 @@ def _print_all(entries: tuple[KnownSAE, ...]) -> None:
     """A table a model, since the models' names alone would fill a terminal."""
     from itertools import groupby
 
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from infoscope.cli.console import console
 
     def table(headed: bool) -> Table:
         columns = Table(box=None, padding=(0, 1), show_header=headed)
@@ -77,8 +78,8 @@ def _print_all(entries: tuple[KnownSAE, ...]) -> None:
         columns.add_column("maps", width=8)
         return columns
 
-    console = Console(highlight=False, soft_wrap=False)
-    console.print(table(headed=True))
+    out = console()
+    out.print(table(headed=True))
     for model, group in groupby(entries, key=lambda entry: entry.model):
         rows = table(headed=False)
         for entry in group:
@@ -91,8 +92,8 @@ def _print_all(entries: tuple[KnownSAE, ...]) -> None:
                 entry.patch_maps,
             )
             rows.add_row(*(Text(cell) for cell in cells))
-        console.print(Text(f"\n {model or 'model not stated'}", style="bold"))
-        console.print(rows)
+        out.print(Text(f"\n {model or 'model not stated'}", style="bold"))
+        out.print(rows)
     print("\n- is not stated; doubtful: trained on CLS tokens only. infoscope saes NAME shows one in full.")
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import tyro
 
-from infoscope.cli.inputs import Hardware, OfRun, check_writable, open_run_pair
+from infoscope.cli.answer import Answer
+from infoscope.cli.inputs import OfRun, Passes, check_writable, open_run_pair
+from infoscope.cli.output import Output
 from infoscope.cli.tasks import TaskFlags
-from infoscope.errors import check_counts
 from infoscope.images.resize import Resize
 from infoscope.probes.config import ProbeConfig
 from infoscope.removal.config import Method, RemovalConfig, Replacement, Site
@@ -50,21 +50,13 @@ class Select:
     """Training images whose codes give the activation mass, the mean codes, and the codes to resample."""
     out: Path | None = None
     """The folder to write. Default: selections/ and the task's name, in the run."""
-    json: bool = False
-    """Print JSON in place of the table."""
     of_run: tyro.conf.OmitArgPrefixes[OfRun] = field(default_factory=OfRun)
-    hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
-    batch_size: int | None = None
-    """Images to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
-    threads: int | None = None
-    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+    passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "finished steps and extracted features are kept, and the same command goes on there"
 
-    def __post_init__(self) -> None:
-        check_counts(batch_size=self.batch_size, threads=self.threads)
-
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
         from infoscope.selection.select import select_features
         from infoscope.storage.run import open_run
@@ -73,8 +65,7 @@ class Select:
         out = self.out or run.path / "selections" / self.task.task
         check_writable(out)
         task = self.task.open(self.resize or run.manifest.options["resize"])
-        running: dict[str, Any] = {"batch_size": self.batch_size, "threads": self.threads}
-        backbone, sae = open_run_pair(run, self.of_run, self.hardware, **running)
+        backbone, sae = open_run_pair(run, self.of_run, self.passes, **self.passes.counts)
         selection = select_features(
             run,
             backbone,
@@ -92,11 +83,13 @@ class Select:
             RemovalConfig(sites=(self.site,), method=self.method, replacement=self.replacement),
             out=out,
             command=shlex.join(["infoscope", *sys.argv[1:]]),
-            **running,
+            **self.passes.counts,
         )
-        if self.json:
-            print(json.dumps(selection.to_json() | {"steps": selection.steps.to_dicts()}, indent=2))
-        else:
-            from infoscope.cli.select_summary import print_selection
+        from infoscope.cli.select_summary import print_selection
+        from infoscope.selection.result import FEATURES_FILE, FILE
 
-            print_selection(selection, out)
+        return Answer(
+            lambda: print_selection(selection, out),
+            lambda: selection.to_json() | {"steps": selection.steps.to_dicts()},
+            {"out": out, "record": out / FILE, "removed": out / FEATURES_FILE, "steps": out / "steps.parquet"},
+        )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
-from rich.console import Console
 from rich.table import Table
 
+from infoscope.cli.console import console
 from infoscope.cli.probe_summary import score
 from infoscope.cli.summary import print_rows
 from infoscope.probes.names import titled
@@ -18,7 +18,7 @@ def print_selection(selection: Selection, out: Path) -> None:
     """Print the curve, and the set that is best on held-out images."""
     record, choice = selection.record, selection.choice
     metric = record.metric
-    Console(highlight=False).print(_curve(selection))
+    console().print(_curve(selection))
     if choice.removed:
         found = f"{choice.name}: {len(choice.removed):,} features"
     else:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 import tyro
+
+from infoscope.cli.answer import Answer
+from infoscope.cli.output import Output
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,11 @@ class Serve:
     """How many of the most local and of the most global features the overview shows with their images."""
     gallery_images: int | None = None
     """Top images on each feature's page. Default: all."""
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "nothing was written"
 
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
         from infoscope.cli.site_inputs import open_run_images, open_run_sae
         from infoscope.errors import InfoscopeError
@@ -45,9 +50,16 @@ class Serve:
         images = open_run_images(run, self.images)
         site = Site(run, images, options, *open_run_sae(run, self.sae))
         site.prepare()
-        with make_server(site, self.port) as server:
-            print(f"http://127.0.0.1:{server.server_port}/ (Ctrl-C ends)", flush=True)
-            try:
+        server = make_server(site, self.port)
+        address = f"http://127.0.0.1:{server.server_port}/"
+
+        def serve() -> None:
+            with server, suppress(KeyboardInterrupt):
                 server.serve_forever()
-            except KeyboardInterrupt:
-                print()
+
+        return Answer(
+            lambda: print(f"{address} (Ctrl-C ends)"),
+            lambda: {"address": address, "port": server.server_port, "features": run.manifest.dictionary.features},
+            word=address,
+            then=serve,
+        )

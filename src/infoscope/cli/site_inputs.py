@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
+from infoscope.cli.output import LOGGER
 from infoscope.errors import InfoscopeError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def open_run_images(run: Run, named: str | None) -> ImageSource | None:
     except InfoscopeError as error:
         if named is not None:
             raise
-        print(f"infoscope: {error}; the site is made without photographs, or give --images", file=sys.stderr)
+        LOGGER.warning("%s; the site is made without photographs, or give --images", error)
         return None
 
 
@@ -47,8 +47,11 @@ def open_run_sae(run: Run, named: str | None) -> tuple[SparseAutoencoder | None,
     except InfoscopeError as error:
         if named is not None:
             raise
-        print(f"infoscope: {error}; the site is made without neighbours by direction, or give --sae", file=sys.stderr)
+        LOGGER.warning("%s; the site is made without neighbours by direction, or give --sae", error)
         return None, "the SAE could not be opened when this site was made"
     if named is not None and sae.sha256 != record.sha256:
-        raise InfoscopeError(f"{named} is not the SAE that {run.path} measured: its weights differ")
+        raise InfoscopeError(
+            f"{named} is not the SAE that {run.path} measured: its weights differ"
+            "; give the one it was measured with, or leave out --sae"
+        )
     return sae, ""

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from infoscope.cli.console import console
 from infoscope.measurement.run_controls import RunControls, run_controls
 from infoscope.report.cross_checks import cross_check_rows
 from infoscope.report.summary import counts_of, fit_sentence, partition_of, quantiles_of, settings_of
@@ -144,4 +144,4 @@ def print_rows(rows: list[tuple[str, str]]) -> None:
     for name, value in rows:
         table.add_row(Text(name), Text(value))
     # Text, not markup: names and paths may hold brackets.
-    Console(highlight=False, soft_wrap=False).print(table)
+    console().print(table)

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import tyro
 
 from infoscope.backbones.families import Reads
+from infoscope.cli.answer import Answer
 from infoscope.cli.inputs import Hardware, Untrained, check_writable, open_backbone, open_sae
 from infoscope.cli.lists import Numbers
 from infoscope.cli.measure import MeasureFlags
+from infoscope.cli.output import Output
 from infoscope.errors import InfoscopeError
 from infoscope.execution.config import Execution
 from infoscope.training.config import TrainConfig
@@ -51,16 +53,18 @@ class Sweep:
     config: tyro.conf.OmitArgPrefixes[MeasureFlags] = field(default_factory=MeasureFlags)
     hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
     execution: tyro.conf.OmitArgPrefixes[Execution] = field(default_factory=Execution)
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "finished blocks and shards are kept, and the same command goes on there"
 
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
         if self.untrained.dictionary is None:
             self.untrained.refuse_alone()
         check_writable(self.out)
-        from infoscope.cli.compare import print_comparison, write_page
+        from infoscope.cli.compare import print_comparison
         from infoscope.comparison.compared import compare_runs
+        from infoscope.comparison.page import write_comparison
         from infoscope.comparison.sweep import sweep_blocks
         from infoscope.images.source import open_images
 
@@ -81,11 +85,16 @@ class Sweep:
             command=shlex.join(["infoscope", *sys.argv[1:]]),
         )
         if len(runs) < 2:
-            print(f"one block, nothing to compare: infoscope info {shlex.quote(str(runs[0]))}")
-            return
+            one = f"one block, nothing to compare: infoscope info {shlex.quote(str(runs[0]))}"
+            return Answer(lambda: print(one), lambda: {"runs": runs, "comparison": None}, {"out": self.out})
         comparison = compare_runs(runs)
-        print_comparison(comparison)
-        write_page(comparison, self.out / "comparison")
+        page = write_comparison(comparison, self.out / "comparison")
+        return Answer(
+            lambda: print_comparison(comparison, page),
+            lambda: {"runs": runs, "comparison": comparison.to_json()},
+            {"out": self.out, "page": page},
+            comparison.warnings,
+        )
 
     def _backbone(self) -> Backbone:
         from infoscope.dictionaries.kinds import split_kind
@@ -116,7 +125,7 @@ class Sweep:
             saes[block] = sae
         model = self.model or self._shared(saes, "model")
         if model is None:
-            raise InfoscopeError("--model missing, and the SAEs do not say which model they were trained on")
+            raise InfoscopeError("--model missing, and the SAEs do not say which model they were trained on; give it")
         own = self.model is None
         side = self.input_side or self._shared(saes, "input_side")
         revision = self.revision or (self._shared(saes, "revision") if own else None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import tyro
 
+from infoscope.cli.answer import Answer
+from infoscope.cli.output import Output
 from infoscope.errors import InfoscopeError
 from infoscope.probes.reported import ReportedModel
 
@@ -30,8 +31,7 @@ class Table:
     """Print the paper's figures for this model too, as reported by a secondary source, and how the protocols differ."""
     row: str | None = None
     """One row alone: nothing, high-CDS, low-CDS, or a variant's name."""
-    json: bool = False
-    """Print JSON in place of the table."""
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "nothing was written"
 
@@ -39,10 +39,9 @@ class Table:
         if not self.probes:
             raise InfoscopeError("name at least one folder that `infoscope probe` wrote")
 
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
-        from rich.console import Console
-
+        from infoscope.cli.console import console
         from infoscope.cli.summary import print_rows
         from infoscope.probes.reported import AS_REPORTED, SOURCE, protocol_differences
         from infoscope.probes.result import open_probe
@@ -53,12 +52,13 @@ class Table:
         records = [result.record for result in results.values()] if self.reported else []
         reported = cast("ReportedModel", self.reported)
         differences = list(dict.fromkeys(each for record in records for each in protocol_differences(record, reported)))
-        if self.json:
-            print(json.dumps({"rows": rows, "differences": differences}, indent=2))
-            return
-        Console(highlight=False).print(self._table(results, rows))
-        if self.reported:
-            print_rows([("reported", f"{SOURCE}; {AS_REPORTED}"), *[("protocol", each) for each in differences]])
+
+        def show() -> None:
+            console().print(self._table(results, rows))
+            if self.reported:
+                print_rows([("reported", f"{SOURCE}; {AS_REPORTED}"), *[("protocol", each) for each in differences]])
+
+        return Answer(show, lambda: {"rows": rows, "differences": differences})
 
     def _rows(self, results: dict[str, ProbeResult]) -> list[dict[str, Any]]:
         """One a site and variant: each probe's score by its title, and the reported one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar
@@ -10,9 +9,11 @@ from typing import ClassVar
 import tyro
 
 from infoscope.backbones.token_sets import TokenSet
-from infoscope.cli.inputs import Hardware, check_writable, open_backbone
+from infoscope.cli.answer import Answer
+from infoscope.cli.inputs import Passes, check_writable, open_backbone
 from infoscope.cli.lists import Numbers
-from infoscope.errors import InfoscopeError, check_counts
+from infoscope.cli.output import Output
+from infoscope.errors import InfoscopeError
 from infoscope.images.resize import Resize
 from infoscope.training.config import TrainConfig
 
@@ -73,18 +74,12 @@ class Train:
     checkpoint_seconds: float = 120.0
     """How much of the work a stop may lose; the same command goes on. Our choice."""
     config: tyro.conf.OmitArgPrefixes[TrainFlags] = field(default_factory=lambda: TrainFlags())
-    hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
-    batch_size: int | None = None
-    """Images to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
-    threads: int | None = None
-    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+    passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "no SAE was written; the same command goes on from the last state kept in --out"
 
-    def __post_init__(self) -> None:
-        check_counts(batch_size=self.batch_size, threads=self.threads)
-
-    def run(self) -> None:
+    def run(self) -> Answer | None:
         """Run the command."""
         check_writable(self.out)
         from infoscope.training.output import Destination
@@ -94,9 +89,22 @@ class Train:
             self._from_images()
         else:
             self._from_cache(self.from_cache)
-        if is_first_process():
-            for folder in Destination(self.out, self.config.configs).folders:
-                _tell(folder)
+        if not is_first_process():
+            return None  # the first one answers
+        from infoscope.cli.trained import Trained
+
+        trained = [Trained(folder) for folder in Destination(self.out, self.config.configs).folders]
+        pages = {"curves" if len(trained) == 1 else f"curves of {each.folder.name}": each.page for each in trained}
+
+        def show() -> None:
+            for each in trained:
+                each.show()
+
+        return Answer(
+            show,
+            lambda: {"saes": [each.figures for each in trained]},
+            {"out": self.out} | pages,
+        )
 
     def _from_images(self) -> None:
         if self.model is None or self.block is None or self.images is None:
@@ -107,7 +115,7 @@ class Train:
         from infoscope.training.train import train_saes
 
         images = open_images(self.images)
-        backbone = open_backbone(self.model, self.block, self.input_side, self.revision, self.hardware)
+        backbone = open_backbone(self.model, self.block, self.input_side, self.revision, self.passes)
         train_saes(
             backbone,
             images,
@@ -115,8 +123,7 @@ class Train:
             out=self.out,
             resize=self.resize,
             token_set=self.token_set,
-            batch_size=self.batch_size,
-            threads=self.threads,
+            **self.passes.counts,
             cache=self.cache,
             cache_bytes=int(self.cache_gib * 2**30),
             checkpoint_seconds=self.checkpoint_seconds,
@@ -125,9 +132,13 @@ class Train:
     def _from_cache(self, path: Path) -> None:
         settled = ("model", "block", "images", "input_side", "revision", "resize", "token_set", "cache", "cache_gib")
         defaults = {field.name: field.default for field in fields(self)}
-        given = [name for name in (*settled, "batch_size", "threads") if getattr(self, name) != defaults[name]]
-        if self.hardware.precision != Hardware().precision:
-            given.append("precision")
+        given = [name for name in settled if getattr(self, name) != defaults[name]]
+        usual = Passes()
+        given += [
+            name
+            for name in ("batch_size", "threads", "precision")
+            if getattr(self.passes, name) != getattr(usual, name)
+        ]
         for name in given:
             flag = name.replace("_", "-")
             raise InfoscopeError(f"--{flag} does not go with --from-cache, which settles it; leave it out")
@@ -137,48 +148,6 @@ class Train:
             path,
             self.config.configs,
             out=self.out,
-            device=self.hardware.device,
+            device=self.passes.device,
             checkpoint_seconds=self.checkpoint_seconds,
         )
-
-
-def _tell(folder: Path) -> None:
-    """One SAE's figures, and what to do with it."""
-    from infoscope.cli.summary import name_skipped
-    from infoscope.report.training import write_training_page
-    from infoscope.storage.atomic import read_json
-
-    page = write_training_page(folder)
-    description = read_json(folder / "sae.json")
-    result = description["training"]
-    # A cache that another program wrote may not say.
-    images = description["site"].get("images", {"source": "...", "count": 0, "skipped": []})
-    if skipped := images["skipped"]:
-        print(f"skipped {len(skipped)} of {images['count']:,} images: {name_skipped(skipped, folder / 'sae.json')}")
-    found, where = result, "the last batch"
-    if result["held_out"] is not None:
-        found, where = result["held_out"], f"{result['held_out']['tokens']:,} tokens held out"
-    downstream = ""
-    if after := result["downstream"]:
-        cls = "" if after["fvu_cls"] is None else f", {after['fvu_cls']:.3f} of the CLS token"
-        downstream = f"downstream, FVU {after['fvu_patches']:.3f} of the model's last patch tokens{cls}\n"
-    ratio = result["mean_over_std"]
-    print(
-        f"{description['d_sae']:,} features, {result['config']['activation']}: FVU {found['fvu']:.3f}, "
-        f"L0 {found['l0']:.1f}, dead {found['dead']:.1%} on {where}\n"
-        f"{downstream}curves: {page}\n"
-        f"tokens had |mean| / |std| {ratio:.2f}: {mean_means(ratio)}\n"
-        f"next: infoscope measure --sae {shlex.quote(str(folder))} --images {shlex.quote(images['source'])} --out ..."
-    )
-
-
-def mean_means(ratio: float) -> str:
-    """What |mean| / |std| of the tokens says of features that die (arXiv 2605.31518).
-
-    Example:
-        >>> mean_means(0.3)
-        'small; centring changes little'
-    """
-    if ratio < 1:
-        return "small; centring changes little"
-    return "uncentred, many features would die at once; the tokens were centred, so none does for that"

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 import tyro
 
+from infoscope.cli.answer import Answer
 from infoscope.cli.inputs import Hardware, check_writable, open_backbone
+from infoscope.cli.output import Output
 from infoscope.errors import InfoscopeError
 from infoscope.validation.config import ValidateConfig
 
@@ -37,10 +39,11 @@ class Validate:
     """The real model's revision on the hub."""
     config: tyro.conf.OmitArgPrefixes[ValidateConfig] = field(default_factory=ValidateConfig)
     hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "finished cases are kept, and the same command goes on there"
 
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
         check_writable(self.out)
         if self.model is None and (self.input_side or self.revision):
@@ -53,12 +56,18 @@ class Validate:
         if self.model is not None:
             backbone = open_backbone(self.model, self.block, self.input_side, self.revision, self.hardware)
         found = validate(images, self.config, backbone=backbone, out=self.out)
-        _print(found.summary())
-        print(f"tables: {self.out}")
+        from infoscope.validation.validate import CASES_FILE, FEATURES_FILE, SUMMARY
+
+        summary = found.summary()
+        files = {"record": SUMMARY, "cases": CASES_FILE, "features": FEATURES_FILE}
+        return Answer(
+            lambda: _print(summary, self.out),
+            lambda: summary,
+            {"out": self.out} | {name: self.out / file for name, file in files.items()},
+        )
 
 
-def _print(summary: dict[str, Any]) -> None:
-    from rich.console import Console
+def _print(summary: dict[str, Any], out: Path) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -90,17 +99,20 @@ def _print(summary: dict[str, Any]) -> None:
             _share(group["unscored"]),
             f"{_number(group['position_cds'])} (line {group['line']:.3f})",
         )
-    console = Console(highlight=False, width=None if Console().is_terminal else 140)
-    console.print(table)
+    from infoscope.cli.console import console
+
+    terminal = console(wide=140)
+    terminal.print(table)
     for group in summary["groups"]:
         if group["dictionary"] == "planted" and group["confusion"] is not None:
-            console.print(_confusion(group, summary["classes"]))
+            terminal.print(_confusion(group, summary["classes"]))
     if summary["curves"]:
-        console.print(_curves(summary["curves"]))
+        terminal.print(_curves(summary["curves"]))
     if (alone := summary["outlier_model"]) is not None and alone["dip_p"] is not None:
         rejected = "rejects one mode" if alone["dip_p"] < 0.05 else "does not reject one mode"
         p = "< 0.001" if alone["dip_p"] < 0.001 else f"= {alone['dip_p']:.2g}"
         print(f"local and global features alone: the dip test {rejected} (p {p})")
+    print(f"tables: {out}")
 
 
 def _confusion(group: dict[str, Any], classes: list[str]) -> Any:

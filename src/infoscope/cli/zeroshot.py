@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -11,9 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
-from infoscope.cli.inputs import Hardware, OfRun, check_writable, open_run_pair
+from infoscope.cli.answer import Answer
+from infoscope.cli.inputs import OfRun, Passes, check_writable, open_run_pair
+from infoscope.cli.output import Output
 from infoscope.cli.removal import RemovalFlags
-from infoscope.errors import InfoscopeError, check_counts
+from infoscope.errors import InfoscopeError
 from infoscope.zeroshot.config import ZeroshotConfig
 
 if TYPE_CHECKING:
@@ -55,7 +56,10 @@ class ClassFlags:
                 if value is not None
             ]
             if given:
-                raise InfoscopeError(f"{given[0]} makes class embeddings, and --class-embeddings names a file of them")
+                raise InfoscopeError(
+                    f"{given[0]} makes class embeddings, and --class-embeddings names a file of them"
+                    "; give one of the two"
+                )
 
 
 @dataclass(frozen=True)
@@ -82,20 +86,14 @@ class Zeroshot:
     resampled. Default: the run's."""
     out: Path | None = None
     """The folder to write. Default: zeroshot/ in the run."""
-    json: bool = False
-    """Print JSON in place of the table."""
     config: tyro.conf.OmitArgPrefixes[ZeroshotConfig] = field(default_factory=ZeroshotConfig)
     of_run: tyro.conf.OmitArgPrefixes[OfRun] = field(default_factory=OfRun)
-    hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
-    batch_size: int | None = None
-    """Images to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
-    threads: int | None = None
-    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+    passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "finished shards are kept, and the same command goes on there"
 
     def __post_init__(self) -> None:
-        check_counts(batch_size=self.batch_size, threads=self.threads)
         if "site" in self.removal.config.sites:
             raise InfoscopeError(
                 "--sites site has no meaning here: zero-shot reads the model's own output, which the blocks after the "
@@ -104,7 +102,7 @@ class Zeroshot:
         if self.labels == "none" and self.target.classes is None and self.target.class_embeddings is None:
             raise InfoscopeError("--labels none leaves the classes open: give --classes or --class-embeddings")
 
-    def run(self) -> None:
+    def run(self) -> Answer:
         """Run the command."""
         from infoscope.backbones.token_sets import token_set_of
         from infoscope.images.source import open_images
@@ -120,13 +118,12 @@ class Zeroshot:
         labelled = None if self.labels == "none" else open_labelled(source, self.labels)
         images = open_images(source) if labelled is None else labelled.images
         names = self._names(labelled)
-        running: dict[str, Any] = {"batch_size": self.batch_size, "threads": self.threads}
-        backbone, sae = open_run_pair(run, self.of_run, self.hardware, **running)
+        backbone, sae = open_run_pair(run, self.of_run, self.passes, **self.passes.counts)
         check_belongs(run, backbone, sae)
         sae = sae.to(backbone.device)
         classes = self._embeddings(names, backbone, out)
         tokens = token_set_of(sae.site)
-        statistics = self._statistics(run, backbone, sae, images, token_set=tokens, **running)
+        statistics = self._statistics(run, backbone, sae, images, token_set=tokens, **self.passes.counts)
         result = measure_zeroshot(
             backbone,
             sae,
@@ -141,14 +138,21 @@ class Zeroshot:
             random_seed=self.removal.config.random_seed,
             out=out,
             command=shlex.join(["infoscope", *sys.argv[1:]]),
-            **running,
+            **self.passes.counts,
         )
-        if self.json:
-            print(json.dumps(result.to_json(), indent=2))
-        else:
-            from infoscope.cli.zeroshot_summary import print_zeroshot
+        from infoscope.cli.zeroshot_summary import print_zeroshot
+        from infoscope.zeroshot.result import FILE, PREDICTIONS_FILE, VARIANTS_FILE
 
-            print_zeroshot(result, out)
+        return Answer(
+            lambda: print_zeroshot(result, out),
+            result.to_json,
+            {
+                "out": out,
+                "record": out / FILE,
+                "variants": out / VARIANTS_FILE,
+                "predictions": out / PREDICTIONS_FILE,
+            },
+        )
 
     def _names(self, labelled: LabelledImages | None) -> Classes | None:
         """The classes; None where the file of class embeddings is to name them."""
@@ -175,7 +179,7 @@ class Zeroshot:
             names,
             None if self.target.templates is None else read_templates(self.target.templates),
             cache=out / CACHE,
-            device=self.hardware.device,
+            device=self.passes.device,
             revision=backbone.revision if own else self.target.text_revision,
         )
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from infoscope.cli.console import WIDE, console
 from infoscope.cli.summary import name_skipped, print_rows
 from infoscope.zeroshot.record import ControlRecord, ZeroshotRecord
 from infoscope.zeroshot.result import FILE, ZeroshotResult
-
-WIDE = 240
 
 
 def print_zeroshot(result: ZeroshotResult, out: Path) -> None:
@@ -25,10 +22,10 @@ def print_zeroshot(result: ZeroshotResult, out: Path) -> None:
     controls = {control.name: control for control in record.controls}
     rows = [row for row in result.variants.to_dicts() if row["draw"] in (None, 1)]
     # Tables are wide: where nobody's window says how wide they may be, they are as wide as they need.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
-    console.print(_levels(rows, controls, record.labelled))
+    terminal = console(wide=WIDE)
+    terminal.print(_levels(rows, controls, record.labelled))
     if len(rows) > 1:
-        console.print(_changes(rows[1:], controls, record.labelled))
+        terminal.print(_changes(rows[1:], controls, record.labelled))
     skipped = [asdict(image) for image in record.images.skipped]
     print_rows(
         [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from infoscope.execution.config import Execution
 from infoscope.images.source import Images, ImageSource, ids_sha256, open_images
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.measure import measure_scope
+from infoscope.progress import tell
 from infoscope.storage.atomic import as_read, read_json, write_json
 from infoscope.storage.run import MANIFEST, first_difference
 from infoscope.training.config import TrainConfig
@@ -99,9 +99,8 @@ def sweep_blocks(
         )
     for place, (block, folder) in enumerate(folders.items()):
         here = backbone.at(block)
-        if show_progress:
-            state = "finished before" if (folder / SCOPE / MANIFEST).is_file() else folder
-            print(f"Block {block} ({place + 1} of {len(folders)}): {state}", file=sys.stderr, flush=True)
+        state = "finished before" if (folder / SCOPE / MANIFEST).is_file() else folder
+        tell(f"Block {block} ({place + 1} of {len(folders)}): {state}", enabled=show_progress)
         if saes is not None:
             sae = saes[block]
         else:

@@ -61,7 +61,10 @@ def activation_from_json(value: Mapping[str, Any], tensors: Mapping[str, Tensor]
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise InfoscopeError(f"unknown activation function {name}; known are {', '.join(ACTIVATIONS)}")
     if not all(isinstance(parameter, int) for parameter in parameters.values()):
-        raise InfoscopeError(f"the parameters of activation function {name} are not whole numbers: {parameters}")
+        raise InfoscopeError(
+            f"the parameters of activation function {name} are not whole numbers: {parameters}"
+            "; correct them in the file that describes the SAE"
+        )
     # A weights file may hold more than is needed.
     known = {field.name for field in fields(ACTIVATIONS[name])}
     needed = {key: tensor for key, tensor in (tensors or {}).items() if key in known}
@@ -69,7 +72,10 @@ def activation_from_json(value: Mapping[str, Any], tensors: Mapping[str, Tensor]
         activation: Activation = ACTIVATIONS[name](**parameters, **needed)
     except TypeError:
         given = ", ".join([*parameters, *needed]) or "none"
-        raise InfoscopeError(f"activation function {name} does not take these parameters: {given}") from None
+        raise InfoscopeError(
+            f"activation function {name} does not take these parameters: {given}"
+            "; correct them in the file that describes the SAE"
+        ) from None
     return activation
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
@@ -30,6 +31,8 @@ from infoscope.errors import InfoscopeError
 from infoscope.hub import split_hub_path
 
 __all__ = ["load_sae", "save_sae", "save_saelens"]
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -101,6 +104,10 @@ def load_sae(path: str | Path, device: str | torch.device = "cpu", *, k: int | N
         raise InfoscopeError(f"cannot read {path}: {error.strerror or error}") from error
     if k is not None and not (isinstance(sae.activation, TopK) and sae.activation.k == k):
         raise InfoscopeError(f"SAE {name} has activation {sae.activation}, not k {k}; leave k out")
+    _LOGGER.debug(
+        "SAE %s: format %s from %s, %d features of width %d, %s",
+        name, sae.format, place, sae.features, sae.W_enc.shape[0], sae.activation,
+    )  # fmt: skip
     return sae.to(device)
 
 

@@ -148,7 +148,9 @@ class SparseAutoencoder(nn.Module):
 def _check(name: str, weights: Mapping[str, Tensor], of_activation: Mapping[str, Tensor]) -> None:
     W_enc = weights["W_enc"]
     if W_enc.ndim != 2 or 0 in W_enc.shape:
-        raise InfoscopeError(f"SAE {name}: W_enc has shape {_shape(W_enc)}, expected [width, features]")
+        raise InfoscopeError(
+            f"SAE {name}: W_enc has shape {_shape(W_enc)}, expected [width, features]; transpose or fetch it again"
+        )
     width, features = W_enc.shape
     weights = {**weights, **of_activation}
     expected = {"b_enc": (features,), "W_dec": (features, width), "b_dec": (width,)}
@@ -158,10 +160,11 @@ def _check(name: str, weights: Mapping[str, Tensor], of_activation: Mapping[str,
             raise InfoscopeError(
                 f"SAE {name}: {key} has shape {_shape(weights[key])}, expected {list(shape)} "
                 f"to go with W_enc {_shape(W_enc)}"
+                "; fetch the SAE again"
             )
     for key, weight in weights.items():
         if not weight.is_floating_point():
-            raise InfoscopeError(f"SAE {name}: {key} holds {weight.dtype}, expected floating-point numbers")
+            raise InfoscopeError(f"SAE {name}: {key} holds {weight.dtype}, expected floating-point numbers; save it so")
         if not torch.isfinite(weight).all():
             raise InfoscopeError(f"SAE {name}: {key} holds NaN or infinity; fetch or train the SAE again")
 

@@ -76,7 +76,9 @@ def pca_dictionary(
     vectors = vectors[:, order].T
     rank = int((variance > _RANK * max(variance.max(), 0.0)).sum())
     if components is not None and not 1 <= components <= rank:
-        raise InfoscopeError(f"--components {components} is out of range: these tokens have {rank}")
+        raise InfoscopeError(
+            f"--components {components} is out of range: these tokens have {rank}; choose 1 to that, or leave it out"
+        )
     vectors = vectors[: components or rank]
     largest = np.abs(vectors).argmax(1)
     vectors = vectors * np.sign(vectors[np.arange(len(vectors)), largest])[:, None]

@@ -23,7 +23,7 @@ class Execution:
         >>> Execution(workers=2)
         Traceback (most recent call last):
         ...
-        infoscope.errors.InfoscopeError: --workers belongs to --executor ray
+        infoscope.errors.InfoscopeError: --workers belongs to --executor ray; give that too, or leave it out
     """
 
     batch_size: int | None = None
@@ -44,4 +44,4 @@ class Execution:
         check_counts(**{name: getattr(self, name) for name in ("batch_size", "threads", "shard_images", "workers")})
         for name in ("workers", "address"):
             if self.executor == "local" and getattr(self, name) is not None:
-                raise InfoscopeError(f"--{name} belongs to --executor ray")
+                raise InfoscopeError(f"--{name} belongs to --executor ray; give that too, or leave it out")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from infoscope.execution.partials import Arrays, Partials
 from infoscope.progress import Advance
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,9 @@ class Job:
 
     def run(self, worker: object, advance: Advance) -> Arrays:
         """Have a worker do it."""
+        began = time.monotonic()
         arrays: Arrays = getattr(worker, self.method)(*self.arguments, advance).arrays()
+        _LOGGER.debug("shard %s: %d steps in %.2f s", self.name, self.size, time.monotonic() - began)
         return arrays
 
 
@@ -64,5 +70,6 @@ class LocalExecutor:
         """See `Executor`."""
         for job in jobs:
             if job.name in partials:
+                _LOGGER.debug("shard %s: finished before", job.name)
                 advance(job.size)
             yield partials.get_or_compute(job.name, partial(job.run, self.worker, advance))

@@ -24,6 +24,8 @@ from infoscope.execution.partials import Arrays, Partials
 from infoscope.progress import Advance
 
 # Our choice: how often workers are asked how far they are.
+
+_LOGGER = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 # Our choice: what was in use a moment ago is free by then.
 ROOM_SECONDS = 5.0
@@ -158,6 +160,7 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
                             self._slots[self._slots.index(slot)] = self._slot()
                             continue
                         advance(done.size - slot.steps)
+                        _LOGGER.debug("shard %s: finished by worker %d", done.name, self._slots.index(slot))
                         if partials.directory is None:
                             results[done.name] = arrays
                         else:
@@ -187,7 +190,10 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
             if free >= wanted:
                 break
             if time.monotonic() > deadline:
-                raise InfoscopeError(f"{free} of the cluster's {slots} {what} are free, too few for --workers {wanted}")
+                raise InfoscopeError(
+                    f"{free} of the cluster's {slots} {what} are free, too few for --workers {wanted}"
+                    "; lower --workers, or wait for others to end"
+                )
             time.sleep(POLL_SECONDS)
         if self._gpu:
             return wanted, min(int(node.get("CPU", 1) // node["GPU"]) or 1 for node in nodes if node.get("GPU"))
@@ -205,7 +211,10 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
             self._ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # connections fail in as many ways as there are networks
             reason = " ".join(str(error).split())
-            raise InfoscopeError(f"cannot use the Ray cluster at {address or 'this machine'}: {reason}") from error
+            raise InfoscopeError(
+                f"cannot use the Ray cluster at {address or 'this machine'}: {reason}"
+                "; check --address, or leave it out to start Ray on this machine"
+            ) from error
 
     def _disconnect(self) -> None:
         if self._started:

@@ -45,7 +45,10 @@ def matched_groups(
     inside = group.features[mass[group.features] > 0]
     wanted = float(mass[inside].sum())
     if not len(inside):
-        raise InfoscopeError(f"no feature of {group.name} is active in the sample: there is nothing to match")
+        raise InfoscopeError(
+            f"no feature of {group.name} is active in the sample: there is nothing to match"
+            "; remove another group, or give --random-draws 0"
+        )
     candidates = active if match == "size" else active[mass[active] <= 2 * wanted]
     of_group = zlib.crc32(group.features.tobytes())
     drawn = []

@@ -112,7 +112,9 @@ def _listed(run: Run, path: Path) -> np.ndarray:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InfoscopeError(f"cannot read the list of features {path}: {error}") from None
+        raise InfoscopeError(
+            f"cannot read the list of features {path}: {error}; name a text file of feature numbers, one a line"
+        ) from None
     try:
         entries: Any = json.loads(text) if text.lstrip().startswith("[") else text.split()
         numbers = [int(str(entry)) for entry in entries]
@@ -121,5 +123,8 @@ def _listed(run: Run, path: Path) -> np.ndarray:
     features = run.scope["feature"].to_numpy()
     wrong = [number for number in numbers if not 0 <= number < len(features)]
     if wrong:
-        raise InfoscopeError(f"{path} names feature {wrong[0]}, and {run.path} has features 0 to {len(features) - 1}")
+        raise InfoscopeError(
+            f"{path} names feature {wrong[0]}, and {run.path} has features 0 to {len(features) - 1}"
+            "; take it out of the list"
+        )
     return np.unique(np.asarray(numbers, np.uint32))

@@ -95,7 +95,10 @@ def choose_column(columns: Mapping[str, tuple[str, ...] | None], wanted: str | N
     """
     if wanted is not None:
         if wanted not in columns:
-            raise InfoscopeError(f"{source} has no column {wanted} of labels (its columns: {', '.join(columns)})")
+            raise InfoscopeError(
+                f"{source} has no column {wanted} of labels (its columns: {', '.join(columns)})"
+                "; name one of these, as column:NAME"
+            )
         return wanted
     if USUAL_COLUMN in columns:
         return USUAL_COLUMN
@@ -103,7 +106,7 @@ def choose_column(columns: Mapping[str, tuple[str, ...] | None], wanted: str | N
     if len(named) == 1:
         return named[0]
     if not columns:
-        raise InfoscopeError(f"{source} has no column of labels")
+        raise InfoscopeError(f"{source} has no column of labels; give --labels, such as a file of paths and labels")
     those = named or [*columns]
     raise InfoscopeError(
         f"{source} has no column {USUAL_COLUMN}: choose its labels, as in --labels column:{those[0]} "

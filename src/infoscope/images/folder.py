@@ -112,4 +112,4 @@ def files_below(root: Path, suffixes: Collection[str] | None = None) -> list[tup
 
 
 def _refuse(error: OSError) -> None:
-    raise InfoscopeError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+    raise InfoscopeError(f"cannot read the folder {error.filename}: {error.strerror}; check its permissions") from error

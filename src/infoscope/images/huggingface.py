@@ -39,7 +39,10 @@ class HuggingFaceSource:
             )
         columns = [column for column, feature in dataset.features.items() if isinstance(feature, ImageFeature)]
         if not columns:
-            raise InfoscopeError(f"the data set has no image column (its columns: {', '.join(dataset.features)})")
+            raise InfoscopeError(
+                f"the data set has no image column (its columns: {', '.join(dataset.features)})"
+                "; give one with a column of images"
+            )
         self._column = columns[0]
         self._dataset = dataset.select_columns(self._column).cast_column(self._column, ImageFeature(decode=False))
         self._labels = _label_columns(dataset)
@@ -114,7 +117,9 @@ def load_saved(path: Path) -> datasets.Dataset:
     try:
         dataset = load_from_disk(str(path))
     except Exception as error:  # arrow, JSON and file errors alike: the directory cannot be read
-        raise InfoscopeError(f"cannot read the data set in {path}: {first_line(error)}") from error
+        raise InfoscopeError(
+            f"cannot read the data set in {path}: {first_line(error)}; save it again, or name another"
+        ) from error
     if isinstance(dataset, DatasetDict):
         raise InfoscopeError(f"{path} holds several splits; give one of {', '.join(str(path / s) for s in dataset)}")
     return dataset
@@ -134,7 +139,7 @@ def load_hub(name: str) -> datasets.Dataset:
         dataset = load_dataset(repository, split=split or "train")
     except Exception as error:  # network, naming and parsing errors alike
         raise InfoscopeError(
-            f"no such folder of images: {name}, nor a data set of the hub ({first_line(error)})"
+            f"no such folder of images: {name}, nor a data set of the hub ({first_line(error)}); check --images"
         ) from error
     return dataset
 

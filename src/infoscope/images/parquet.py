@@ -53,7 +53,9 @@ class ParquetSource:
         for number, file in enumerate(self._files):
             footer, column, rows = _footer(file)
             if number and column != self._column:
-                raise InfoscopeError(f"{file} holds its images in {column}, the files before it in {self._column}")
+                raise InfoscopeError(
+                    f"{file} holds its images in {column}, the files before it in {self._column}; open them apart"
+                )
             digest.update(footer)
             self._column = column
             groups += [(number, group, count) for group, count in enumerate(rows)]
@@ -100,7 +102,10 @@ class ParquetSource:
                         names = known[column]
                     values += opened.read(columns=[column]).column(0).to_pylist()
             except (OSError, IndexError, pa.ArrowException) as error:
-                raise InfoscopeError(f"cannot read the column {column} of {file}: {first_line(error)}") from error
+                raise InfoscopeError(
+                    f"cannot read the column {column} of {file}: {first_line(error)}"
+                    "; fetch it again, or take it out of the folder"
+                ) from error
         return number_classes(values, names, self.name)
 
     def _read(self, group: int) -> pa.ChunkedArray:
@@ -177,10 +182,14 @@ def _footer(file: Path) -> tuple[bytes, str, list[int]]:
             stream.seek(-8 - length, 2)
             footer = stream.read(length)
     except (OSError, pa.ArrowException) as error:
-        raise InfoscopeError(f"cannot read {file}: {first_line(error)}") from error
+        raise InfoscopeError(
+            f"cannot read {file}: {first_line(error)}; fetch it again, or take it out of the folder"
+        ) from error
     columns = _image_columns(schema)
     if not columns:
-        raise InfoscopeError(f"{file} has no image column (its columns: {', '.join(schema.names)})")
+        raise InfoscopeError(
+            f"{file} has no image column (its columns: {', '.join(schema.names)}); give files with a column of images"
+        )
     return footer, columns[0], rows
 
 

@@ -34,7 +34,8 @@ def matching_files(pattern: str) -> list[Path]:
         path = Path(name).expanduser().absolute()
         files = [path] if path.exists() else _visible(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
         if not files:
-            raise InfoscopeError(f"no such file: {name}" + (f" (from {pattern})" if name != pattern else ""))
+            source = f" (from {pattern})" if name != pattern else ""
+            raise InfoscopeError(f"no such file: {name}{source}; check the name, or the numbers in braces")
         found.update(files)
     return sorted(found, key=os.fsencode)
 
@@ -67,4 +68,6 @@ def _braces(pattern: str) -> list[str]:
     try:
         return list(braceexpand(pattern))
     except ValueError as error:
-        raise InfoscopeError(f"the braces in {pattern} are not closed") from error
+        raise InfoscopeError(
+            f"the braces in {pattern} are not closed; close them, as in train-{{000..099}}.tar"
+        ) from error

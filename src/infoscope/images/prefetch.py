@@ -132,4 +132,7 @@ def ahead(
 
 def all_unreadable(source: ImageSource, reason: str) -> InfoscopeError:
     """The error for a source none of whose images can be read."""
-    return InfoscopeError(f"none of the {len(source)} images in {source.name} can be read (the first: {reason})")
+    return InfoscopeError(
+        f"none of the {len(source)} images in {source.name} can be read (the first: {reason})"
+        "; name a folder of photographs that can be opened"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
@@ -20,6 +21,8 @@ from infoscope.images.webdataset import WebDatasetSource, names_compressed, open
 
 if TYPE_CHECKING:
     import datasets
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -83,7 +86,10 @@ def open_images(source: Images) -> ImageSource:
     else:
         opened = HuggingFaceSource(source)
     if len(opened) == 0:
-        raise InfoscopeError(f"no images in {opened.name}")
+        raise InfoscopeError(
+            f"no images in {opened.name}; name a folder with .jpg or .png files in it or below, or shards"
+        )
+    _LOGGER.debug("images %s: %d, read by %s", opened.name, len(opened), type(opened).__name__)
     return opened
 
 
@@ -106,7 +112,7 @@ def _open_named(name: str) -> ImageSource:
         return opened
     if is_hub_id(name, with_split=True):
         return HuggingFaceSource(load_hub(name), name)
-    raise InfoscopeError(f"no such folder of images: {name}")
+    raise InfoscopeError(f"no such folder of images: {name}; check the path, or give a data set's id, owner/name")
 
 
 def _open_folder(path: Path, name: str) -> ImageSource:

@@ -58,9 +58,11 @@ def tar_members(path: Path) -> Iterator[Member]:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
             yield from _members(file, os.fstat(file.fileno()).st_size)
     except OSError as error:
-        raise InfoscopeError(f"cannot read {path}: {error.strerror or error}") from error
+        raise InfoscopeError(
+            f"cannot read {path}: {error.strerror or error}; check its permissions, or fetch it again"
+        ) from error
     except _DamagedError as error:
-        raise InfoscopeError(f"{path} {error}") from error
+        raise InfoscopeError(f"{path} {error}; fetch it again") from error
 
 
 def _members(file: BinaryIO, end: int) -> Iterator[Member]:

@@ -159,7 +159,9 @@ def _texts(shard: Path, suffix: str) -> dict[str, str]:
                     file.seek(member.offset)
                     found[_key(name)] = file.read(member.size).decode("utf-8", "replace").strip()
     except OSError as error:
-        raise InfoscopeError(f"cannot read {shard}: {error.strerror or error}") from error
+        raise InfoscopeError(
+            f"cannot read {shard}: {error.strerror or error}; check its permissions, or fetch it again"
+        ) from error
     return found
 
 

@@ -60,7 +60,7 @@ def turned(sae: SparseAutoencoder, cosine: float, seed: int = 0) -> SparseAutoen
         [0.8, 0.8]
     """
     if not 0 < cosine <= 1:
-        raise InfoscopeError(f"cosine {cosine} is out of range: above 0 to 1")
+        raise InfoscopeError(f"cosine {cosine} is out of range: above 0 to 1; choose one")
     if not isinstance(sae.activation, JumpReLU):
         raise InfoscopeError(f"SAE {sae.name} has no thresholds to turn with: take one of planted directions")
     away = torch.randn(sae.W_dec.shape, generator=torch.Generator().manual_seed(seed)).to(sae.W_dec.device)

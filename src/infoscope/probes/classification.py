@@ -215,7 +215,7 @@ def classification_task(
     opened = {split: _open(images, labels, split) for split, images in given.items()}
     for split, labelled in opened.items():
         if not len(labelled):
-            raise InfoscopeError(f"the {split} split {labelled.images.name} has no images")
+            raise InfoscopeError(f"the {split} split {labelled.images.name} has no images; give it some, or another")
     refuse_shared({split: labelled.images for split, labelled in opened.items()})
     others = [split for split in opened if split != "train"]
     shared = share_classes(opened["train"], *(opened[split] for split in others))

@@ -83,7 +83,10 @@ class DenseFeatures:
         patches = np.asarray(self.patches[index], dtype=np.float32)
         if with_cls:
             if self.cls is None:
-                raise InfoscopeError("this recipe reads the CLS token beside each patch, and none is stored")
+                raise InfoscopeError(
+                    "this recipe reads the CLS token beside each patch, and none is stored"
+                    "; extract them anew, with this recipe"
+                )
             cls = np.asarray(self.cls[index], dtype=np.float32)
             patches = np.concatenate([patches, np.broadcast_to(cls, patches.shape)], axis=1)
         return checked(patches, np.full(len(patches), index))

@@ -104,5 +104,5 @@ def check_splits(targets: Mapping[str, DenseTargets]) -> None:
     """
     for split, some in targets.items():
         if not len(some):
-            raise InfoscopeError(f"the {split} split {some.images.name} has no photographs")
+            raise InfoscopeError(f"the {split} split {some.images.name} has no photographs; give it some, or another")
     refuse_shared(images_by_split(targets))

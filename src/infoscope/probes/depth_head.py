@@ -166,7 +166,10 @@ class _Descent:
                     steps.take(layers.slopes(read, slope))
                 advance(1, f"loss {loss:.3f}")
         if not steps.step:
-            raise InfoscopeError("there is nothing to train on: no pixel of the training images has a depth")
+            raise InfoscopeError(
+                "there is nothing to train on: no pixel of the training images has a depth"
+                ": check --depth-scale, --least-depth and --most-depth"
+            )
         return [
             Linear(layers.weight[head].cpu().numpy().copy(), layers.bias[head].cpu().numpy().copy())
             for head in range(layers.heads)

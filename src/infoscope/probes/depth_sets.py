@@ -188,7 +188,7 @@ def open_nyu(
     """
     place = Path(root).expanduser()
     if not place.exists():
-        raise InfoscopeError(f"no such file or folder: {root}")
+        raise InfoscopeError(f"no such file or folder: {root}; give NYU's labelled .mat or the folder of its frames")
     labelled = find_labelled(place)
     if labelled is not None:
         if listed is not None:
@@ -298,6 +298,7 @@ def _frames(root: Path) -> Pairs:
     if not frames:
         raise InfoscopeError(
             f"{root} holds neither nyu_depth_v2_labeled.mat nor frames rgb_00000.jpg with sync_depth_00000.png"
+            "; name a folder that does, or give --train and --test"
         )
     return Pairs(source.kept(row for row, _ in frames), tuple(depth for _, depth in frames))
 
@@ -306,11 +307,15 @@ def _read_array(file: str) -> Real[np.ndarray, "row column"]:
     try:
         stored = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InfoscopeError(f"cannot read the depth map {file}: {error}") from error
+        raise InfoscopeError(
+            f"cannot read the depth map {file}: {error}; restore it, or take it and its photograph out"
+        ) from error
     if stored.ndim == 3 and 1 in (stored.shape[0], stored.shape[2]):
         stored = stored[0] if stored.shape[0] == 1 else stored[..., 0]
     if stored.ndim != 2 or not np.issubdtype(stored.dtype, np.number) or np.iscomplexobj(stored):
-        raise InfoscopeError(f"the depth map {file} is {stored.dtype} {stored.shape}, not numbers [row, column]")
+        raise InfoscopeError(
+            f"the depth map {file} is {stored.dtype} {stored.shape}, not numbers [row, column]; save one number a pixel"
+        )
     plain: Real[np.ndarray, "row column"] = stored
     return plain
 

@@ -98,7 +98,9 @@ def read_devkit(place: Path) -> Devkit:
     try:
         numbers = np.array([int(line) for line in truth.read_text().split()], np.int64)
     except (OSError, ValueError) as error:
-        raise InfoscopeError(f"{truth} is no list of class numbers, one a line: {error}") from error
+        raise InfoscopeError(
+            f"{truth} is no list of class numbers, one a line: {error}; fetch the devkit again"
+        ) from error
     unknown = [int(number) for number in np.unique(numbers) if int(number) not in wnid]
     if unknown:
         raise InfoscopeError(f"{truth} names class {unknown[0]}, which {meta} has not: take both from one devkit")
@@ -125,5 +127,5 @@ def read_synsets(meta: Path) -> tuple[dict[int, str], dict[str, str]]:
         ]
     # scipy's reader raises nearly anything on bytes that are no such file.
     except Exception as error:
-        raise InfoscopeError(f"{meta} is not the devkit's list of classes: {error}") from error
+        raise InfoscopeError(f"{meta} is not the devkit's list of classes: {error}; fetch the devkit again") from error
     return {number: wnid for number, wnid, _ in leaves}, {wnid: words for _, wnid, words in leaves}

@@ -167,7 +167,7 @@ def _listed(images: ImageSource, file: Path) -> LabelledImages:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InfoscopeError(f"cannot read the list {file}: {error}") from error
+        raise InfoscopeError(f"cannot read the list {file}: {error}; name a text file of paths and labels") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -175,16 +175,21 @@ def _listed(images: ImageSource, file: Path) -> LabelledImages:
         path, _, name = line.strip().replace("\t", " ").rpartition(" ")
         path = path.strip().removeprefix("./").lstrip("/")
         if not path:
-            raise InfoscopeError(f"line {number} of {file} is not a path and a label: {line.strip()}")
+            raise InfoscopeError(
+                f"line {number} of {file} is not a path and a label: {line.strip()}; complete it or take it out"
+            )
         if path not in known:
             raise InfoscopeError(
                 f"line {number} of {file}: there is no image {path} in {images.name}; paths start below the folder "
                 "that is given, and a list is of one split (--train-labels, --validation-labels, --test-labels)"
             )
         if label.setdefault(path, name) != name:
-            raise InfoscopeError(f"line {number} of {file}: {path} has the label {label[path]} already, and now {name}")
+            raise InfoscopeError(
+                f"line {number} of {file}: {path} has the label {label[path]} already, and now {name}"
+                "; keep one of the two"
+            )
     if not label:
-        raise InfoscopeError(f"the list {file} is empty")
+        raise InfoscopeError(f"the list {file} is empty; write a path and a label a line")
     kept = images.kept(sorted(known[path] for path in label))
     found = number_classes([label[image_id] for image_id in kept.ids], None, str(file))
     return LabelledImages(kept, found.classes, found.number)

@@ -115,7 +115,10 @@ def numbers_in(files: Sequence[str], show_progress: bool = True) -> list[int]:
         with progress("Looking for classes", len(files), "masks", enabled=show_progress) as advance:
             for file, numbers in zip(files, executor.map(lambda file: np.unique(read_mask(file)), files), strict=True):
                 if len(numbers) and not (numbers[0] >= 0 and numbers[-1] <= GREATEST):
-                    raise InfoscopeError(f"the mask {file} has numbers below 0 or above {GREATEST}: no class numbers")
+                    raise InfoscopeError(
+                        f"the mask {file} has numbers below 0 or above {GREATEST}: no class numbers"
+                        "; save each pixel's class number"
+                    )
                 seen[numbers] = True
                 advance()
     finally:

@@ -93,7 +93,10 @@ def moments_of(stream: Stream) -> Moments:
         target_first += target_weighted.sum(0, dtype=np.float64)
         target_square += (target_weighted * target).sum(0, dtype=np.float64)
     if origin is None or target_origin is None or weight <= 0:
-        raise InfoscopeError("there is nothing to train on: no image or patch has a target that counts")
+        raise InfoscopeError(
+            "there is nothing to train on: no image or patch has a target that counts"
+            "; check the labels, and what is ignored"
+        )
     first, target_first = first / weight, target_first / weight
     covariance = square / weight - np.outer(first, first)
     variance = np.diagonal(covariance)

@@ -46,7 +46,10 @@ class _Field:
             self.shape: tuple[int, ...] = tuple(data.shape)
             self._block = min(data.chunks[0] if data.chunks else 1, MOST_IN_BLOCK)
         if len(self.shape) != dimensions:
-            raise InfoscopeError(f"{name} in {file} has the shape {self.shape}, and not one of {dimensions} dimensions")
+            raise InfoscopeError(
+                f"{name} in {file} has the shape {self.shape}, and not one of {dimensions} dimensions"
+                "; fetch the file again"
+            )
         self._recent: Recent[Shaped[np.ndarray, "*shape"]] = Recent(BLOCKS_KEPT)
 
     def __len__(self) -> int:
@@ -81,6 +84,7 @@ class NyuImages:
         if self._pixels.shape[1] != 3:
             raise InfoscopeError(
                 f"images in {file} have the shape {self._pixels.shape}, and not [image, 3, column, row]"
+                "; fetch the file again"
             )
         self.ids = [str(row) for row in self._rows]
         self.fingerprint = _fingerprint(self._file, self._pixels)
@@ -134,7 +138,9 @@ class NyuDepths:
         try:
             stored = self._maps[self._rows[index]]
         except OSError as error:
-            raise InfoscopeError(f"cannot read {self.where(index)}: {str(error).splitlines()[0]}") from error
+            raise InfoscopeError(
+                f"cannot read {self.where(index)}: {str(error).splitlines()[0]}; fetch the file again"
+            ) from error
         return np.ascontiguousarray(stored.T, dtype=np.float32)
 
     def where(self, index: int) -> str:
@@ -178,10 +184,12 @@ def split_rows(file: Path, split: NyuSplit | None, splits: Path | None = None) -
         rows = {name: np.unique(read[field].ravel().astype(np.int64)) - 1 for name, field in SPLIT_FIELDS.items()}
     # scipy's reader raises nearly anything on bytes that are no such file.
     except Exception as error:
-        raise InfoscopeError(f"{official} is not NYU's list of splits (trainNdxs, testNdxs): {error}") from error
+        raise InfoscopeError(
+            f"{official} is not NYU's list of splits (trainNdxs, testNdxs): {error}; fetch it again"
+        ) from error
     for name, those in rows.items():
         if not len(those):
-            raise InfoscopeError(f"{official}: the split {name} has no images")
+            raise InfoscopeError(f"{official}: the split {name} has no images; fetch it again")
         if those[0] < 0 or those[-1] >= count:
             raise InfoscopeError(
                 f"{official} names image {those[-1] + 1 if those[0] >= 0 else those[0] + 1} of {count} in {file}: take "

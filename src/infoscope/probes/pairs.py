@@ -54,10 +54,10 @@ def pair_folders(
     """
     for folder, what in ((images, "photographs"), (targets, f"{kind}s")):
         if not folder.is_dir():
-            raise InfoscopeError(f"no such folder of {what}: {folder}")
+            raise InfoscopeError(f"no such folder of {what}: {folder}; check the path")
     source: FileSource = FolderSource(images)
     if not len(source):
-        raise InfoscopeError(f"no images in {images}")
+        raise InfoscopeError(f"no images in {images}; name a folder with .jpg or .png files in it")
     found: dict[str, str] = {}
     for name, file in sorted(files_below(targets.absolute(), suffixes)):
         key = _key(name, target_ending)
@@ -72,7 +72,7 @@ def pair_folders(
     keys = [_key(image_id, image_ending) for image_id in source.ids]
     kept = [row for row, key in enumerate(keys) if key is not None]
     if not kept:
-        raise InfoscopeError(f"no images in {images} end in {image_ending}")
+        raise InfoscopeError(f"no images in {images} end in {image_ending}; check --image-ending")
     missing = [row for row in kept if keys[row] not in found]
     if missing:
         raise InfoscopeError(
@@ -99,7 +99,7 @@ def pair_list(root: Path, file: Path, kind: str = "depth map") -> Pairs:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InfoscopeError(f"cannot read the list {file}: {error}") from error
+        raise InfoscopeError(f"cannot read the list {file}: {error}; name a text file") from error
     found: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         parts = line.split()
@@ -109,9 +109,11 @@ def pair_list(root: Path, file: Path, kind: str = "depth map") -> Pairs:
             raise InfoscopeError(f"line {number} of {file} names no {kind}: take it out, or complete it")
         image_id, target = (part.lstrip("/").removeprefix("./") for part in parts[:2])
         if found.setdefault(image_id, target) != target:
-            raise InfoscopeError(f"line {number} of {file}: {image_id} has the {kind} {found[image_id]} already")
+            raise InfoscopeError(
+                f"line {number} of {file}: {image_id} has the {kind} {found[image_id]} already; keep one of the two"
+            )
     if not found:
-        raise InfoscopeError(f"the list {file} is empty")
+        raise InfoscopeError(f"the list {file} is empty; write a line for each photograph")
     base = root.absolute()
     ids = sorted(found, key=str.encode)
     for image_id in ids:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from infoscope.probes.readout import Readout
 from infoscope.probes.recipes import Recipe, find_recipe
 from infoscope.probes.store import FeatureStore
 from infoscope.probes.task import Score, Task
+from infoscope.progress import tell
 from infoscope.removal.config import Site
 from infoscope.removal.edited import EditedBackbone
 from infoscope.removal.variant import Variant
@@ -70,11 +70,11 @@ def score_variants(
             f"the SAE {edited.sae.name} is of CLS tokens, and {task.name} at the site reads patches: give --sites rerun"
         )
     groups = list(_groups(left, variants, task, recipe, edited, config))
-    if show_progress and len(groups) > 1:
-        print(
+    if len(groups) > 1:
+        tell(
             f"infoscope: the features of {len(left)} variants do not fit into --disk-gib {config.disk_gib:g} together: "
             f"the images are passed over {len(groups)} times",
-            file=sys.stderr,
+            enabled=show_progress,
         )
     for group in groups:
         stores: dict[int, dict[str, FeatureStore]] = {number: {} for number in group}

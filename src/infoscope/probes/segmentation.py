@@ -166,7 +166,10 @@ def segmentation_task(
     check_splits(splits)
     for split, targets in splits.items():
         if targets.classes != train.classes:
-            raise InfoscopeError(f"the {split} split {targets.images.name} has other classes than the training split")
+            raise InfoscopeError(
+                f"the {split} split {targets.images.name} has other classes than the training split"
+                "; give --classes, the same for all splits"
+            )
     return SegmentationTask(splits)
 
 

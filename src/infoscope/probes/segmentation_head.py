@@ -175,7 +175,10 @@ class _Fit:
                 seen += pixels
                 advance(1, f"loss {loss / max(pixels, 1):.3f}")
         if not seen:
-            raise InfoscopeError("there is nothing to train on: no pixel of the training masks counts")
+            raise InfoscopeError(
+                "there is nothing to train on: no pixel of the training masks counts"
+                ": check --ignore-index and --reduce-zero-label"
+            )
         weight, bias = layers.folded()
         heads = []
         for head in range(layers.heads):

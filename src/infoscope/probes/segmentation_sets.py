@@ -83,7 +83,7 @@ def open_segmentation(root: str | Path, split: str, resize: Resize = "stretch") 
     """
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        raise InfoscopeError(f"no such folder: {root}")
+        raise InfoscopeError(f"no such folder: {root}; give ADE20K's or CamVid's folder")
     if (folder / "images").is_dir() and (folder / "annotations").is_dir():
         return open_ade20k(folder, split, resize)
     if any((folder / f"{name}annot").is_dir() for name in CAMVID_SPLITS):
@@ -190,7 +190,7 @@ def open_masks(
     if len(named) < 2:
         raise InfoscopeError(f"{masks} has one class only ({named[0]}): a probe needs two to tell apart")
     if len(named) > MOST_CLASSES:
-        raise InfoscopeError(f"{len(named)} classes are more than the {MOST_CLASSES} a mask can hold")
+        raise InfoscopeError(f"{len(named)} classes are more than the {MOST_CLASSES} a mask can hold; merge some")
     return SegmentationSet(pairs.images, named, pairs.files, coding, resize)
 
 
@@ -211,7 +211,7 @@ def ade20k_classes(root: Path | None = None) -> tuple[str, ...]:
     try:
         rows = [line.split("\t") for line in own.read_text(encoding="utf-8").splitlines()[1:] if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InfoscopeError(f"cannot read {own}: {error}") from error
+        raise InfoscopeError(f"cannot read {own}: {error}; take it from ADE20K's scene parsing release") from error
     numbered = [row[0].strip() for row in rows] == [str(number) for number in range(1, ADE20K_CLASSES + 1)]
     if not numbered or any(len(row) < 5 for row in rows):
         raise InfoscopeError(f"{own} does not list 150 classes in order: take it from ADE20K's scene parsing release")
@@ -222,7 +222,9 @@ def _names(file: Path) -> tuple[str, ...]:
     try:
         names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
-        raise InfoscopeError(f"cannot read the names of classes in {file}: {error}") from error
+        raise InfoscopeError(
+            f"cannot read the names of classes in {file}: {error}; name a text file, one class a line"
+        ) from error
     if not names:
         raise InfoscopeError(f"{file} names no classes: write one a line, in the order of their numbers")
     return names

@@ -74,7 +74,10 @@ class EditedBackbone:
         if self.backbone.reads != "output":
             raise InfoscopeError("neurons are not removed from the residual stream: give an SAE of a block's output")
         if self.token_set == "cls" and not self.backbone.layout.special_tokens:
-            raise InfoscopeError(f"{self.backbone.name} has no CLS token for the SAE {self.sae.name} to edit")
+            raise InfoscopeError(
+                f"{self.backbone.name} has no CLS token for the SAE {self.sae.name} to edit"
+                "; take an SAE of patch tokens, or a model that has one"
+            )
         self.sae.to(self.backbone.device)
         if self.statistics is not None:
             self._check_statistics(self.statistics)
@@ -141,11 +144,18 @@ class EditedBackbone:
                 raise InfoscopeError(
                     f"{variant.name} removes feature {highest}, and the SAE {self.sae.name} has features "
                     f"0 to {self.sae.features - 1}"
+                    "; give features in that range"
                 )
         if variant.replacement != "zero" and self.statistics is None:
-            raise InfoscopeError(f"{variant.name}: a {variant.replacement} replacement needs a sample's codes")
+            raise InfoscopeError(
+                f"{variant.name}: a {variant.replacement} replacement needs a sample's codes"
+                "; pass statistics, as read_statistics gives them"
+            )
         if variant.replacement == "resampled" and self.statistics is not None and len(self.statistics.donors) < 2:
-            raise InfoscopeError(f"{variant.name}: to resample codes takes at least 2 other images")
+            raise InfoscopeError(
+                f"{variant.name}: to resample codes takes at least 2 other images"
+                "; raise --sample-images, or give more images"
+            )
 
     @property
     def _chosen(self) -> slice:

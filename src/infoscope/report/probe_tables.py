@@ -62,10 +62,10 @@ def _variants(path: Any) -> pl.DataFrame:
     try:
         frame = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise InfoscopeError(f"variants.parquet: {str(error).splitlines()[0]}") from error
+        raise InfoscopeError(f"variants.parquet: {str(error).splitlines()[0]}; probe again") from error
     missing = [name for name in NEEDED if name not in frame.columns]
     if missing:
-        raise InfoscopeError(f"variants.parquet lacks {', '.join(missing)}")
+        raise InfoscopeError(f"variants.parquet lacks {', '.join(missing)}; probe again")
     return frame
 
 

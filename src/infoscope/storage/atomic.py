@@ -109,6 +109,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InfoscopeError(f"cannot read {path}: {error.strerror or error}") from error
+        raise InfoscopeError(
+            f"cannot read {path}: {error.strerror or error}; check the path and its permissions"
+        ) from error
     except ValueError as error:
         raise InfoscopeError(f"{path} is not JSON ({error}); restore it or make it anew") from error

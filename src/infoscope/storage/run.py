@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from infoscope.storage.check_schema import CROSS_CHECKS, SHIFT_CURVE
 from infoscope.storage.manifest import Manifest
 from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, Table, read_table
 
+_LOGGER = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 PARTITION = "partition.json"
 CONTROLS = "controls.json"
@@ -173,18 +175,22 @@ def open_run(path: Path | str) -> Run:
         >>> open_run("no/such/run")
         Traceback (most recent call last):
         ...
-        infoscope.errors.InfoscopeError: no such run directory: no/such/run
+        infoscope.errors.InfoscopeError: no such run directory: no/such/run; name one that `infoscope measure` wrote
     """
     path = Path(path)
     if not path.is_dir():
-        raise InfoscopeError(f"no such run directory: {path}")
+        raise InfoscopeError(f"no such run directory: {path}; name one that `infoscope measure` wrote")
     if not (path / MANIFEST).is_file():
         if (path / PLAN).is_file():
             raise InfoscopeError(
                 f"{path} holds an unfinished measurement; give `infoscope measure` the same options to go on"
             )
-        raise InfoscopeError(f"{path} is not a run directory: it has no {MANIFEST}")
-    return Run(path, Manifest.read(path / MANIFEST))
+        raise InfoscopeError(
+            f"{path} is not a run directory: it has no {MANIFEST}; name one that `infoscope measure` wrote"
+        )
+    run = Run(path, Manifest.read(path / MANIFEST))
+    _LOGGER.debug("run %s: %d features on %d images", path, run.manifest.dictionary.features, run.manifest.images.count)
+    return run
 
 
 def claim_directory(path: Path, plan: dict[str, Any]) -> bool:

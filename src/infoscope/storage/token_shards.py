@@ -139,7 +139,9 @@ def read_tokens(
                     raise _broken(path, "has become shorter while it was read")
                 yield chunk
     except OSError as error:
-        raise InfoscopeError(f"cannot read {path}: {error.strerror or error}") from error
+        raise InfoscopeError(
+            f"cannot read {path}: {error.strerror or error}; check its permissions, or write the cache again"
+        ) from error
 
 
 def _fill(file: FileIO, chunk: np.ndarray) -> bool:

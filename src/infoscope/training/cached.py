@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from infoscope.progress import progress
+from infoscope.progress import progress, tell
 from infoscope.storage.token_cache import TokenCache, cache_name, find_token_cache
 from infoscope.storage.token_writer import TokenCacheWriter
 from infoscope.training.output import check_space
@@ -44,6 +43,5 @@ def cache_tokens(passes: TokenPasses, directory: Path | str, *, show_progress: b
         cache = writer.finish(passes.site())
     else:
         passes.skipped.update((image["index"], image["reason"]) for image in cache.site["images"]["skipped"])
-    if show_progress:
-        print(f"The tokens of {cache.images:,} images are in {cache.path}", file=sys.stderr)
+    tell(f"The tokens of {cache.images:,} images are in {cache.path}", enabled=show_progress)
     return cache

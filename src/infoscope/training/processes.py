@@ -76,7 +76,10 @@ def join_processes(device: str | torch.device) -> Processes:
             # Tensors by the device they are on, everything else through the CPU.
             distributed.init_process_group("gloo" if torch.device(device).type == "cpu" else "cpu:gloo,cuda:nccl")
         except (RuntimeError, ValueError) as error:
-            raise InfoscopeError(f"the processes of torchrun cannot find each other: {error}") from error
+            raise InfoscopeError(
+                f"the processes of torchrun cannot find each other: {error}"
+                "; check --rdzv-endpoint and the network between them"
+            ) from error
         # gloo's threads have to be joined while there is an interpreter; the end of the program aborts on those left.
         atexit.register(_part)
     return Processes(distributed.get_rank(), distributed.get_world_size())

@@ -130,7 +130,7 @@ class ValidateConfig:
                 "choose as many or more"
             )
         if self.trained and self.trained_k > self.trained_features:
-            raise InfoscopeError(f"--trained-k {self.trained_k} is more than --trained-features")
+            raise InfoscopeError(f"--trained-k {self.trained_k} is more than --trained-features; lower it")
 
     def cases(self, real: bool) -> list[Case]:
         """All measurements, those of one planted model together.

@@ -46,7 +46,9 @@ class Classes:
 
     def __post_init__(self) -> None:
         if len(self.names) < 2:
-            raise InfoscopeError(f"{self.source} names {len(self.names)} classes: a choice needs at least two")
+            raise InfoscopeError(
+                f"{self.source} names {len(self.names)} classes: a choice needs at least two; name more by --classes"
+            )
         unnamed = [place for place, name in enumerate(self.names) if not name.strip()]
         if unnamed:
             raise InfoscopeError(f"{self.source}: class {unnamed[0]} has an empty name; write one")

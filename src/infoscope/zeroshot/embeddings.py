@@ -136,7 +136,7 @@ def read_embeddings(path: Path | str, classes: Classes | None = None) -> ClassEm
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise InfoscopeError(f"no such file of class embeddings: {path}")
+        raise InfoscopeError(f"no such file of class embeddings: {path}; check --class-embeddings")
     suffix = path.suffix.lower()
     metadata: dict[str, str] = {}
     if suffix == ".npy":

@@ -35,7 +35,7 @@ class LogitScale:
         if not (self.scale > 0 and math.isfinite(self.scale)):
             raise InfoscopeError(f"a logit scale of {self.scale} orders no classes: give a number above 0")
         if self.bias is not None and not math.isfinite(self.bias):
-            raise InfoscopeError(f"a logit bias of {self.bias} is no number")
+            raise InfoscopeError(f"a logit bias of {self.bias} is no number; give one by --logit-bias")
 
 
 def read_logit_scale(weight_files: Sequence[Path]) -> LogitScale | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +25,7 @@ from infoscope.zeroshot.embeddings import ClassEmbeddings, class_embeddings, rea
 from infoscope.zeroshot.logits import read_logit_scale
 from infoscope.zeroshot.prompts import TEMPLATES, check_templates, prompts_of
 
+_LOGGER = logging.getLogger(__name__)
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -218,6 +220,7 @@ def _build(checkpoint: Checkpoint, device: str) -> TextTower:
             raise _no_text(checkpoint)
         built = build_model(checkpoint.name, row.family, row.model_class, text, of_text or weights, torch.float32)
         tokenizer = _tokenizer(checkpoint)
+    _LOGGER.debug("text tower %s: %s on %s", checkpoint.name, row.family, place)
     return TextTower(checkpoint.name, row.family, length, row.padded, built.model.to(place), tokenizer)
 
 

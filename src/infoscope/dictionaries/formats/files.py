@@ -120,7 +120,9 @@ def take(tensors: Mapping[str, Tensor], keys: Iterable[str], path: Path) -> list
         raise InfoscopeError(f"{path} lacks {', '.join(absent)}; fetch the SAE again")
     for key in keys:
         if not tensors[key].is_floating_point():
-            raise InfoscopeError(f"{path}: {key} holds {tensors[key].dtype}, expected floating-point numbers")
+            raise InfoscopeError(
+                f"{path}: {key} holds {tensors[key].dtype}, expected floating-point numbers; save it so"
+            )
     return [tensors[key].detach().to(torch.float64) for key in keys]
 
 

@@ -112,13 +112,16 @@ def read(directory: Path, name: str) -> SparseAutoencoder:
     description = _description(directory / DESCRIPTION_FILE)
     activation = description["activation"]
     if not isinstance(activation, dict):
-        raise InfoscopeError(f"{directory / DESCRIPTION_FILE}: activation is not an object with a name")
+        raise InfoscopeError(
+            f"{directory / DESCRIPTION_FILE}: activation is not an object with a name"
+            ", such as {'name': 'topk', 'k': 32}; correct it or train again"
+        )
     weights, others = _weights(directory / WEIGHTS_FILE)
     try:
         function = activation_from_json(activation, others)
         norm = None if description["token_norm"] is None else TokenNorm.from_json(description["token_norm"])
     except InfoscopeError as error:
-        raise InfoscopeError(f"{directory / DESCRIPTION_FILE}: {error}") from error
+        raise InfoscopeError(f"{directory / DESCRIPTION_FILE}: {error}; correct it or train again") from error
     digest = _sha256(directory / WEIGHTS_FILE)
     sae = SparseAutoencoder(
         **weights,

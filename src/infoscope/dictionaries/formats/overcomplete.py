@@ -81,7 +81,10 @@ def _dictionary(file: TorchFile) -> Tensor:
         )
     weights, multiplier = take(file.tensors, ("dictionary._weights", "dictionary.multiplier"), file.path)
     if weights.ndim != 2:
-        raise InfoscopeError(f"{file.path}: dictionary._weights has shape {list(weights.shape)}, expected two axes")
+        raise InfoscopeError(
+            f"{file.path}: dictionary._weights has shape {list(weights.shape)}, expected two axes"
+            "; save the dictionary again"
+        )
     normalization = "normalize_l2" if held is None else _name(held.state.get("normalization"))
     return _normalised(weights, normalization, file) * multiplier.exp()
 

@@ -116,7 +116,10 @@ def _architecture(config: Mapping[str, Any], name: str) -> str:
     if architecture in ("standard", "gated") and function != "relu":
         raise InfoscopeError(f"SAE {name}: activation function {function} is not known; known are relu and topk")
     if extra := [key for key in options if key != "k"]:
-        raise InfoscopeError(f"SAE {name}: activation_fn_kwargs has {', '.join(extra)}, which is not known")
+        raise InfoscopeError(
+            f"SAE {name}: activation_fn_kwargs has {', '.join(extra)}, which is not known"
+            "; save the SAE without, or as another format of docs/sae-formats.md"
+        )
     if "transcoder" in str(architecture):
         raise InfoscopeError(
             f"SAE {name} is a {architecture}: it predicts another place than it reads, so it has no reconstruction of "
@@ -140,7 +143,7 @@ def _activation(
     if architecture == "topk":
         k = config.get("k", (config.get("activation_fn_kwargs") or {}).get("k"))
         if not isinstance(k, int) or isinstance(k, bool):
-            raise InfoscopeError(f"{path.with_name(CONFIG_FILE)}: k is {k!r}, expected a whole number")
+            raise InfoscopeError(f"{path.with_name(CONFIG_FILE)}: k is {k!r}, expected a whole number; correct it")
         return TopK(k)
     if architecture == "jumprelu":
         if "threshold" not in tensors and "log_threshold" in tensors:
@@ -164,14 +167,17 @@ def _finetuned(W_dec: Tensor, tensors: Mapping[str, Tensor], config: Mapping[str
             "false there"
         )
     if factor.shape != W_dec.shape[:1]:
-        raise InfoscopeError(f"{path}: scaling_factor has shape {list(factor.shape)}, expected {list(W_dec.shape[:1])}")
+        raise InfoscopeError(
+            f"{path}: scaling_factor has shape {list(factor.shape)}, expected {list(W_dec.shape[:1])}"
+            "; fetch the SAE again, or save it as another format of docs/sae-formats.md"
+        )
     return W_dec * factor[:, None]
 
 
 def _flag(config: Mapping[str, Any], key: str, default: bool, name: str) -> bool:
     value = config.get(key, default)
     if not isinstance(value, bool):
-        raise InfoscopeError(f"SAE {name}: {key} is {value!r}, expected true or false")
+        raise InfoscopeError(f"SAE {name}: {key} is {value!r}, expected true or false; correct it")
     return value
 
 

@@ -83,7 +83,7 @@ def _activation(file: TorchFile, cfg: Mapping[str, Any], schema: int, kind: Any,
     if kind == "TopK":
         k = options.get("top_k") if isinstance(options, dict) else None
         if not isinstance(k, int) or isinstance(k, bool):
-            raise InfoscopeError(f"{file.path}: top_k is {k!r}, expected a whole number")
+            raise InfoscopeError(f"{file.path}: top_k is {k!r}, expected a whole number; fetch the SAE again")
         return TopK(k, relu=False)
     if kind == "BatchTopK":
         if "activation.threshold" not in file.tensors:

@@ -51,7 +51,7 @@ def read(directory: Path, name: str) -> SparseAutoencoder:
         raise InfoscopeError(f"SAE {name}: activation {said} is not known; only topk is read")
     k = config.get("k")
     if not isinstance(k, int) or isinstance(k, bool):
-        raise InfoscopeError(f"{directory / CONFIG_FILE}: k is {k!r}, expected a whole number")
+        raise InfoscopeError(f"{directory / CONFIG_FILE}: k is {k!r}, expected a whole number; correct it")
     weight, b_enc, W_dec, b_dec = take(tensors, ("encoder.weight", "encoder.bias", "W_dec", "b_dec"), path)
     W_enc = transposed(weight)
     width = config.get("d_in")
