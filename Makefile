@@ -40,7 +40,7 @@ $(TABLE)/sae/sae.json: | $(VENV)/.installed
 
 # The manual, into site/: open site/index.html. A link or anchor that leads nowhere is an error.
 docs: $(VENV)/.installed
-	$(BIN)/python manual/reference.py
+	$(BIN)/python manual/pages.py
 	$(BIN)/zensical build --strict --clean
 
 test: $(VENV)/.installed check

@@ -6,7 +6,7 @@ from typing import Any
 import griffe
 
 
-class Examples(griffe.Extension):
+class Examples(griffe.Extension):  # type: ignore[misc]
     """Has the examples of each docstring read as doctests, rather than as a box of prose."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:

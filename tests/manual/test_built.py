@@ -42,11 +42,11 @@ def build(folder: Path) -> subprocess.CompletedProcess[str]:
 def manual(tmp_path_factory):
     folder = tmp_path_factory.mktemp("manual")
     lay_out(folder)
-    spec = importlib.util.spec_from_file_location("reference", folder / "manual" / "reference.py")
-    reference = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = reference  # its dataclass looks its module up
-    spec.loader.exec_module(reference)
-    reference.make(folder / "docs")
+    spec = importlib.util.spec_from_file_location("manual_pages", folder / "manual" / "pages.py")
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = made  # its dataclass looks its module up
+    spec.loader.exec_module(made)
+    made.make(folder / "docs")
     done = build(folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder

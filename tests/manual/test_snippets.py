@@ -29,6 +29,10 @@ PARSED = {
     r"infoscope serve": ("runs until it is stopped", "tests/cli/test_commands.py"),
     r"infoscope .*--executor ray": ("starts processes, or needs a cluster", "tests/measurement/test_ray.py"),
     r"infoscope .*ILSVRC2012": ("needs ImageNet's devkit", "tests/zeroshot/test_classes.py"),
+    r"infoscope zeroshot my-run --(images photographs|text-model)": (
+        "as those that are run",
+        "tests/cli/test_zeroshot.py",
+    ),
     r"python examples/text_scope.py": ("takes its time and no flags", "tests/examples/test_text_scope.py"),
 }
 # Code that is compiled, and its public names looked up, likewise.

@@ -2,7 +2,7 @@
 
 Run before the manual is built, so that neither can be out of date; `make docs` does.
 
-python manual/reference.py
+python manual/pages.py
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import infoscope
 from infoscope.cli.main import main
 
 # As wide as a code block of the manual is on a desk.
-COLUMNS = 92
+COLUMNS = 84
 
 # Subpackages of which every public function is documented: they are used without the rest, on arrays of one's own.
 WHOLE = ("scope",)
