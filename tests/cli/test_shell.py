@@ -28,6 +28,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "shell.md"
 
 # Every command as it is tried, in an order in which each finds what it needs; {place} is a folder.
 TRIED = {
+    "demo": "--no-open --photographs 16 --out {place}/demo",
     "train": "--model {place}/model --block 1 --input-side {side} --images {place}/images --features 8 --k 2 "
     "--tokens 500 --batch-tokens 100 --out {place}/trained",
     "measure": "--sae {place}/sae --images {place}/images --top-images 4 --min-pairs 1 --shift 1 --out {place}/run",

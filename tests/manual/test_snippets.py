@@ -21,7 +21,7 @@ from snippets import ROOT, Snippet, documents, snippets
 
 # Commands on a line of their own that are parsed and not run, with the reason, and the tests that do run them.
 PARSED = {
-    r"infoscope demo": ("measures, removes and shows for a minute", "tests/cli"),
+    r"infoscope demo": ("measures, removes and shows for a minute", "tests/demo"),
     r"infoscope train": ("trains on two million tokens", "tests/cli/test_commands.py"),
     r"infoscope sweep": ("measures every block", "tests/comparison/test_sweep.py"),
     r"infoscope probe": ("trains a head for every variant", "tests/cli/test_probe.py"),

@@ -19,6 +19,7 @@ from infoscope.cli.answer import Answer
 from infoscope.cli.check import Check
 from infoscope.cli.compare import Compare
 from infoscope.cli.completion import Completion
+from infoscope.cli.demo import Demo
 from infoscope.cli.exits import Exit
 from infoscope.cli.figure import Figure
 from infoscope.cli.info import Info
@@ -38,7 +39,8 @@ from infoscope.cli.zeroshot import Zeroshot
 from infoscope.errors import InfoscopeError
 
 Command = (
-    Annotated[Train, tyro.conf.subcommand("train")]
+    Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Measure, tyro.conf.subcommand("measure")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Figure, tyro.conf.subcommand("figure")]

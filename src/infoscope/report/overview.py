@@ -18,6 +18,7 @@ from infoscope.report.probe_tables import probe_tables
 from infoscope.report.records import ROUTES_SHOWN
 from infoscope.report.site import EACH_CLASS_SHOWN, Site
 from infoscope.report.summary import counts_of, fit_sentence, quantiles_of, retention_flag
+from infoscope.report.zeroshot_table import zeroshot_table
 
 # Our choice: names before a list is cut.
 NAMES_SHOWN = 20
@@ -52,6 +53,7 @@ def overview(site: Site, unreadable: list[str]) -> dict[str, Any]:
     fit_word, fit_text = fit_sentence(manifest.fit)
     taken = run.top_images.join(scored.select("feature"), on="feature", how="semi")
     probes, broken = probe_tables(run)
+    zeroshot, unreadable_zeroshot = zeroshot_table(run)
     diffuse = shown["lowest"].filter(pl.col("effective_area") > settings.diffuse_area).height
     flagged = 0
     if partition is not None:
@@ -86,7 +88,8 @@ def overview(site: Site, unreadable: list[str]) -> dict[str, Any]:
         "checks": cross_check_rows(run),
         "outliers": outlier_section(run),
         "probes": probes,
-        "broken": broken,
+        "zeroshot": zeroshot,
+        "broken": broken + unreadable_zeroshot,
         "without_directions": None if site.directions else site.without_directions,
         "patches_kept": PATCHES_KEPT,
         "routes_shown": ROUTES_SHOWN,

@@ -1,0 +1,151 @@
+"""`run_demo`: the main job on the bundled things, from measuring to the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from infoscope.backbones.backbone import Backbone
+from infoscope.backbones.loading import load_backbone
+from infoscope.demo.bundle import Bundle, bundled
+from infoscope.demo.words import Stage, say_fit, say_found, say_inputs, say_lost, say_split
+from infoscope.dictionaries.loading import load_sae
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.errors import InfoscopeError
+from infoscope.groups.naming import named_group
+from infoscope.images.folder import FileSource, FolderSource
+from infoscope.images.spread import spread_evenly
+from infoscope.measurement.measure import measure_scope
+from infoscope.removal.config import RemovalConfig
+from infoscope.removal.planning import plan_variants
+from infoscope.removal.statistics import read_statistics
+from infoscope.report.page import write_report
+from infoscope.report.summary import partition_of
+from infoscope.storage.run import Run, open_run
+from infoscope.zeroshot.embeddings import read_embeddings
+from infoscope.zeroshot.measure import measure_zeroshot
+
+REMOVED = ("high-CDS", "low-CDS")
+# Our choice: enough to see whether a group differs from any features like it; each draw is a run of the last blocks.
+RANDOM_DRAWS = 3
+# A feature has its sixteen strongest photographs, and a score needs eight of them.
+LEAST_PHOTOGRAPHS = 16
+
+Tell = Callable[[Stage | str], None]
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made.
+
+    Attributes:
+        run: the run.
+        page: the site's first page.
+        variants: what the model makes of the photographs, untouched and with feature groups removed, one row a
+            variant; columns in `infoscope.zeroshot.tables.VARIANTS`. None where there were no groups to remove.
+    """
+
+    run: Run
+    page: Path
+    variants: pl.DataFrame | None
+
+
+def run_demo(
+    out: Path | str,
+    *,
+    photographs: int | None = None,
+    tell: Tell = print,
+    show_progress: bool = True,
+    command: str = "infoscope.run_demo",
+) -> DemoResult:
+    """Measure the bundled SAE on the bundled photographs, split its features, remove groups, and write the site.
+
+    Nothing is fetched. Where ``out`` holds the same run already, it is read and only removed from and shown again.
+
+    Args:
+        out: the run directory to write.
+        photographs: how many of the bundled ones are taken, evenly spread; all by default.
+        tell: is given each line that says what happens, and each stage's title.
+        show_progress: report progress on stderr.
+        command: how the demo was asked for, for the record.
+
+    Raises:
+        InfoscopeError: there are too few photographs, this installation has no bundle, or ``out`` cannot be written or
+            is another run's.
+    """
+    bundle, out = bundled(), Path(out)
+    images = _photographs(bundle, photographs)
+    sae = load_sae(bundle.sae)
+    backbone = load_backbone(bundle.model, _block(sae), device="cpu")
+    tell(Stage("What is measured"))
+    for line in say_inputs(backbone, sae, images):
+        tell(line)
+    tell(Stage("Measuring how far each feature's map moves"))
+    measure_scope(backbone, sae, images, out=out, show_progress=show_progress, command=command)
+    run = open_run(out)
+    tell(say_fit(run))
+    tell(Stage("Splitting the features into local and global"))
+    for line in say_split(run):
+        tell(line)
+    variants = None
+    if partition_of(run) is not None:
+        tell(Stage("Removing either part"))
+        variants = _remove(run, backbone, sae, images, bundle, show_progress, command)
+        for line in say_lost(variants, len(read_embeddings(bundle.subjects).classes)):
+            tell(line)
+    tell(Stage("Writing the site"))
+    page = write_report(run, images, sae=sae)
+    for line in say_found(run, page, bundle):
+        tell(line)
+    return DemoResult(run, page, variants)
+
+
+def _block(sae: SparseAutoencoder) -> int:
+    return int((sae.site or {})["block"])
+
+
+def _photographs(bundle: Bundle, wanted: int | None) -> FileSource:
+    source = FolderSource(bundle.photographs)
+    if wanted is None:
+        return source
+    if not LEAST_PHOTOGRAPHS <= wanted <= len(source):
+        raise InfoscopeError(
+            f"--photographs {wanted} is out of range: choose {LEAST_PHOTOGRAPHS} to {len(source)}, which is all"
+        )
+    return source.kept(sorted(spread_evenly(len(source), wanted)))
+
+
+def _remove(
+    run: Run,
+    backbone: Backbone,
+    sae: SparseAutoencoder,
+    images: FileSource,
+    bundle: Bundle,
+    show_progress: bool,
+    command: str,
+) -> pl.DataFrame:
+    """What the model takes the photographs for, with and without each part of its features."""
+    statistics = read_statistics(backbone, sae, images, resize="stretch", show_progress=show_progress)
+    groups = []
+    for name in REMOVED:
+        with suppress(InfoscopeError):  # a part without features
+            groups.append(named_group(run, name))
+    variants = plan_variants(groups, statistics.mass, RemovalConfig(random_draws=RANDOM_DRAWS))
+    result = measure_zeroshot(
+        backbone,
+        sae,
+        images,
+        "folder",
+        read_embeddings(bundle.subjects),
+        variants,
+        run=run,
+        statistics=statistics,
+        out=run.path / "zeroshot",
+        show_progress=show_progress,
+        command=command,
+    )
+    return result.variants

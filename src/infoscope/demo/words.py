@@ -1,0 +1,100 @@
+"""What the demo says, in plain lines for somebody who sees the tool for the first time."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import polars as pl
+
+from infoscope.backbones.backbone import Backbone
+from infoscope.demo.bundle import Bundle
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.images.source import ImageSource
+from infoscope.report.summary import counts_of, fit_sentence, partition_of, settings_of
+from infoscope.storage.run import Run
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The title of a stage."""
+
+    title: str
+
+
+def say_inputs(backbone: Backbone, sae: SparseAutoencoder, images: ImageSource) -> Iterator[str]:
+    """What is bundled: the model, the SAE, the photographs."""
+    subjects = {PurePosixPath(image_id).parent.name for image_id in images.ids}
+    millions = sum(weight.numel() for weight in backbone.model.parameters()) / 1e6
+    yield (
+        f"A vision transformer of CLIP's architecture with {millions:.1f} million weights, made for this demo; an SAE "
+        f"with {sae.features:,} features of its block {backbone.block} of 0 to {backbone.blocks - 1}; "
+        f"{len(images)} crops of {len(subjects)} photographs."
+    )
+    yield "All of it comes with the package. Nothing is downloaded."
+
+
+def say_fit(run: Run) -> str:
+    """How well the SAE stands for the model."""
+    return fit_sentence(run.manifest.fit)[1]
+
+
+def say_split(run: Run) -> Iterator[str]:
+    """What the scores are like, and the two parts."""
+    partition = partition_of(run)
+    settings = settings_of(run)
+    counts = counts_of(run.scope, partition, settings)
+    if partition is None:
+        yield f"No feature fires on {settings.min_pairs} photographs, so there is no score."
+        return
+    yield (
+        f"Each photograph is cropped twice, {settings.shift} patches apart. A feature's score (CDS) is how far its map "
+        "moves against the picture: 0 when it stays on the same pixels, "
+        f"{settings.unrelated:.2f} for a spot that jumps anywhere."
+    )
+    quarters = [run.scope["cds"].quantile(share) for share in (0.25, 0.5, 0.75)]
+    yield (
+        f"{counts.scored:,} of {counts.features:,} features fire on enough photographs to be scored. A quarter of them "
+        f"have a CDS below {quarters[0]:.3f}, half below {quarters[1]:.3f}, a quarter above {quarters[2]:.3f}."
+    )
+    yield partition.sentence()
+    yield f"{counts.local:,} features are on the local side of it, {counts.global_:,} on the global side."
+
+
+def say_lost(variants: pl.DataFrame, subjects: int) -> Iterator[str]:
+    """What the model still knows without either part, beside random features of as much mass."""
+    rows = variants.to_dicts()
+    untouched = rows[0]["accuracy"]
+    yield (
+        f"The model names the subject of a crop among {subjects} by the nearest class embedding. Untouched it is right "
+        f"for {untouched:.1%} of the crops; {1 / subjects:.1%} would be chance."
+    )
+    for row in rows:
+        if row["draw"] is None and row["features"]:
+            yield f"{_without(row)}: right for {row['accuracy']:.1%}{_beside(rows, row)}."
+
+
+def _without(row: dict[str, Any]) -> str:
+    return f"Without the {row['features']:,} {row['group']} features ({row['mass']:.0%} of the activation)"
+
+
+def _beside(rows: list[dict[str, Any]], row: dict[str, Any]) -> str:
+    """The mean of the random groups of equal mass, where there are any."""
+    name = f"minus random of equal mass as {row['group']}"
+    drawn = [other["accuracy"] for other in rows if other["name"] == name]
+    return f"; without random features of as much, {sum(drawn) / len(drawn):.1%}" if drawn else ""
+
+
+def say_found(run: Run, page: Path, bundle: Bundle) -> Iterator[str]:
+    """Where everything is, and what to do next."""
+    yield f"The site: {page}"
+    yield f"The table, one row a feature: {run.path / 'scope.parquet'}"
+    yield (
+        "Twelve photographs are few: the demo shows how the tool works, not what vision models are like. With your "
+        "own photographs:"
+    )
+    yield f"  infoscope measure --sae {shlex.quote(str(bundle.sae))} --model {shlex.quote(str(bundle.model))} \\"
+    yield "      --images FOLDER --out my-run && infoscope report my-run"

@@ -1,0 +1,141 @@
+"""The demo on fewer of its own photographs: the same path, shorter; and what it brings along."""
+
+import hashlib
+import json
+import socket
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import infoscope
+from infoscope.cli import demo as command
+from infoscope.cli.main import main
+from infoscope.demo.bundle import bundled
+from infoscope.zeroshot.embeddings import read_embeddings
+
+MEBIBYTE = 2**20
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """What the command prints, and the run that it leaves, without any network."""
+    out = tmp_path_factory.mktemp("demo") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+
+        def refuse(*given):
+            raise AssertionError(f"the demo asked for the network: {given}")
+
+        patch.setattr(socket.socket, "connect", refuse)
+        patch.setattr(socket, "getaddrinfo", refuse)
+        printed = []
+        patch.setattr("builtins.print", lambda *words, **options: printed.append(" ".join(map(str, words))))
+        assert main(["demo", "--out", str(out), "--no-open", "--photographs", "24"]) == 0
+    return out, "\n".join(printed)
+
+
+def test_it_leaves_a_finished_run_with_its_site(shown):
+    out, _ = shown
+    run = infoscope.open_run(out)
+    assert run.manifest.images.count == 24
+    assert run.scope["cds"].is_not_null().sum() > 100
+    assert "<html" in (out / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_what_it_says_of_removal_is_what_was_measured(shown):
+    out, printed = shown
+    variants = pl.read_parquet(out / "zeroshot" / "zeroshot.parquet")
+    untouched = variants.row(by_predicate=pl.col("name") == "untouched", named=True)
+    assert f"right for {untouched['accuracy']:.1%} of the crops" in printed
+    for name in ("high-CDS", "low-CDS"):
+        row = variants.row(by_predicate=pl.col("name") == f"minus {name}", named=True)
+        drawn = variants.filter(pl.col("name") == f"minus random of equal mass as {name}")
+        assert f"{row['features']:,} {name} features" in printed
+        assert (
+            f"right for {row['accuracy']:.1%}; without random features of as much, {drawn['accuracy'].mean():.1%}"
+            in printed
+        )
+
+
+def test_it_ends_with_the_page_the_time_and_the_memory(shown):
+    out, printed = shown
+    assert f"The site: {out / 'report' / 'index.html'}" in printed
+    assert " of memory" in printed.splitlines()[-1]
+    assert printed.splitlines()[-1].startswith("took ")
+
+
+def test_photographs_out_of_range_are_refused(capsys, tmp_path):
+    assert main(["demo", "--out", str(tmp_path / "run"), "--photographs", "3", "--no-open"]) == 2
+    assert "--photographs 3 is out of range: choose 16 to " in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_installation_without_the_bundle_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr("infoscope.demo.bundle.files", lambda package: tmp_path)
+    with pytest.raises(infoscope.InfoscopeError, match=r"lacks model and sae and .*; install infoscope again"):
+        bundled()
+
+
+def test_a_browser_is_opened_only_where_there_is_a_screen(monkeypatch, capsys, tmp_path):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    command._open(tmp_path / "index.html")
+    assert opened == []
+    assert f"open {tmp_path / 'index.html'}" in capsys.readouterr().out
+    monkeypatch.setenv("DISPLAY", ":0")
+    command._open(tmp_path / "index.html")
+    assert opened == [(tmp_path / "index.html").as_uri()]
+
+
+def test_the_bundle_is_small_and_belongs_together():
+    bundle = bundled()
+    data = bundle.model.parent
+    files = [file for file in data.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 25 * MEBIBYTE
+    said = json.loads((bundle.sae / "sae.json").read_text())["site"]
+    assert said["sha256"] == infoscope.load_backbone(bundle.model, 0, device="cpu").sha256
+    width = json.loads((bundle.model / "config.json").read_text())["projection_dim"]
+    assert {read_embeddings(file).width for file in (bundle.classes, bundle.subjects)} == {width}
+
+
+def test_no_place_of_the_machine_that_made_it_is_in_the_bundle():
+    for file in bundled().model.parent.rglob("*.json"):
+        assert '"/' not in file.read_text(), file
+    for embeddings in (bundled().classes, bundled().subjects):
+        assert b'"/' not in embeddings.read_bytes()[:4096], embeddings
+
+
+def test_every_subject_has_its_licence_in_the_card_and_its_own_embedding():
+    bundle = bundled()
+    subjects = sorted(folder.name for folder in bundle.photographs.iterdir())
+    assert read_embeddings(bundle.subjects).classes.names == tuple(subjects)
+    card = (bundle.model.parent.parent / "CARD.md").read_text(encoding="utf-8")
+    for subject in subjects:
+        row = next(line for line in card.splitlines() if line.startswith(f"| {subject} |"))
+        assert any(licence in row for licence in ("CC0", "public domain")), row
+
+
+def test_no_two_crops_are_the_same_picture():
+    files = sorted(bundled().photographs.rglob("*.jpg"))
+    assert len({hashlib.sha256(file.read_bytes()).digest() for file in files}) == len(files)
+
+
+def test_the_figures_of_the_card_are_those_that_were_measured():
+    kept = Path(__file__).parents[2] / "reproductions" / "demo_model" / "figures.json"
+    figures = json.loads(kept.read_text())
+    card = (bundled().model.parent.parent / "CARD.md").read_text(encoding="utf-8")
+    assert figures["model"]["linear"] > figures["random"]["linear"] + 0.1
+    assert figures["model"]["zero-shot"] > figures["random"]["nearest mean"] + 0.1
+    for model, names in (("model", ("linear", "zero-shot")), ("random", ("linear",)), ("pixels", ("linear",))):
+        for name in names:
+            assert f"{100 * figures[model][name]:.1f} %" in card, (model, name)
+
+
+def test_class_embeddings_are_of_unit_length_and_differ():
+    vectors = read_embeddings(bundled().classes).vectors
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert (vectors @ vectors.T - np.eye(len(vectors)) < 0.95).all()
