@@ -37,8 +37,9 @@ class Snippet:
 
     @property
     def words(self) -> list[str]:
-        """The command as a shell hands it over."""
-        return shlex.split(self.text)
+        """The command as a shell hands it over; where its output goes is no part of it."""
+        words = shlex.split(self.text)
+        return words[: next((at for at, word in enumerate(words) if word in (">", "|")), len(words))]
 
 
 def documents() -> list[Path]:

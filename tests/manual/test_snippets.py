@@ -26,6 +26,7 @@ PARSED = {
     r"infoscope sweep": ("measures every block", "tests/comparison/test_sweep.py"),
     r"infoscope probe": ("trains a head for every variant", "tests/cli/test_probe.py"),
     r"infoscope select": ("trains a head at every step", "tests/selection/test_steps.py"),
+    r"infoscope figure my-run (shift|removal)": ("needs a shift curve, or what is lost", "tests/figures"),
     r"infoscope serve": ("runs until it is stopped", "tests/cli/test_commands.py"),
     r"infoscope .*--executor ray": ("starts processes, or needs a cluster", "tests/measurement/test_ray.py"),
     r"infoscope .*ILSVRC2012": ("needs ImageNet's devkit", "tests/zeroshot/test_classes.py"),
