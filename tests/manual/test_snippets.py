@@ -191,6 +191,9 @@ def pip(snippet: Snippet) -> None:
 
 def script(snippet: Snippet, only_parse, monkeypatch) -> None:
     """The flags of a script are its own; running it is what its page reports."""
+    if snippet.words[1] in ("-m", "-W"):
+        assert snippet.words[1:] == ["-W"] or (ROOT / "src" / snippet.words[2] / "__main__.py").is_file(), snippet.place
+        return
     path = ROOT / snippet.words[1]
     assert path.is_file(), snippet.place
     if reason(snippet):
