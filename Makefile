@@ -64,7 +64,7 @@ package: $(VENV)/.installed
 	$(BIN)/python -m build --outdir dist
 	$(PYTHON) -m venv build/package
 	build/package/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
-	build/package/bin/python tests/packaging/smoke.py build/package/bin/infoscope
+	build/package/bin/python tests/packaging/smoke.py build/package/bin/infoscope --demo
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format src tests benchmarks examples manual reproductions

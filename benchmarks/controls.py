@@ -1,6 +1,6 @@
 """What the controls cost: their time on a finished run's own maps, as a share of that run's.
 
-    python benchmarks/controls.py --run runs/demo/scope
+    python benchmarks/controls.py --run runs/real/scope
 
 In turns with one batch of the run's own bare forward passes, scores and controls are computed again from its maps, with
 all threads as in a measurement, and the features judged. Seconds are the processor's, of all threads together, so that

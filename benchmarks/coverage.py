@@ -1,6 +1,6 @@
 """How often the 95 % interval of CDS holds the expectation it is an interval of, for several numbers of pairs.
 
-    python benchmarks/coverage.py --run runs/demo/scope
+    python benchmarks/coverage.py --run runs/real/scope
 
 Two populations of pair distances whose expectation is known. The first is every pair distance of a finished run, drawn
 from with replacement: the expectation is their mean. The second is drawn by construction: a peak on a square grid stays

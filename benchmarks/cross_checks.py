@@ -1,6 +1,6 @@
 """What each option that costs passes adds to a measurement.
 
-    python benchmarks/cross_checks.py --sae runs/demo/sae
+    python benchmarks/cross_checks.py --sae runs/real/sae
 
 Measures the same photographs with each option in turns, in one process, and prints seconds over those of `--shift 2`
 alone: of the processor, so that other work on the machine matters less, and by stage. Views are those of the model: one

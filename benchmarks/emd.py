@@ -1,6 +1,6 @@
 """The earth mover's distance against POT's exact solver: time per pair and largest disagreement, in one run.
 
-    python benchmarks/emd.py --run runs/demo/scope
+    python benchmarks/emd.py --run runs/real/scope
 
 POT is given each problem in three ways: two maps of the full grid, which is what a plain implementation passes it; the
 two maps' supports; and the remainder after common mass is cancelled, which is what this project's own simplex solves,

@@ -1,6 +1,6 @@
 """What `measure` costs over the forward passes it cannot do without, and whether it still tells the truth.
 
-    python benchmarks/pipeline.py --sae runs/demo/sae
+    python benchmarks/pipeline.py --sae runs/real/sae
     python benchmarks/pipeline.py --features 49152
 
 Prints, from one run: the wall time of `measure_scope` over that of the bare forward passes for the same number of views

@@ -1,6 +1,6 @@
 """What a lower precision of the model's passes does to rankings and scores, against float32.
 
-    python benchmarks/precision.py --sae runs/demo/sae
+    python benchmarks/precision.py --sae runs/real/sae
 
 On a GPU also its speed; on a CPU bf16 and fp16 tell of the deviation alone.
 """

@@ -1,6 +1,6 @@
 """Throughput of two single-threaded Ray workers over one, and over no Ray at all, in one run.
 
-    python benchmarks/workers.py --sae runs/demo/sae
+    python benchmarks/workers.py --sae runs/real/sae
 
 The ranking pass of the same photographs, in turns; each cluster has as many cores as workers, and its workers have
 loaded what they need before the clock starts.

@@ -9,9 +9,10 @@ with the rest: there is no text model behind them.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,10 @@ class Distil:
             "teacher blocks": BLOCKS,
             "parameters": sum(weight.numel() for weight in student.parameters()),
             "views": data.count,
-            "steps": self.steps,
-            "batch": self.batch,
+            "options": {name: value for name, value in asdict(self).items() if not isinstance(value, Path)},
+            "teacher sha256": hashlib.sha256((self.teacher / "model.safetensors").read_bytes()).hexdigest(),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
             "seconds": round(seconds),
         }
         (self.out / "training.json").write_text(json.dumps(record, indent=1) + "\n")

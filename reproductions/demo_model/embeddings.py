@@ -1,4 +1,4 @@
-"""Step 3: the two files of class embeddings, as `infoscope zeroshot` reads them.
+"""Step 4: the two files of class embeddings, as `infoscope zeroshot` reads them.
 
 `classes.safetensors` holds the ten class embeddings that were learnt with the model. `subjects.safetensors` has one
 for each subject of the demo's photographs: the mean image embedding of crops that are not among the demo's own.

@@ -1,7 +1,7 @@
 """Step 6: how good the model is, beside a random one of the same architecture and raw pixels.
 
 On Imagenette's val photographs, which no step before has seen. A linear probe is a logistic regression on CLS and mean
-patch token, its penalty chosen on a fifth of the training photographs. Zero-shot is the class embedding nearest to the
+patch token, its strength chosen on a fifth of the training photographs. Zero-shot is the class embedding nearest to the
 image embedding; what has no class embeddings of its own is given the classes' mean training embeddings, which is kinder
 than zero-shot is.
 """
@@ -27,7 +27,7 @@ from infoscope.zeroshot.embeddings import read_embeddings
 from pictures import Pictures, read_folder, read_model
 from student import untrained_student
 
-PENALTIES = (0.001, 0.01, 0.1, 1.0)
+INVERSE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 THUMBNAIL = 32
 
 Features = Float32[np.ndarray, "image features"]
@@ -88,13 +88,14 @@ class Evaluate:
     def _linear(self, given: Features, labels: Labels, asked: Features, answers: Labels) -> float:
         order = np.random.default_rng(self.seed).permutation(len(labels))
         held, rest = order[: len(order) // 5], order[len(order) // 5 :]
-        scores = [_probe(penalty, given[rest], labels[rest]).score(given[held], labels[held]) for penalty in PENALTIES]
-        chosen = PENALTIES[int(np.argmax(scores))]
+        probes = [_probe(inverse, given[rest], labels[rest]) for inverse in INVERSE_STRENGTHS]
+        scores = [probe.score(given[held], labels[held]) for probe in probes]
+        chosen = INVERSE_STRENGTHS[int(np.argmax(scores))]
         return round(float(_probe(chosen, given, labels).score(asked, answers)), 4)
 
 
-def _probe(penalty: float, given: Features, labels: Labels) -> Any:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=300)).fit(given, labels)
+def _probe(inverse: float, given: Features, labels: Labels) -> Any:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=inverse, max_iter=300)).fit(given, labels)
 
 
 def _nearest(vectors: Features, asked: Features, answers: Labels) -> float:

@@ -1,4 +1,4 @@
-"""Step 4: the demo's photographs, cut from sample photographs of scikit-image whose licences let them be passed on."""
+"""Step 3: the demo's photographs, cut from sample photographs of scikit-image whose licences let them be passed on."""
 
 from __future__ import annotations
 

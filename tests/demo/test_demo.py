@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import socket
 from pathlib import Path
 
@@ -52,9 +53,10 @@ def test_what_it_says_of_removal_is_what_was_measured(shown):
         row = variants.row(by_predicate=pl.col("name") == f"minus {name}", named=True)
         drawn = variants.filter(pl.col("name") == f"minus random of equal mass as {name}")
         assert f"{row['features']:,} {name} features" in printed
+        as_many = variants.filter(pl.col("name") == f"minus random of equal size as {name}")
         assert (
-            f"right for {row['accuracy']:.1%}; without random features of as much, {drawn['accuracy'].mean():.1%}"
-            in printed
+            f"right for {row['accuracy']:.1%}; without as many random features {as_many['accuracy'].mean():.1%}, "
+            f"without random features of as much activation {drawn['accuracy'].mean():.1%}" in printed
         )
 
 
@@ -65,6 +67,23 @@ def test_it_ends_with_the_page_the_time_and_the_memory(shown):
     assert printed.splitlines()[-1].startswith("took ")
 
 
+@pytest.mark.parametrize("flag", ["--json", "--quiet"])
+def test_a_program_reads_nothing_but_the_answer_and_no_browser_opens(shown, flag, capsys, monkeypatch):
+    """Of the run that is there already, which the same command reads and shows again."""
+    monkeypatch.setattr("webbrowser.open", lambda address: pytest.fail("a browser was opened"))
+    monkeypatch.setenv("DISPLAY", ":0")
+    out, _ = shown
+    assert main(["demo", "--out", str(out), "--photographs", "24", flag]) == 0
+    said = capsys.readouterr().out
+    page = str(out / "report" / "index.html")
+    if flag == "--quiet":
+        assert said == f"{page}\n"
+    else:
+        document = json.loads(said)
+        assert document["written"]["page"] == page
+        assert {row["name"] for row in document["result"]["without_groups"]} >= {"untouched", "minus high-CDS"}
+
+
 def test_photographs_out_of_range_are_refused(capsys, tmp_path):
     assert main(["demo", "--out", str(tmp_path / "run"), "--photographs", "3", "--no-open"]) == 2
     assert "--photographs 3 is out of range: choose 16 to " in capsys.readouterr().err
@@ -73,7 +92,7 @@ def test_photographs_out_of_range_are_refused(capsys, tmp_path):
 
 def test_an_installation_without_the_bundle_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr("infoscope.demo.bundle.files", lambda package: tmp_path)
-    with pytest.raises(infoscope.InfoscopeError, match=r"lacks model and sae and .*; install infoscope again"):
+    with pytest.raises(infoscope.InfoscopeError, match=r"lacks demo-vit and demo-sae and .*; install infoscope again"):
         bundled()
 
 
@@ -133,6 +152,27 @@ def test_the_figures_of_the_card_are_those_that_were_measured():
     for model, names in (("model", ("linear", "zero-shot")), ("random", ("linear",)), ("pixels", ("linear",))):
         for name in names:
             assert f"{100 * figures[model][name]:.1f} %" in card, (model, name)
+
+
+def test_the_pages_say_what_the_whole_demo_gives():
+    """`demo.json` is `infoscope demo --json`; a change that moves its figures must be told in the pages too."""
+    root = Path(__file__).parents[2]
+    result = json.loads((root / "reproductions" / "demo_model" / "demo.json").read_text())["result"]
+    tutorial, page = ((root / "docs" / name).read_text() for name in ("tutorial.md", "demo.md"))
+    features, cds = result["features"], result["cds"]
+    assert f"{features['scored']} of {features['all']} features fire" in page
+    assert f"Here {features['scored']} of {features['all']} features fire" in tutorial
+    assert f"with {features['local']} features below it and {features['global']} above" in tutorial
+    assert f"below {cds['0.25']:.3f}, half below {cds['0.5']:.3f}, a quarter above" in page
+    assert f"below {cds['0.5']:.3f}, and the highest is {cds['1.0']:.3f}" in tutorial
+    assert f"threshold {result['threshold']:.3f} is a convention" in tutorial
+    assert f"FVU {result['fit']['fvu']:.3f}, {result['fit']['l0']:.0f} features a token" in tutorial
+    for name, count in result["classes"].items():
+        assert re.search(rf"\b{count}(?: are)?\s{name}\b", tutorial), name
+    rows = pl.DataFrame(result["without_groups"]).group_by("name", maintain_order=True).agg(pl.col("accuracy").mean())
+    for name, accuracy in rows.filter(pl.col("name") != "reconstruction").iter_rows():
+        assert f"| {100 * accuracy:.1f} % |" in tutorial, name
+        assert f"{accuracy:.1%}" in page, name
 
 
 def test_class_embeddings_are_of_unit_length_and_differ():

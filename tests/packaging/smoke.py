@@ -1,6 +1,6 @@
 """Whether an installed infoscope works: its script, the module, a measurement, and the site that comes with it.
 
-    python smoke.py .../bin/infoscope
+    python smoke.py .../bin/infoscope [--demo]
 
 It uses nothing of the checkout and no test library, so it runs in an environment that holds the wheel alone. The heavy
 part is done in this process, to import torch once.
@@ -17,7 +17,7 @@ def run(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def main(script: str) -> None:
+def main(script: str, *more: str) -> None:
     version = run(script, "--version")
     assert version == run(sys.executable, "-m", "infoscope", "--version"), version
     assert "measure" in run(script, "--help")
@@ -47,6 +47,10 @@ def main(script: str) -> None:
     # The page's template, style and scripts, and the list of classes, are files of the package.
     assert infoscope_main(["report", f"{place}/run", "--features-shown", "1", "--quiet"]) == 0
     assert (place / "run" / "report" / "index.html").is_file()
+    if "--demo" in more:
+        made = json.loads(run(script, "demo", "--photographs", "24", "--json", "--out", f"{place}/demo"))
+        assert made["result"]["features"]["scored"] > 0
+        assert Path(made["written"]["page"]).is_file()
     print(json.dumps({"version": version.split()[1], "from": str(Path(infoscope.__file__).parent), "scored": scored}))
 
 

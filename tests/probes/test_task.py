@@ -51,3 +51,7 @@ def test_splits_that_share_some_images_are_refused_with_one_of_them(folders):
         refuse_shared({"train": whole.kept([0, 1]), "test": whole.kept([1, 2])})
     with pytest.raises(InfoscopeError, match=r"train and the validation split share 3 images .*leave it out"):
         refuse_shared({"train": whole, "test": open_images("other"), "validation": linked})
+    (folders / "links").mkdir()
+    (folders / "links" / "0.jpg").symlink_to(folders / "train" / "a" / "2.jpg")
+    with pytest.raises(InfoscopeError, match=r"share 1 images \(the first: .*train/a/2.jpg\)"):
+        refuse_shared({"train": whole, "test": open_images("links")})

@@ -30,7 +30,7 @@ class Demo:
     out: Path = Path("infoscope-demo")
     """The run directory to write."""
     open_site: Annotated[bool, tyro.conf.arg(name="open")] = True
-    """Open the site in a browser, where there is one."""
+    """Open the site in a browser, where there is one. Not with --json or --quiet."""
     photographs: int | None = None
     """Take so many of the bundled photographs, evenly spread: fewer are quicker. Default: all."""
 
@@ -67,7 +67,7 @@ class Demo:
             lambda: print(f"\n{_cost(seconds)}"),
             result,
             {"page": made.page, "out": made.run.path},
-            then=(lambda: _open(made.page)) if self.open_site else None,
+            then=(lambda: _open(made.page)) if self.open_site and for_people else None,
         )
 
 
@@ -98,7 +98,7 @@ def _peak_gib() -> float | None:
 
 
 def _open(page: Path) -> None:
-    """Open the page where there is a screen and a browser. Text browsers would take the terminal over."""
+    """Open the page where there is a screen: without one, a text browser would take the terminal over."""
     import os
     import sys
     import webbrowser

@@ -40,8 +40,8 @@ def bundled() -> Bundle:
     """
     data = Path(str(files("infoscope.demo"))) / "data"
     bundle = Bundle(
-        model=data / "model",
-        sae=data / "sae",
+        model=data / "demo-vit",
+        sae=data / "demo-sae",
         classes=data / "classes.safetensors",
         subjects=data / "subjects.safetensors",
         photographs=data / "photographs",

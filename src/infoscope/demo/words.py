@@ -17,6 +17,9 @@ from infoscope.images.source import ImageSource
 from infoscope.report.summary import counts_of, fit_sentence, partition_of, settings_of
 from infoscope.storage.run import Run
 
+# Of the activation. Two groups with more than half of it each have features in common.
+MOST = 0.5
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -75,6 +78,11 @@ def say_lost(variants: pl.DataFrame, subjects: int) -> Iterator[str]:
     for row in rows:
         if row["draw"] is None and row["features"]:
             yield f"{_without(row)}: right for {row['accuracy']:.1%}{_beside(rows, row)}."
+    if any(row["draw"] is None and (row["mass"] or 0.0) > MOST for row in rows):
+        yield (
+            f"Where a part has over {MOST:.0%} of the activation, random features of as much are largely the same "
+            "features: that they cost alike says little."
+        )
 
 
 def _without(row: dict[str, Any]) -> str:
@@ -82,10 +90,14 @@ def _without(row: dict[str, Any]) -> str:
 
 
 def _beside(rows: list[dict[str, Any]], row: dict[str, Any]) -> str:
-    """The mean of the random groups of equal mass, where there are any."""
-    name = f"minus random of equal mass as {row['group']}"
-    drawn = [other["accuracy"] for other in rows if other["name"] == name]
-    return f"; without random features of as much, {sum(drawn) / len(drawn):.1%}" if drawn else ""
+    """The means of the random groups, where there are any."""
+    said = []
+    for match, words in (("size", "as many random features"), ("mass", "random features of as much activation")):
+        name = f"minus random of equal {match} as {row['group']}"
+        drawn = [other["accuracy"] for other in rows if other["name"] == name]
+        if drawn:
+            said.append(f"without {words} {sum(drawn) / len(drawn):.1%}")
+    return f"; {', '.join(said)}" if said else ""
 
 
 def say_found(run: Run, page: Path, bundle: Bundle) -> Iterator[str]:

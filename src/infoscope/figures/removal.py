@@ -53,11 +53,14 @@ def removal(run: Run, width: float, wanted: Sequence[str]) -> alt.VConcatChart:
     rows = [result for result in results if isinstance(result, Removals)]
     said = []
     if rows:
-        draws = max((row.draws for result in rows for row in result.rows), default=1)
         said.append(
-            "Scores without groups of features; dashed: the untouched model. Lines of groups: 95 % paired bootstrap "
-            f"interval of the difference to it, over images; of random groups: standard deviation over {draws} draws"
+            "Scores without groups of features; dashed: the untouched model. Lines: 95 % paired bootstrap interval of "
+            "the difference to it, over images"
         )
+        draws = sorted({row.draws for result in rows for row in result.rows if row.draws > 1})
+        if draws:
+            count = str(draws[0]) if len(draws) == 1 else f"{draws[0]} to {draws[-1]}"
+            said[-1] += f"; of random groups: standard deviation over {count} draws"
     if len(rows) < len(results):
         said.append(
             "Test scores by the share of features removed, in the order of a column; grey: random sets of equal size "

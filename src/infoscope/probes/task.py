@@ -176,11 +176,11 @@ def _shared_files(images: ImageSource, others: ImageSource) -> set[str]:
 
 
 def _whole_paths(images: FileSource) -> set[str]:
-    """Each file's path, through links to folders; a folder is asked once."""
+    """Each file's path, through links; a folder is asked once."""
     folders: dict[str, str] = {}
     paths = set()
     for file in images.files:
-        folder, name = os.path.split(file)
+        folder, name = os.path.split(os.path.realpath(file) if Path(file).is_symlink() else file)
         if folder not in folders:
             folders[folder] = os.path.realpath(folder)
         paths.add(f"{folders[folder]}/{name}")
