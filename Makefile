@@ -50,7 +50,7 @@ docs: $(VENV)/.installed
 	$(BIN)/zensical build --strict --clean
 
 test: $(VENV)/.installed check
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check src tests benchmarks examples manual reproductions

@@ -155,7 +155,7 @@ def test_a_feature_without_a_score_says_why(run):
 
 def test_photographs_that_are_gone_are_said_to_be(fake_gone, folder):
     page = Page(fake_gone.feature(0)._repr_html_())
-    assert "Without photographs: no such folder of images: gone/photographs/of/mine." in page.text
+    assert "Without photographs: no such folder of images: gone/photographs/of/mine; check the path" in page.text
     assert len(page.all("img")) == 2 * len(IDS)
     assert "Without photographs" not in Page(fake_gone.feature(0, images=folder)._repr_html_()).text
 

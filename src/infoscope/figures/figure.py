@@ -50,7 +50,7 @@ def figure(
         >>> figure("no/such/run", "histogram")
         Traceback (most recent call last):
         ...
-        infoscope.errors.InfoscopeError: no such run directory: no/such/run
+        infoscope.errors.InfoscopeError: no such run directory: no/such/run; name one that `infoscope measure` wrote
     """
     check_choice("kind", kind, Kind)
     chosen = FigureOptions(**vars(options or FigureOptions()) | changed)
