@@ -71,7 +71,16 @@ def run(tmp_path_factory, photographs):
         | {"accuracy_change_ci_lower": -0.2, "accuracy_change_ci_upper": -0.05},
     ]
     write_table(path / "zeroshot" / "zeroshot.parquet", table(zeroshot, VARIANTS), VARIANTS)
-    write_json(path / "zeroshot" / "zeroshot.json", {"images": {"source": "some/val"}})
+    write_json(
+        path / "zeroshot" / "zeroshot.json",
+        {
+            "images": {"source": "some/val"},
+            "read": 100,
+            "labelled": True,
+            "classes": {"names": ["cat", "dog"]},
+            "notes": [],
+        },
+    )
     steps = [{"test": 0.9}]
     steps += [
         {"end": end, "share": share, "match": match, "draw": draw, "test": 0.9 - share * loss}

@@ -66,7 +66,7 @@ def test_draws_are_one_row_with_their_spread_and_no_interval(fake_run):
     assert (minus["accuracy_change_ci_lower"], minus["accuracy_change_ci_upper"]) == (-0.35, -0.25)
     assert (random["draws"], random["accuracy_change_ci_lower"]) == (2, None)
     assert random["accuracy"] == pytest.approx(0.72)
-    assert random["spread"] == pytest.approx(0.04 / 2**0.5)
+    assert random["accuracy_spread"] == pytest.approx(0.04 / 2**0.5)
 
 
 def test_the_overview_shows_it_and_names_one_that_cannot_be_read(fake_run):

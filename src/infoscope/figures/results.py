@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,15 +14,13 @@ from infoscope.errors import InfoscopeError
 from infoscope.probes.names import SHARES, titled
 from infoscope.probes.result import FILE as PROBE_FILE
 from infoscope.report.probe_tables import ProbeTable, probe_tables
-from infoscope.report.template import short_name
+from infoscope.report.zeroshot_table import zeroshot_table
 from infoscope.selection.result import FILE as SELECTION_FILE
 from infoscope.selection.tables import STEPS
 from infoscope.storage.atomic import read_json
 from infoscope.storage.run import Run
 from infoscope.storage.schema import read_table
 from infoscope.zeroshot.result import FILE as ZEROSHOT_FILE
-from infoscope.zeroshot.result import VARIANTS_FILE
-from infoscope.zeroshot.tables import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -137,42 +136,46 @@ def _probe(run: Run, folder: str) -> Removals:
 
 def _of_table(table: ProbeTable, folder: str) -> Removals:
     factor = 100.0 if table.metric in SHARES else 1.0
-    rows = []
-    for row in table.rows:
-        low, high = (
-            (row["difference_lower"], row["difference_upper"])
-            if row["spread"] is None
-            else (-row["spread"], row["spread"])
+    rows = [
+        _removed(
+            row["site"],
+            row,
+            row["score"],
+            row["spread"],
+            (row["difference"], row["difference_lower"], row["difference_upper"]),
+            factor,
         )
-        # An interval is of the difference; at the score it is as long, and beside what it is compared with.
-        base = (
-            row["score"] - row["difference"]
-            if row["spread"] is None and row["difference"] is not None
-            else row["score"]
-        )
-        ends = [None if end is None else factor * (base + end) for end in (low, high)]
-        rows.append(Removed(row["site"], row["name"], row["draws"], factor * row["score"], *ends))
+        for row in table.rows
+    ]
     return Removals(folder, _title(table.task, table.folder), titled(table.metric), rows)
 
 
 def _zeroshot(run: Run, folder: str) -> Removals:
-    record = read_json(run.path / folder / ZEROSHOT_FILE)
-    variants = read_table(run.path / folder / VARIANTS_FILE, VARIANTS)
+    table, unreadable = zeroshot_table(run)
+    if table is None:
+        raise InfoscopeError(f"{run.path / folder} cannot be drawn: {'; '.join(unreadable)}")
     # Without labels there is no accuracy; how sure the model is of its own choice is known all the same.
-    name = "accuracy" if variants["accuracy"].count() else "confidence"
-    rows = []
-    for (variant,), group in variants.group_by(["name"], maintain_order=True):
-        scores = 100 * group[name].to_numpy()
-        score = float(scores.mean())
-        ends: list[float | None] = [None, None]
-        if len(scores) > 1:
-            spread = float(scores.std(ddof=1))
-            ends = [score - spread, score + spread]
-        elif group[f"{name}_change"][0] is not None:
-            base = score - 100 * group[f"{name}_change"][0]
-            ends = [base + 100 * group[f"{name}_change_ci_{end}"][0] for end in ("lower", "upper")]
-        rows.append(Removed("model", str(variant), len(scores), score, *ends))
-    return Removals(folder, f"zero-shot, {short_name(str(record['images']['source']))}", f"{name}, %", rows)
+    name = "accuracy" if table.labelled else "confidence"
+    changes = [f"{name}_change", f"{name}_change_ci_lower", f"{name}_change_ci_upper"]
+    rows = [
+        _removed("model", row, row[name], row[f"{name}_spread"], tuple(row[each] for each in changes), 100.0)
+        for row in table.rows
+    ]
+    return Removals(folder, f"zero-shot, {table.source}", f"{name}, %", rows)
+
+
+def _removed(
+    site: str, row: dict[str, Any], score: float, spread: float | None, change: tuple[float | None, ...], factor: float
+) -> Removed:
+    """A row of a table as it is drawn: the spread about the score, or the interval of the change laid at it."""
+    # An interval is of the difference; at the score it is as long, and beside what it is compared with.
+    base, ends = score, change[1:]
+    if spread is not None:
+        ends = (-spread, spread)
+    elif change[0] is not None:
+        base = score - change[0]
+    low, high = (None if end is None else factor * (base + end) for end in ends)
+    return Removed(site, row["name"], row["draws"], factor * score, low, high)
 
 
 def _selection(run: Run, folder: str) -> Steps:

@@ -28,8 +28,8 @@ class ZeroshotTable:
         classes: how many there are to choose from.
         images: how many were read.
         source: the images' source.
-        rows: one a variant: means over the draws of a random control, with ``draws`` and ``spread``, the standard
-            deviation of the accuracy over them.
+        rows: one a variant: means over the draws of a random control, with ``draws``, and ``accuracy_spread`` and
+            ``confidence_spread``, standard deviations over them.
         notes: what a reader must know.
     """
 
@@ -62,7 +62,7 @@ def _table(folder: Path) -> ZeroshotTable:
         .agg(
             pl.len().alias("draws"),
             pl.col(_MEANS).mean(),
-            pl.col("accuracy").std().alias("spread"),
+            pl.col("accuracy", "confidence").std().name.suffix("_spread"),
             # Of one variant; over draws it is the spread that tells.
             *(pl.when(one).then(pl.col(name).first()).alias(name) for name in ends),
         )
