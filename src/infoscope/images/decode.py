@@ -12,6 +12,10 @@ from PIL import Image, ImageOps
 
 from infoscope.errors import InfoscopeError
 
+# EXIF orientations that turn a picture on its side.
+ON_ITS_SIDE = frozenset({5, 6, 7, 8})
+ORIENTATION = 0x0112
+
 
 class UnreadableImageError(InfoscopeError):
     """One image cannot be used; the message is the reason. A pass skips it, counts it and names it."""
@@ -28,6 +32,17 @@ def decode(file: Path | io.BytesIO) -> Image.Image:
     """
     with _unreadable(), Image.open(file) as image:
         return upright_rgb(image)
+
+
+def upright_size(file: Path) -> tuple[int, int]:
+    """Width and height of an image file as it is decoded; only its header is read.
+
+    Raises:
+        UnreadableImageError: the file is missing or not an image.
+    """
+    with _unreadable(), Image.open(file) as image:
+        width, height = image.size
+        return (height, width) if image.getexif().get(ORIENTATION) in ON_ITS_SIDE else (width, height)
 
 
 def readable_rgb(image: Image.Image) -> Image.Image:

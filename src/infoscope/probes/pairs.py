@@ -6,14 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from infoscope.errors import InfoscopeError
+from infoscope.images.decode import UnreadableImageError, upright_size
 from infoscope.images.folder import FileSource, FolderSource, files_below
-
-# EXIF orientations that turn a picture on its side.
-ON_ITS_SIDE = frozenset({5, 6, 7, 8})
-ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -133,12 +128,8 @@ def check_size(photograph: str, target: str, shape: tuple[int, ...], kind: str =
         InfoscopeError: the sizes differ.
     """
     try:
-        with Image.open(photograph) as image:
-            width, height = image.size
-            if image.getexif().get(ORIENTATION) in ON_ITS_SIDE:
-                width, height = height, width
-    # As when images are decoded: Pillow raises nearly anything on damaged bytes.
-    except Exception:
+        width, height = upright_size(Path(photograph))
+    except UnreadableImageError:
         return
     if tuple(shape) != (height, width):
         raise InfoscopeError(
