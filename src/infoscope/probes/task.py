@@ -151,12 +151,13 @@ def refuse_shared(splits: Mapping[str, ImageSource]) -> None:
     Raises:
         InfoscopeError: two splits share images, under whatever name; those of one folder inside another's are seen too.
     """
+    files = {split: _whole_paths(images) for split, images in splits.items() if isinstance(images, FileSource)}
     for (first, images), (second, others) in combinations(splits.items(), 2):
         other, last = (second, first) if first == "test" else (first, second)
         what = "name other images to test on" if last == "test" else "name other images, or leave it out"
         if _place(images) == _place(others) and ids_sha256(images) == ids_sha256(others):
             raise InfoscopeError(f"{others.name} is both the {other} and the {last} split: {what}")
-        shared = _shared_files(images, others)
+        shared = files.get(first, set()) & files.get(second, set())
         if shared:
             raise InfoscopeError(
                 f"the {other} and the {last} split share {len(shared):,} images (the first: {min(shared)}): {what}"
@@ -166,13 +167,6 @@ def refuse_shared(splits: Mapping[str, ImageSource]) -> None:
 def _place(images: ImageSource) -> Path:
     """Where images are, however that was written."""
     return Path(images.name).expanduser().resolve()
-
-
-def _shared_files(images: ImageSource, others: ImageSource) -> set[str]:
-    """The photographs that both are, where both are files."""
-    if not (isinstance(images, FileSource) and isinstance(others, FileSource)):
-        return set()
-    return _whole_paths(images) & _whole_paths(others)
 
 
 def _whole_paths(images: FileSource) -> set[str]:
