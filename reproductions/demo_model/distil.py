@@ -156,10 +156,9 @@ class _Data:
         self.folders: list[str] = record["folders"]
         some = np.concatenate([self.patches[place] for place in range(0, self.count, max(self.count // 200, 1))])
         self.spread = torch.from_numpy(some.astype(np.float32)).std(0)
-        self.mean = self.cls.mean(0)
-        centred = self.cls - self.mean
-        self.components = torch.linalg.svd(centred, full_matrices=False).Vh[:EMBEDDING].contiguous()
-        self.image = nn.functional.normalize(centred @ self.components.T, dim=1)
+        centred = self.cls - self.cls.mean(0)
+        components = torch.linalg.svd(centred, full_matrices=False).Vh[:EMBEDDING]
+        self.image = nn.functional.normalize(centred @ components.T, dim=1)
 
 
 class _Learner(nn.Module):

@@ -26,7 +26,7 @@ from infoscope.removal.statistics import read_statistics
 from infoscope.report.page import write_report
 from infoscope.report.summary import partition_of
 from infoscope.storage.run import Run, open_run
-from infoscope.zeroshot.embeddings import read_embeddings
+from infoscope.zeroshot.embeddings import ClassEmbeddings, read_embeddings
 from infoscope.zeroshot.measure import measure_zeroshot
 
 REMOVED = ("high-CDS", "low-CDS")
@@ -94,8 +94,9 @@ def run_demo(
     variants = None
     if partition_of(run) is not None:
         tell(Stage("Removing either part"))
-        variants = _remove(run, backbone, sae, images, bundle, show_progress, command)
-        for line in say_lost(variants, len(read_embeddings(bundle.subjects).classes)):
+        subjects = read_embeddings(bundle.subjects)
+        variants = _remove(run, backbone, sae, images, subjects, show_progress, command)
+        for line in say_lost(variants, len(subjects.classes)):
             tell(line)
     tell(Stage("Writing the site"))
     page = write_report(run, images, sae=sae)
@@ -124,12 +125,14 @@ def _remove(
     backbone: Backbone,
     sae: SparseAutoencoder,
     images: FileSource,
-    bundle: Bundle,
+    subjects: ClassEmbeddings,
     show_progress: bool,
     command: str,
 ) -> pl.DataFrame:
     """What the model takes the photographs for, with and without each part of its features."""
-    statistics = read_statistics(backbone, sae, images, resize="stretch", show_progress=show_progress)
+    statistics = read_statistics(
+        backbone, sae, images, resize=run.manifest.options["resize"], show_progress=show_progress
+    )
     groups = []
     for name in REMOVED:
         with suppress(InfoscopeError):  # a part without features
@@ -140,7 +143,7 @@ def _remove(
         sae,
         images,
         "folder",
-        read_embeddings(bundle.subjects),
+        subjects,
         variants,
         run=run,
         statistics=statistics,
