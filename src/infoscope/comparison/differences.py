@@ -147,7 +147,7 @@ def dictionary_of(run: Run) -> str:
 def images_of(run: Run) -> str:
     """The images, in words."""
     images = run.manifest.images
-    return f"{images.count - len(images.skipped):,} of {short_name(images.source)} ({images.ids_sha256[:8]})"
+    return f"{images.read:,} of {short_name(images.source)} ({images.ids_sha256[:8]})"
 
 
 def image_set(run: Run) -> tuple[Any, ...]:

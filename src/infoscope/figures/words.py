@@ -10,10 +10,9 @@ from infoscope.storage.run import Run
 def measured(run: Run) -> str:
     """With what a run was measured, on what: a clause for a caption."""
     manifest, settings = run.manifest, settings_of(run)
-    images = manifest.images.count - len(manifest.images.skipped)
     return (
         f"{short_name(manifest.dictionary.name)}, {short_name(manifest.model.name)} block {manifest.model.block}, "
-        f"{images:,} images, {settings.top_images} top images a feature, shift {settings.shift}"
+        f"{manifest.images.read:,} images, {settings.top_images} top images a feature, shift {settings.shift}"
     )
 
 

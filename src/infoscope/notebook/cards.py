@@ -119,7 +119,6 @@ def feature_card(feature: Feature) -> str:
     drawn = None if feature.cds is None else _spectrum(run, threshold)
     photographs = find_photographs(run, feature.images, network=False)
     moves = [(values[column], text) for column, text in MOVES]
-    images = run.manifest.images.count - len(run.manifest.images.skipped)
     top = feature.top_images.height
     return _render(
         "feature.html.j2",
@@ -136,7 +135,8 @@ def feature_card(feature: Feature) -> str:
         trust=number(feature.trust),
         reasons=values["trust_reasons"],
         moves=", ".join(f"{share:.0%} {text}".replace("%", " %", 1) for share, text in moves if share),
-        active=f"in {values['images_active']:,} of {images:,} images, {100 * values['density']:.2f} % of their patches",
+        active=f"in {values['images_active']:,} of {run.manifest.images.read:,} images, "
+        f"{100 * values['density']:.2f} % of their patches",
         curve=curve_text(feature.shift_curve),
         shown=_pairs(feature, photographs, settings.geometry.largest),
         missing=photographs.missing,

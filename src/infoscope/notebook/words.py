@@ -17,11 +17,10 @@ NONE = "\N{EN DASH}"
 def settings_line(run: Run) -> str:
     """What was measured, with what, on what, in a line."""
     manifest, settings = run.manifest, settings_of(run)
-    images = manifest.images.count - len(manifest.images.skipped)
     return (
         f"{short_name(manifest.model.name)}, block {manifest.model.block}, {settings.grid} x {settings.grid} patches; "
-        f"{images:,} images of {short_name(manifest.images.source)}; {settings.top_images} top images a feature, shift "
-        f"{settings.shift}, {settings.resize}"
+        f"{manifest.images.read:,} images of {short_name(manifest.images.source)}; {settings.top_images} top images a "
+        f"feature, shift {settings.shift}, {settings.resize}"
     )
 
 

@@ -170,7 +170,7 @@ class Site:
                 "reach": self.views.reach,
                 "diagonal": rounded(settings.geometry.largest),
                 "metric": settings.metric,
-                "images": self.run.manifest.images.count - len(self.run.manifest.images.skipped),
+                "images": self.run.manifest.images.read,
                 "threshold": None if partition is None else partition.threshold,
                 "thresholdKind": None if partition is None else partition.kind,
                 "classes": [{"name": name, "count": by_class.get(place, 0)} for place, name in enumerate(CLASSES)],

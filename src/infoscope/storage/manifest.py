@@ -70,6 +70,11 @@ class ImagesRecord:
     ids_sha256: str
     skipped: list[SkippedImage]
 
+    @property
+    def read(self) -> int:
+        """How many of them were read."""
+        return self.count - len(self.skipped)
+
 
 @dataclass(frozen=True)
 class FitRecord:
