@@ -11,7 +11,13 @@ REAL_IMAGES ?= $(INFOSCOPE_DATA)/data/imagenette/val
 
 TABLE ?= runs/table
 
-.PHONY: demo real table docs test check package format clean
+# Damaged inputs for `make fuzz`: the seed, how many for each reader, which readers (parts of names, divided by commas).
+SEED ?= 0
+COUNT ?= 100
+READERS ?=
+FUZZ ?=
+
+.PHONY: demo real table docs test fuzz check package format clean
 
 # The bundled model and photographs, from measuring to the site.
 demo: $(VENV)/.installed
@@ -51,6 +57,10 @@ docs: $(VENV)/.installed
 
 test: $(VENV)/.installed check
 	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+# Every reader against thousands of damaged inputs, and a table of what came of them; FUZZ="--replay 'CASE'" tries one.
+fuzz: $(VENV)/.installed
+	PYTHONPATH=tests $(BIN)/python -m fuzz.campaign --seed $(SEED) --count $(COUNT) --readers "$(READERS)" $(FUZZ)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check src tests benchmarks examples manual reproductions

@@ -82,7 +82,9 @@ def repeat_run(run: Run, ids: Any, ids_hash: str, features: int, out: Path) -> R
     for repetition in range(times):
         shift = pl.col("feature") + repetition * run.scope.height
         noise = [
-            (pl.col(name) * pl.Series(random.uniform(0.97, 1.03, run.scope.height))).alias(name)
+            (pl.col(name) * pl.Series(random.uniform(0.97, 1.03, run.scope.height)))
+            .clip(None, 1.0 if column.share else None)
+            .alias(name)
             for name, column in SCOPE.items()
             if column.dtype == pl.Float64 and name not in KEPT
         ]
@@ -101,7 +103,9 @@ def repeat_run(run: Run, ids: Any, ids_hash: str, features: int, out: Path) -> R
     shutil.copy(run.path / "partition.json", out)
     manifest: Manifest = run.manifest
     images = replace(manifest.images, count=len(ids), ids_sha256=ids_hash, skipped=[])
-    replace(manifest, images=images).write(out / "manifest.json")
+    dictionary = replace(manifest.dictionary, features=features)
+    names = ["scope.parquet", "top_images.parquet", "maps.parquet", "partition.json"]
+    replace(manifest, images=images, dictionary=dictionary).write(out / "manifest.json", names)
     return open_run(out)
 
 

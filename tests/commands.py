@@ -5,6 +5,11 @@ import json
 from infoscope.cli.main import main
 
 
+def entries(file):
+    """What a record holds, without the checksums that its file has beside it."""
+    return {key: value for key, value in json.loads(file.read_text()).items() if key not in ("checksum", "files")}
+
+
 def printed(capsys, arguments):
     """What a command that ends well prints, with single spaces."""
     capsys.readouterr()

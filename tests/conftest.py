@@ -11,6 +11,8 @@ from jaxtyping import install_import_hook
 import infoscope
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# As the command line has it, before anything loads torch: tests often share their cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Where several processes share the tests out, torch's threads would only wait for each other's. numba keeps its own:
 # some tests compare numbers of threads.
 if "PYTEST_XDIST_WORKER" in os.environ:

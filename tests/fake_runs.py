@@ -8,7 +8,7 @@ import polars as pl
 from PIL import Image
 
 from infoscope.scope.partition import partition
-from infoscope.storage.atomic import write_json
+from infoscope.storage.atomic import read_json, write_json
 from infoscope.storage.check_schema import SHIFT_CURVE
 from infoscope.storage.manifest import (
     FORMAT_VERSION,
@@ -22,6 +22,7 @@ from infoscope.storage.manifest import (
 )
 from infoscope.storage.run import Run, open_run
 from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, write_table
+from infoscope.storage.seal import write_sealed
 
 GRID, SHIFT, PATCH_SIZE = 6, 2, 4
 IDS = ["a.png", "b.png", "deep/c.png", "deep/d.png"]
@@ -137,7 +138,7 @@ def fake_run(
         format_version=FORMAT_VERSION,
         command=text["command"],
         options={
-            "top_images": 4,
+            "top_images": max(4, len(ids)),
             "shift": SHIFT,
             "rank_by": "max",
             "rank_view": "full",
@@ -153,8 +154,14 @@ def fake_run(
         seed=0,
         timings={"ranking": 1.0},
         fit=FitRecord(fvu=fvu, l0=7.25, dead=0.125, sample=12345),
-    ).write(path / "manifest.json")
+    ).write(path / "manifest.json", [file.name for file in path.iterdir() if file.suffix in (".parquet", ".json")])
     return open_run(path)
+
+
+def reseal(path: Path, record: str = "manifest.json") -> None:
+    """Write the record of a run or a result anew, for the files that it has now: a change that was meant, no damage."""
+    value = read_json(path / record)
+    write_sealed(path / record, value, list(value["files"]))
 
 
 def make_photographs(folder: Path) -> Path:
@@ -164,3 +171,10 @@ def make_photographs(folder: Path) -> Path:
         pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / image_id)
     return folder
+
+
+def unseal(path: Path) -> Path:
+    """Make a run one from before there were checksums."""
+    value = {key: entry for key, entry in read_json(path / "manifest.json").items() if key not in ("files", "checksum")}
+    write_json(path / "manifest.json", value)
+    return path

@@ -3,15 +3,10 @@
 Nothing heavy is imported until a name is used.
 """
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-
-# torch and numba bring a pool of OpenMP threads each. By default both spin while they wait, and on few cores the one
-# then starves the other; this must be set before either is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
@@ -20,6 +15,8 @@ if TYPE_CHECKING:
     from infoscope.comparison.page import write_comparison
     from infoscope.comparison.sweep import sweep_blocks
     from infoscope.demo.demo import DemoResult, run_demo
+    from infoscope.dictionaries.activation_form import register_activation
+    from infoscope.dictionaries.activations import Activation, Gated, JumpReLU, ReLU, TopK
     from infoscope.dictionaries.loading import load_sae, save_sae, save_saelens
     from infoscope.dictionaries.sae import SparseAutoencoder
     from infoscope.errors import InfoscopeError
@@ -72,6 +69,7 @@ if TYPE_CHECKING:
     from infoscope.zeroshot.text import embed_classes
 
 _HOMES = {
+    "Activation": "dictionaries.activations",
     "Backbone": "backbones.backbone",
     "ClassEmbeddings": "zeroshot.embeddings",
     "Classes": "zeroshot.classes",
@@ -81,8 +79,10 @@ _HOMES = {
     "Feature": "storage.run",
     "FeatureGroup": "groups.group",
     "FigureOptions": "figures.options",
+    "Gated": "dictionaries.activations",
     "ImageSource": "images.source",
     "InfoscopeError": "errors",
+    "JumpReLU": "dictionaries.activations",
     "MeasureConfig": "measurement.config",
     "OutlierConfig": "outliers.config",
     "OutlierResult": "outliers.result",
@@ -91,12 +91,14 @@ _HOMES = {
     "PlantedConfig": "planted.config",
     "ProbeConfig": "probes.config",
     "ProbeResult": "probes.result",
+    "ReLU": "dictionaries.activations",
     "RemovalConfig": "removal.config",
     "Run": "storage.run",
     "Scope": "measurement.scope",
     "SelectConfig": "selection.config",
     "Selection": "selection.result",
     "SparseAutoencoder": "dictionaries.sae",
+    "TopK": "dictionaries.activations",
     "TrainConfig": "training.config",
     "ValidateConfig": "validation.config",
     "Validation": "validation.validate",
@@ -132,6 +134,7 @@ _HOMES = {
     "read_classes": "zeroshot.classes",
     "read_embeddings": "zeroshot.embeddings",
     "read_statistics": "removal.statistics",
+    "register_activation": "dictionaries.activation_form",
     "run_demo": "demo.demo",
     "save_figure": "figures.paper",
     "save_sae": "dictionaries.loading",
@@ -149,6 +152,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Activation",
     "Backbone",
     "ClassEmbeddings",
     "Classes",
@@ -158,8 +162,10 @@ __all__ = [
     "Feature",
     "FeatureGroup",
     "FigureOptions",
+    "Gated",
     "ImageSource",
     "InfoscopeError",
+    "JumpReLU",
     "MeasureConfig",
     "OutlierConfig",
     "OutlierResult",
@@ -168,12 +174,14 @@ __all__ = [
     "PlantedConfig",
     "ProbeConfig",
     "ProbeResult",
+    "ReLU",
     "RemovalConfig",
     "Run",
     "Scope",
     "SelectConfig",
     "Selection",
     "SparseAutoencoder",
+    "TopK",
     "TrainConfig",
     "ValidateConfig",
     "Validation",
@@ -209,6 +217,7 @@ __all__ = [
     "read_classes",
     "read_embeddings",
     "read_statistics",
+    "register_activation",
     "run_demo",
     "save_figure",
     "save_sae",

@@ -19,6 +19,8 @@ LINE_EVERY_SECONDS = 15.0
 Advance = Callable[..., None]
 
 _LOGGER = logging.getLogger("infoscope.progress")
+# How many pieces of work go on without a report, one inside the other or side by side.
+_silences = 0
 
 
 @contextmanager
@@ -40,7 +42,8 @@ def progress(title: str, total: int, unit: str, *, enabled: bool = True) -> Iter
     """
     began = time.monotonic()
     if not _shown(enabled):
-        yield lambda steps=1, note="": None
+        with _silence():
+            yield lambda steps=1, note="": None
     elif sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
         with _terminal(title, total, unit) as advance:
             yield advance
@@ -57,6 +60,29 @@ def tell(line: str, *, enabled: bool = True) -> None:
     """
     if _shown(enabled):
         print(line, file=sys.stderr, flush=True)
+
+
+def is_silenced() -> bool:
+    """Whether a piece of work is being done whose progress nobody wants to see.
+
+    Example:
+        >>> with progress("Reading", total=3, unit="images", enabled=False):
+        ...     is_silenced()
+        True
+        >>> is_silenced()
+        False
+    """
+    return _silences > 0
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    global _silences
+    _silences += 1
+    try:
+        yield
+    finally:
+        _silences -= 1
 
 
 def _shown(enabled: bool) -> bool:

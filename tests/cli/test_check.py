@@ -37,6 +37,7 @@ def edit_site(place, folder, **changed):
     shutil.copytree(place / "sae", folder)
     description = json.loads((folder / "sae.json").read_text())
     description["site"] = {key: value for key, value in (description["site"] | changed).items() if value is not None}
+    del description["checksum"]
     (folder / "sae.json").write_text(json.dumps(description))
     return folder
 

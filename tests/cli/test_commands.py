@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 
+import polars as pl
 import pytest
 from safetensors.torch import load_file, save_file
 
 from commands import document, fails
+from fake_runs import reseal
 from infoscope.cli.main import main
-from infoscope.storage.run import open_run
+from infoscope.groups.naming import named_group
+from infoscope.storage.run import PARTITION_VERSION, open_run
 from small import SIDE, pictures, save_model
 
 
@@ -86,10 +89,48 @@ def test_info_says_it_in_json(place, capsys):
     assert value["partition"] == json.loads((place / "run" / "partition.json").read_text())
 
 
+def test_the_sides_of_the_threshold_and_the_classes_have_names_of_their_own(place, capsys):
+    """They are other features, so one word for both would give two counts of one thing."""
+    found = document(capsys, ["info", f"{place}/run"])["result"]
+    table = pl.read_parquet(place / "run" / "scope.parquet")
+    low = table.filter(pl.col("cds") <= found["threshold"]).height
+    high = table.filter(pl.col("cds") > found["threshold"]).height
+    assert found["features"].keys() & found["classes"].keys() == set()
+    for counts in (found["features"], found["partition"]["counts"]):
+        assert (counts["low_cds"], counts["high_cds"]) == (low, high)
+    for name, count in found["classes"].items():
+        assert count == table.filter(scope_class=name).height
+    assert main(["info", f"{place}/run"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert f"{low} low-CDS, {high} high-CDS" in words
+    for name in ("local", "global", "diffuse"):
+        assert words.count(name) == words.count(f"{found['classes'][name]} {name} ("), f"{name} is a class alone"
+
+
+def test_a_partition_from_before_the_sides_had_names_opens_and_says_the_same(place, capsys, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(place / "run", run)
+
+    def said():
+        result = document(capsys, ["info", str(run)])["result"]
+        del result["manifest"]  # which knows the file that is changed here by its hash
+        return result, named_group(open_run(run), "high-CDS").features.tolist()
+
+    new = said()
+    partition = json.loads((run / "partition.json").read_text())
+    assert partition.pop("format_version") == PARTITION_VERSION == 2
+    counts = partition["counts"]
+    partition["counts"] = {"local": counts["low_cds"], "global": counts["high_cds"], "unscored": counts["unscored"]}
+    (run / "partition.json").write_text(json.dumps(partition))
+    reseal(run)
+    assert said() == new
+    assert json.loads((run / "partition.json").read_text()) == partition, "reading does not write"
+
+
 def test_report_writes_the_page(place, capsys):
     assert main(["report", f"{place}/run", "--features-shown", "2"]) == 0
     assert capsys.readouterr().out.strip() == f"{place}/run/report/index.html"
-    assert "most global by score" in (place / "run" / "report" / "index.html").read_text()
+    assert "features of the highest CDS" in (place / "run" / "report" / "index.html").read_text()
     assert '"withoutDirections":null' in (place / "run" / "report" / "data" / "run.js").read_text()
 
 
@@ -98,11 +139,13 @@ def test_report_without_the_sae(place, capsys, tmp_path):
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     manifest["dictionary"]["name"] = "/moved/sae"
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    reseal(tmp_path / "run")
     assert main(["report", f"{tmp_path}/run", "--features-shown", "1"]) == 0
     assert "made without neighbours by direction, or give --sae" in capsys.readouterr().err
     assert '"withoutDirections":"the SAE could not be' in (tmp_path / "run" / "report" / "data" / "run.js").read_text()
     manifest["dictionary"] |= {"name": f"{place}/sae", "sha256": "0" * 64}
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    reseal(tmp_path / "run")
     refused = fails(capsys, ["report", f"{tmp_path}/run", "--sae", f"{place}/sae"])
     assert "is not the SAE that" in refused
 
@@ -121,6 +164,7 @@ def test_report_without_the_photographs(place, capsys, tmp_path):
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     manifest["images"]["source"] = "/moved/away"
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    reseal(tmp_path / "run")
     assert main(["report", f"{tmp_path}/run"]) == 0
     warned = capsys.readouterr().err
     assert "no such folder of images: /moved/away" in warned
@@ -202,7 +246,7 @@ def test_an_sae_of_another_width(place, capsys, tmp_path):
     narrow = {"W_enc": weights["W_enc"][:8], "W_dec": weights["W_dec"][:, :8], "b_dec": weights["b_dec"][:8]}
     save_file({k: v.contiguous() for k, v in (weights | narrow).items()}, tmp_path / "sae" / "sae.safetensors")
     description = json.loads((tmp_path / "sae" / "sae.json").read_text()) | {"d_in": 8}
-    description.pop("sha256")
+    del description["sha256"], description["checksum"]
     (tmp_path / "sae" / "sae.json").write_text(json.dumps(description))
     line = fails(capsys, [*measure(place, sae=tmp_path / "sae"), "--out", f"{tmp_path}/run"])
     assert "takes tokens of width 8" in line
@@ -295,6 +339,11 @@ def test_damaged_files_of_a_run_are_one_line(place, capsys, tmp_path):
         shutil.copytree(place / "run", run)
         damage(run)
         assert message in fails(capsys, ["info", str(run)])
+    run = tmp_path / "newer"
+    shutil.copytree(place / "run", run)
+    (run / "partition.json").write_text('{"format_version": 3}')
+    reseal(run)
+    assert "has format_version 3; this" in fails(capsys, ["info", str(run)])
 
 
 def test_a_run_that_is_none(capsys, tmp_path):

@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 import pytest
 
-from commands import document, fails
+from commands import document, entries, fails
+from fake_runs import reseal
 from infoscope.cli.main import main
 from infoscope.dictionaries.loading import save_sae
 from infoscope.storage.run import open_run
@@ -80,7 +81,7 @@ def test_without_a_run_nothing_is_written_unless_asked(place, capsys, tmp_path):
     assert found["written"] == {"out": f"{tmp_path}/found", "record": f"{tmp_path}/found/outliers.json"}
     assert record["groups"] is None
     assert record["model"]["block"] == 0
-    assert json.loads((tmp_path / "found" / "outliers.json").read_text()) == record
+    assert entries(tmp_path / "found" / "outliers.json") == record
     assert not (tmp_path / "found" / "features.parquet").exists()
 
 
@@ -88,6 +89,7 @@ def test_images_sae_and_model_may_have_moved(place, capsys, tmp_path):
     shutil.copytree(place / "run", tmp_path / "run")
     manifest = tmp_path / "run" / "manifest.json"
     manifest.write_text(manifest.read_text().replace(f"{place}/", f"{tmp_path}/gone/"))
+    reseal(tmp_path / "run")
     words = ["outliers", f"{tmp_path}/run", "--sample-images", "3", "--json"]
     assert f"no such folder of images: {tmp_path}/gone/images" in fails(capsys, words)
     words += ["--images", f"{place}/images"]

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from commands import document
+from fake_runs import reseal
 from infoscope.cli.main import main
 from infoscope.storage.run import open_run
 
@@ -63,6 +64,7 @@ def test_probes_of_one_task_have_a_column_each(probe_folder, tmp_path, capsys):
     shutil.copytree(probe_folder, other)
     table = pl.read_parquet(other / "variants.parquet")
     table.with_columns(pl.col("score") / 2).write_parquet(other / "variants.parquet")
+    reseal(other, "probe.json")
     found = document(capsys, ["table", str(probe_folder), str(other), str(probe_folder)])["result"]
     assert found["differences"] == []
     for row in found["rows"]:

@@ -109,7 +109,7 @@ def test_a_full_disk_loses_no_finished_shard(place, tmp_path):
     assert full.returncode == 2
     (line,) = [line for line in error.splitlines() if line.startswith("infoscope: ")]
     assert "cannot write" in line
-    assert "free the space or choose another --out" in line
+    assert "raise the limit on the size of a file or choose another --out" in line
     kept = {file: file.stat().st_mtime_ns for file in out.glob("partials/*.npz")}
     assert kept
     assert not list(out.rglob("*.tmp"))

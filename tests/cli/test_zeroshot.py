@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from commands import document, fails
+from fake_runs import reseal
 from infoscope.cli.main import main
 from infoscope.dictionaries.activations import TopK
 from infoscope.dictionaries.loading import save_sae
@@ -121,6 +122,7 @@ def test_images_elsewhere_have_a_sample_elsewhere(place, capsys, tmp_path):
     shutil.copytree(place / "run", tmp_path / "run")
     manifest = tmp_path / "run" / "manifest.json"
     manifest.write_text(manifest.read_text().replace(f"{place}/images", f"{tmp_path}/gone"))
+    reseal(tmp_path / "run")
     words = ["zeroshot", f"{tmp_path}/run", "--images", f"{place}/images", "--remove", "high-CDS", "--draws", "20"]
     line = fails(capsys, words)
     assert f"no such folder of images: {tmp_path}/gone" in line

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from commands import document
+from fake_runs import reseal
 from infoscope.cli.main import main
 from infoscope.comparison.charts import in_block_order
 from infoscope.comparison.compared import compare_runs
@@ -40,6 +41,7 @@ def changed(run, to, *, manifest=None, columns=None):
     (to / "manifest.json").write_text(json.dumps(value))
     if columns:
         pl.read_parquet(to / "scope.parquet").with_columns(**columns).write_parquet(to / "scope.parquet")
+    reseal(to)
     return to
 
 
@@ -143,7 +145,7 @@ def test_the_page_and_the_json_say_the_same(runs, tmp_path, capsys):
             assert run["label"] in place
             assert f"{run['cds']['median']:.3f}" in place
     assert page.count("<svg") == 2 + (stored["runs"][0]["classes"] is not None)
-    assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", page)
+    assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"|http-equiv', "", page)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,11 @@ def test_the_page_fits_the_screen_and_the_console_is_silent(runs, tmp_path, widt
     several = [with_classes(runs[0], tmp_path / "0"), with_classes(runs[1], tmp_path / "1", seed=1)]
     several.append(changed(several[0], tmp_path / "2", manifest={"model.name": f"models/of/{long}", "model.block": 1}))
     page = write_comparison(compare_runs(several), tmp_path / "page").read_text(encoding="utf-8")
-    (tmp_path / "measured.html").write_text(page.replace("</body>", f"{MEASURE}</body>"), encoding="utf-8")
+    # The page's policy lets no script run; this test's own is added to it, and all else in it stays.
+    policy = "default-src &#39;none&#39;;"
+    assert policy in page
+    measured = page.replace(policy, f"{policy} script-src 'unsafe-inline';").replace("</body>", f"{MEASURE}</body>")
+    (tmp_path / "measured.html").write_text(measured, encoding="utf-8")
     (tmp_path / "frame.html").write_text(FRAME.replace("WIDTH", str(width)), encoding="utf-8")
     browser = subprocess.run(
         [

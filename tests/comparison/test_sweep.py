@@ -1,5 +1,6 @@
 """A sweep measures what `measure` measures, goes on where it stopped, and never mixes."""
 
+import os
 import shutil
 
 import pytest
@@ -55,6 +56,20 @@ def test_a_stopped_sweep_goes_on_and_takes_in_further_blocks(place, words, tmp_p
     assert main([*words(), "--blocks", "0,1,2", "--out", f"{tmp_path}/sweep"]) == 0
     assert [backbone.block for given in made for backbone in given[1]] == [1]
     assert "Block 0 (1 of 3): finished before" in capsys.readouterr().err
+
+
+def test_a_sweep_that_goes_on_does_not_mix_two_sets_of_photographs(place, words, tmp_path, capsys):
+    shutil.copytree(place / "images", tmp_path / "images")
+    command = [*words(), "--images", f"{tmp_path}/images", "--out", f"{tmp_path}/sweep"]
+    assert main([*command, "--blocks", "0"]) == 0
+    photographs = sorted((tmp_path / "images").rglob("*.png"))
+    for photograph in photographs:
+        os.utime(photograph, ns=(5, 5))
+    assert main([*command, "--blocks", "0"]) == 0
+    shutil.copy(photographs[1], photographs[0])
+    line = fails(capsys, [*command, "--blocks", "0,2"])
+    assert f"{photographs[0].name} of {tmp_path}/images has changed since it was first read" in line
+    assert not (tmp_path / "sweep" / "block-02").exists()
 
 
 def test_an_sae_is_trained_at_each_block_where_none_is_given(place, words, tmp_path, capsys):

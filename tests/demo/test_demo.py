@@ -162,7 +162,7 @@ def test_the_pages_say_what_the_whole_demo_gives():
     features, cds = result["features"], result["cds"]
     assert f"{features['scored']} of {features['all']} features fire" in page
     assert f"Here {features['scored']} of {features['all']} features fire" in tutorial
-    assert f"with {features['local']} features below it and {features['global']} above" in tutorial
+    assert f"with {features['low_cds']} low-CDS features and {features['high_cds']} high-CDS ones" in tutorial
     assert f"below {cds['0.25']:.3f}, half below {cds['0.5']:.3f}, a quarter above" in page
     assert f"below {cds['0.5']:.3f}, and the highest is {cds['1.0']:.3f}" in tutorial
     assert f"threshold {result['threshold']:.3f} is a convention" in tutorial

@@ -44,3 +44,20 @@ def test_a_damaged_shard_is_named(tmp_path):
     (tmp_path / "one.npz").write_bytes(b"PK broken")
     with pytest.raises(InfoscopeError, match=r"one\.npz .*delete it"):
         Partials(tmp_path).get_or_compute("one", dict)
+
+
+def test_one_flipped_bit_of_a_kept_shard_is_named(tmp_path):
+    arrays = {"score": np.linspace(0, 1, 300), "reason": np.array(["cut short"])}
+    partials, random = Partials(tmp_path), np.random.default_rng(0)
+    partials.put("shard", arrays)
+    file = tmp_path / "shard.npz"
+    content = file.read_bytes()
+    for _ in range(200):
+        damaged = bytearray(content)
+        damaged[random.integers(len(content))] ^= 1 << int(random.integers(8))
+        file.write_bytes(damaged)
+        try:
+            found = partials.read("shard")
+        except InfoscopeError:
+            continue
+        assert all(np.array_equal(found.get(name), value) for name, value in arrays.items())

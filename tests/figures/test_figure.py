@@ -54,7 +54,7 @@ def test_the_histogram_has_every_scored_feature_in_its_class(run):
 
 def test_the_histogram_by_side_parts_at_the_threshold(run):
     ((_, rows, _),) = of_mark(figure(run, "histogram", by="side"), "bar")
-    local = sum(row["high"] - row["low"] for row in rows if row["group"] == "local")
+    local = sum(row["high"] - row["low"] for row in rows if row["group"] == "low-CDS")
     assert local == run.scope.filter(pl.col("cds") <= run.partition["threshold"]).height
 
 

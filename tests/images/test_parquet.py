@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import pickle
 import sys
 
@@ -192,3 +193,143 @@ def test_parquet_without_the_extra(hub, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InfoscopeError, match=r"parquet files, install infoscope\[datasets\]"):
         open_images(f"{hub}:train")
+
+
+def encoded(shade):
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 6), (shade, 0, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pack(path, cells, kind=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = kind or pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    parquet.write_table(pa.table({"image": pa.array(cells, kind)}), path)
+
+
+def by_path(path):
+    return {"bytes": None, "path": str(path)}
+
+
+def test_rows_open_only_files_below_the_data_set(tmp_path, monkeypatch):
+    root, outside = tmp_path / "set", tmp_path / "outside"
+    for folder in (root / "data", root / "images", outside):
+        folder.mkdir(parents=True)
+    for file in (root / "images" / "in.png", root / "data" / "beside.png", outside / "out.png"):
+        file.write_bytes(encoded(7))
+    (root / "images" / "link.png").symlink_to(outside / "out.png")
+    (root / "images" / "loop.png").symlink_to("loop.png")
+    os.mkfifo(root / "images" / "pipe.png")
+    monkeypatch.chdir(outside)
+    inside = [root / "images" / "in.png", "images/in.png", "beside.png", root / "data" / ".." / "images" / "in.png"]
+    refused = [
+        outside / "out.png", "out.png", "../../outside/out.png", root / "images" / "link.png", "images/loop.png",
+        "images/pipe.png", "images", "/dev/zero", "/etc/passwd", "https://example.org/x.png", "a\0b", "file:///etc/passwd",
+        root / "images" / ".." / ".." / "outside" / "out.png", f"{root}-2/x.png", "x" * 5000,
+    ]  # fmt: skip
+    pack(root / "data" / "train.parquet", [by_path(path) for path in [*inside, *refused]])
+    images = open_images(f"{root}:train")
+    assert [shade(images[row]) for row in range(len(inside))] == [7] * len(inside)
+    for row in range(len(inside), len(images)):
+        with pytest.raises(UnreadableImageError, match="is no file below the data set's folder"):
+            images[row]
+
+
+def test_rows_of_a_saved_data_set_open_only_files_below_it(tmp_path):
+    outside = tmp_path / "out.png"
+    outside.write_bytes(encoded(7))
+    features = datasets.Features({"image": datasets.Image()})
+    mine = datasets.Dataset.from_dict({"image": [str(outside)]}, features=features)
+    assert shade(open_images(mine)[0]) == 7  # whoever calls from Python has made it
+    saved = tmp_path / "saved"
+    mine.save_to_disk(saved)
+    (saved / "in.png").write_bytes(encoded(8))
+    (file,) = saved.glob("*.arrow")
+    cells = pa.array(
+        [by_path(outside), by_path(saved / "in.png")], pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    )
+    schema = pa.ipc.open_stream(file).schema
+    with pa.ipc.new_stream(file, schema) as stream:
+        stream.write_table(pa.table({"image": cells}, schema=schema))
+    images = open_images(saved)
+    assert shade(images[1]) == 8
+    with pytest.raises(UnreadableImageError, match="no file below"):
+        images[0]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
+def test_a_column_of_raw_bytes(tmp_path, kind):
+    pack(tmp_path / "raw" / "train.parquet", [encoded(shade) for shade in range(3)] + [None, b"no image"], kind)
+    images = open_images(tmp_path / "raw")
+    assert [shade(images[row]) for row in range(3)] == [0, 1, 2]
+    for row in (3, 4):
+        with pytest.raises(UnreadableImageError):
+            images[row]
+
+
+def test_of_several_columns_of_bytes_the_one_of_pictures(tmp_path):
+    table = pa.table({"hash": [b"1", b"2"], "jpg": [None, encoded(5)], "label": [0, 1]})
+    parquet.write_table(table, tmp_path / "x.parquet")
+    images = open_images(tmp_path / "x.parquet")
+    assert shade(images[1]) == 5
+    assert images.class_numbers().number.tolist() == [0, 1]
+
+
+def test_a_data_set_with_a_column_of_raw_bytes(tmp_path):
+    made = datasets.Dataset.from_dict(
+        {"content": [encoded(4)]}, datasets.Features({"content": datasets.Value("binary")})
+    )
+    assert shade(open_images(made)[0]) == 4
+    made.save_to_disk(tmp_path / "saved")
+    assert shade(open_images(tmp_path / "saved")[0]) == 4
+
+
+@pytest.mark.parametrize("cell", ["text", 7])
+def test_a_cell_of_another_kind_is_no_image(tmp_path, cell):
+    kind = pa.struct([("bytes", pa.string() if isinstance(cell, str) else pa.int64()), ("path", pa.string())])
+    pack(tmp_path / "x.parquet", [{"bytes": cell, "path": None}], kind)
+    with pytest.raises(UnreadableImageError, match="in place of an image's bytes"):
+        open_images(tmp_path / "x.parquet")[0]
+
+
+def test_configurations_one_folder_down(tmp_path):
+    root = tmp_path / "hub"
+    pack(root / "small" / "train-00000-of-00001.parquet", [{"bytes": encoded(1), "path": None}])
+    (root / "README.md").write_text("x")
+    (root / ".cache" / "x").mkdir(parents=True)
+    assert shade(open_images(root)[0]) == 1
+    assert shade(open_images(f"{root}:train")[0]) == 1
+    pack(root / "small" / "test-00000-of-00001.parquet", [{"bytes": encoded(2), "path": None}])
+    with pytest.raises(InfoscopeError, match=r"holds several splits; give one of \S+/small:test, \S+/small:train"):
+        open_images(root)
+    pack(root / "large" / "data" / "train-00000-of-00001.parquet", [{"bytes": encoded(3), "path": None}])
+    with pytest.raises(InfoscopeError, match=r"several configurations or splits; give one of \S+/large, \S+/small$"):
+        open_images(root)
+    with pytest.raises(InfoscopeError, match=r"give one of \S+/large:train, \S+/small:train$"):
+        open_images(f"{root}:train")
+    assert shade(open_images(f"{root}/large:train")[0]) == 3
+    assert shade(open_images(f"{root}/small:test")[0]) == 2
+
+
+def test_a_folder_for_each_split(tmp_path):
+    root = tmp_path / "hub"
+    for number, split in enumerate(("train", "test")):
+        pack(root / "default" / split / "0000.parquet", [{"bytes": encoded(number), "path": None}])
+    with pytest.raises(InfoscopeError, match=r"give one of \S+/default/test, \S+/default/train"):
+        open_images(root)
+    assert shade(open_images(f"{root}:test")[0]) == 1
+    assert shade(open_images(root / "default" / "train")[0]) == 0
+
+
+def test_what_a_data_set_says_of_itself_may_be_damaged(tmp_path):
+    for number, said in enumerate(
+        (b"{", b"[]", b'{"info": 3}', b'{"info": {"features": {"image": [1], "label": [2]}}}')
+    ):
+        cells = pa.array(
+            [{"bytes": encoded(9), "path": None}], pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        )
+        table = pa.table({"image": cells, "label": [0]}).replace_schema_metadata({b"huggingface": said})
+        parquet.write_table(table, tmp_path / f"{number}.parquet")
+        images = open_images(tmp_path / f"{number}.parquet")
+        assert shade(images[0]) == 9
+        assert images.class_numbers().number.tolist() == [0]

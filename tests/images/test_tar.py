@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infoscope.errors import InfoscopeError
+from infoscope.images import tar
 from infoscope.images.tar import tar_members
 
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
@@ -128,3 +129,64 @@ def test_sparse_files_are_refused(tmp_path):
         file.write(header.tobuf(tarfile.GNU_FORMAT) + b"\0" * 1024)
     with pytest.raises(InfoscopeError, match="sparse file"):
         list(tar_members(tmp_path / "x.tar"))
+
+
+def long_header(records):
+    return b"6 a=b\n" * records
+
+
+def tar_with_pax(path, content):
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = b"x", len(content)
+    blocks = header.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512)
+    file = tarfile.TarInfo("1.jpg")
+    file.size = 3
+    path.write_bytes(blocks + file.tobuf(tarfile.USTAR_FORMAT) + b"abc".ljust(512, b"\0") + bytes(1024))
+    return path
+
+
+class Counted(bytes):
+    """Bytes that count what is copied out of them."""
+
+    copied = 0
+
+    def __getitem__(self, place):
+        found = super().__getitem__(place)
+        if isinstance(place, slice):
+            Counted.copied += len(found)
+            return Counted(found)
+        return found
+
+
+def test_a_pax_header_is_read_in_linear_time(tmp_path):
+    content = Counted(long_header(20_000) + b"8 path=\n" + b"10 path=x\n")
+    Counted.copied = 0
+    assert tar._records(content) == {b"path": b"x"}
+    # Where each line copies the rest, it is ten thousand times the header.
+    assert Counted.copied < 3 * len(content)
+    path = tar_with_pax(tmp_path / "x.tar", long_header(170_000))
+    assert [member.name for member in tar_members(path)] == [b"1.jpg"]
+
+
+def test_a_header_larger_than_any_name_is_refused(tmp_path):
+    path = tar_with_pax(tmp_path / "x.tar", long_header(180_000))
+    with pytest.raises(InfoscopeError, match=r"a header of \d+ bytes is larger than any name"):
+        list(tar_members(path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"7 a=b\n",
+        b"6 ab\n",
+        b"x a=b\n",
+        b"6 a=bb",
+        b"99999999999999999999999 a=b\n",
+        b"0 a=b\n",
+        b"6a=b\n",
+        b"-6 a=b\n",
+    ],
+)
+def test_records_that_are_none_are_refused(tmp_path, content):
+    with pytest.raises(InfoscopeError, match="is damaged"):
+        list(tar_members(tar_with_pax(tmp_path / "x.tar", content)))

@@ -13,7 +13,7 @@ from PIL import Image
 from infoscope.errors import InfoscopeError
 from infoscope.images.decode import UnreadableImageError, decode
 from infoscope.images.prefetch import decode_ahead
-from infoscope.images.source import ids_sha256, open_images
+from infoscope.images.source import ids_sha256, notes_of, open_images
 
 
 def picture(shade, kind="PNG"):
@@ -233,3 +233,44 @@ def test_positions_are_those_of_a_sequence(shards):
             images[bad]
         with pytest.raises(IndexError):
             images.ids[bad]
+
+
+def test_dotted_names_that_hide_pictures_are_told(tmp_path, caplog):
+    names = ["a.b.png", "a.c.png", "a.d.png", "x.png", "x.1.png", "7.png", "7.depth.jpg", "7.cls", "y.heic", "7.heic"]
+    (tmp_path / "x.tar").write_bytes(b"")
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name in names:
+            content = picture(3)
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            tar.addfile(header, io.BytesIO(content))
+    images = open_images(tmp_path / "x.tar")
+    assert list(images.ids) == ["x.tar/7.png", "x.tar/a.b.png", "x.tar/x.png"]
+    assert notes_of(images) == [
+        "not read: 3 pictures in a sample with another picture, since a sample's name ends at the first dot "
+        "(x.tar/a.b.png hides a.c.png, x.tar/a.b.png hides a.d.png, x.tar/x.png hides x.1.png); "
+        "name files without such dots to read them all",
+        "not read: 1 picture of a kind that is not read (x.tar/y.heic); convert them to JPEG or PNG",
+    ]
+    assert "3 pictures in a sample with another" in caplog.text
+
+
+def test_links_and_absolute_names_open_no_other_file(tmp_path):
+    (tmp_path / "out.png").write_bytes(picture(9))
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name, kind, target in (
+            ("link.png", tarfile.SYMTYPE, str(tmp_path / "out.png")),
+            ("hard.png", tarfile.LNKTYPE, str(tmp_path / "out.png")),
+            ("pipe.png", tarfile.FIFOTYPE, ""),
+            ("device.png", tarfile.CHRTYPE, ""),
+        ):
+            header = tarfile.TarInfo(name)
+            header.type, header.linkname = kind, target
+            tar.addfile(header)
+        content = picture(4)
+        header = tarfile.TarInfo(f"/{tmp_path}/out.png")
+        header.size = len(content)
+        tar.addfile(header, io.BytesIO(content))
+    images = open_images(tmp_path / "x.tar")
+    assert len(images) == 1
+    assert shade(images[0]) == 4

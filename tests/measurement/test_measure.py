@@ -6,12 +6,15 @@ import json
 import subprocess
 import sys
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from PIL import Image
 
+from fake_runs import unseal
 from infoscope.dictionaries.activations import ReLU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
@@ -44,6 +47,31 @@ def with_relu(sae):
     return SparseAutoencoder(sae.W_enc, sae.b_enc - 6, sae.W_dec, sae.b_dec, ReLU())
 
 
+@dataclasses.dataclass(frozen=True)
+class NearMaximum:
+    """Neither pointwise nor top-k: what reaches half of the token's largest pre-activation."""
+
+    name: ClassVar[str] = "near-maximum"
+    pointwise: ClassVar[bool] = False
+    signed: ClassVar[bool] = False
+
+    def __call__(self, pre):
+        return torch.where(pre >= 0.5 * pre.amax(-1, keepdim=True), torch.relu(pre), 0.0)
+
+    def at(self, features):
+        raise ValueError("a code depends on all features")
+
+    def scaled(self, factor):
+        return self
+
+    def __str__(self):
+        return self.name
+
+
+def with_near_maximum(sae):
+    return SparseAutoencoder(sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec, NearMaximum())
+
+
 def dense_codes(backbone, sae, pixels):
     """[view, patch, feature], one view at a time."""
     return np.stack([sae.encode(backbone.tokens(view[None]))[0].numpy() for view in pixels])
@@ -52,10 +80,10 @@ def dense_codes(backbone, sae, pixels):
 @pytest.mark.parametrize("rank_by", ["max", "mean", "sum"])
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
 @pytest.mark.parametrize("resize", ["stretch", "crop"])
-@pytest.mark.parametrize("kind", ["topk", "relu"])
+@pytest.mark.parametrize("kind", ["topk", "relu", "someone's own"])
 def test_every_option_follows_the_definition(backbone, sae, images, rank_by, rank_view, resize, kind):
-    if kind == "relu":
-        sae = with_relu(sae)
+    if kind != "topk":
+        sae = with_relu(sae) if kind == "relu" else with_near_maximum(sae)
     scope = measure(backbone, sae, images, rank_by=rank_by, rank_view=rank_view, resize=resize, batch_size=5)
 
     views = Views(backbone.patch_size, backbone.grid, 2, resize)
@@ -231,6 +259,45 @@ def test_an_interrupted_run_goes_on(backbone, sae, images, tmp_path, monkeypatch
     assert same(whole, again)
 
 
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_kept_maps_that_are_damaged_are_made_again(backbone, sae, images, tmp_path, monkeypatch):
+    whole = measure(backbone, sae, images, out=tmp_path / "whole")
+
+    def stopped(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scope, "save", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            measure(backbone, sae, images, out=tmp_path / "run")
+    (kept,) = (tmp_path / "run" / "partials").glob("scores-*.parquet")
+    flip(kept)
+    measure(backbone, sae, images, out=tmp_path / "run")
+    assert open_run(tmp_path / "run").maps.equals(whole.maps)
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_finished_run_without_its_maps_is_not_finished(backbone, sae, images, tmp_path, checked):
+    measure(backbone, sae, images, out=tmp_path)
+    if not checked:
+        unseal(tmp_path)
+    maps = tmp_path / "maps.parquet"
+    content = maps.read_bytes()
+    maps.write_bytes(content[:-20])
+    with pytest.raises(InfoscopeError, match=r"cannot read .*maps\.parquet.*; restore it, or measure again into a new"):
+        measure(backbone, sae, images, out=tmp_path)
+    maps.unlink()
+    with pytest.raises(InfoscopeError, match=r"cannot read .*maps\.parquet.*; restore it, or measure again into a new"):
+        measure(backbone, sae, images, out=tmp_path)
+    maps.write_bytes(content)
+    assert measure(backbone, sae, images, out=tmp_path).maps.height
+
+
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
 def test_ranking_a_batch_while_the_model_has_the_next_changes_nothing(backbone, sae, images, monkeypatch, rank_view):
     sae = with_relu(sae)
@@ -404,3 +471,14 @@ def test_the_manifest_holds_every_option_with_its_default(backbone, sae, images)
     assert manifest.options["min_pairs"] == 2
     assert manifest.model.sha256 == backbone.sha256
     assert manifest.dictionary.activation == "topk(6)"
+
+
+def test_an_activation_function_of_someone_s_own(backbone, sae, images, tmp_path):
+    """With every option that encodes anew, and through the run's directory."""
+    mine = with_near_maximum(sae)
+    options = {"shifts": (1, 2), "map_activation": "pre", "quantile_images": 4}
+    scope = measure(backbone, mine, images, out=tmp_path / "run", **options)
+    assert scope.table["cds"].count() > 10
+    assert scope.manifest.dictionary.activation == "near-maximum"
+    assert same(scope, measure(backbone, mine, images, execution=Execution(batch_size=7, threads=5), **options))
+    assert open_run(tmp_path / "run").scope.equals(scope.table)

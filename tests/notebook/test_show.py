@@ -196,8 +196,8 @@ def test_a_feature_that_is_not_there_is_refused(run):
 
 
 def test_a_run_that_cannot_be_read_says_so_in_place_of_a_traceback(fake_gone):
-    (fake_gone.path / "scope.parquet").write_bytes(b"broken")
     broken = open_run(fake_gone.path)
+    (fake_gone.path / "scope.parquet").write_bytes(b"broken")
     assert "cannot read" in broken._repr_html_()
     assert repr(broken).startswith("<Run: cannot read")
 

@@ -11,6 +11,7 @@ import torch
 from scipy.stats import rankdata
 
 import infoscope
+from commands import entries
 from infoscope.errors import InfoscopeError
 from infoscope.groups.group import feature_groups
 from infoscope.images.source import open_images
@@ -219,7 +220,7 @@ def test_what_is_written_is_whole_and_described(found):
     for name, table in (("blocks", BLOCKS), ("positions", POSITIONS), ("norms", NORMS), ("stability", STABILITY)):
         assert read_table(folder / f"{name}.parquet", table).equals(getattr(result, name))
     assert read_table(folder / "features.parquet", FEATURES).equals(result.features)
-    assert json.loads((folder / "outliers.json").read_text()) == json.loads(json.dumps(result.to_json()))
+    assert entries(folder / "outliers.json") == json.loads(json.dumps(result.to_json()))
     sums = result.norms.group_by("block").agg(pl.col("tokens").sum()).sort("block")["tokens"].to_list()
     assert sums == [80 * GRID**2] * 3
     here = result.positions.filter(pl.col("block") == 1)

@@ -71,5 +71,59 @@ except InfoscopeError as error:
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "cannot write" in found.stdout
-    assert "free the space" in found.stdout
+    assert "raise the limit on the size of a file" in found.stdout
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 3)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 3)}",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (4, 3)}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3)}",
+        "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (4, 3)}",
+        "{'descr': '<f4', 'fortran_order': 3, 'shape': (4, 3)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 9223372036854775807)}",
+        "{'descr': '<f4'",
+        "((((",
+        "\0",
+    ],
+)
+def test_a_header_that_is_not_the_stores_is_one_line(tmp_path, header):
+    store = FeatureStore(tmp_path / "a", 4, {"vectors": StoredArray((3,), "float32")})
+    store.write(0, {"vectors": np.ones((4, 3), np.float32)})
+    store.finished(4)
+    file = tmp_path / "a" / "vectors.npy"
+    text = header.encode().ljust(117) + b"\n"
+    file.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(48))
+    with pytest.raises(InfoscopeError, match=r"vectors\.npy.*; delete .* and run the same command again") as raised:
+        store.read("vectors")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"done": "x"},
+        {"done": 5},
+        {"done": None},
+        {"skipped": 3},
+        {"skipped": [[0]]},
+        {"skipped": [["x", "no"]]},
+        {"skipped": [[9, "no"]]},
+        {"arrays": []},
+    ],
+)
+def test_progress_of_other_types_is_one_line(tmp_path, change):
+    arrays = {"vectors": StoredArray((3,), "float32")}
+    FeatureStore(tmp_path / "a", 4, arrays)
+    progress = tmp_path / "a" / "progress.json"
+    value = json.loads(progress.read_text())
+    del value["checksum"]
+    progress.write_text(json.dumps(value | change))
+    with pytest.raises(InfoscopeError, match=r"progress\.json is damaged .*; delete .* and run the same command again"):
+        FeatureStore(tmp_path / "a", 4, arrays)
+    progress.write_text(json.dumps(value | {"done": 3, "checksum": "0"}))
+    with pytest.raises(InfoscopeError, match="does not match its own checksum"):
+        FeatureStore(tmp_path / "a", 4, arrays)

@@ -9,7 +9,7 @@ import pytest
 WEB = files("infoscope.report").joinpath("web")
 
 
-@pytest.mark.parametrize("name", ["site.js", "site.css"])
+@pytest.mark.parametrize("name", ["theme.js", "site.js", "site.css"])
 def test_the_bundle_is_made_of_the_sources(name):
     if not WEB.joinpath("src").is_dir():
         pytest.skip("an installed package has the bundle alone")
@@ -32,4 +32,4 @@ def test_what_is_bundled_comes_with_its_licence():
 
 
 def test_the_bundle_is_small():
-    assert sum(WEB.joinpath("bundle", name).stat().st_size for name in ("site.js", "site.css")) < 150_000
+    assert sum(WEB.joinpath("bundle", name).stat().st_size for name in ("theme.js", "site.js", "site.css")) < 150_000

@@ -42,7 +42,9 @@ def test_min_pairs_defaults_to_half_rounded_up(fake_run):
 
 def test_counts(fake_run):
     columns = {
-        1: {"effective_area": 8.5},
+        1: {"scope_class": "diffuse"},
+        2: {"effective_area": 8.5},
+        3: {"scope_class": "diffuse"},
         4: {"images_active": 0, "vanished": None},
         5: {"vanished": 0.75},
         6: {"vanished": 0.5},
@@ -50,8 +52,8 @@ def test_counts(fake_run):
     run = fake_run([0.1, 0.11, 0.12, 0.5, None, None, None], columns=columns)
     counts = counts_of(run.scope, partition_of(run), settings_of(run))
     assert (counts.features, counts.scored, counts.unscored) == (7, 4, 3)
-    assert (counts.local, counts.global_) == (3, 1)
-    assert (counts.silent, counts.vanishing, counts.diffuse) == (1, 1, 1)
+    assert (counts.low_cds, counts.high_cds) == (3, 1)
+    assert (counts.silent, counts.vanishing, counts.low_cds_diffuse) == (1, 1, 1)
 
 
 def test_quantiles_are_numpys():
@@ -78,7 +80,7 @@ def test_the_saved_partition_speaks_as_the_fresh_one(fake_run, cds):
     fresh, saved = partition(np.append(cds, np.nan)), partition_of(run)
     assert saved.sentence() == fresh.sentence()
     assert saved.evidence.mixture_sentence() == fresh.evidence.mixture_sentence()
-    for name in ("local", "global_", "unscored"):
+    for name in ("low_cds", "high_cds", "unscored"):
         np.testing.assert_array_equal(getattr(saved, name), getattr(fresh, name))
 
 

@@ -1,6 +1,7 @@
 """The partition on planted spectra, Otsu against brute force and a regression tree, and what cannot be divided."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def test_two_modes_are_divided_at_their_valley():
     result = partition(cds)
     assert result.kind == "valley"
     assert 0.2 < result.threshold < 0.3
-    assert abs(len(result.local) - 2250) < 30
+    assert abs(len(result.low_cds) - 2250) < 30
     density = estimate_density(cds)
     x = density.x[(density.x > 0.1) & (density.x < 0.4)]
     assert result.threshold == pytest.approx(x[np.argmin(np.interp(x, density.x, density.value))], abs=1e-9)
@@ -75,23 +76,23 @@ def test_every_feature_has_one_place_and_a_cds_at_the_threshold_is_local(method,
     cds = spectrum()
     cds[::7] = np.nan
     result = partition(cds, method, **options)
-    everyone = np.concatenate([result.local, result.global_, result.unscored])
+    everyone = np.concatenate([result.low_cds, result.high_cds, result.unscored])
     assert np.array_equal(np.sort(everyone), np.arange(len(cds)))
-    assert np.all(cds[result.local] <= result.threshold)
-    assert np.all(cds[result.global_] > result.threshold)
+    assert np.all(cds[result.low_cds] <= result.threshold)
+    assert np.all(cds[result.high_cds] > result.threshold)
     assert np.array_equal(result.unscored, np.arange(0, len(cds), 7))
     assert result.kind == ("valley" if method == "valley" and spectrum is spectrum_of_two_modes else "convention")
 
 
 def test_a_value_equal_to_the_threshold_is_local():
     result = partition(np.array([0.1, 0.25, 0.4]), "value", value=0.25)
-    assert result.local.tolist() == [0, 1]
-    assert result.global_.tolist() == [2]
+    assert result.low_cds.tolist() == [0, 1]
+    assert result.high_cds.tolist() == [2]
 
 
 def test_a_quantile_leaves_that_share_local():
     result = partition(spectrum_of_one_mode(1001), "quantile", quantile=0.3)
-    assert len(result.local) == 301
+    assert len(result.low_cds) == 301
     assert "(quantile) is a convention" in result.sentence()
 
 
@@ -173,27 +174,51 @@ def test_a_missing_or_impossible_argument_is_refused(name, number):
 def test_a_few_scored_features_are_divided_by_convention(count):
     result = partition(np.linspace(0.1, 0.3, count))
     assert result.kind == "convention"
-    assert len(result.local) + len(result.global_) == count
+    assert len(result.low_cds) + len(result.high_cds) == count
     assert result.sentence().startswith(f"Too few scored features ({count}) to tell how many modes")
 
 
 @pytest.mark.parametrize("value", [0.0, 0.25])
 @pytest.mark.parametrize("count", [1, 40])
-def test_equal_scores_are_all_local(value, count):
+def test_equal_scores_are_all_low(value, count):
     result = partition(np.full(count, value))
     assert (result.kind, result.threshold) == ("convention", value)
-    assert len(result.local) == count
+    assert len(result.low_cds) == count
 
 
 @pytest.mark.parametrize("cds", [spectrum_of_two_modes(), np.array([0.1, np.nan, 0.3]), np.full(9, 0.1)])
 def test_the_document_is_plain_json(cds):
     result = partition(cds)
     document = json.loads(json.dumps(result.to_json(), allow_nan=False))
-    assert list(document) == ["method", "kind", "threshold", "counts", "dip", "bic", "mixture_modes"]
+    assert list(document) == [
+        "format_version",
+        "method",
+        "kind",
+        "threshold",
+        "counts",
+        "dip",
+        "bic",
+        "mixture_modes",
+    ]
     assert document["counts"] == {
-        "local": len(result.local),
-        "global": len(result.global_),
+        "low_cds": len(result.low_cds),
+        "high_cds": len(result.high_cds),
         "unscored": int(np.isnan(cds).sum()),
     }
     assert document["threshold"] == result.threshold
     assert document["bic"] == list(result.evidence.bic)
+
+
+@pytest.mark.parametrize(("old", "new"), [("local", "low_cds"), ("global_", "high_cds")])
+def test_the_old_names_of_the_sides_still_work_and_name_the_new_ones(old, new):
+    result = partition(np.array([0.1, 0.2, 0.9]), "value", value=0.5)
+    with pytest.warns(DeprecationWarning, match=f"Partition.{old} is now Partition.{new}"):
+        features = getattr(result, old)
+    np.testing.assert_array_equal(features, getattr(result, new))
+
+
+def test_the_sides_are_never_called_by_the_classes_names():
+    """By threshold and by class are two divisions of the features: one word for one thing."""
+    result = partition(np.array([0.1, 0.2, 0.9, np.nan]))
+    said = json.dumps(result.to_json()) + result.sentence() + repr(result)
+    assert not re.search(r"local|global", said)

@@ -1,4 +1,5 @@
 import errno
+import os
 
 import pytest
 
@@ -50,3 +51,32 @@ def test_damaged_json_is_one_line(tmp_path):
         read_json(tmp_path / "value.json")
     with pytest.raises(InfoscopeError, match="cannot read"):
         read_json(tmp_path / "gone.json")
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free the space"),
+        (errno.EDQUOT, "free the space"),
+        (errno.EACCES, "set its permissions"),
+        (errno.EROFS, "mount the disk so that it can be written to"),
+        (errno.ENAMETOOLONG, "shorten the name"),
+        (errno.EFBIG, "raise the limit on the size of a file"),
+        (errno.EIO, "check the disk"),
+    ],
+)
+def test_the_advice_is_one_that_helps(tmp_path, number, advice):
+    # As the system says it, and as libraries in Rust hand it on.
+    for error in (OSError(number, os.strerror(number)), OSError(errno.EIO, f"I/O error: (os error {number})")):
+
+        def fail(error=error):
+            with atomic_write(tmp_path / "table"):
+                raise error
+
+        with pytest.raises(InfoscopeError, match=f"; {advice} or choose another --out$"):
+            fail()
+
+
+def test_a_name_that_is_too_long(tmp_path):
+    with pytest.raises(InfoscopeError, match="File name too long; shorten the name or choose another --out"):
+        write_json(tmp_path / ("n" * 300), 1)

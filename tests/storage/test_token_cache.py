@@ -151,5 +151,26 @@ def test_a_manifest_that_cannot_be_trusted(cache, change, message):
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InfoscopeError, match=r"cannot write .*; free the space or choose another --cache"):
+    with pytest.raises(InfoscopeError, match=r"cannot write .*; remove the file that is .* or choose another --cache"):
         writer(tmp_path / "file" / "cache")
+
+
+def test_one_flipped_bit_of_the_tokens_is_named_when_they_are_read(cache):
+    (file, *_) = sorted(cache.path.glob("tokens-*.safetensors"))
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 4
+    file.write_bytes(content)
+    with pytest.raises(InfoscopeError, match="is damaged, for its tokens do not match their checksum"):
+        list(open_token_cache(cache.path))
+    (cache.path / "manifest.json").unlink()
+    with pytest.raises(InfoscopeError, match="is damaged, for its tokens do not match their checksum"):
+        writer(cache.path)
+
+
+def test_a_manifest_with_another_digit_is_named(cache):
+    file = cache.path / "manifest.json"
+    value = read_json(file)
+    value["site"]["block"] = 3
+    file.write_text(json.dumps(value))
+    with pytest.raises(InfoscopeError, match="does not match its own checksum"):
+        open_token_cache(cache.path)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from infoscope.images.source import open_images
 from infoscope.storage.atomic import read_json
 from infoscope.storage.token_cache import open_token_cache
 from infoscope.storage.token_writer import TokenCacheWriter
+from infoscope.training import from_cache
 from infoscope.training.cached import cache_tokens
 from infoscope.training.config import TrainConfig
 from infoscope.training.from_cache import train_on_cache
@@ -197,3 +199,29 @@ def test_training_on_a_cache_checks_before_it_trains(backbone, folder, tmp_path)
         train_on_cache(only(tmp_path / "caches"), CONFIG, out=folder)
     with pytest.raises(InfoscopeError, match="--device cuda:99 is not there"):
         train_on_cache(only(tmp_path / "caches"), CONFIG, device="cuda:99")
+
+
+def test_a_shard_that_changes_ends_the_training_and_a_touched_one_does_not(backbone, folder, tmp_path, monkeypatch):
+    train_sae(backbone, folder, CONFIG, cache=tmp_path / "caches", **OPTIONS)
+    cache = only(tmp_path / "caches")
+    (shard, *_) = sorted(cache.glob("tokens-*"))
+    content = shard.read_bytes()
+    changed = content[:-4] + np.float32(7).tobytes()
+    own = from_cache.train_with_progress
+
+    def trained(*given, **options):
+        found = own(*given, **options)
+        shard.write_bytes(written)
+        return found
+
+    monkeypatch.setattr(from_cache, "train_with_progress", trained)
+    written = changed
+    with pytest.raises(InfoscopeError, match="has changed since it was written or first read"):
+        train_on_cache(cache, CONFIG, out=tmp_path / "sae", show_progress=False)
+    assert not (tmp_path / "sae" / "sae.json").exists()
+    with pytest.raises(InfoscopeError, match="is damaged, for its tokens do not match their checksum"):
+        train_on_cache(cache, CONFIG, out=tmp_path / "sae", show_progress=False)
+    shard.write_bytes(content)
+    written = content
+    train_on_cache(cache, CONFIG, out=tmp_path / "sae", show_progress=False)
+    assert (tmp_path / "sae" / "sae.json").exists()

@@ -97,3 +97,15 @@ def test_files_that_are_none_are_refused(tmp_path):
     ):
         save_file({"a": VECTORS}, tmp_path / "m.safetensors", metadata)
         assert message in refused("m.safetensors")
+
+
+def test_another_bit_in_a_vector_or_a_name_is_named(tmp_path):
+    file = tmp_path / "a.safetensors"
+    write_embeddings(file, class_embeddings(NAMED, VECTORS))
+    content = file.read_bytes()
+    for place in (len(content) - 2, content.index(b"garbage")):
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        file.write_bytes(damaged)
+        with pytest.raises(InfoscopeError, match="does not match its own checksum"):
+            read_embeddings(file)

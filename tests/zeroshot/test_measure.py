@@ -12,6 +12,7 @@ from polars.testing import assert_frame_equal
 from scipy.io import savemat
 
 import infoscope
+from commands import entries
 from infoscope.backbones.loading import load_backbone
 from infoscope.dictionaries.activations import TopK
 from infoscope.dictionaries.sae import SparseAutoencoder
@@ -178,7 +179,7 @@ def test_a_folder_holds_all_of_it(found, place, photographs, tmp_path):
     assert predictions["image"].to_list() == [image for image in range(12) for _ in range(5)]
     columns = json.loads(pl.read_parquet_metadata(tmp_path / "out" / "predictions.parquet")[METADATA_KEY])
     assert columns["entropy"]["unit"] == "nats"
-    record = json.loads((tmp_path / "out" / "zeroshot.json").read_text())
+    record = entries(tmp_path / "out" / "zeroshot.json")
     assert record == result.to_json()
     assert record["classes"]["names"] == list(NAMES)
     assert record["head"] | {"scale": 0} == {

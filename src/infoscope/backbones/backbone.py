@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
-from infoscope.backbones.checkpoint import hash_files, hash_tensors
+from infoscope.backbones.checkpoint import hash_files, hash_tensors, states_of
 from infoscope.backbones.families import Channels, Family, Reads
 from infoscope.backbones.neurons import is_gated, layer_after_neurons
 from infoscope.backbones.precision import Precision
@@ -48,6 +48,7 @@ class Backbone:
         layout: the row of the table of families it belongs to.
         weight_files: the safetensors files it was read from, in order of their names; none for a model that was made
             in memory.
+        weight_states: sizes and times of these files when they were read.
         precision: of the forward pass; tokens are given as float32 whatever it is.
         reads: what of the block is read: its ``output``, or its MLP's ``neurons``.
         missing_weights: weights of the model that its checkpoint lacks and that hold random numbers; all of them come
@@ -83,6 +84,7 @@ class Backbone:
     model: nn.Module = field(repr=False)
     layout: Family = field(repr=False)
     weight_files: tuple[Path, ...] = field(default=(), repr=False)
+    weight_states: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
     precision: Precision = "float32"
     reads: Reads = "output"
     missing_weights: tuple[str, ...] = field(default=(), repr=False)
@@ -157,8 +159,16 @@ class Backbone:
         """SHA-256 of the weight files' bytes in order of their names, in hexadecimal; read on first use.
 
         For a model made in memory, of the file that its tensors would make.
+
+        Raises:
+            InfoscopeError: a file is no longer the one that was loaded.
         """
-        return hash_files(self.weight_files) if self.weight_files else hash_tensors(self.model.state_dict())
+        if not self.weight_files:
+            return hash_tensors(self.model.state_dict())
+        found = hash_files(self.weight_files)
+        if self.weight_states and states_of(self.weight_files) != self.weight_states:
+            raise InfoscopeError(f"the weights of {self.name} have changed since they were loaded; load them again")
+        return found
 
     def tokens(
         self, pixels: UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"]

@@ -6,14 +6,18 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import nn
 
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, few, no_memory_to, ran_out_of_memory
 
 _LOGGER = logging.getLogger(__name__)
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# Buffers of whole numbers, which a model makes anew.
+_COUNTS = ("position_ids", "num_batches_tracked", "relative_position_index", "token_type_ids")
 _NAMED = 3
 """How many weights an error names before it only counts."""
 
@@ -54,10 +58,21 @@ def build_model(
         options: what the class takes besides its configuration.
 
     Raises:
-        InfoscopeError: the configuration describes no such model, or a weight that is needed is missing, has another
-            shape, or is not finite.
+        InfoscopeError: the configuration describes no such model, a weight that is needed is missing, has another
+            shape, is of whole numbers, complex or of eight bits, or is not finite; memory is short.
     """
     import transformers
+
+    # transformers would take quantised numbers for the weights themselves, without their scale.
+    if odd := sorted(
+        weight
+        for weight, tensor in weights.items()
+        if tensor.dtype not in _FLOATS and weight.rpartition(".")[2] not in _COUNTS
+    ):
+        raise InfoscopeError(
+            f"{name}: {few(odd)} hold {str(weights[odd[0]].dtype).removeprefix('torch.')}, expected floating-point "
+            "numbers of 16 bits or more; name the model it was made from"
+        )
 
     try:
         model, report = getattr(transformers, model_class).from_pretrained(
@@ -71,10 +86,15 @@ def build_model(
             **(options or {}),
         )
     except Exception as error:  # a configuration may be well-formed and still describe no model
+        if ran_out_of_memory(error):
+            raise no_memory_to(f"build {name}") from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InfoscopeError(
             f"{name}: no {kind} model can be built from its config.json ({reason}); fetch it again"
         ) from error
+    for tensor in chain(model.parameters(), model.buffers()):
+        # What safetensors gives is the file itself, mapped: written to later, it would change the model under its user.
+        tensor.data = tensor.data.clone()
     mismatched = [weight for weight, *_ in report["mismatched_keys"]]
     for problem, names in (("are missing", report["missing_keys"]), ("have another shape", mismatched)):
         if wanted := sorted(filter(needed, names)):

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from infoscope.backbones.preprocessing import FILES as PREPROCESSOR_FILES
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, few, shown
 from infoscope.hub import is_hub_id
 from infoscope.storage.atomic import read_json
+from infoscope.storage.file_states import file_states
+from infoscope.storage.tensors import read_safetensors
 
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
@@ -44,16 +45,16 @@ class Checkpoint:
         """All tensors by name, on the CPU and in the precision they are stored in.
 
         Raises:
-            InfoscopeError: a file is unreadable, cut short or not safetensors.
+            InfoscopeError: a file is unreadable, cut short or not safetensors, two hold one tensor, or memory is short.
         """
         weights: dict[str, torch.Tensor] = {}
         for path in self.weight_files:
-            try:
-                weights.update(load_file(path))
-            except (OSError, SafetensorError) as error:
+            held = read_safetensors(path)
+            if twice := sorted(held.keys() & weights.keys()):
                 raise InfoscopeError(
-                    f"{path} is cut short or not a safetensors file ({error}); fetch it again"
-                ) from error
+                    f"{path} holds {few(twice)}, which another file of the model holds too; fetch both again"
+                )
+            weights |= held
         return weights
 
 
@@ -104,6 +105,11 @@ def hash_files(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
+def states_of(paths: Sequence[Path]) -> tuple[tuple[int, ...], ...]:
+    """Sizes and times of files, by which a later look tells whether they are the same (see `file_states`)."""
+    return tuple(map(tuple, file_states(paths).tolist()))
+
+
 def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
     """SHA-256, in hexadecimal, of the safetensors file that named tensors would make.
 
@@ -145,7 +151,12 @@ def _weight_files(name: str, directory: Path) -> tuple[Path, ...]:
         shards = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(shards, dict) or not shards:
             raise InfoscopeError(f"{directory / _INDEX} names no weight files; fetch it again")
-        files = tuple(directory / shard for shard in sorted(set(map(str, shards.values()))))
+        names = sorted(set(map(str, shards.values())))
+        if outside := [name for name in names if Path(name).name != name]:
+            raise InfoscopeError(
+                f"{directory / _INDEX} names {shown(outside[0])}, which is no file beside it; fetch it again"
+            )
+        files = tuple(directory / name for name in names)
         absent = [file.name for file in files if not file.is_file()]
         if absent:
             raise InfoscopeError(f"{name} lacks {', '.join(absent)}, which {_INDEX} names; fetch the model again")

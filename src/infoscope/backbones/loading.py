@@ -10,14 +10,19 @@ import torch
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.building import Built, build_model, quiet
-from infoscope.backbones.checkpoint import Checkpoint, find_checkpoint
+from infoscope.backbones.checkpoint import Checkpoint, find_checkpoint, states_of
 from infoscope.backbones.families import Family, Reads, family_of
 from infoscope.backbones.precision import Precision, set_multiplication, weights_dtype
 from infoscope.backbones.preprocessing import read_normalisation
 from infoscope.devices import find_device
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, no_memory_to, ran_out_of_memory, shown
 
 _LOGGER = logging.getLogger(__name__)
+# What transformers says of a configuration quotes the value that is wrong, however long it is.
+_LONGEST_REASON = 400
+
+# More than any model's; a model that large would be built in memory before its weights are looked at.
+_LARGEST = 100_000
 
 
 def load_backbone(
@@ -72,6 +77,7 @@ def load_backbone(
         block = _resolve(block, int(config.num_hidden_layers), checkpoint)
         side = _input_side(input_side, config, family, checkpoint)
         mean, std = read_normalisation(checkpoint.directory, family)
+        states = states_of(checkpoint.weight_files)
         built = _build(checkpoint, family, config, weights_dtype(precision, place))
     if place.type == "cuda":
         set_multiplication(precision)
@@ -88,6 +94,7 @@ def load_backbone(
         model=built.model.to(place),
         layout=family,
         weight_files=checkpoint.weight_files,
+        weight_states=states,
         precision=precision,
         missing_weights=built.missing,
     )
@@ -111,7 +118,10 @@ def _vision_config(checkpoint: Checkpoint, family: Family, model_type: str) -> A
         if not isinstance(config, wanted):
             config = wanted.from_dict(config.to_dict() | {"model_type": wanted.model_type})
     except Exception as error:  # each configuration class checks its fields in its own way
+        if ran_out_of_memory(error):
+            raise no_memory_to(f"build {checkpoint.name}") from error
         reason = " ".join(str(error).split())
+        reason = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]} ..."
         raise InfoscopeError(
             f"{checkpoint.name}: config.json does not describe a {family.name} model ({reason}); fetch it again"
         ) from error
@@ -122,10 +132,16 @@ def _check_geometry(checkpoint: Checkpoint, config: Any) -> None:
     """Square images of square patches in three colours; pairs of equal sides become one number."""
     for key in ("image_size", "patch_size"):
         size = getattr(config, key, None)
-        if isinstance(size, list | tuple):
+        if isinstance(size, list | tuple) and all(isinstance(side, int) for side in size):
             if len(set(size)) != 1:
-                raise InfoscopeError(f"{checkpoint.name} has {key} {size}; only square ones have a square grid")
+                raise InfoscopeError(f"{checkpoint.name} has {key} {shown(size)}; only square ones have a square grid")
             setattr(config, key, size[0])
+    for key in ("image_size", "patch_size", "hidden_size", "num_hidden_layers"):
+        size = getattr(config, key, None)
+        if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 0 < size < _LARGEST):
+            raise InfoscopeError(
+                f"{checkpoint.name}: config.json says {key} {shown(size)}, expected a whole number above 0; correct it"
+            )
     if config.num_channels != 3:
         raise InfoscopeError(f"{checkpoint.name} takes {config.num_channels} channels; only RGB models are read")
 

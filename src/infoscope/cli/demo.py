@@ -23,8 +23,8 @@ VARIANTS_SHOWN = ("name", "draw", "features", "mass", "accuracy", "accuracy_chan
 class Demo:
     """Show the whole job on a small model, an SAE and photographs that come with the package. Nothing is downloaded.
 
-    It measures every feature, splits them into local and global, removes either part, and writes the site: a minute or
-    so on two cores.
+    It measures every feature, splits them into low-CDS and high-CDS, removes either part, and writes the site: a minute
+    or so on two cores.
     """
 
     out: Path = Path("infoscope-demo")

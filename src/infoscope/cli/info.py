@@ -31,6 +31,7 @@ class Info:
         from infoscope.storage.run import open_run
 
         run = open_run(self.run_directory)
+        run.check_whole()
         _ = run.scope, partition_of(run)  # what is damaged is said before anything is printed
 
         def show() -> None:
@@ -41,6 +42,7 @@ class Info:
             controls = run_controls(run.scope, int(run.manifest.options["top_images"])).to_json()
             return {
                 **run_figures(run),
+                "checked": run.checked,
                 "manifest": run.manifest,
                 "partition": run.partition,
                 "controls": controls,

@@ -36,7 +36,8 @@ from infoscope.cli.table import Table
 from infoscope.cli.train import Train
 from infoscope.cli.validate import Validate
 from infoscope.cli.zeroshot import Zeroshot
-from infoscope.errors import InfoscopeError
+from infoscope.cores import note_waiting, wait_passively
+from infoscope.errors import InfoscopeError, ran_out_of_memory
 
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
@@ -76,6 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status, one of `Exit`.
     """
+    wait_passively()
     words = sys.argv[1:] if arguments is None else arguments
     try:
         try:
@@ -91,7 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         _discard_output()
         where = error.filename or "the output"
-        return _fail(f"cannot write {where}: {error.strerror}; free some space, or write elsewhere")
+        advice = "raise the limit on the size of a file" if error.errno == errno.EFBIG else "free some space"
+        return _fail(f"cannot write {where}: {error.strerror}; {advice}, or write elsewhere")
 
 
 def _run(words: Sequence[str]) -> int:
@@ -101,6 +104,7 @@ def _run(words: Sequence[str]) -> int:
         name, command = _parse(words)
         interrupted, verbose = command.interrupted, command.output.verbose
         with telling(command.output) as warned:
+            note_waiting()
             answer: Answer | None = command.run()
             if answer is not None:
                 answer.tell(command.output, name, warned)
@@ -114,9 +118,8 @@ def _run(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _fail(f"interrupted; {interrupted}")
         return Exit.INTERRUPTED
-    except (MemoryError, RuntimeError) as error:
-        # torch has an error of its own for a full GPU, but importing torch to name it would slow every command.
-        if not isinstance(error, MemoryError) and "out of memory" not in str(error).lower():
+    except (MemoryError, OSError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
             raise
         if verbose:
             traceback.print_exc()

@@ -83,10 +83,12 @@ class Measure:
         from infoscope.cli.key_figures import run_figures, run_files
         from infoscope.cli.summary import print_summary
         from infoscope.images.source import open_images
+        from infoscope.images.watched import watch
         from infoscope.measurement.measure import measure_scope
         from infoscope.storage.run import MANIFEST, open_run
 
-        images = open_images(self.images)
+        # From here on, since a dictionary may be made of them.
+        images = watch(open_images(self.images))
         where = (self.model, self.block, self.input_side, self.revision, self.hardware)
         if self.sae is None:
             backbone, sae = open_untrained(

@@ -55,7 +55,7 @@ class Outliers:
     passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
-    interrupted: ClassVar[str] = "nothing was written"
+    interrupted: ClassVar[str] = "the analysis is not finished; the same command makes it anew"
 
     def __post_init__(self) -> None:
         if self.run_directory is None:
@@ -68,6 +68,7 @@ class Outliers:
     def run(self) -> Answer:
         """Run the command."""
         from infoscope.images.source import open_images
+        from infoscope.images.watched import watch
         from infoscope.outliers.measure import measure_outliers
         from infoscope.storage.run import open_run
 
@@ -75,7 +76,7 @@ class Outliers:
         out = self.out or (None if run is None else run.path / "outliers")
         if out is not None:
             check_writable(out)
-        images = open_images(self.images or (run.manifest.images.source if run else ""))
+        images = watch(open_images(self.images or (run.manifest.images.source if run else "")))
         backbone, sae = self._open(run, images)
         result = measure_outliers(
             backbone,

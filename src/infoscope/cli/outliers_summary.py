@@ -34,7 +34,7 @@ def print_outliers(result: OutlierResult, out: Path | None) -> None:
                 f"{record.images.source}, {record.sample:,} of {record.images.count:,}; {record.tokens:,} tokens",
             ),
             ("found", record.presence.sentence),
-            *[("note", note) for note in record.notes],
+            *[("note", note) for note in (*record.images.notes, *record.notes)],
             (
                 "cutoff",
                 f"{CUTOFFS[cut.used]}: {cut.threshold:.2f} at block {model.block}, {cut.tokens:,} {kind} tokens "

@@ -21,14 +21,14 @@ class Report:
     images: str | None = None
     """The images, where they are no longer at the place the run names."""
     features_shown: int = 12
-    """How many of the most local and of the most global features the overview shows with their images."""
+    """How many features of the lowest and of the highest CDS the overview shows with their images."""
     gallery_images: int = 4
     """Top images on each feature's page. More make the site larger."""
     sae: str | None = None
     """The run's SAE, where it is no longer at the place the run names: for the neighbours by direction."""
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
-    interrupted: ClassVar[str] = "nothing was written"
+    interrupted: ClassVar[str] = "the site is not whole; the same command writes it anew"
 
     def run(self) -> Answer:
         """Run the command."""

@@ -26,7 +26,7 @@ class Serve:
     sae: str | None = None
     """The run's SAE, where it is no longer at the place the run names: for the neighbours by direction."""
     features_shown: int = 12
-    """How many of the most local and of the most global features the overview shows with their images."""
+    """How many features of the lowest and of the highest CDS the overview shows with their images."""
     gallery_images: int | None = None
     """Top images on each feature's page. Default: all."""
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)

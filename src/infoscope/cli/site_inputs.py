@@ -16,18 +16,25 @@ if TYPE_CHECKING:
 def open_run_images(run: Run, named: str | None) -> ImageSource | None:
     """The images of a run, or those that are named; None, and a line that says so, where the run's are gone.
 
+    Another line says where they are not those that were measured.
+
     Raises:
         InfoscopeError: those that are named cannot be opened.
     """
     from infoscope.images.source import open_images
+    from infoscope.images.watched import watch
+    from infoscope.measurement.belonging import other_images
 
     try:
-        return open_images(named or run.manifest.images.source)
+        images = watch(open_images(named or run.manifest.images.source))
     except InfoscopeError as error:
         if named is not None:
             raise
         LOGGER.warning("%s; the site is made without photographs, or give --images", error)
         return None
+    if (difference := other_images(run, images)) is not None:
+        LOGGER.warning("%s; the site shows those that are still the same", difference)
+    return images
 
 
 def open_run_sae(run: Run, named: str | None) -> tuple[SparseAutoencoder | None, str]:

@@ -33,8 +33,18 @@ def print_inputs(run: Run) -> None:
         ("options", ", ".join(f"{name} {value}" for name, value in options.items())),
         ("seconds", ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in manifest.timings.items())),
         ("command", manifest.command),
+        ("checksums", _checksums(run)),
     ]
     print_rows(rows)
+
+
+def _checksums(run: Run) -> str:
+    """What a reader must know of how far the files are those that were written."""
+    if run.manifest.files is None:
+        return f"none: {MANIFEST} says nothing of the files' content, so that damage would go unnoticed"
+    if not run.checked:
+        return f"the tables are as they were written; {MANIFEST} has no checksum of its own"
+    return "all files are as they were written"
 
 
 def _place(model: ModelRecord) -> str:
@@ -67,7 +77,7 @@ def print_summary(run: Run) -> None:
         rows += [
             ("CDS", "  ".join(f"{name} {value:.3f}" for name, value in quantiles_of(run.scope))),
             ("modes", partition.sentence()),
-            ("scope", f"{counts.local:,} local (of which {counts.diffuse:,} diffuse), {counts.global_:,} global"),
+            ("sides", f"{counts.low_cds:,} low-CDS, {counts.high_cds:,} high-CDS"),
         ]
     rows += class_rows(run_controls(run.scope, settings.top_images))
     rows += cross_check_rows(run)
@@ -83,6 +93,7 @@ def print_summary(run: Run) -> None:
         skipped = [asdict(image) for image in manifest.images.skipped]
         named = name_skipped(skipped, run.path / MANIFEST)
         rows.append(("skipped", f"{len(skipped)} of {manifest.images.count:,} images: {named}"))
+    rows += [("images", note) for note in manifest.images.notes]
     print_rows(rows)
     # Outside the table, which would break a path where the line ends.
     print(f"table: {run.path / 'scope.parquet'}")

@@ -36,8 +36,9 @@ class ClassFlags:
     """What an image may be of, and the embeddings that say so."""
 
     classes: str | None = None
-    """Class names: a text file, one a line; a JSON list, or object from folder to name; ImageNet's devkit, its meta.mat
-    or a list of its synsets; or labels, the images' own. Default: those of --class-embeddings, else labels."""
+    """Class names: a text file, one a line; a .csv or .tsv with a column name; a JSON list, or object from folder to
+    name; ImageNet's devkit, its meta.mat or a list of its synsets; or labels, the images' own. Default: those of
+    --class-embeddings, else labels."""
     class_embeddings: Path | None = None
     """A file of class embeddings in place of a text tower: .safetensors, or .npy with --classes."""
     text_model: str | None = None
@@ -106,6 +107,7 @@ class Zeroshot:
         """Run the command."""
         from infoscope.backbones.token_sets import token_set_of
         from infoscope.images.source import open_images
+        from infoscope.images.watched import watch
         from infoscope.measurement.belonging import check_belongs
         from infoscope.probes.labelled_images import open_labelled
         from infoscope.storage.run import open_run
@@ -116,7 +118,7 @@ class Zeroshot:
         check_writable(out)
         source = self.images or run.manifest.images.source
         labelled = None if self.labels == "none" else open_labelled(source, self.labels)
-        images = open_images(source) if labelled is None else labelled.images
+        images = watch(open_images(source) if labelled is None else labelled.images)
         names = self._names(labelled)
         backbone, sae = open_run_pair(run, self.of_run, self.passes, **self.passes.counts)
         check_belongs(run, backbone, sae)
@@ -166,6 +168,7 @@ class Zeroshot:
 
     def _embeddings(self, names: Classes | None, backbone: Backbone, out: Path) -> ClassEmbeddings:
         """From the file, or from the text tower, whose embeddings are kept beside the result."""
+        from infoscope.storage.atomic import remove_leftovers_of
         from infoscope.zeroshot.embeddings import read_embeddings
         from infoscope.zeroshot.prompts import read_templates
         from infoscope.zeroshot.text import embed_classes
@@ -173,6 +176,7 @@ class Zeroshot:
         if self.target.class_embeddings is not None:
             return read_embeddings(self.target.class_embeddings, names)
         assert names is not None
+        remove_leftovers_of([out / CACHE])
         own = self.target.text_model is None
         return embed_classes(
             self.target.text_model or backbone.name,

@@ -30,7 +30,7 @@ def print_zeroshot(result: ZeroshotResult, out: Path) -> None:
     print_rows(
         [
             *([("skipped", f"{len(skipped)}: {name_skipped(skipped, out / FILE)}")] if skipped else []),
-            *[("note", note) for note in record.notes],
+            *[("note", note) for note in (*record.images.notes, *record.notes)],
             (
                 "reading",
                 "In brackets the 95 % bootstrap interval over images, each compared with itself; ± is the standard "

@@ -66,7 +66,7 @@ def differences_of(runs: Sequence[Run]) -> list[Difference]:
 def warnings_of(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
     """Where the comparison is not like with like, a sentence each."""
     lines = []
-    if len({image_set(run) for run in runs}) > 1:
+    if not on_same_images(runs):
         lines.append(
             "Not the same images: spectra differ for that alone, since a feature's strongest images are other ones. "
             "Measure the runs on one set."
@@ -150,10 +150,11 @@ def images_of(run: Run) -> str:
     return f"{images.read:,} of {short_name(images.source)} ({images.ids_sha256[:8]})"
 
 
-def image_set(run: Run) -> tuple[Any, ...]:
-    """What two runs on the same images agree in."""
-    images = run.manifest.images
-    return images.count, images.ids_sha256, tuple(skipped.index for skipped in images.skipped)
+def on_same_images(runs: Sequence[Run]) -> bool:
+    """Whether runs were measured on the same images, as far as they know what these were like."""
+    images = [run.manifest.images for run in runs]
+    pools = {(each.count, each.ids_sha256, tuple(skipped.index for skipped in each.skipped)) for each in images}
+    return len(pools) == 1 and len({each.contents_sha256 for each in images} - {None}) <= 1
 
 
 def is_sparse(run: Run) -> bool:

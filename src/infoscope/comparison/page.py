@@ -18,13 +18,13 @@ from infoscope.comparison.charts import (
     run_colours,
 )
 from infoscope.comparison.compared import Compared, Comparison
-from infoscope.comparison.differences import image_set, images_of, model_of
+from infoscope.comparison.differences import images_of, model_of, on_same_images
 from infoscope.report.colours import GLOBAL, LOCAL
 from infoscope.report.summary import QUANTILES
 from infoscope.report.template import make_environment
 from infoscope.scope.classes import CLASSES
 from infoscope.scope.modes import SIGNIFICANCE
-from infoscope.storage.atomic import atomic_write, write_json
+from infoscope.storage.atomic import atomic_write, remove_leftovers_of, write_json
 
 PAGE, NUMBERS = "index.html", "comparison.json"
 # Those that fit beside the other columns; the file has the ends too.
@@ -56,6 +56,7 @@ def write_comparison(comparison: Comparison, out: Path | str) -> Path:
     environment = make_environment("infoscope.comparison")
     text = environment.get_template("comparison.html.j2").render(_context(comparison))
     write_json(out / NUMBERS, comparison.to_json())
+    remove_leftovers_of([out / PAGE])
     with atomic_write(out / PAGE) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return out / PAGE
@@ -77,7 +78,7 @@ def _context(comparison: Comparison) -> dict[str, Any]:
         "same": {
             "model": models.pop() if len(models) == 1 else None,
             "block": blocks.pop() if len(blocks) == 1 else None,
-            "images": images_of(opened[0]) if len({image_set(run) for run in opened}) == 1 else None,
+            "images": images_of(opened[0]) if on_same_images(opened) else None,
         },
         "widest": _widest(runs),
         "modes_said": modes_sentence(runs),

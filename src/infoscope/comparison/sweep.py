@@ -7,22 +7,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.loading import load_sae, save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.execution.config import Execution
 from infoscope.images.source import Images, ImageSource, ids_sha256, open_images
+from infoscope.images.watched import Watched, watch
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.measure import measure_scope
 from infoscope.progress import tell
-from infoscope.storage.atomic import as_read, read_json, write_json
+from infoscope.storage.atomic import as_read, read_json, remove_leftovers_of, write_json
 from infoscope.storage.run import MANIFEST, first_difference
 from infoscope.training.config import TrainConfig
 from infoscope.training.train import train_sae
 from infoscope.training.untrained import make_dictionaries
 
 PLAN = "sweep.json"
+# What its images are like, beside the plan.
+CONTENTS = "images.u8"
 DICTIONARY, SCOPE = "sae", "scope"
 
 
@@ -70,7 +75,8 @@ def sweep_blocks(
         InfoscopeError: there is no such block, ``out`` is another sweep's or cannot be written, or as for
             `train_sae`, `make_dictionary` and `measure_scope`.
     """
-    out, images = Path(out), open_images(images)
+    # Over all blocks, which are compared with each other.
+    out, images = Path(out), watch(open_images(images))
     config, execution = config or MeasureConfig(), execution or Execution()
     if saes is not None and dictionary is not None:
         raise InfoscopeError("give --saes or --dictionary, one of the two, or neither to train an SAE at each block")
@@ -82,7 +88,7 @@ def sweep_blocks(
         if dictionary is not None
         else {"train": asdict(train or TrainConfig())}
     )
-    _claim(out, _plan(backbone, images, config, source))
+    _claim(out, _plan(backbone, images, config, source), images, show_progress)
     folders = {block: out / f"block-{block:02}" for block in chosen}
     if dictionary is not None:
         _make(
@@ -151,7 +157,7 @@ def _has_sae(folder: Path) -> bool:
     return (folder / DICTIONARY / "sae.json").is_file()
 
 
-def _plan(backbone: Backbone, images: ImageSource, config: MeasureConfig, source: Mapping[str, Any]) -> dict[str, Any]:
+def _plan(backbone: Backbone, images: Watched, config: MeasureConfig, source: Mapping[str, Any]) -> dict[str, Any]:
     """What all blocks of a sweep share; a directory is gone on with only when it is the same."""
     return {
         "model": {
@@ -161,28 +167,47 @@ def _plan(backbone: Backbone, images: ImageSource, config: MeasureConfig, source
             "input_side": backbone.input_side,
             "precision": backbone.precision,
         },
-        "images": {"source": images.name, "count": len(images), "ids_sha256": ids_sha256(images)},
+        "images": {
+            "source": images.name,
+            "count": len(images),
+            "ids_sha256": ids_sha256(images),
+            "stamp": images.states,
+        },
         "options": asdict(config),
         **source,
     }
 
 
-def _claim(out: Path, plan: dict[str, Any]) -> None:
-    """Make ``out`` this sweep's directory, or refuse.
+def _claim(out: Path, plan: dict[str, Any], images: Watched, show_progress: bool) -> None:
+    """Make ``out`` this sweep's directory, and keep there what its images are like; or refuse.
 
     Raises:
-        InfoscopeError: it is a file, another sweep's, or holds something else.
+        InfoscopeError: it is a file, another sweep's, or holds something else; or an image has changed since the sweep
+            was begun.
     """
     if out.exists() and not out.is_dir():
         raise InfoscopeError(f"{out} is a file; --out needs a directory")
     plan = as_read(plan)
+    remove_leftovers_of([out / PLAN])
     if (out / PLAN).is_file():
         found = read_json(out / PLAN)
-        if found != plan:
+        known = (out / CONTENTS).is_file() and _without_stamp(found) == _without_stamp(plan)
+        if found != plan and not known:
             raise InfoscopeError(
                 f"{out} is another sweep's directory ({first_difference(found, plan)}); choose another --out"
             )
+        images.keep(out / CONTENTS)
+        if found != plan:
+            # Other copies of the files, or others under their names: the SAEs of earlier blocks were made of them.
+            images.verify(np.flatnonzero(images.contents), show_progress)
         return
     if out.is_dir() and any(out.iterdir()):
         raise InfoscopeError(f"{out} is not empty and no sweep's directory; choose another --out")
     write_json(out / PLAN, plan)
+    images.keep(out / CONTENTS)
+
+
+def _without_stamp(plan: Any) -> Any:
+    if not isinstance(plan, dict) or not isinstance(plan.get("images"), dict):
+        return plan
+    return plan | {"images": {key: value for key, value in plan["images"].items() if key != "stamp"}}

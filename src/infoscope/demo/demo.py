@@ -18,7 +18,9 @@ from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.groups.naming import named_group
 from infoscope.images.folder import FileSource, FolderSource
+from infoscope.images.source import ImageSource
 from infoscope.images.spread import spread_evenly
+from infoscope.images.watched import watch
 from infoscope.measurement.measure import measure_scope
 from infoscope.removal.config import RemovalConfig
 from infoscope.removal.planning import plan_variants
@@ -78,7 +80,7 @@ def run_demo(
             is another run's.
     """
     bundle, out = bundled(), Path(out)
-    images = _photographs(bundle, photographs)
+    images = watch(_photographs(bundle, photographs))
     sae = load_sae(bundle.sae)
     backbone = load_backbone(bundle.model, _block(sae), device="cpu")
     tell(Stage("What is measured"))
@@ -88,7 +90,7 @@ def run_demo(
     measure_scope(backbone, sae, images, out=out, show_progress=show_progress, command=command)
     run = open_run(out)
     tell(say_fit(run))
-    tell(Stage("Splitting the features into local and global"))
+    tell(Stage("Splitting the features into low-CDS and high-CDS"))
     for line in say_split(run):
         tell(line)
     variants = None
@@ -124,7 +126,7 @@ def _remove(
     run: Run,
     backbone: Backbone,
     sae: SparseAutoencoder,
-    images: FileSource,
+    images: ImageSource,
     subjects: ClassEmbeddings,
     show_progress: bool,
     command: str,

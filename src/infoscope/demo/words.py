@@ -64,7 +64,7 @@ def say_split(run: Run) -> Iterator[str]:
         f"have a CDS below {quarters[0]:.3f}, half below {quarters[1]:.3f}, a quarter above {quarters[2]:.3f}."
     )
     yield partition.sentence()
-    yield f"{counts.local:,} features are on the local side of it, {counts.global_:,} on the global side."
+    yield f"{counts.low_cds:,} features are low-CDS, up to the threshold; {counts.high_cds:,} are high-CDS, above it."
 
 
 def say_lost(variants: pl.DataFrame, subjects: int) -> Iterator[str]:

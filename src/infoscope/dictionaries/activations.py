@@ -1,7 +1,8 @@
 """Activation functions: from pre-activations to codes.
 
 One class each, a frozen dataclass whose fields are its parameters: numbers, and tensors with an entry a feature. A new
-one is added by writing the class and naming it in `activation_form.ACTIVATIONS`.
+one is added by writing the class: codes, scores and maps come from its call. So that SAEs with it can be saved too,
+its class is given to `infoscope.register_activation`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,29 @@ from infoscope.errors import InfoscopeError
 
 @runtime_checkable
 class Activation(Protocol):
-    """What an SAE asks of its activation function; each implementation is a frozen dataclass of its parameters."""
+    """What an SAE asks of its activation function; each implementation is a frozen dataclass of its parameters.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class NearMaximum:
+        ...     name: ClassVar[str] = "near-maximum"
+        ...     pointwise: ClassVar[bool] = False
+        ...     signed: ClassVar[bool] = False
+        ...     share: float = 0.5
+        ...
+        ...     def __call__(self, pre):
+        ...         return torch.where(pre >= self.share * pre.amax(-1, keepdim=True), torch.relu(pre), 0.0)
+        ...
+        ...     def at(self, features):
+        ...         raise ValueError("a code depends on all features")
+        ...
+        ...     def scaled(self, factor):
+        ...         return self
+        >>> isinstance(NearMaximum(), Activation)
+        True
+        >>> NearMaximum()(torch.tensor([1.0, 4.0, 3.0])).tolist()
+        [0.0, 4.0, 3.0]
+    """
 
     name: ClassVar[str]
     pointwise: ClassVar[bool]

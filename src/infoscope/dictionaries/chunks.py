@@ -95,3 +95,15 @@ def device_chunks(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], 
     size = max(whole, DEVICE_BYTES // (4 * sae.features) // whole * whole)
     for first in range(0, len(tokens), size):
         yield first, sae.pre_activations(tokens[first : first + size])
+
+
+def whole_rows(blocks: Blocks) -> Float[Tensor, "token feature"]:
+    """All pre-activations of a chunk's tokens side by side, for a code that depends on those of other features.
+
+    Example:
+        >>> blocks = iter([(0, torch.ones(2, 2)), (2, torch.zeros(2, 1))])
+        >>> whole_rows(blocks).tolist()
+        [[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]]
+    """
+    # Copied: the memory of a block is the next one's.
+    return torch.cat([pre.clone() for _, pre in blocks], dim=1)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from infoscope.dictionaries.chunks import Blocks, checked_tokens, device_chunks, pre_activation_chunks
+from infoscope.dictionaries.chunks import Blocks, checked_tokens, device_chunks, pre_activation_chunks, whole_rows
 from infoscope.dictionaries.dense_kernel import add_maximum, add_sum
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.dictionaries.sparse import Reduction, SparseCodes, encode_sparse
@@ -53,7 +53,8 @@ def reduce_dense(
     add = add_maximum if how == "max" else add_sum
     for first, _, blocks in pre_activation_chunks(sae, tokens, whole=patches):
         for offset, codes in _block_codes(sae, blocks):
-            add(codes.numpy(), first, patches, offset, reduced, active)
+            positive = codes.clamp(min=0) if sae.activation.signed else codes
+            add(positive.numpy(), first, patches, offset, reduced, active)
     if how == "mean":
         reduced /= patches
     return reduced.astype(np.float32, copy=False), active.astype(np.int64)
@@ -150,7 +151,7 @@ def _block_codes(sae: SparseAutoencoder, blocks: Blocks) -> Iterator[tuple[int, 
             features = torch.arange(first, first + pre.shape[1], device=pre.device)
             yield first, sae.activation.at(features)(pre)
     else:
-        yield 0, sae.activation(torch.cat([pre.clone() for _, pre in blocks], dim=1))
+        yield 0, sae.activation(whole_rows(blocks)).contiguous()
 
 
 def _columns(codes: SparseCodes, features: np.ndarray, of: int) -> np.ndarray:

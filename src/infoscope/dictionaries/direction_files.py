@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, few
+from infoscope.storage.arrays import read_npy
 
 TENSOR, MEAN = "directions", "mean"
 
@@ -19,7 +20,8 @@ def read_directions(
 
     Args:
         path: an array ``[n, width]``; or a safetensors file whose tensor is called ``directions``, or has no other of
-            two axes beside it, and which may hold ``mean``, ``[width]``.
+            two axes beside it, and which may hold ``mean``, ``[width]``. Beside ``directions``, other tensors of two
+            axes are other directions; any further tensor, such as a bias, is refused, since nothing here would read it.
 
     Returns:
         The directions, and what is to be subtracted from tokens first, where the file says so.
@@ -40,10 +42,7 @@ def read_directions(
         raise InfoscopeError(f"no such file of directions: {path}; give an .npy or .safetensors of [n, width]")
     mean = None
     if path.suffix == ".npy":
-        try:
-            directions = np.load(path, allow_pickle=False)
-        except (OSError, EOFError, ValueError) as error:
-            raise InfoscopeError(f"{path} is not a readable .npy file ({error}); write it anew") from error
+        directions = read_npy(path, "is not a readable .npy file", "write it anew")
     elif path.suffix == ".safetensors":
         directions, mean = _read_safetensors(path)
     else:
@@ -58,16 +57,22 @@ def read_directions(
 
 
 def _read_safetensors(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    import torch
 
-    try:
-        # By torch, since numpy has no bfloat16.
-        tensors = {key: tensor.float().numpy() for key, tensor in load_file(path).items()}
-    except (OSError, SafetensorError) as error:
-        raise InfoscopeError(f"{path} is cut short or not a safetensors file ({error}); write it anew") from error
-    candidates = [TENSOR] if TENSOR in tensors else [key for key, value in tensors.items() if value.ndim == 2]
+    from infoscope.storage.tensors import read_safetensors
+
+    held = read_safetensors(path, "write it anew")
+    candidates = [TENSOR] if TENSOR in held else [key for key, value in held.items() if value.ndim == 2]
     if len(candidates) != 1:
-        held = ", ".join(sorted(tensors)) or "nothing"
-        raise InfoscopeError(f"{path} holds {held}: call the directions {TENSOR!r}")
-    return tensors[candidates[0]], tensors.get(MEAN)
+        raise InfoscopeError(f"{path} holds {few(sorted(held)) or 'nothing'}: call the directions {TENSOR!r}")
+    if spare := sorted(key for key, value in held.items() if value.ndim != 2 and key not in (*candidates, MEAN)):
+        raise InfoscopeError(
+            f"{path} holds {few(spare)}, which directions do not use, so what it does to codes is not known; leave it "
+            f"out, or call what is to be subtracted {MEAN!r}"
+        )
+    for key in {candidates[0], MEAN} & held.keys():
+        if held[key].dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise InfoscopeError(f"{path}: {key} holds {held[key].dtype}; directions are [n, width] of floating point")
+    mean = held.get(MEAN)
+    # By torch, since numpy has no bfloat16.
+    return held[candidates[0]].float().numpy(), None if mean is None else mean.float().numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
@@ -27,8 +27,9 @@ from infoscope.dictionaries.formats.files import TorchFile, open_torch_file
 from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.dictionaries.formats.saelens_writing import save_saelens
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, few, no_memory_to, ran_out_of_memory
 from infoscope.hub import split_hub_path
+from infoscope.storage.file_states import file_states
 
 __all__ = ["load_sae", "save_sae", "save_saelens"]
 
@@ -42,6 +43,10 @@ class DirectoryFormat(Protocol):
     @property
     def FILES(self) -> tuple[str, ...]:  # noqa: N802 - a module's constant
         """The names of its files."""
+
+    @property
+    def BESIDE(self) -> tuple[str, ...]:  # noqa: N802
+        """Those of further files that are read where they are there."""
 
     def recognises(self, names: Collection[str]) -> bool:
         """Whether a directory with files of these names looks like this format, whole or broken."""
@@ -99,8 +104,16 @@ def load_sae(path: str | Path, device: str | torch.device = "cpu", *, k: int | N
     try:
         if not place.exists():
             place = _fetch(name)
+        files = [place] if place.is_file() else sorted(choosing.files_below(place))
+        before = file_states(files)
         sae = _read_torch(place, name, k) if place.is_file() else _read_directory(place, name, k)
-    except OSError as error:
+        # What safetensors gives is the file itself, mapped: written to later, it would change the SAE under its user.
+        sae = sae._apply(lambda tensor: tensor.to(device, copy=True))
+    except (MemoryError, OSError, RuntimeError) as error:
+        if ran_out_of_memory(error):
+            raise no_memory_to(f"read SAE {name}") from error
+        if not isinstance(error, OSError):
+            raise
         raise InfoscopeError(f"cannot read {path}: {error.strerror or error}") from error
     if k is not None and not (isinstance(sae.activation, TopK) and sae.activation.k == k):
         raise InfoscopeError(f"SAE {name} has activation {sae.activation}, not k {k}; leave k out")
@@ -108,7 +121,9 @@ def load_sae(path: str | Path, device: str | torch.device = "cpu", *, k: int | N
         "SAE %s: format %s from %s, %d features of width %d, %s",
         name, sae.format, place, sae.features, sae.W_enc.shape[0], sae.activation,
     )  # fmt: skip
-    return sae.to(device)
+    if (file_states(files) != before).any():
+        raise InfoscopeError(f"the files of SAE {name} changed while they were read; load it again")
+    return sae
 
 
 def _read_directory(directory: Path, name: str, k: int | None) -> SparseAutoencoder:
@@ -132,7 +147,7 @@ def _read_torch(path: Path, name: str, k: int | None) -> SparseAutoencoder:
             f"{path} holds weights and no configuration, so how it encodes is not known; put its config.json beside it"
         )
     held = sorted(file.tensors) or sorted(file.content)
-    raise InfoscopeError(f"{path} is of no known format: it holds {_few(held)}; docs/sae-formats.md lists what is read")
+    raise InfoscopeError(f"{path} is of no known format: it holds {few(held)}; docs/sae-formats.md lists what is read")
 
 
 def _find(files: Collection[str], name: str) -> choosing.Choice:
@@ -143,19 +158,13 @@ def _find(files: Collection[str], name: str) -> choosing.Choice:
         raise InfoscopeError(f"{name} holds no SAE of a known format (no {wanted}); name an SAE directory")
     if len(choices) > 1:
         raise InfoscopeError(
-            f"{name} holds several SAEs: {_few([choice.folder for choice in choices])}; name one, as {name}/"
+            f"{name} holds several SAEs: {few([choice.folder for choice in choices])}; name one, as {name}/"
             f"{choices[0].folder}"
         )
     if choices[0].ambiguous:
         where = f"{name}/{choices[0].folder}".rstrip("/.")
-        raise InfoscopeError(f"{where} holds several torch files: {_few(choices[0].names)}; name one of them")
+        raise InfoscopeError(f"{where} holds several torch files: {few(choices[0].names)}; name one of them")
     return choices[0]
-
-
-def _few(names: Iterable[str]) -> str:
-    """The first five, and how many more."""
-    names = list(names)
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _fetch(name: str) -> Path:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float32, Int32, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from infoscope.dictionaries.chunks import checked_tokens, pre_activation_chunks
+from infoscope.dictionaries.chunks import checked_tokens, pre_activation_chunks, whole_rows
 from infoscope.dictionaries.parts_kernel import add_rows
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.dictionaries.sparse import encode_sparse
@@ -54,8 +54,7 @@ def encode_parts(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], w
     counts = [torch.zeros(1, dtype=torch.int64, device=device)]
     features, values = [counts[0][:0].to(torch.int32)], [torch.zeros(0, device=device)]
     for _, _, blocks in pre_activation_chunks(sae, checked_tokens(sae, tokens), whole):
-        # A block's memory is the next one's.
-        dense = sae.activation(torch.cat([pre.clone() for _, pre in blocks], dim=1))
+        dense = sae.activation(whole_rows(blocks))
         active = dense != 0
         counts.append(active.sum(1))
         features.append(active.nonzero()[:, 1].to(torch.int32))

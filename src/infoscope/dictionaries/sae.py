@@ -102,7 +102,13 @@ class SparseAutoencoder(nn.Module):
     def weights(self) -> dict[str, Tensor]:
         """All tensors by name, on the CPU: the four of `WEIGHTS`, and the activation function's."""
         tensors = {key: getattr(self, key) for key in WEIGHTS} | activation_tensors(self.activation)
-        return {key: tensor.detach().cpu() for key, tensor in tensors.items()}
+        held: dict[str, Tensor] = {}
+        for key, tensor in tensors.items():
+            value = tensor.detach().cpu()
+            # A tied encoder and decoder may be one tensor, which a safetensors file takes for a mistake.
+            shared = any(value.data_ptr() == other.data_ptr() for other in held.values())
+            held[key] = value.clone() if shared else value
+        return held
 
     def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseAutoencoder:
         """What moves a module to another device; torch's own does not know the activation function's tensors."""
@@ -163,9 +169,10 @@ def _check(name: str, weights: Mapping[str, Tensor], of_activation: Mapping[str,
                 "; fetch the SAE again"
             )
     for key, weight in weights.items():
-        if not weight.is_floating_point():
+        if not weight.is_floating_point() or weight.dtype.itemsize < 2:
             raise InfoscopeError(f"SAE {name}: {key} holds {weight.dtype}, expected floating-point numbers; save it so")
-        if not torch.isfinite(weight).all():
+        # In the precision that codes are computed in: a float64 beyond its range is infinite there.
+        if not torch.isfinite(weight.detach().to(torch.float32)).all():
             raise InfoscopeError(f"SAE {name}: {key} holds NaN or infinity; fetch or train the SAE again")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from infoscope.dictionaries.activations import Activation, TopK
-from infoscope.dictionaries.chunks import Blocks, checked_tokens, pre_activation_chunks
+from infoscope.dictionaries.chunks import Blocks, checked_tokens, pre_activation_chunks, whole_rows
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.dictionaries.sparse_kernel import entries_above, image_maximum, image_sum
 from infoscope.dictionaries.topk_kernel import select_topk
@@ -155,9 +155,12 @@ def reduce_images(
 def _positives(sae: SparseAutoencoder, blocks: Blocks) -> Entries:
     """The codes above 0 of a chunk."""
     if sae.W_enc.device.type == "cpu":
-        if isinstance(sae.activation, TopK):
-            return _largest(sae.activation.k, blocks)
-        return _positives_of_blocks(sae.activation, blocks)
+        if type(sae.activation) is TopK:
+            return _largest(min(sae.activation.k, sae.features), blocks)
+        if sae.activation.pointwise:
+            return _positives_of_blocks(sae.activation, blocks)
+        count, feature, value = entries_above(sae.activation(whole_rows(blocks)).contiguous().numpy())
+        return count, feature.astype(np.int32, copy=False), value
     ((_, pre),) = blocks
     return _positives_on_device(sae, pre)
 

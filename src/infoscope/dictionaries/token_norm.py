@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, shown
 
 NormKind = Literal["layer_norm", "unit_norm"]
 KINDS: tuple[NormKind, ...] = get_args(NormKind)
@@ -68,6 +69,6 @@ class TokenNorm:
         """
         eps = value.get("eps")
         for kind in KINDS:
-            if value.get("kind") == kind and isinstance(eps, float) and len(value) == 2:
+            if value.get("kind") == kind and isinstance(eps, float) and 0 <= eps < math.inf and len(value) == 2:
                 return cls(kind, eps)
-        raise InfoscopeError(f"unknown token norm {dict(value)}")
+        raise InfoscopeError(f"unknown token norm {shown(dict(value))}")

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from infoscope.errors import InfoscopeError
-from infoscope.execution.parts import ArraysHere, Part, StoredArrays
-from infoscope.storage.atomic import atomic_write
+from infoscope.execution.parts import UNREADABLE, ArraysHere, Part, StoredArrays, check_members
+from infoscope.storage.atomic import atomic_write, remove_leftovers
 
 Arrays = dict[str, np.ndarray]
 
@@ -67,9 +67,13 @@ class Partials:
         """
         file = self._file(name)
         try:
-            with np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            with file.open("rb") as stream:
+                with zipfile.ZipFile(stream) as members:
+                    check_members(members)
+                stream.seek(0)
+                with np.load(stream, allow_pickle=False) as arrays:
+                    return dict(arrays)
+        except UNREADABLE as error:
             raise InfoscopeError(f"cannot read {file} ({error}); delete it and run the same command again") from error
 
     def put(self, name: str, arrays: Arrays) -> None:
@@ -87,6 +91,7 @@ class Partials:
         for name in self.names():
             self.remove(name)
         if self.directory is not None:
+            remove_leftovers(self.directory)
             for file in self.directory.glob("*.parquet"):
                 file.unlink(missing_ok=True)
 

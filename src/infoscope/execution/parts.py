@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,33 @@ from infoscope.errors import InfoscopeError
 
 # A member's local header: 26 bytes on are the lengths of its name and of what follows the name (PKWARE APPNOTE, 4.3.7).
 _LENGTHS = struct.Struct("<26xHH")
+
+
+# What reading a damaged file of arrays raises: numpy's own reader of headers parses them as Python.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def check_members(members: zipfile.ZipFile) -> None:
+    """Hold all that is in a file against its checksums, before numpy takes a damaged header for Python.
+
+    Raises:
+        zipfile.BadZipFile: something is damaged.
+    """
+    if damaged := members.testzip():
+        raise zipfile.BadZipFile(f"{damaged} is damaged")
 
 
 @runtime_checkable
@@ -46,10 +74,10 @@ class ArraysHere:
 
 @dataclass(frozen=True)
 class StoredArrays:
-    """Arrays in a file that `numpy.savez` wrote, as a `Part`.
+    """Arrays in a file that `numpy.savez` wrote, as a `Part`; the file's checksums are compared when it is first asked.
 
     Raises:
-        InfoscopeError: the file cannot be read, when it is first asked.
+        InfoscopeError: the file cannot be read or is damaged.
 
     Example:
         >>> import tempfile
@@ -63,6 +91,8 @@ class StoredArrays:
 
     def rows(self, name: str, first: int = 0, stop: int | None = None) -> np.ndarray:
         """See `Part`."""
+        if name not in self._places:
+            raise self._unreadable(f"it has no {name}")
         offset, dtype, length = self._places[name]
         first, stop, _ = slice(first, stop).indices(length)
         count = max(stop - first, 0)
@@ -80,14 +110,20 @@ class StoredArrays:
         places = {}
         try:
             with zipfile.ZipFile(self.file) as members, self.file.open("rb") as stream:
+                # Stretches are read past the zip file's own reader, which alone compares what it reads with its CRC.
+                check_members(members)
                 for member in members.infolist():
+                    if member.compress_type != zipfile.ZIP_STORED:
+                        raise zipfile.BadZipFile(f"{member.filename} is compressed")
                     stream.seek(member.header_offset)
                     stream.seek(sum(_LENGTHS.unpack(stream.read(_LENGTHS.size))), 1)
                     version = npy.read_magic(stream)
                     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
                     shape, _, dtype = read(stream)
+                    if dtype.hasobject or any(side < 0 for side in shape):
+                        raise ValueError(f"{member.filename} holds no numbers")
                     places[member.filename.removesuffix(".npy")] = stream.tell(), dtype, int(np.prod(shape, dtype=int))
-        except (OSError, EOFError, ValueError, struct.error, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise self._unreadable(error) from error
         return places
 

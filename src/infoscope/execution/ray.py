@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from infoscope.cores import available_cores
+from infoscope.cores import WAITING, available_cores
 from infoscope.errors import InfoscopeError
 from infoscope.execution.executor import Job
 from infoscope.execution.limits import limit_threads
@@ -207,6 +207,9 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
         options: dict[str, Any] = {"address": address or "local"}
         if not address:
             options |= {"num_cpus": max(available_cores(), workers or 1), "include_dashboard": False}
+        elif WAITING in os.environ:
+            # Workers of a cluster that runs already do not inherit it from this process.
+            options["runtime_env"] = {"env_vars": {WAITING: os.environ[WAITING]}}
         try:
             self._ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # connections fail in as many ways as there are networks

@@ -110,9 +110,12 @@ def _row(feature: Feature, photographs: Photographs, count: int, side: float, pl
     top = place * (HEADER + side + BELOW)
     tiles = []
     for at, (rank, image_id) in enumerate(feature.top_images.select("rank", "image_id").head(count).iter_rows()):
-        photograph = photographs.of(image_id)
-        if photograph is None:
-            raise InfoscopeError(f"cannot read {image_id}, a top image of feature {feature.number}: give --images")
+        try:
+            photograph = photographs.read(image_id)
+        except InfoscopeError as error:
+            raise InfoscopeError(
+                f"cannot read {image_id}, a top image of feature {feature.number} ({error}): give --images"
+            ) from error
         codes = codes_of(feature.maps.filter(rank=rank), views.grid)
         pixels = round(side / INCH * DENSITY)
         for crop, tile in enumerate(crop_tiles(photograph, codes, views, ON_LIGHT[name], pixels)):

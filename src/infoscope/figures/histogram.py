@@ -10,13 +10,13 @@ from infoscope.figures.options import By
 from infoscope.figures.paper import LABEL, fitted, height_of, points, printed
 from infoscope.figures.words import measured, plural
 from infoscope.report.bars import BAR
-from infoscope.report.colours import GLOBAL, LOCAL, ON_LIGHT
+from infoscope.report.colours import HIGH_CDS, LOW_CDS, ON_LIGHT
 from infoscope.report.figures import spectrum_layers
 from infoscope.report.summary import partition_of
 from infoscope.scope.classes import CLASSES
 from infoscope.storage.run import Run
 
-SIDES = {"local": LOCAL, "global": GLOBAL}
+SIDES = {"low-CDS": LOW_CDS, "high-CDS": HIGH_CDS}
 # Our choice, of all charts that are no gallery: near the golden section.
 SHAPE = 0.7
 
@@ -44,7 +44,7 @@ def histogram(run: Run, width: float, by: By) -> alt.LayerChart:
         colours: dict[str, str] = {name: ON_LIGHT[name] for name in CLASSES if name in groups}
         said = "scope class"
     else:
-        groups = ["local" if value <= partition.threshold else "global" for value in cds.tolist()]
+        groups = ["low-CDS" if value <= partition.threshold else "high-CDS" for value in cds.tolist()]
         colours, said = SIDES, "side of the threshold"
     legend = alt.Legend(title=None, columns=3 if width < 4 else 0)
     layers = spectrum_layers(cds, groups, colours, partition, letters=points(LABEL), legend=legend)

@@ -13,7 +13,7 @@ from infoscope.figures.paper import AXIS, INCH, LABEL, MARGIN, points, printed
 from infoscope.figures.results import Removals, Removed, Steps, found_results
 from infoscope.figures.words import measured
 from infoscope.probes.names import RANDOM, short_name
-from infoscope.report.colours import GLOBAL, LOCAL, ON_LIGHT, SHAPES
+from infoscope.report.colours import HIGH_CDS, LOW_CDS, ON_LIGHT, SHAPES
 from infoscope.report.drawing import INK, QUIET, chart_of
 from infoscope.report.labels import LABELS
 from infoscope.storage.run import Run
@@ -24,10 +24,10 @@ ROW, NAMES, BETWEEN = 15.0, 100.0, 14.0
 CURVE, NUMBERS, LAST = 130.0, 42.0, 12.0
 SITES = {"rerun": "network run on", "site": "block's own tokens", "model": ""}
 UNTOUCHED = "untouched"
-# Groups by threshold have the hues of the classes they are named like.
-HUES = dict(ON_LIGHT) | {"high-CDS": GLOBAL, "low-CDS": LOCAL}
+# The sides of the threshold have hues and shapes of two classes, which are other features: each row names its group.
+HUES = dict(ON_LIGHT) | {"high-CDS": HIGH_CDS, "low-CDS": LOW_CDS}
 FORMS = dict(SHAPES) | {"high-CDS": "diamond", "low-CDS": "circle"}
-ENDS = {"top": ("highest first", GLOBAL), "bottom": ("lowest first", LOCAL)}
+ENDS = {"top": ("highest first", HIGH_CDS), "bottom": ("lowest first", LOW_CDS)}
 MATCHES = {"size": [1, 0], "mass": [3, 2]}
 
 

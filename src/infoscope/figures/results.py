@@ -17,9 +17,10 @@ from infoscope.report.probe_tables import ProbeTable, probe_tables
 from infoscope.report.zeroshot_table import zeroshot_table
 from infoscope.selection.result import FILE as SELECTION_FILE
 from infoscope.selection.tables import STEPS
-from infoscope.storage.atomic import read_json
 from infoscope.storage.run import Run
 from infoscope.storage.schema import read_table
+from infoscope.storage.seal import read_whole
+from infoscope.storage.typed import from_json
 from infoscope.zeroshot.result import FILE as ZEROSHOT_FILE
 
 
@@ -81,6 +82,20 @@ class Steps:
     column: str
     rows: pl.DataFrame
     untouched: float
+
+
+@dataclass(frozen=True)
+class _Along:
+    column: str
+
+
+@dataclass(frozen=True)
+class _SelectionRecord:
+    """What the figure needs of ``selection.json``; a later version may have more."""
+
+    task: str
+    metric: str
+    selection: _Along
 
 
 def found_results(run: Run, wanted: Sequence[str] = ()) -> list[Removals | Steps]:
@@ -179,9 +194,14 @@ def _removed(
 
 
 def _selection(run: Run, folder: str) -> Steps:
-    record = read_json(run.path / folder / SELECTION_FILE)
+    file, again = run.path / folder / SELECTION_FILE, "restore it, or select again into a new folder"
+    value = read_whole(file, again)
+    try:
+        record: _SelectionRecord = from_json(_SelectionRecord, value, other_entries=True)
+    except ValueError as error:
+        raise InfoscopeError(f"{file} is no record of a selection ({error}); {again}") from error
     steps = read_table(run.path / folder / "steps.parquet", STEPS)
-    factor = 100.0 if record["metric"] in SHARES else 1.0
+    factor = 100.0 if record.metric in SHARES else 1.0
     score = pl.col("test") * factor
     untouched = steps.filter(pl.col("end").is_null())
     if untouched.is_empty():
@@ -194,9 +214,9 @@ def _selection(run: Run, folder: str) -> Steps:
     )
     return Steps(
         folder,
-        _title(f"{record['task']}, selection", folder.rpartition("/")[2]),
-        titled(record["metric"]),
-        record["selection"]["column"],
+        _title(f"{record.task}, selection", folder.rpartition("/")[2]),
+        titled(record.metric),
+        record.selection.column,
         rows,
         float(np.mean(untouched["test"].to_numpy())) * factor,
     )

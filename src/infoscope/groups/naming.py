@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +13,18 @@ import polars as pl
 from infoscope.errors import InfoscopeError
 from infoscope.groups.group import FeatureGroup, feature_groups
 from infoscope.scope.classes import CLASSES
+from infoscope.storage.atomic import read_json
 from infoscope.storage.run import Run
+from infoscope.storage.sheet import is_sheet, read_columns
+from infoscope.storage.text import read_text
 
 _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
 _COMPARED = re.compile(rf"(\w+)\s*(<=|>=|<|>)\s*{_NUMBER}")
 _QUANTILES = re.compile(rf"(\w+)\s*@\s*{_NUMBER}\s*-\s*{_NUMBER}")
 # Between groups, and not that of 1e+3.
 _PLUS = re.compile(r"(?<!\d[eE])\+")
+_LIST = "the list of features"
+_WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
 _COMPARISONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "<": np.less,
     "<=": np.less_equal,
@@ -38,8 +42,9 @@ def named_group(run: Run, text: str) -> FeatureGroup:
         run: whose features.
         text: ``high-CDS``, ``low-CDS``, ``unscored``; a scope class; a number column of ``scope.parquet`` compared with
             a number, such as ``cds > 0.2``; a column between two of its quantiles, such as ``cds@0.9-1``; or
-            ``list:FILE``, feature numbers as a JSON list or one a line; what follows ``list:`` is the file's name to
-            the end. Features whose value in a column is not known are in no group made by it.
+            ``list:FILE``, feature numbers as a JSON list, one a line, or in the column ``feature`` of a ``.csv`` or
+            ``.tsv``; what follows ``list:`` is the file's name to the end. Features whose value
+            in a column is not known are in no group made by it.
 
     Raises:
         InfoscopeError: it names nothing, or no feature.
@@ -109,17 +114,21 @@ def _column(run: Run, name: str) -> np.ndarray:
 
 
 def _listed(run: Run, path: Path) -> np.ndarray:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InfoscopeError(
-            f"cannot read the list of features {path}: {error}; name a text file of feature numbers, one a line"
-        ) from None
-    try:
-        entries: Any = json.loads(text) if text.lstrip().startswith("[") else text.split()
-        numbers = [int(str(entry)) for entry in entries]
-    except ValueError:
-        raise InfoscopeError(f"{path} is no list of feature numbers: write one a line, or a JSON list") from None
+    refused = InfoscopeError(f"{path} is no list of feature numbers: write one a line, or a JSON list")
+    text = read_text(path, _LIST)
+    entries: Any = text.split()
+    if text.lstrip().startswith("["):
+        try:
+            entries = read_json(path)
+        except InfoscopeError as error:
+            raise refused from error
+    elif is_sheet(path) and not all(_WHOLE.fullmatch(entry) for entry in entries):
+        names = ("feature", "features", "feature_id", "feature_index")
+        entries = read_columns(path, {"feature": names}, what=_LIST).values["feature"]
+    stated = [str(entry) for entry in entries]
+    if not all(_WHOLE.fullmatch(entry) for entry in stated):
+        raise refused
+    numbers = [int(entry) for entry in stated]
     features = run.scope["feature"].to_numpy()
     wrong = [number for number in numbers if not 0 <= number < len(features)]
     if wrong:

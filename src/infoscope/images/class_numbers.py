@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
@@ -63,9 +63,9 @@ def number_classes(
         ('9', '10')
     """
     for row, value in enumerate(values):
-        if value is None or value == "" or (names is not None and not 0 <= int(value) < len(names)):
+        if value is None or value == "" or (names is not None and not _is_number_below(value, len(names))):
             problem = (
-                "no label" if value in (None, "", -1) else f"label {value}, but there are {len(names or ())} classes"
+                "no label" if value in (None, "", -1) else f"label {value!r}, but there are {len(names or ())} classes"
             )
             raise InfoscopeError(f"image {row} of {source} has {problem}: give a split with labels")
     if names is not None:
@@ -112,3 +112,11 @@ def choose_column(columns: Mapping[str, tuple[str, ...] | None], wanted: str | N
         f"{source} has no column {USUAL_COLUMN}: choose its labels, as in --labels column:{those[0]} "
         f"(its columns: {', '.join(those)})"
     )
+
+
+def _is_number_below(value: Any, count: int) -> bool:
+    """Whether a label is the number of one of ``count`` classes; a file may hold anything in their place."""
+    try:
+        return bool(0 <= int(value) < count and int(value) == float(value))
+    except (TypeError, ValueError, OverflowError):
+        return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,9 @@ from PIL import Image
 
 from infoscope.errors import InfoscopeError
 from infoscope.images.class_numbers import ClassNumbers, choose_column, number_classes
-from infoscope.images.decode import UnreadableImageError, decode
+from infoscope.images.decode import UnreadableImageError, decode, read_file, reason_of
 from infoscope.images.ids import RowIds
+from infoscope.storage.file_states import stamp_files
 
 if TYPE_CHECKING:
     import datasets
@@ -21,13 +22,19 @@ if TYPE_CHECKING:
 class HuggingFaceSource:
     """The first image column of a ``datasets.Dataset``; an image's id is its row.
 
-    Encoded bytes are fetched row by row and decoded as files are; the data set is never read for its length.
+    Encoded bytes are fetched row by row and decoded as files are; the data set is never read for its length. Where no
+    column is of images, the first of bytes is taken.
+
+    Args:
+        dataset: one split.
+        name: the source as the user named it.
+        below: the folders in which files may be that rows name; None for a data set that the caller made.
 
     Raises:
         InfoscopeError: the data set has no image column.
     """
 
-    def __init__(self, dataset: datasets.Dataset, name: str | None = None):
+    def __init__(self, dataset: datasets.Dataset, name: str | None = None, below: Sequence[Path] | None = None):
         _require_datasets(f"cannot open images from a {type(dataset).__name__}; if it is a data set, ")
         from datasets import Dataset
         from datasets import Image as ImageFeature
@@ -38,13 +45,19 @@ class HuggingFaceSource:
                 "(one split), arrays or PIL images"
             )
         columns = [column for column, feature in dataset.features.items() if isinstance(feature, ImageFeature)]
-        if not columns:
+        raw = [column for column, feature in dataset.features.items() if _is_bytes(feature)]
+        if not columns and raw:
+            columns = [first_of_pictures(raw, lambda column: dataset[0][column] if len(dataset) else None)]
+        elif not columns:
             raise InfoscopeError(
                 f"the data set has no image column (its columns: {', '.join(dataset.features)})"
                 "; give one with a column of images"
             )
         self._column = columns[0]
-        self._dataset = dataset.select_columns(self._column).cast_column(self._column, ImageFeature(decode=False))
+        self._below = below
+        self._dataset = dataset.select_columns(self._column)
+        if self._column not in raw:
+            self._dataset = self._dataset.cast_column(self._column, ImageFeature(decode=False))
         self._labels = _label_columns(dataset)
         self._label_rows = dataset.select_columns([*self._labels]) if self._labels else None
         self.name = name or f"dataset {dataset.info.dataset_name or dataset.builder_name or 'in memory'}"
@@ -52,14 +65,31 @@ class HuggingFaceSource:
         self.ids = RowIds(len(dataset))
 
     def stamp(self) -> str:
-        """The data set's fingerprint."""
-        return self.fingerprint
+        """The data set's fingerprint, with the size and time of change of every file that it is read from."""
+        files = [file["filename"] for file in self._dataset.cache_files]
+        return f"{self.fingerprint} {stamp_files(files)}" if files else self.fingerprint
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Image.Image:
-        return decode_cell(self._dataset[index][self._column])
+        return self.decoded(index, self.encoded(index))
+
+    def encoded(self, index: int) -> bytes:
+        """A cell's bytes.
+
+        Raises:
+            UnreadableImageError: it has none.
+        """
+        return cell_bytes(self._dataset[index][self._column], self._below)
+
+    def decoded(self, index: int, encoded: bytes) -> Image.Image:
+        """The picture in a cell's bytes.
+
+        Raises:
+            UnreadableImageError: as for `decode`.
+        """
+        return decode(io.BytesIO(encoded))
 
     def class_numbers(self, column: str | None = None) -> ClassNumbers:
         """Every row's class, from a column of labels; no image is read.
@@ -89,15 +119,72 @@ def _label_columns(dataset: datasets.Dataset) -> dict[str, tuple[str, ...] | Non
     return columns
 
 
-def decode_cell(cell: Mapping[str, Any] | None) -> Image.Image:
-    """The image in a cell of an image column as data sets store it: its bytes, or the path of its file.
+def cell_bytes(cell: Mapping[str, Any] | bytes | None, below: Sequence[Path] | None = ()) -> bytes:
+    """The bytes of the image in a cell as data sets store it: alone, under that name, or in the file of its path.
+
+    Args:
+        cell: the cell.
+        below: folders below which a path's file must be, once links are followed: whoever made the data set must not
+            have this machine's other files opened. A path that is not absolute begins at one of them. None for a data
+            set of the caller's own, whose paths are theirs.
 
     Raises:
-        UnreadableImageError: the cell is empty, or as for `decode`.
+        UnreadableImageError: the cell is empty, names a file elsewhere, or its file cannot be read.
     """
-    if cell is None or (cell["bytes"] is None and cell.get("path") is None):
+    content = cell.get("bytes") if isinstance(cell, Mapping) else cell
+    if isinstance(content, bytes):
+        return content
+    path = cell.get("path") if isinstance(cell, Mapping) else None
+    if content is not None or not isinstance(path, str | None):
+        raise UnreadableImageError(f"the row holds a {type(content or path).__name__} in place of an image's bytes")
+    if not path:
         raise UnreadableImageError("the row has no image")
-    return decode(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]))
+    return read_file(Path(path) if below is None else _file_below(path, below))
+
+
+def _file_below(path: str, folders: Sequence[Path]) -> Path:
+    """The regular file that a cell names, which must be below one of some folders.
+
+    Raises:
+        UnreadableImageError: there is none.
+    """
+    for folder in folders:
+        try:
+            root = folder.resolve()
+            file = (root / path).resolve()
+            if file.is_relative_to(root) and file.is_file():
+                return file
+        except (OSError, ValueError, RuntimeError):  # a loop of links, a name that no file can have
+            continue
+    raise UnreadableImageError(f"the row has no bytes, and {path!r} is no file below the data set's folder")
+
+
+def _is_bytes(feature: Any) -> bool:
+    return str(getattr(feature, "dtype", "")) in ("binary", "large_binary")
+
+
+def first_of_pictures(columns: Sequence[str], first: Callable[[str], Any]) -> str:
+    """The first column of bytes whose first row is a picture; the first of all where none is.
+
+    Args:
+        columns: columns of bytes, at least one.
+        first: a column's first value.
+    """
+    for column in columns if len(columns) > 1 else ():
+        try:
+            decode(io.BytesIO(cell_bytes(first(column))))
+        except UnreadableImageError:
+            continue
+        return column
+    return columns[0]
+
+
+def cached_folders() -> list[Path]:
+    """Where the hub's data sets and the files in them are kept on this machine."""
+    import datasets
+    from huggingface_hub import constants
+
+    return [Path(datasets.config.HF_DATASETS_CACHE), Path(constants.HF_HUB_CACHE)]
 
 
 def is_saved_dataset(path: Path) -> bool:
@@ -114,8 +201,14 @@ def load_saved(path: Path) -> datasets.Dataset:
     _require_datasets()
     from datasets import DatasetDict, load_from_disk
 
+    for file in path.rglob("*"):
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise InfoscopeError(f"cannot read the data set in {path}: {file.name} is a pipe or device; save it again")
     try:
         dataset = load_from_disk(str(path))
+        # Arrow maps the files and believes their offsets: a wrong one would end the process when the row is read.
+        for split in dataset.values() if isinstance(dataset, DatasetDict) else [dataset]:
+            split.data.table.validate(full=True)
     except Exception as error:  # arrow, JSON and file errors alike: the directory cannot be read
         raise InfoscopeError(
             f"cannot read the data set in {path}: {first_line(error)}; save it again, or name another"
@@ -153,4 +246,4 @@ def _require_datasets(prefix: str = "to read a data set, ") -> None:
 
 def first_line(error: Exception) -> str:
     """What an error says, in one line."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return reason_of(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -14,12 +15,14 @@ from PIL import Image
 
 from infoscope.errors import InfoscopeError
 from infoscope.images.class_numbers import ClassNumbers, choose_column, number_classes
-from infoscope.images.decode import UnreadableImageError
-from infoscope.images.folder import stamp_files
-from infoscope.images.huggingface import decode_cell, first_line
+from infoscope.images.decode import UnreadableImageError, decode
+from infoscope.images.files import StoredIn
+from infoscope.images.huggingface import cell_bytes, first_line, first_of_pictures
 from infoscope.images.ids import RowIds
+from infoscope.images.own import kind_of_own
 from infoscope.images.patterns import matching_files
 from infoscope.images.recent import Recent
+from infoscope.storage.file_states import stamp_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 SHARD_NAME = re.compile(r"(?P<split>.*?)(?:-\d+-of-(?P<count>\d+)(?:-[0-9a-f]{16})?|[-_.]?\d+)?")
 # The threads that decode a stretch of rows are at most at the end of one row group and the beginning of the next.
 GROUPS_KEPT = 2
+# A configuration's folder, its `data` or its splits' folders.
+CONFIGURATION_DEPTH = 2
 
 
 class ParquetSource:
@@ -39,14 +44,17 @@ class ParquetSource:
     Args:
         files: the parquet files, in order.
         name: the source as the user named it.
+        below: the folders in which files may be that rows name in place of bytes; those of the parquet files when not
+            given.
 
     Raises:
         InfoscopeError: pyarrow is missing, or a file is unreadable or has no image column.
     """
 
-    def __init__(self, files: Sequence[Path], name: str):
+    def __init__(self, files: Sequence[Path], name: str, below: Sequence[Path] = ()):
         self.name = name
         self._files = [file.absolute() for file in files]
+        self._below = [folder.absolute() for folder in below]
         digest = hashlib.sha256()
         self._column = ""
         groups: list[tuple[int, int, int]] = []
@@ -74,10 +82,41 @@ class ParquetSource:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Image.Image:
+        return self.decoded(index, self.encoded(index))
+
+    def encoded(self, index: int) -> bytes:
+        """A cell's bytes.
+
+        Raises:
+            UnreadableImageError: it has none, or its row group cannot be read.
+        """
         index = range(len(self))[index]
         group = int(np.searchsorted(self._ends, index, side="right"))
         cells = self._recent.get(group, self._read)
-        return decode_cell(cells[index - int(self._ends[group])].as_py())
+        row = index - int(self._ends[group])
+        if len(cells) + row < 0:
+            raise UnreadableImageError("its row group has fewer rows than when it was opened")
+        beside = self._files[self._groups[group][0]].parent
+        return cell_bytes(cells[row].as_py(), [beside, *self._below])
+
+    def decoded(self, index: int, encoded: bytes) -> Image.Image:
+        """The picture in a cell's bytes.
+
+        Raises:
+            UnreadableImageError: as for `decode`.
+        """
+        return decode(io.BytesIO(encoded))
+
+    def forget(self) -> None:
+        """Read anew whatever is asked for next."""
+        self._recent.clear()
+
+    def stored_in(self) -> StoredIn:
+        """The files."""
+        file = np.array([number for number, _ in self._groups], np.int64)
+        rows = np.diff(self._ends, prepend=0)
+        of_file = np.bincount(file, rows, len(self._files)).astype(np.int64)
+        return StoredIn(self._files, np.cumsum([0, *of_file])[:-1].tolist(), len(self))
 
     def class_numbers(self, column: str | None = None) -> ClassNumbers:
         """Every row's class, from a column of labels; no image is read.
@@ -117,7 +156,7 @@ class ParquetSource:
         try:
             with parquet.ParquetFile(file) as opened:
                 return opened.read_row_group(within, columns=[self._column]).column(0)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, IndexError, pa.ArrowException) as error:
             raise UnreadableImageError(f"{file.name}, row group {within}: {first_line(error)}") from error
 
 
@@ -130,24 +169,38 @@ def open_parquet(pattern: str) -> ParquetSource:
     return ParquetSource(matching_files(pattern), pattern)
 
 
-def open_parquet_folder(folder: Path, split: str, name: str) -> ParquetSource | None:
-    """The parquet files of one split in a folder or its ``data``, as the hub lays them out; None where there are none.
+def open_parquet_folder(folder: Path, split: str, name: str, folder_name: str) -> ParquetSource | None:
+    """The parquet files of one split in a folder, as the hub lays them out; None where there are none.
+
+    They lie in the folder or in its ``data``; else in folders of configurations, or of splits, one or two down.
+
+    Args:
+        folder: the folder.
+        split: the split; empty where none was named.
+        name: the source as the user named it.
+        folder_name: the folder as the user named it.
 
     Raises:
-        InfoscopeError: a split must be chosen, there is none of that name, or some of its files are missing.
+        InfoscopeError: a split or configuration must be chosen, there is none of that name, or some of its files are
+            missing.
     """
+    files = _split_files(folder, split, folder_name)
+    return None if files is None else ParquetSource(files, name, [folder])
+
+
+def _split_files(folder: Path, split: str, named: str) -> list[Path] | None:
     for place in (folder, folder / "data"):
         splits: dict[str, list[Path]] = {}
         for file in sorted(place.glob("*.parquet")):
-            if not file.name.startswith("."):
+            if not file.name.startswith(".") and file.is_file():
                 splits.setdefault(_shard_name(file)["split"], []).append(file)
         if splits:
             break
     else:
-        return None
+        return _in_configuration(folder, split, named)
     if split not in splits and (split or len(splits) > 1):
         problem = f"has no split {split}" if split else "holds several splits"
-        raise InfoscopeError(f"{folder} {problem}; give one of {', '.join(f'{folder}:{known}' for known in splits)}")
+        raise InfoscopeError(f"{named} {problem}; give one of {', '.join(f'{named}:{known}' for known in splits)}")
     files = splits[split] if split in splits else next(iter(splits.values()))
     count = _shard_name(files[0])["count"]
     if count is not None and int(count) != len(files):
@@ -155,7 +208,37 @@ def open_parquet_folder(folder: Path, split: str, name: str) -> ParquetSource | 
             f"{files[0].parent} has {len(files)} of {int(count)} parquet files; fetch the others, or give a pattern "
             f"such as {files[0].parent}/*.parquet for these alone"
         )
-    return ParquetSource(files, name)
+    return files
+
+
+def _in_configuration(folder: Path, split: str, named: str) -> list[Path] | None:
+    """The files of the only configuration or split that has a folder of its own, or of the split that was named."""
+    below = [place for place in (folder, folder / "data") if place.is_dir()]
+    found = [each for place in below for each in sorted(place.iterdir()) if _holds_parquet(each, CONFIGURATION_DEPTH)]
+    if not found:
+        return None
+    by_name = {each.name: each for each in found}
+    if split in by_name:  # a folder a split
+        return _split_files(by_name[split], "", f"{named}/{by_name[split].relative_to(folder)}")
+    if len(found) > 1:
+        end = f":{split}" if split else ""
+        raise InfoscopeError(
+            f"{named} holds several configurations or splits; give one of "
+            + ", ".join(f"{named}/{each.relative_to(folder)}{end}" for each in found)
+        )
+    return _split_files(found[0], split, f"{named}/{found[0].relative_to(folder)}")
+
+
+def _holds_parquet(folder: Path, depth: int) -> bool:
+    """Whether a folder holds parquet files of images, so far down; not one that infoscope wrote."""
+    if folder.name.startswith(".") or not folder.is_dir():
+        return False
+    entries = sorted(folder.iterdir())
+    if kind_of_own(folder, {entry.name for entry in entries}) is not None:
+        return False
+    if any(entry.suffix == ".parquet" and not entry.name.startswith(".") and entry.is_file() for entry in entries):
+        return True
+    return depth > 1 and any(_holds_parquet(entry, depth - 1) for entry in entries)
 
 
 def _shard_name(file: Path) -> re.Match[str]:
@@ -186,6 +269,9 @@ def _footer(file: Path) -> tuple[bytes, str, list[int]]:
             f"cannot read {file}: {first_line(error)}; fetch it again, or take it out of the folder"
         ) from error
     columns = _image_columns(schema)
+    raw = [] if columns else _byte_columns(schema)
+    if raw:
+        columns = [first_of_pictures(raw, lambda column: _first(file, column))]
     if not columns:
         raise InfoscopeError(
             f"{file} has no image column (its columns: {', '.join(schema.names)}); give files with a column of images"
@@ -206,6 +292,28 @@ def _image_columns(schema: pa.Schema) -> list[str]:
     return [column for column in columns if features.get(column, {"_type": "Image"}).get("_type") == "Image"]
 
 
+def _byte_columns(schema: pa.Schema) -> list[str]:
+    """The columns of bytes alone, as other writers than ``datasets`` store pictures."""
+    import pyarrow as pa
+
+    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    return [field.name for field in schema if any(is_kind(field.type) for is_kind in kinds)]
+
+
+def _first(file: Path, column: str) -> Any:
+    """A column's first value that is not null; None where there is none."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(file) as opened:
+            for batch in opened.iter_batches(batch_size=8, columns=[column]):
+                return next((value for value in batch.column(0).to_pylist() if value is not None), None)
+    except (OSError, pa.ArrowException):  # it will be told when its images are read
+        pass
+    return None
+
+
 def _label_columns(schema: pa.Schema) -> dict[str, tuple[str, ...] | None]:
     """The columns that may hold labels, each with the names of its classes where the data set gives them."""
     import pyarrow as pa
@@ -223,5 +331,11 @@ def _features(schema: pa.Schema) -> dict[str, Any] | None:
     described = (schema.metadata or {}).get(b"huggingface")
     if described is None:
         return None
-    features: dict[str, Any] = json.loads(described).get("info", {}).get("features", {})
-    return features
+    try:
+        features = json.loads(described)["info"]["features"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    if not isinstance(features, dict):
+        return None
+    # What is no object says nothing: lists of features are written as lists, and are neither images nor labels.
+    return {column: feature for column, feature in features.items() if isinstance(feature, dict)}

@@ -13,7 +13,8 @@ def matching_files(pattern: str) -> list[Path]:
     """The files that a pattern names, as absolute paths, each once, by the bytes of their names.
 
     Braces are expanded first, and each name that they give must exist: a missing shard is an error, never a smaller
-    set. Then ``*``, ``?``, ``[...]`` and ``**`` match as in a shell.
+    set. Then ``*``, ``?``, ``[...]`` and ``**`` match as in a shell. What exists by its very name is taken by
+    that name, whatever brackets it has.
 
     Raises:
         InfoscopeError: nothing matches, the pattern is no local path, or its braces cannot be read.
@@ -28,14 +29,20 @@ def matching_files(pattern: str) -> list[Path]:
     """
     if "://" in pattern or pattern.startswith("pipe:"):
         raise InfoscopeError(f"{pattern} is no local path; download the shards and give the folder that holds them")
-    names = [pattern] if "{" not in pattern or Path(pattern).expanduser().exists() else _braces(pattern)
+    folder, rest = _existing(Path(pattern).expanduser().absolute())
+    names = _braces(rest) if "{" in rest else [rest]
     found: set[Path] = set()
     for name in names:
-        path = Path(name).expanduser().absolute()
-        files = [path] if path.exists() else _visible(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        path = folder / name
+        files = [path] if path.exists() else _visible(folder.glob(name))
         if not files:
-            source = f" (from {pattern})" if name != pattern else ""
-            raise InfoscopeError(f"no such file: {name}{source}; check the name, or the numbers in braces")
+            source = f" (from {pattern})" if len(names) > 1 else ""
+            raise InfoscopeError(
+                f"no such file: {path if source else pattern}{source}; check the name, or the numbers in braces"
+            )
+        for file in files:
+            if not (file.is_file() or file.is_dir()):
+                raise InfoscopeError(f"{file} is a pipe or device, no file; write its content to a file and name that")
         found.update(files)
     return sorted(found, key=os.fsencode)
 
@@ -52,6 +59,25 @@ def names_below_common_folder(files: Iterable[Path]) -> list[str]:
     files = list(files)
     common = os.path.commonpath([file.parent for file in files])
     return [os.fsencode(file.relative_to(common).as_posix()).decode("utf-8", "backslashreplace") for file in files]
+
+
+def _existing(path: Path) -> tuple[Path, str]:
+    """The folders that there are by these very names, and what is left: only that can be a pattern.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "photographs [2026]"
+        >>> folder.mkdir()
+        >>> found, rest = _existing(folder / "*.tar")
+        >>> found == folder, rest
+        (True, '*.tar')
+    """
+    folder, parts = Path(path.anchor), path.parts[1:]
+    for place, part in enumerate(parts):
+        if not (folder / part).exists():
+            return folder, "/".join(parts[place:])
+        folder /= part
+    return folder, ""
 
 
 def _visible(files: Iterable[Path]) -> list[Path]:

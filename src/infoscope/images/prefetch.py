@@ -17,7 +17,8 @@ from PIL import Image
 from infoscope.cores import available_cores
 from infoscope.errors import InfoscopeError
 from infoscope.images.decode import UnreadableImageError
-from infoscope.images.source import ImageSource
+from infoscope.images.source import ImageSource, note_doubt
+from infoscope.images.wide import DOUBT
 
 Loaded = TypeVar("Loaded")
 
@@ -75,7 +76,11 @@ def decode_ahead(
 
     def load(index: int) -> np.ndarray | str:
         try:
-            return view(source[index])
+            image = source[index]
+            doubt = image.info.get(DOUBT)
+            if doubt is not None:
+                note_doubt(source, index, doubt)
+            return view(image)
         except UnreadableImageError as error:
             return str(error)
 

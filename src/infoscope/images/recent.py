@@ -18,6 +18,9 @@ class Recent(Generic[T]):
         >>> recent = Recent(2)
         >>> recent.get(7, str), recent.get(7, len)     # the second is not read again
         ('7', '7')
+        >>> recent.clear()
+        >>> recent.get(7, float)
+        7.0
     """
 
     def __init__(self, kept: int):
@@ -27,6 +30,11 @@ class Recent(Generic[T]):
 
     def __reduce__(self) -> tuple[type[Recent[T]], tuple[int]]:
         return type(self), (self._kept,)
+
+    def clear(self) -> None:
+        """Forget what was read."""
+        with self._lock:
+            self._futures.clear()
 
     def get(self, number: int, read: Callable[[int], T]) -> T:
         """What ``read(number)`` gave when it was read last, or gives now."""

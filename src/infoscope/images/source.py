@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from PIL import Image
@@ -15,7 +16,7 @@ from infoscope.errors import InfoscopeError
 from infoscope.hub import is_hub_id
 from infoscope.images.arrays import ArraySource
 from infoscope.images.folder import FolderSource
-from infoscope.images.huggingface import HuggingFaceSource, is_saved_dataset, load_hub, load_saved
+from infoscope.images.huggingface import HuggingFaceSource, cached_folders, is_saved_dataset, load_hub, load_saved
 from infoscope.images.parquet import open_parquet, open_parquet_folder
 from infoscope.images.webdataset import WebDatasetSource, names_compressed, open_shards
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import datasets
 
 _LOGGER = logging.getLogger(__name__)
+# By source, so that an image that two passes read counts once.
+_DOUBTS: WeakKeyDictionary[ImageSource, dict[int, str]] = WeakKeyDictionary()
 
 
 @runtime_checkable
@@ -86,8 +89,9 @@ def open_images(source: Images) -> ImageSource:
     else:
         opened = HuggingFaceSource(source)
     if len(opened) == 0:
+        there = "".join(f" ({note})" for note in getattr(opened, "notes", ())[:1])
         raise InfoscopeError(
-            f"no images in {opened.name}; name a folder with .jpg or .png files in it or below, or shards"
+            f"no images in {opened.name}{there}; name a folder with .jpg or .png files in it or below, or shards"
         )
     _LOGGER.debug("images %s: %d, read by %s", opened.name, len(opened), type(opened).__name__)
     return opened
@@ -96,7 +100,7 @@ def open_images(source: Images) -> ImageSource:
 def _open_named(name: str) -> ImageSource:
     path = Path(name).expanduser()
     if path.is_dir():
-        return HuggingFaceSource(load_saved(path), name) if is_saved_dataset(path) else _open_folder(path, name)
+        return HuggingFaceSource(load_saved(path), name, [path]) if is_saved_dataset(path) else _open_folder(path, name)
     if name.lower().endswith(".tar") or names_compressed(name):
         return open_shards(name)
     if name.lower().endswith(".parquet"):
@@ -106,12 +110,12 @@ def _open_named(name: str) -> ImageSource:
     before, _, split = name.rpartition(":")
     folder = Path(before).expanduser()
     if before and folder.is_dir():
-        opened = open_parquet_folder(folder, split, name)
+        opened = open_parquet_folder(folder, split, name, before)
         if opened is None:
             raise InfoscopeError(f"{before} holds no parquet files, so it has no split {split}; leave out :{split}")
         return opened
     if is_hub_id(name, with_split=True):
-        return HuggingFaceSource(load_hub(name), name)
+        return HuggingFaceSource(load_hub(name), name, cached_folders())
     raise InfoscopeError(f"no such folder of images: {name}; check the path, or give a data set's id, owner/name")
 
 
@@ -127,7 +131,49 @@ def _open_folder(path: Path, name: str) -> ImageSource:
     compressed = [file for file in files if names_compressed(file.name)]
     if compressed:
         return open_shards(str(compressed[0]))  # refuses it
-    return open_parquet_folder(path, "", name) or images
+    return open_parquet_folder(path, "", name, name) or images
+
+
+def note_doubt(source: ImageSource, index: int, doubt: str) -> None:
+    """Keep what is to be told of an image's values; the first of a source is told at once.
+
+    Args:
+        source: the source.
+        index: of the image.
+        doubt: what the decoded picture has under `wide.DOUBT`.
+    """
+    doubts = _doubts(source)
+    if not doubts:
+        _LOGGER.warning(
+            "%s of %s %s; such images are counted. Scale them to the whole range, or have their files state it "
+            "(TIFF MaxSampleValue, PNG sBIT)",
+            source.ids[index], source.name, doubt,
+        )  # fmt: skip
+    doubts[index] = doubt
+
+
+def _doubts(source: ImageSource) -> dict[int, str]:
+    try:
+        return _DOUBTS.setdefault(source, {})
+    except TypeError:  # a source of the user's that cannot be a key: told each time, and not counted
+        return {}
+
+
+def notes_of(source: ImageSource) -> list[str]:
+    """What is to be known of a source besides its images, a line each: files that are not read, and doubtful values.
+
+    Values are known of the images that this process has read.
+
+    Example:
+        >>> notes_of(open_images(np.zeros((2, 32, 48, 3), np.uint8)))
+        []
+    """
+    notes = [*getattr(source, "notes", ())]
+    doubts = _doubts(source)
+    if doubts:
+        first = min(doubts)
+        notes.append(f"doubtful values: {len(doubts)} of {len(source)} images; {source.ids[first]} {doubts[first]}")
+    return notes
 
 
 def ids_sha256(source: ImageSource) -> str:

@@ -27,6 +27,13 @@ class Member(NamedTuple):
     size: int
 
 
+# Far above any name or time stamp; a header is read whole.
+LARGEST_HEADER = 2**20
+# What of a pax header is looked at: where a file's name and size are, and whether it has gaps.
+LONGEST_LENGTH = 20  # digits and the space after them
+USED_RECORDS = (b"path", b"size", b"GNU.sparse")
+
+
 class _DamagedError(Exception):
     pass
 
@@ -50,6 +57,8 @@ def tar_members(path: Path) -> Iterator[Member]:
         >>> list(tar_members(file))
         [Member(name=b'a/1.jpg', offset=512, size=3)]
     """
+    if path.exists() and not path.is_file():
+        raise InfoscopeError(f"{path} is a folder, pipe or device, no tar file; name files")
     try:
         # One page holds a header with its extension, and the small files between two pictures.
         with path.open("rb", buffering=0) as raw, BufferedReader(raw, 4096) as file:
@@ -86,6 +95,8 @@ def _members(file: BinaryIO, end: int) -> Iterator[Member]:
             )
         position = data + -(-length // BLOCK) * BLOCK
         if about_next:
+            if size > LARGEST_HEADER:
+                raise _DamagedError(f"is damaged: a header of {size} bytes is larger than any name")
             content = file.read(size)
             extended |= _records(content) if kind in b"x" else {b"path": content.split(b"\0", 1)[0]}
         elif kind not in NOT_ABOUT_FILES:
@@ -145,14 +156,18 @@ def _number(field: bytes, base: int) -> int:
 
 
 def _records(content: bytes) -> dict[bytes, bytes]:
-    """The ``length key=value`` lines of a pax header."""
+    """The ``length key=value`` lines of a pax header, as far as they are used."""
     records = {}
-    while content.strip(b"\0"):
-        length, space, _ = content.partition(b" ")
-        stop = _number(length, 10)
-        key, equals, value = content[len(length) + 1 : stop - 1].partition(b"=")
-        if not space or not equals or content[stop - 1 : stop] != b"\n":
+    start, end = 0, len(content.rstrip(b"\0"))
+    # By place: cutting off each line would copy what is left of the header for every one of its lines.
+    while start < end:
+        space = content.find(b" ", start, start + LONGEST_LENGTH)
+        stop = start + _number(content[start:space], 10) if space > start else 0
+        equals = content.find(b"=", space, stop)
+        if not space < equals < stop <= end or content[stop - 1 : stop] != b"\n":
             raise _DamagedError("is damaged: a pax header is not made of lines of key=value")
-        records[key] = value
-        content = content[stop:]
+        key = content[space + 1 : equals]
+        if key.startswith(USED_RECORDS):
+            records[key] = content[equals + 1 : stop - 1]
+        start = stop
     return records

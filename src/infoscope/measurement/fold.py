@@ -5,14 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import numpy as np
+from jaxtyping import UInt64
+
 from infoscope.execution.partials import Arrays, Partials
 from infoscope.execution.parts import Part
 from infoscope.measurement.map_parts import MapParts
-from infoscope.measurement.ranked import Ranked
+from infoscope.measurement.ranked import CONTENTS, Ranked
 
 # Our choice. The file of one shard is as large as that of all before it put together: so many are there at most, and
 # writing one more is little beside the passes over sixteen shards.
 SHARDS_TO_FOLD = 16
+
+
+# The partials of a ranking that know of images: shards of it, and what they were folded to.
+_RANKED = re.compile(r"(?:ranking|crops)-(?:folded|(?P<first>\d+))-\d+")
 
 
 class RankingFold:
@@ -101,6 +108,25 @@ class RankingFold:
 
     def _folded_name(self, stop: int) -> str:
         return f"{self._stage}-folded-{stop:09}"
+
+
+def ranked_contents(partials: Partials, images: int) -> UInt64[np.ndarray, " image"]:
+    """What the images were like that an earlier start ranked; 0 for those it did not (see `Watched`).
+
+    Args:
+        partials: where it kept its shards.
+        images: how many images there are.
+
+    Raises:
+        InfoscopeError: a kept file cannot be read.
+    """
+    contents = np.zeros(images, np.uint64)
+    for name in partials.names():
+        if found := _RANKED.fullmatch(name):
+            known = partials.part(name, {}).rows(CONTENTS)
+            first = int(found["first"] or 0)
+            contents[first : first + len(known)] = known
+    return contents
 
 
 def _group_name(folded: str, group: int) -> str:

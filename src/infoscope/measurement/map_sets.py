@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt64
 
 from infoscope.execution.partials import Arrays
 from infoscope.images.views import Cut
@@ -80,6 +80,7 @@ class Wanted:
         sampled_image: of images spread over a feature's quantiles.
         sampled_feature: the feature of each.
         main: whether the maps of the score itself are wanted; no longer where the ranking gathered them.
+        contents: what `images` are like, where that is known (see `Watched`).
     """
 
     image: Int64[np.ndarray, " pair"]
@@ -87,6 +88,7 @@ class Wanted:
     sampled_image: Int64[np.ndarray, " sampled"]
     sampled_feature: Int64[np.ndarray, " sampled"]
     main: bool = True
+    contents: UInt64[np.ndarray, " image"] | None = None
 
     def between(self, first: int, stop: int) -> Wanted:
         """Those of images ``first`` to ``stop - 1``."""

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
@@ -16,21 +18,24 @@ from infoscope.execution.config import Execution
 from infoscope.execution.executor import Executor, LocalExecutor
 from infoscope.execution.partials import Partials
 from infoscope.images.prefetch import all_unreadable
-from infoscope.images.source import Images, ids_sha256, open_images
+from infoscope.images.source import Images, ids_sha256, notes_of, open_images
+from infoscope.images.watched import Watched, contents_sha256, watch
+from infoscope.measurement.belonging import packed_contents
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.cross_checks import CrossChecks, CrossScoring
 from infoscope.measurement.features import gather_features
 from infoscope.measurement.fit import check_width, fit_record, fit_sample
+from infoscope.measurement.fold import ranked_contents
 from infoscope.measurement.map_parts import MapParts, feature_groups
 from infoscope.measurement.map_sets import map_sets, wanted_maps
 from infoscope.measurement.passes import Passes
-from infoscope.measurement.records import dictionary_record, model_record, plan
+from infoscope.measurement.records import dictionary_record, model_record, plan, with_kept_stamp
 from infoscope.measurement.scope import Scope
 from infoscope.measurement.scoring import Scoring
 from infoscope.measurement.stages import map_images, rank_images
 from infoscope.measurement.tables import scope_table, top_images_table
 from infoscope.storage.manifest import FORMAT_VERSION, ImagesRecord, Manifest, SkippedImage, software_versions
-from infoscope.storage.run import MAPS_FILE, PARTIALS, claim_directory
+from infoscope.storage.run import MANIFEST, MAPS_FILE, PARTIALS, Run, claim_directory
 
 
 def measure_scope(
@@ -65,7 +70,8 @@ def measure_scope(
 
     Raises:
         InfoscopeError: the SAE has another width than the model, the shift leaves no overlap, no image can be read,
-            ``out`` is another run's directory or cannot be written, or the executor is not there.
+            or an image changes meanwhile, ``out`` is another run's directory, is a finished run with a damaged file or
+            cannot be written, or the executor is not there.
 
     Example:
         >>> import tempfile, numpy as np, torch
@@ -85,7 +91,7 @@ def measure_scope(
     running = {name: options.pop(name) for name in [field.name for field in fields(Execution)] if name in options}
     execution = replace(execution or Execution(), **running)
     config = replace(config or MeasureConfig(), **options)
-    images = open_images(images)
+    images = watch(open_images(images))
     sae = sae.to(backbone.device)
     check_width(backbone, sae)
     batch_size = execution.batch_size or backbone.batch_size
@@ -96,9 +102,20 @@ def measure_scope(
     ids_hash = ids_sha256(images)
     stored_options = asdict(config) | {"min_pairs": config.least_pairs, "shifts": list(config.curve)}
     partials = Partials(None if out is None else Path(out) / PARTIALS)
-    if out is not None and claim_directory(Path(out), plan(model, dictionary, images, ids_hash, stored_options)):
-        partials.clear()
-        return Scope.load(out)
+    if out is not None:
+        planned = plan(model, dictionary, images, ids_hash, stored_options)
+        planned = with_kept_stamp(
+            Path(out),
+            planned,
+            lambda found: _with_stamp_of(found, planned),
+            lambda: _check_kept(Path(out), images, partials, show_progress),
+        )
+        if claim_directory(Path(out), planned):
+            partials.clear()
+            measured = Scope.load(out)
+            if measured.manifest.files is None:  # from before checksums, which `claim_directory` has looked at
+                Run(Path(out), measured.manifest).check_whole()
+            return measured
     clock = Clock()
 
     groups = feature_groups(sae.features, max(config.top_images, config.quantile_images), passes.cells)
@@ -110,13 +127,17 @@ def measure_scope(
             )
         assert fold.ranked is not None  # a source is never empty
         ranked, ranking = fold.ranked, fold.ranked.ranking
+        # Of those that other processes ranked, now or in an earlier start.
+        images.expect(np.arange(len(images)), ranked.contents)
         if not ranking.seen[0]:
             partials.clear()
             raise all_unreadable(images, ranked.skipped[0][1])
         with clock("maps"):
             spread = None if ranked.sample is None else ranked.sample.spread(config.quantile_images)
             wanted = wanted_maps(ranking, spread, map_sets(config), gathered=bool(fold.parts))
-            parts = map_images(executor, wanted, config, passes.cells, shard_images, partials, show_progress)
+            parts = map_images(
+                executor, wanted, images.contents, config, passes.cells, shard_images, partials, show_progress
+            )
     with clock("scores"):
         maps = MapParts(fold.parts or parts, groups, passes.cells)
         pair_scores, pair_controls, maps_source = Scoring(maps, groups, ranking, backbone.grid, config, partials).run(
@@ -144,6 +165,10 @@ def measure_scope(
                 count=len(images),
                 ids_sha256=ids_hash,
                 skipped=[SkippedImage(index, images.ids[index], reason) for index, reason in ranked.skipped],
+                notes=notes_of(images),
+                stamp=images.stamp(),
+                contents_sha256=contents_sha256(images.contents),
+                contents=packed_contents(images.contents),
             ),
             software=software_versions(),
             seed=config.seed,
@@ -154,10 +179,42 @@ def measure_scope(
         checks.cross_checks,
         checks.quantile_images,
     )
+    images.check(show_progress)
     if out is not None:
         scope.save(out)
         partials.clear()
     return scope
+
+
+def _with_stamp_of(found: dict[str, Any], planned: dict[str, Any]) -> dict[str, Any]:
+    """A plan with the stamp that another one has of the images."""
+    images = found.get("images")
+    stamp = images.get("stamp") if isinstance(images, dict) else None
+    return planned | {"images": planned["images"] | {"stamp": stamp}}
+
+
+def _check_kept(out: Path, images: Watched, partials: Partials, show_progress: bool) -> bool:
+    """Make sure that images whose files have other times than when a measurement was begun are the same all the same.
+
+    Returns:
+        False where nothing is known of what they were like.
+
+    Raises:
+        InfoscopeError: they are others.
+    """
+    if not (out / MANIFEST).is_file():
+        images.expect(np.arange(len(images)), ranked_contents(partials, len(images)))
+        images.verify(read := np.flatnonzero(images.contents), show_progress)
+        return len(read) > 0
+    recorded = Manifest.read(out / MANIFEST).images.contents_sha256
+    if recorded is None:
+        return False
+    if images.whole(show_progress) != recorded:
+        raise InfoscopeError(
+            f"the images of {images.name} have changed since they were measured into {out}; put back what was there, "
+            "or choose another --out"
+        )
+    return True
 
 
 @dataclass

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 
 import numpy as np
 import torch
+from jaxtyping import UInt64
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.precision import set_multiplication
@@ -23,6 +24,7 @@ from infoscope.images.prefetch import MOST_DECODE_THREADS, Batch, decode_ahead
 from infoscope.images.source import ImageSource
 from infoscope.images.spread import spread_evenly
 from infoscope.images.views import Cut, Views
+from infoscope.images.watched import Watched
 from infoscope.measurement.codes import DenseViews, ViewCodes, encode_views
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.fit_sums import FitSums
@@ -119,7 +121,7 @@ class Passes:
         with trailing(self.trails) as follow:
             for batch in self._decode(shard, (), result.skipped, advance):
                 follow(partial(self._rank_batch, result, batch, *self._encode(batch.pixels)))
-        return result
+        return replace(result, contents=self._contents(shard))
 
     def rank_crops(self, shard: range, advance: Advance) -> Ranked:
         """The only pass with ``rank_view="crops"``: the ranking, and the maps of the images that stay in it."""
@@ -139,7 +141,7 @@ class Passes:
             for batch in self._decode(shard, crops, result.skipped, advance):
                 follow(partial(take, batch, *self._encode(batch.pixels)))
         maps = result.ranking.keep(ImageMaps.concatenate(parts or [ImageMaps.empty(self.cells)]))
-        return replace(result, maps=maps.by_feature())
+        return replace(result, maps=maps.by_feature(), contents=self._contents(shard))
 
     def maps(self, wanted: Wanted, advance: Advance) -> SetMaps:
         """Pass 2: the maps of chosen (image, feature) pairs in every set, each ordered by feature, then image.
@@ -147,8 +149,11 @@ class Passes:
         Each image is decoded once, and each view of it encoded once, whatever the number of features that chose it.
 
         Raises:
-            InfoscopeError: an image that was ranked can no longer be read.
+            InfoscopeError: an image that was ranked can no longer be read, or is another by now.
         """
+        if isinstance(self.images, Watched) and wanted.contents is not None:
+            # It may have been ranked by another process.
+            self.images.expect(wanted.images, wanted.contents)
         skipped: list[tuple[int, str]] = []
         sets = [made for made in map_sets(self.config) if wanted.main or made.name != MAIN]
         parts = {made.name: [ImageMaps.empty(self.cells)] for made in sets}
@@ -185,6 +190,12 @@ class Passes:
         """The SAE whose codes are all pre-activations above 0."""
         sae = self.sae
         return SparseAutoencoder(sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec, ReLU(), token_norm=sae.token_norm)
+
+    def _contents(self, shard: range) -> UInt64[np.ndarray, " image"]:
+        """What the images of a shard that was read are like, where somebody watches."""
+        if not isinstance(self.images, Watched):
+            return np.zeros(0, np.uint64)
+        return self.images.contents[shard.start : shard.stop].copy()
 
     def _nothing_ranked(self) -> Ranked:
         # No feature has more top images than there are images.

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.images.source import ImageSource
+from infoscope.images.watched import Watched
+from infoscope.storage.atomic import as_read, read_json
 from infoscope.storage.manifest import FORMAT_VERSION, DictionaryRecord, ModelRecord, software_versions
+from infoscope.storage.run import PLAN
 
 
 def plan(
-    model: ModelRecord, dictionary: DictionaryRecord, images: ImageSource, ids_hash: str, options: dict[str, Any]
+    model: ModelRecord, dictionary: DictionaryRecord, images: Watched, ids_hash: str, options: dict[str, Any]
 ) -> dict[str, Any]:
     """All that a result depends on, as JSON values: a directory is gone on with only when it is the same."""
     site = model_identity(model)
@@ -24,9 +28,34 @@ def plan(
         "model": site,
         # A weights file alone does not say how many codes are kept.
         "dictionary": {"sha256": dictionary.sha256, "activation": dictionary.activation},
-        "images": {"count": len(images), "ids_sha256": ids_hash, "stamp": images.stamp()},
+        "images": {"count": len(images), "ids_sha256": ids_hash, "stamp": images.states},
         "software": software_versions(),
     }
+
+
+def with_kept_stamp(
+    out: Path, planned: dict[str, Any], merge: Callable[[dict[str, Any]], dict[str, Any]], check: Callable[[], bool]
+) -> dict[str, Any]:
+    """A plan with the stamp of the images that the directory's own plan has, where nothing else differs.
+
+    Files that were touched or copied since have another stamp, and may be the same images.
+
+    Args:
+        out: the directory.
+        planned: the plan.
+        merge: the plan with the stamp of another one.
+        check: whether the images are known to be the same; raises where they are others.
+
+    Raises:
+        InfoscopeError: as ``check`` raises.
+    """
+    found = read_json(out / PLAN) if (out / PLAN).is_file() else None
+    if not isinstance(found, dict) or found == as_read(planned):
+        return planned
+    same = merge(found)
+    if found != as_read(same):
+        return planned
+    return same if check() else planned
 
 
 def model_identity(model: ModelRecord) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from infoscope.measurement.run_controls import RunControls, run_controls
-from infoscope.scope.partition import Method, Partition, partition
+from infoscope.scope.partition import FORMAT_VERSION, Method, Partition, partition
 from infoscope.showing import Shown
 from infoscope.storage.atomic import write_json
 from infoscope.storage.check_schema import CROSS_CHECKS, SHIFT_CURVE
@@ -23,12 +23,14 @@ from infoscope.storage.run import (
     MAPS_FILE,
     PARTITION,
     QUANTILE_IMAGES_FILE,
+    SCOPE_FILE,
     SHIFT_CURVE_FILE,
+    TOP_IMAGES_FILE,
     Feature,
     Run,
     open_run,
 )
-from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, read_table, write_table
+from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, write_table
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,10 +64,11 @@ class Scope(Shown):
         Raises:
             InfoscopeError: its file cannot be read.
         """
-        return self.maps_source if isinstance(self.maps_source, pl.DataFrame) else read_table(self.maps_source, MAPS)
+        source = self.maps_source
+        return source if isinstance(source, pl.DataFrame) else Run(source.parent, self.manifest).maps
 
     def partition(self, method: Method = "valley", **options: Any) -> Partition:
-        """Split the scored features into local and global; see `infoscope.scope.partition.partition`."""
+        """Split the scored features into low-CDS and high-CDS ones; see `infoscope.scope.partition.partition`."""
         return partition(self.table["cds"].to_numpy().astype(np.float64), method=method, **options)
 
     def controls(self) -> RunControls:
@@ -92,27 +95,30 @@ class Scope(Shown):
             InfoscopeError: the directory cannot be written.
         """
         path = Path(path)
-        write_table(path / "scope.parquet", self.table, SCOPE)
-        write_table(path / "top_images.parquet", self.top_images, TOP_IMAGES)
+        written = [MAPS_FILE, PARTITION, CONTROLS]
         if isinstance(self.maps_source, pl.DataFrame) or self.maps_source != path / MAPS_FILE:
             write_table(path / MAPS_FILE, self.maps, MAPS)
         for frame, file, table in (
+            (self.table, SCOPE_FILE, SCOPE),
+            (self.top_images, TOP_IMAGES_FILE, TOP_IMAGES),
             (self.shift_curve, SHIFT_CURVE_FILE, SHIFT_CURVE),
             (self.cross_checks, CROSS_CHECKS_FILE, CROSS_CHECKS),
             (self.quantile_images, QUANTILE_IMAGES_FILE, TOP_IMAGES),
         ):
             if frame is not None:
                 write_table(path / file, frame, table)
+                written.append(file)
         write_json(path / PARTITION, self._partition_document())
         write_json(path / CONTROLS, self.controls().to_json())
-        self.manifest.write(path / MANIFEST)
+        self.manifest.write(path / MANIFEST, written)
 
     def _partition_document(self) -> dict[str, Any]:
         """What ``partition.json`` holds; without a single scored feature there is no threshold."""
         if self.table["cds"].count():
             return self.partition().to_json()
-        counts = {"local": 0, "global": 0, "unscored": self.table.height}
+        counts = {"low_cds": 0, "high_cds": 0, "unscored": self.table.height}
         return {
+            "format_version": FORMAT_VERSION,
             "method": "valley",
             "kind": "convention",
             "threshold": None,
@@ -170,10 +176,12 @@ class MeasuredRun(Run):
         """The table of maps."""
         return self.measured.maps
 
-    def maps_where(self, wanted: pl.Expr) -> pl.DataFrame:
+    def maps_where(self, wanted: pl.Expr | None) -> pl.DataFrame:
         """Some rows of the table of maps."""
         source = self.measured.maps_source
-        return source.filter(wanted) if isinstance(source, pl.DataFrame) else super().maps_where(wanted)
+        if not isinstance(source, pl.DataFrame):
+            return super().maps_where(wanted)
+        return source if wanted is None else source.filter(wanted)
 
     @property
     def shift_curve(self) -> pl.DataFrame | None:

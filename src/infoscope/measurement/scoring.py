@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from infoscope.execution.partials import Arrays, Partials
@@ -18,6 +19,10 @@ from infoscope.progress import Advance, progress
 from infoscope.scope.controls import PairControls
 from infoscope.scope.score import PairScores
 from infoscope.storage.schema import MAPS, join_tables, write_table
+from infoscope.storage.seal import file_sum
+
+# Among a group's scores: what the file of its maps is recognised by, for a parquet file has no checksum.
+_MAPS_SUM = "maps_sha256"
 
 
 @dataclass(frozen=True)
@@ -70,19 +75,22 @@ class Scoring:
         return *found, out
 
     def _kept_group(self, group: int, name: str, file: Path, advance: Advance) -> Arrays:
-        def compute() -> Arrays:
-            scores, table = self._group(group, advance)
-            # Before the scores are kept, which say that the maps are there too.
-            write_table(file, table, MAPS)
-            return scores
-
-        done = name in self.partials
-        arrays = self.partials.get_or_compute(name, compute)
-        if done:
-            advance(len(arrays["emd"]))
+        if name in self.partials:
+            arrays = self.partials.read(name)
+            if file.is_file() and np.array_equal(arrays.pop(_MAPS_SUM, np.empty(0)), _sum_of(file)):
+                advance(len(arrays["emd"]))
+                return arrays
+        arrays, table = self._group(group, advance)
+        # Before the scores are kept, which say that the maps are there too, and which.
+        write_table(file, table, MAPS)
+        self.partials.put(name, arrays | {_MAPS_SUM: _sum_of(file)})
         return arrays
 
     def _group(self, group: int, advance: Advance) -> tuple[Arrays, pl.DataFrame]:
         pairs = self.maps.pairs(group, self.groups[group], self.ranking)
         scores, controls = score_some(pairs, self.grid, self.config, advance, len(self.ranking.image))
         return scores.arrays() | controls.arrays(), maps_table(pairs)
+
+
+def _sum_of(file: Path) -> np.ndarray:
+    return np.frombuffer(bytes.fromhex(file_sum(file).sha256), np.uint8)

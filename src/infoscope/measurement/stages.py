@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt32
+from jaxtyping import Bool, Float32, UInt32, UInt64
 
 from infoscope.execution.executor import Executor, Job
 from infoscope.execution.partials import Partials, shards
@@ -55,13 +55,14 @@ def rank_images(
 def map_images(
     executor: Executor,
     wanted: Wanted,
+    contents: UInt64[np.ndarray, " image"],
     config: MeasureConfig,
     cells: int,
     shard_images: int,
     partials: Partials,
     show_progress: bool,
 ) -> list[Part]:
-    """The maps of every chosen image, as parts for `MapParts`."""
+    """The maps of every chosen image, as parts for `MapParts`; ``contents`` is what images were like when ranked."""
     # Each pair as often as maps of it are made.
     sampled = [made.sampled for made in map_sets(config) if wanted.main or made.name != MAIN]
     image = np.sort(
@@ -72,6 +73,8 @@ def map_images(
     jobs = []
     for first, stop in _image_shards(image, shard_images, most_pairs(cells)):
         some = wanted.between(int(image[first]), int(image[stop - 1]) + 1)
+        if len(contents):
+            some = replace(some, contents=contents[some.images])
         # By what is asked: where a ranking is done again on other hardware, maps of the one before do not answer it.
         asked = digest(some.image, some.feature, some.sampled_image, some.sampled_feature)
         jobs.append(Job(f"maps-{int(image[first]):012}-{asked}", len(some.images), "maps", (some,)))

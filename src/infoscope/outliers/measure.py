@@ -15,9 +15,10 @@ from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.groups.group import feature_groups
 from infoscope.images.labels import FolderLabels, labels_of
-from infoscope.images.source import Images, ImageSource, ids_sha256, open_images
+from infoscope.images.source import Images, ids_sha256, notes_of, open_images
 from infoscope.images.views import Views
-from infoscope.measurement.belonging import check_belongs
+from infoscope.images.watched import Watched, watch
+from infoscope.measurement.belonging import check_belongs, say_other_images
 from infoscope.measurement.measure import Clock
 from infoscope.measurement.records import dictionary_record, model_record
 from infoscope.outliers.config import Cutoff, OutlierConfig
@@ -90,12 +91,14 @@ def measure_outliers(
         ('tail', 2)
     """
     config = replace(config or OutlierConfig(), **options)
-    images = open_images(images)
+    images = watch(open_images(images))
     settings = _settings(config, run)
     views = Views(backbone.patch_size, backbone.grid, settings["shift"], settings["resize"], settings["shifts"])
     if run is not None or sae is not None:
         sae = _checked(backbone, sae, run)
     label = None if labels is None else labels_of(images, labels)
+    if run is not None:
+        say_other_images(run, images)
     clock = Clock()
     running: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "show_progress": show_progress}
 
@@ -123,6 +126,7 @@ def measure_outliers(
         probes = probing.score(tokens, backbone.layout.special_tokens > 0, backbone.grid, show_progress)
     groups, features = (None, None) if run is None or tokens.sums is None else _groups(run, tokens.sums, outlier)
 
+    images.check(show_progress)
     record = OutlierRecord(
         format_version=FORMAT_VERSION,
         command=command,
@@ -210,12 +214,14 @@ def _groups(run: Run, sums: FeatureSums, outlier: Bool[np.ndarray, "image patch"
     return groups, features_table(high, low, len(sums.outlier))
 
 
-def _images_record(images: ImageSource, norms: Norms) -> ImagesRecord:
+def _images_record(images: Watched, norms: Norms) -> ImagesRecord:
     return ImagesRecord(
         source=images.name,
         count=len(images),
         ids_sha256=ids_sha256(images),
         skipped=[SkippedImage(index, images.ids[index], reason) for index, reason in norms.skipped],
+        notes=notes_of(images),
+        stamp=images.stamp(),
     )
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, Shaped, UInt8
 
+from infoscope.execution.limits import one_blas_thread
+
 FOLDS = 5
 # Our choice: on fewer, a linear probe of some hundred inputs says nothing.
 LEAST_TOKENS = 50
@@ -183,7 +185,8 @@ def _predict(model: Any, vectors: Vectors, target: np.ndarray, image: Int64[np.n
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    with warnings.catch_warnings():
+    # Its many small products are slower on many threads that wait for each other than on one.
+    with warnings.catch_warnings(), one_blas_thread():
         # What a thousand steps leave to gain is far below any difference worth naming.
         warnings.simplefilter("ignore", ConvergenceWarning)
         found: np.ndarray = cross_val_predict(

@@ -10,10 +10,14 @@ import polars as pl
 from infoscope.errors import InfoscopeError
 from infoscope.outliers.record import OutlierRecord, without_nan
 from infoscope.outliers.tables import BLOCKS, FEATURES, NORMS, POSITIONS, STABILITY
-from infoscope.storage.atomic import write_json
+from infoscope.storage.atomic import remedy_of, remove_leftovers_of
 from infoscope.storage.schema import write_table
+from infoscope.storage.seal import write_sealed
 
 FILE = "outliers.json"
+# Drawn from the tables afterwards, by `infoscope.report.outliers`.
+FIGURES = ("share.svg", "norms.svg", "places.svg")
+FILES = (FILE, *(f"{name}.parquet" for name in ("blocks", "positions", "norms", "stability", "features")), *FIGURES)
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,12 @@ class OutlierResult:
             InfoscopeError: the folder cannot be written.
         """
         path = Path(path)
+        remove_leftovers_of(path / name for name in FILES)
         try:
-            for old in (FILE, "features.parquet"):
+            for old in (FILE, "features.parquet", *FIGURES):
                 (path / old).unlink(missing_ok=True)
         except OSError as error:
-            raise InfoscopeError(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
+            raise InfoscopeError(f"cannot write {path}: {error.strerror or error}; {remedy_of(error)}") from error
         for name, frame, table in (
             ("blocks", self.blocks, BLOCKS),
             ("positions", self.positions, POSITIONS),
@@ -59,7 +64,8 @@ class OutlierResult:
             write_table(path / f"{name}.parquet", frame, table)
         if self.features is not None:
             write_table(path / "features.parquet", self.features, FEATURES)
-        write_json(path / FILE, self.to_json())
+        names = ("blocks", "positions", "norms", "stability", *(() if self.features is None else ("features",)))
+        write_sealed(path / FILE, self.to_json(), [f"{name}.parquet" for name in names])
 
     def to_json(self) -> dict[str, object]:
         """What ``outliers.json`` holds; a number that is not defined is None."""

@@ -12,12 +12,15 @@ from jaxtyping import Bool, Float32, Real
 from PIL import Image
 
 from infoscope.errors import InfoscopeError, check_choice
+from infoscope.images.decode import UnreadableImageError, as_stored
+from infoscope.images.files import StoredIn
 from infoscope.images.folder import FolderSource, readable_suffixes
 from infoscope.images.resize import Resize
 from infoscope.images.source import ImageSource
 from infoscope.probes.nyu_labelled import NyuDepths, NyuField, NyuImages, NyuSplit, find_labelled, split_rows
 from infoscope.probes.pairs import Pairs, check_size, pair_folders, pair_list
 from infoscope.probes.targets import lay_out
+from infoscope.storage.arrays import read_array
 
 DepthCrop = Literal["none", "eigen"]
 
@@ -46,6 +49,13 @@ class Depths(Protocol):
     def where(self, index: int) -> str:
         """What map ``index`` is called in a message."""
         ...
+
+    def stored_in(self) -> StoredIn:
+        """The files, and which maps lie in which."""
+        ...
+
+    def forget(self) -> None:
+        """Read anew whatever is asked for next."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,13 @@ class DepthFiles:
         check_size(self.photographs[index], file, stored.shape, "depth map")
         whole = np.issubdtype(stored.dtype, np.integer)
         return stored / np.float32(self.scale or (WHOLE_SCALE if whole else 1.0))
+
+    def stored_in(self) -> StoredIn:
+        """Each map in a file of its own."""
+        return StoredIn(self.files, range(len(self.files)), len(self.files))
+
+    def forget(self) -> None:
+        """Nothing is kept."""
 
     def where(self, index: int) -> str:
         """The file's name."""
@@ -116,6 +133,14 @@ class DepthSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def stored_in(self) -> StoredIn:
+        """Where the maps are."""
+        return self.depths.stored_in()
+
+    def forget(self) -> None:
+        """Read anew whatever is asked for next."""
+        self.depths.forget()
 
     def target(self, index: int) -> Float32[np.ndarray, "row column"]:
         """The depth of every pixel of photograph ``index``, in metres, 0 for holes.
@@ -305,8 +330,8 @@ def _frames(root: Path) -> Pairs:
 
 def _read_array(file: str) -> Real[np.ndarray, "row column"]:
     try:
-        stored = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        stored = read_array(Path(file))
+    except (OSError, ValueError) as error:
         raise InfoscopeError(
             f"cannot read the depth map {file}: {error}; restore it, or take it and its photograph out"
         ) from error
@@ -321,15 +346,14 @@ def _read_array(file: str) -> Real[np.ndarray, "row column"]:
 
 
 def _read_picture(file: str) -> Real[np.ndarray, "row column"]:
+    def numbers(image: Image.Image) -> tuple[str, Real[np.ndarray, "row column"] | None]:
+        return image.mode, np.asarray(image) if image.mode in ("I", "F") or image.mode.startswith("I;16") else None
+
     try:
-        with Image.open(file) as image:
-            mode = image.mode
-            stored = np.asarray(image) if mode in ("I", "F") or mode.startswith("I;16") else None
-    # Pillow raises nearly anything on damaged bytes.
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        mode, stored = as_stored(Path(file), numbers)
+    except UnreadableImageError as error:
         raise InfoscopeError(
-            f"cannot read the depth map {file}: {reason}; restore it, or move it and its photograph away"
+            f"cannot read the depth map {file}: {error}; restore it, or move it and its photograph away"
         ) from error
     if stored is None:
         raise InfoscopeError(

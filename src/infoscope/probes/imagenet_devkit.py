@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from infoscope.errors import InfoscopeError
+from infoscope.probes.matlab import load_mat
+from infoscope.storage.text import read_text
 
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 META = "meta.mat"
@@ -96,8 +98,8 @@ def read_devkit(place: Path) -> Devkit:
             raise InfoscopeError(f"no {file.name} in {folder}: give the folder of ImageNet's devkit, which has both")
     wnid, words = read_synsets(meta)
     try:
-        numbers = np.array([int(line) for line in truth.read_text().split()], np.int64)
-    except (OSError, ValueError) as error:
+        numbers = np.array([int(line) for line in read_text(truth).split()], np.int64)
+    except ValueError as error:
         raise InfoscopeError(
             f"{truth} is no list of class numbers, one a line: {error}; fetch the devkit again"
         ) from error
@@ -116,16 +118,14 @@ def read_synsets(meta: Path) -> tuple[dict[int, str], dict[str, str]]:
     Raises:
         InfoscopeError: the file cannot be read, or is something else.
     """
-    from scipy.io import loadmat
-
     try:
-        synsets: Any = np.atleast_1d(loadmat(meta, squeeze_me=True)["synsets"])
+        synsets: Any = np.atleast_1d(load_mat(meta)["synsets"])
         leaves = [
             (int(one["ILSVRC2012_ID"]), str(one["WNID"]), str(one["words"]))
             for one in synsets
             if not int(one["num_children"])
         ]
-    # scipy's reader raises nearly anything on bytes that are no such file.
+    # What is no structure of synsets fails in any way.
     except Exception as error:
         raise InfoscopeError(f"{meta} is not the devkit's list of classes: {error}; fetch the devkit again") from error
     return {number: wnid for number, wnid, _ in leaves}, {wnid: words for _, wnid, words in leaves}

@@ -22,7 +22,13 @@ from infoscope.probes.imagenet_devkit import (
     names_devkit,
     read_devkit,
 )
+from infoscope.storage.sheet import is_sheet, read_columns
+from infoscope.storage.text import read_text
 
+# What a table's columns may be called.
+_PATHS = ("path", "file", "filename", "file_name", "file_path", "filepath", "image", "image_path", "image_id")
+_LABELS = ("label", "class", "class_name", "classname", "label_name", "category")
+_SPLITS = ("split", "subset", "set", "fold", "partition")
 # So many classes are named before the rest is counted.
 NAMED = 5
 
@@ -51,10 +57,10 @@ def open_labelled(source: Images, labels: str | Path | Sequence[str] | None = No
     Args:
         source: whatever `open_images` takes.
         labels: ``folder``, ``path``, ``column`` or ``column:NAME`` (see `class_numbers`); a text file whose lines are
-            a path below ``source`` and a label, of which only the listed images are taken; ImageNet's devkit (its
-            folder, or either of its files), for a folder of validation photographs; or the labels themselves. Without,
-            ``column`` for data sets, parquet files and tar shards, the devkit where it lies near a folder of
-            validation photographs, and else ``folder``.
+            a path below ``source`` and a label, or a ``.csv`` or ``.tsv`` with columns ``path`` and ``label``, of which
+            only the listed images are taken; ImageNet's devkit (its folder, or either of its files), for a folder of
+            validation photographs; or the labels themselves. Without, ``column`` for data sets, parquet files and tar
+            shards, the devkit where it lies near a folder of validation photographs, and else ``folder``.
 
     Raises:
         InfoscopeError: the images or labels cannot be read, or an image has no label.
@@ -164,19 +170,11 @@ def _listed(images: ImageSource, file: Path) -> LabelledImages:
         )
     label: dict[str, str] = {}
     known = {image_id: row for row, image_id in enumerate(images.ids)}
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InfoscopeError(f"cannot read the list {file}: {error}; name a text file of paths and labels") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        # A path may have blanks; a label has none.
-        path, _, name = line.strip().replace("\t", " ").rpartition(" ")
-        path = path.strip().removeprefix("./").lstrip("/")
+    for number, stated, name in _lines(file):
+        path = stated.removeprefix("./").lstrip("/")
         if not path:
             raise InfoscopeError(
-                f"line {number} of {file} is not a path and a label: {line.strip()}; complete it or take it out"
+                f"line {number} of {file} is not a path and a label: {name}; complete it or take it out"
             )
         if path not in known:
             raise InfoscopeError(
@@ -193,3 +191,23 @@ def _listed(images: ImageSource, file: Path) -> LabelledImages:
     kept = images.kept(sorted(known[path] for path in label))
     found = number_classes([label[image_id] for image_id in kept.ids], None, str(file))
     return LabelledImages(kept, found.classes, found.number)
+
+
+def _lines(file: Path) -> list[tuple[int, str, str]]:
+    """The lines of a list that hold anything: their numbers from 1, the path and the label on each."""
+    if is_sheet(file):
+        columns = read_columns(file, {"path": _PATHS, "label": _LABELS}, {"split": _SPLITS}, "the list")
+        splits = sorted(set(columns.values.get("split", [])))
+        if len(splits) > 1:
+            raise InfoscopeError(
+                f"{file} lists several splits ({', '.join(splits[:NAMED])}), and a list is of one: save the rows of "
+                "each as a file of its own"
+            )
+        return list(zip(columns.lines, columns.values["path"], columns.values["label"], strict=True))
+    found = []
+    for number, line in enumerate(read_text(file, "the list").split("\n"), 1):
+        if line.strip():
+            # A path may have blanks; a label has none.
+            path, _, name = line.strip().replace("\t", " ").rpartition(" ")
+            found.append((number, path.strip(), name))
+    return found

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Bool, Float64
 
 from infoscope.errors import InfoscopeError
-from infoscope.probes.linear import NEVER, Linear
+from infoscope.execution.limits import one_blas_thread
+from infoscope.probes.linear import NEVER, Linear, product
 from infoscope.probes.moments import Examples, Moments, Stream, moments_of
 from infoscope.probes.solvers import LogisticPath
 
@@ -82,7 +83,8 @@ def fit_path(
         raise InfoscopeError(
             "all training examples are of one class, and a classifier needs two: check the labels or the split"
         )
-    spectrum, axes = np.linalg.eigh(moments.correlation)
+    with one_blas_thread():
+        spectrum, axes = np.linalg.eigh(moments.correlation)
     spectrum = np.maximum(spectrum, 0.0)
     classes, width = int(present.sum()), len(spectrum)
     weight = np.zeros((width, classes))
@@ -92,8 +94,9 @@ def fit_path(
         scale = 1.0 / np.sqrt(spectrum / classes + strength)
         bias_scale = np.sqrt(classes)
         problem = _Problem(standard, moments.weight, present, axes * scale, bias_scale, strength, report)
-        start = np.concatenate([(axes.T @ weight) / scale[:, None], (bias / bias_scale)[None]]).ravel()
-        with warnings.catch_warnings():
+        start = np.concatenate([product(axes.T, weight) / scale[:, None], (bias / bias_scale)[None]]).ravel()
+        # Its own steps are small, and torch's products come between them.
+        with warnings.catch_warnings(), one_blas_thread():
             warnings.simplefilter("ignore", RuntimeWarning)
             found = minimize(
                 problem,
@@ -130,7 +133,7 @@ class _Problem:
     ) -> tuple[Float64[np.ndarray, "feature class"], Float64[np.ndarray, " class"]]:
         """Weights of standardised features, and biases."""
         table = values.reshape(len(self.basis) + 1, -1)
-        return self.basis @ table[:-1], table[-1] * self.bias_scale
+        return product(self.basis, table[:-1]), table[-1] * self.bias_scale
 
     def __call__(self, values: Float64[np.ndarray, " value"]) -> tuple[float, Float64[np.ndarray, " value"]]:
         weight, bias = self.unpack(values)
@@ -150,7 +153,7 @@ class _Problem:
         self.report()
         total = self.total
         slope = slope / total + self.strength * weight
-        gradient = np.concatenate([self.basis.T @ slope, (bias_slope / total * self.bias_scale)[None]])
+        gradient = np.concatenate([product(self.basis.T, slope), (bias_slope / total * self.bias_scale)[None]])
         return loss / total + self.strength / 2 * float((weight**2).sum()), gradient.ravel()
 
 

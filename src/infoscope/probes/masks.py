@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32, Integer, Shaped
 from PIL import Image
 
 from infoscope.errors import InfoscopeError
+from infoscope.images.decode import UnreadableImageError, as_stored
 from infoscope.images.prefetch import decode_threads
 from infoscope.probes.targets import IGNORE, MOST_CLASSES, ignore_value
 from infoscope.progress import progress
@@ -81,15 +83,16 @@ def read_mask(file: str) -> Shaped[np.ndarray, "row column"]:
     Raises:
         InfoscopeError: the file cannot be read, has colours in place of numbers, or was compressed with loss.
     """
+
+    def stored(image: Image.Image) -> tuple[str | None, str, Shaped[np.ndarray, "row column"] | None]:
+        plain = image.mode in ("1", "L", "P", "I") or image.mode.startswith("I;16")
+        return image.format, image.mode, np.asarray(image) if plain else None
+
     try:
-        with Image.open(file) as image:
-            kind, mode = image.format, image.mode
-            values = np.asarray(image) if mode in ("1", "L", "P", "I") or mode.startswith("I;16") else None
-    # Pillow raises nearly anything on damaged bytes.
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        kind, mode, values = as_stored(Path(file), stored)
+    except UnreadableImageError as error:
         raise InfoscopeError(
-            f"cannot read the mask {file}: {reason}; restore it, or move it and its photograph away"
+            f"cannot read the mask {file}: {error}; restore it, or move it and its photograph away"
         ) from error
     if values is None:
         raise InfoscopeError(

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from infoscope.errors import InfoscopeError
+from infoscope.probes.linear import product
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ def moments_of(stream: Stream) -> Moments:
         target_weighted = target * examples.weight[:, None]
         weight += float(examples.weight.sum(dtype=np.float64))
         first += weighted.sum(0, dtype=np.float64)
-        square += weighted.T @ rows
-        cross += rows.T @ target_weighted
+        square += product(weighted.T, rows)
+        cross += product(rows.T, target_weighted)
         target_first += target_weighted.sum(0, dtype=np.float64)
         target_square += (target_weighted * target).sum(0, dtype=np.float64)
     if origin is None or target_origin is None or weight <= 0:

@@ -13,9 +13,11 @@ from PIL import Image
 
 from infoscope.errors import InfoscopeError, check_choice
 from infoscope.images.decode import UnreadableImageError
-from infoscope.images.folder import stamp_files
+from infoscope.images.files import StoredIn
 from infoscope.images.recent import Recent
 from infoscope.images.spread import spread_evenly
+from infoscope.probes.matlab import load_mat
+from infoscope.storage.file_states import stamp_files
 
 if TYPE_CHECKING:
     import h5py
@@ -40,12 +42,10 @@ class _Field:
     def __init__(self, file: Path, name: str, dimensions: int):
         self._file, self._name = file, name
         with _opened(file) as opened:
-            if name not in opened:
-                raise InfoscopeError(f"{file} has no {name}, which NYU's labelled file has: fetch it again")
-            data: Any = opened[name]
+            data = _data_set(opened, name, file)
             self.shape: tuple[int, ...] = tuple(data.shape)
             self._block = min(data.chunks[0] if data.chunks else 1, MOST_IN_BLOCK)
-        if len(self.shape) != dimensions:
+        if len(self.shape) != dimensions or 0 in self.shape:
             raise InfoscopeError(
                 f"{name} in {file} has the shape {self.shape}, and not one of {dimensions} dimensions"
                 "; fetch the file again"
@@ -59,9 +59,13 @@ class _Field:
         block: Shaped[np.ndarray, "*shape"] = self._recent.get(row // self._block, self._read)[row % self._block]
         return block
 
+    def forget(self) -> None:
+        """Read anew whatever is asked for next."""
+        self._recent.clear()
+
     def _read(self, block: int) -> Shaped[np.ndarray, "*shape"]:
         with _opened(self._file) as opened:
-            data: Any = opened[self._name]
+            data = _data_set(opened, self._name, self._file)
             read: Shaped[np.ndarray, "*shape"] = data[block * self._block : (block + 1) * self._block]
             return read
 
@@ -93,6 +97,14 @@ class NyuImages:
         """SHA-256 over the file's size and time of change."""
         return stamp_files([self._file])
 
+    def forget(self) -> None:
+        """Read anew whatever is asked for next."""
+        self._pixels.forget()
+
+    def stored_in(self) -> StoredIn:
+        """The one file."""
+        return StoredIn([self._file], [0], len(self))
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -123,6 +135,12 @@ class NyuDepths:
         check_choice("field", field, NyuField)
         self._file, self._rows, self._name = file.absolute(), [int(row) for row in rows], field
         self._maps = _Field(self._file, field, 3)
+        images = _Field(self._file, "images", 4).shape
+        if self._maps.shape != (images[0], *images[2:]):
+            raise InfoscopeError(
+                f"{field} in {file} has the shape {self._maps.shape}, and images {images}: they do not belong together"
+                "; fetch the file again"
+            )
 
     @property
     def form(self) -> str:
@@ -142,6 +160,14 @@ class NyuDepths:
                 f"cannot read {self.where(index)}: {str(error).splitlines()[0]}; fetch the file again"
             ) from error
         return np.ascontiguousarray(stored.T, dtype=np.float32)
+
+    def stored_in(self) -> StoredIn:
+        """The one file."""
+        return StoredIn([self._file], [0], len(self._rows))
+
+    def forget(self) -> None:
+        """Read anew whatever is asked for next."""
+        self._maps.forget()
 
     def where(self, index: int) -> str:
         """The file, the field and the row."""
@@ -177,13 +203,10 @@ def split_rows(file: Path, split: NyuSplit | None, splits: Path | None = None) -
             f"no {official}: the split {split} of {file.name} is in the {SPLITS} that its authors publish beside it; "
             "fetch it, or give its place"
         )
-    from scipy.io import loadmat
-
     try:
-        read = loadmat(official)
-        rows = {name: np.unique(read[field].ravel().astype(np.int64)) - 1 for name, field in SPLIT_FIELDS.items()}
-    # scipy's reader raises nearly anything on bytes that are no such file.
-    except Exception as error:
+        read = load_mat(official)
+        rows = {name: _whole(read[field]) - 1 for name, field in SPLIT_FIELDS.items()}
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise InfoscopeError(
             f"{official} is not NYU's list of splits (trainNdxs, testNdxs): {error}; fetch it again"
         ) from error
@@ -201,12 +224,45 @@ def split_rows(file: Path, split: NyuSplit | None, splits: Path | None = None) -
     return rows[split]
 
 
+def _whole(values: Any) -> Int64[np.ndarray, " _"]:
+    """The numbers in an array, each once.
+
+    Raises:
+        ValueError: one is not whole.
+    """
+    numbers = np.atleast_1d(np.asarray(values)).ravel()
+    # Above 2^53 a float is no count.
+    if len(numbers) and (
+        numbers.dtype.kind not in "uif" or not ((np.floor(numbers) == numbers) & (np.abs(numbers) < 2**53)).all()
+    ):
+        raise ValueError(f"it holds {numbers.dtype}, and not whole numbers alone")
+    return np.unique(numbers.astype(np.int64))
+
+
 def _fingerprint(file: Path, pixels: _Field) -> str:
     """A hash of the size, the shape and a few photographs: the whole file is 3 GB."""
     digest = hashlib.sha256(repr((file.stat().st_size, pixels.shape)).encode())
     for row in sorted(spread_evenly(len(pixels), HASHED)):
-        digest.update(np.ascontiguousarray(pixels[row]).tobytes())
+        try:
+            digest.update(np.ascontiguousarray(pixels[row]).tobytes())
+        except OSError:  # a damaged block: its photographs will be skipped, and named
+            digest.update(b"unreadable")
     return digest.hexdigest()
+
+
+def _data_set(opened: h5py.File, name: str, file: Path) -> Any:
+    """An array of numbers in the file; a group or a link that leads nowhere is none."""
+    if name not in opened:
+        raise InfoscopeError(f"{file} has no {name}, which NYU's labelled file has: fetch it again")
+    try:
+        data: Any = opened[name]
+        numbers = data.dtype.kind in "uif"
+    # Groups have no type; what HDF5 says of a broken link or type has lines of its own.
+    except (KeyError, AttributeError, OSError, RuntimeError, TypeError, ValueError):
+        numbers = False
+    if not numbers:
+        raise InfoscopeError(f"{name} in {file} is no array of numbers, as in NYU's labelled file: fetch it again")
+    return data
 
 
 def _opened(file: Path) -> h5py.File:

@@ -9,6 +9,12 @@ from pathlib import Path
 from infoscope.errors import InfoscopeError
 from infoscope.images.decode import UnreadableImageError, upright_size
 from infoscope.images.folder import FileSource, FolderSource, files_below
+from infoscope.storage.sheet import is_sheet, read_columns
+from infoscope.storage.text import read_text
+
+# What a table's columns may be called.
+_PHOTOGRAPHS = ("photograph", "image", "rgb", "path", "file", "filename", "file_name")
+_TARGETS = ("depth", "depth_map", "target", "mask", "label", "annotation")
 
 
 @dataclass(frozen=True)
@@ -84,22 +90,16 @@ def pair_list(root: Path, file: Path, kind: str = "depth map") -> Pairs:
 
     Args:
         root: the folder below which the paths begin; a leading slash is left out, as published lists have one.
-        file: the list.
+        file: the list; a ``.csv`` or ``.tsv`` has a header with a column ``photograph`` (or ``image``, ``path``) and
+            one ``depth``, ``mask`` or ``target``.
         kind: what a target is called.
 
     Raises:
         InfoscopeError: the list cannot be read, is empty, names a photograph twice or with no target, or names a file
             that is not there.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InfoscopeError(f"cannot read the list {file}: {error}; name a text file") from error
     found: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        parts = line.split()
-        if not parts:
-            continue
+    for number, parts in _listed(file, kind):
         if len(parts) < 2 or parts[1] == "None":
             raise InfoscopeError(f"line {number} of {file} names no {kind}: take it out, or complete it")
         image_id, target = (part.lstrip("/").removeprefix("./") for part in parts[:2])
@@ -117,6 +117,16 @@ def pair_list(root: Path, file: Path, kind: str = "depth map") -> Pairs:
                 raise InfoscopeError(f"{file} names {name}, which is not in {root}: give the folder its paths start in")
     source = FileSource(ids, [str(base / image_id) for image_id in ids], str(root))
     return Pairs(source, tuple(str(base / found[image_id]) for image_id in ids))
+
+
+def _listed(file: Path, kind: str) -> list[tuple[int, list[str]]]:
+    """The lines of a list that hold anything, with their numbers from 1 and what stands on each."""
+    if is_sheet(file):
+        columns = read_columns(file, {"photograph": _PHOTOGRAPHS, kind: _TARGETS}, what="the list")
+        rows = zip(columns.values["photograph"], columns.values[kind], strict=True)
+        return [(line, list(row)) for line, row in zip(columns.lines, rows, strict=True)]
+    lines = enumerate(read_text(file, "the list").split("\n"), 1)
+    return [(number, line.split()) for number, line in lines if line.strip()]
 
 
 def check_size(photograph: str, target: str, shape: tuple[int, ...], kind: str = "mask") -> None:

@@ -14,7 +14,8 @@ from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.groups.group import FeatureGroup
 from infoscope.groups.naming import named_group
 from infoscope.images.resize import Resize
-from infoscope.measurement.belonging import check_belongs
+from infoscope.images.source import notes_of
+from infoscope.measurement.belonging import check_belongs, say_other_images
 from infoscope.measurement.measure import Clock
 from infoscope.measurement.records import dictionary_record, model_identity, model_record
 from infoscope.probes.config import ProbeConfig
@@ -23,6 +24,7 @@ from infoscope.probes.recipes import find_recipe
 from infoscope.probes.record import FORMAT_VERSION, Baseline, ProbeRecord
 from infoscope.probes.result import FILE, ProbeResult, open_probe, per_class_table, variants_table
 from infoscope.probes.task import Labels, Task
+from infoscope.probes.watching import WatchedTask, watch_task
 from infoscope.removal.config import RemovalConfig
 from infoscope.removal.edited import EditedBackbone
 from infoscope.removal.planning import plan_variants
@@ -30,7 +32,7 @@ from infoscope.removal.statistics import CodeStatistics, read_statistics
 from infoscope.removal.variant import Variant
 from infoscope.storage.atomic import as_read
 from infoscope.storage.manifest import SkippedImage, software_versions
-from infoscope.storage.run import PARTIALS, Run, claim_directory
+from infoscope.storage.run import PARTIALS, Run
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,12 @@ def probe_groups(
     config, removal, out = config or ProbeConfig(), removal or RemovalConfig(), Path(out)
     named = [named_group(run, group) if isinstance(group, str) else group for group in groups]
     clock = Clock()
+    watched = watch_task(task)
+    say_other_images(run, watched.images["train"])
+    task = watched.task
     with clock("labels"):
         labels = task.check(show_progress)
-    claim_directory(out, plan_probe(run, backbone, sae, task, labels, named, config, removal))
+    watched.claim(out, plan_probe(run, backbone, sae, watched, labels, named, config, removal), show_progress)
     if (out / FILE).is_file():
         return open_probe(out)
     running: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "show_progress": show_progress}
@@ -142,6 +147,7 @@ def probe_groups(
             if config.baselines
             else []
         )
+    watched.check(show_progress)
     record = make_record(
         run,
         prepared,
@@ -166,7 +172,7 @@ def plan_probe(
     run: Run,
     backbone: Backbone,
     sae: SparseAutoencoder,
-    task: Task,
+    watched: WatchedTask,
     labels: Labels,
     groups: Sequence[FeatureGroup],
     config: ProbeConfig,
@@ -183,9 +189,9 @@ def plan_probe(
             "activation": str(sae.activation),
             "tokens": token_set_of(sae.site),
         },
-        "data": task.describe(),
+        "data": watched.task.describe(),
         "labels": dict(labels.found),
-        "stamps": {split: images.stamp() for split, images in task.splits.items()},
+        "stamps": watched.states,
         "resize": config.resize or run.manifest.options["resize"],
         "software": software_versions(),
         # Where features are kept, and for how long, changes no score.
@@ -214,6 +220,7 @@ def make_record(
     edited, recipe = prepared.edited, find_recipe(config.recipe)
     used = {site: recipe_at(recipe, site, edited.token_set) for site in removal.sites}
     every = {*labels.notes, *(note for each in scored for note in each.score.notes)}
+    every |= {f"{split}: {note}" for split, images in task.splits.items() for note in notes_of(images)}
     return ProbeRecord(
         format_version=FORMAT_VERSION,
         command=command,

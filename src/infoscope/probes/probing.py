@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from infoscope.progress import tell
 from infoscope.removal.config import Site
 from infoscope.removal.edited import EditedBackbone
 from infoscope.removal.variant import Variant
-from infoscope.storage.atomic import read_json, write_json
+from infoscope.storage.seal import read_sealed, write_sealed
+from infoscope.storage.typed import from_json
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ def score_variants(
     recipe = find_recipe(config.recipe)
     kept = _Kept(folder)
     left = [number for number in range(len(variants)) if kept.score(number) is None]
+    if not config.keep_features:  # of a variant whose score was kept just before a start was killed
+        for number in set(range(len(variants))) - set(left):
+            for split in task.splits:
+                shutil.rmtree(_features(folder, split, number), ignore_errors=True)
     skipped = kept.skipped()
     if task.name != "classification" and edited.token_set == "cls" and any(each.site == "site" for each in variants):
         raise InfoscopeError(
@@ -83,7 +89,7 @@ def score_variants(
             for number in group:
                 variant = variants[number]
                 readout = _readout(task, recipe, edited, variant.site)
-                path = folder / "features" / split / f"{number:04}"
+                path = _features(folder, split, number)
                 store = FeatureStore(path, len(images), readout.arrays(edited.backbone, config.feature_type))
                 stores[number][split] = store
                 wanted.append(Wanted(variant, readout, store))
@@ -109,6 +115,11 @@ def score_variants(
                     store.remove()
     scores = [kept.score(number) for number in range(len(variants))]
     return [Scored(variant, score) for variant, score in zip(variants, scores, strict=True) if score], skipped
+
+
+def _features(folder: Path, split: str, number: int) -> Path:
+    """Where a variant's features on a split are while its head is trained."""
+    return folder / "features" / split / f"{number:04}"
 
 
 def recipe_at(recipe: Recipe, site: Site, token_set: TokenSet) -> Recipe:
@@ -144,6 +155,10 @@ def _groups(
         yield group
 
 
+_SKIPPED = "skipped.json"
+_AGAIN = "delete it and run the same command again"
+
+
 class _Kept:
     """Finished scores, a file each."""
 
@@ -154,20 +169,29 @@ class _Kept:
         path = self._path(number)
         if not path.is_file():
             return None
-        found = read_json(path)
-        del found["variant"]
-        return Score(**found | {name: tuple(found[name]) for name in ("candidates", "per_image", "notes")})
+        value = read_sealed(path, _AGAIN)
+        try:
+            found: Score = from_json(Score, value, other_entries=True)
+        except ValueError as error:
+            raise InfoscopeError(f"{path} is no finished score ({error}); {_AGAIN}") from error
+        return found
 
     def keep(self, number: int, variant: Variant, score: Score) -> None:
-        write_json(self._path(number), {"variant": f"{variant.label} ({variant.site})", **asdict(score)})
+        write_sealed(self._path(number), {"variant": f"{variant.label} ({variant.site})", **asdict(score)})
 
     def skipped(self) -> dict[str, dict[int, str]]:
-        path = self._folder / "skipped.json"
-        found: Mapping[str, Mapping[str, str]] = read_json(path) if path.is_file() else {}
-        return {split: {int(at): why for at, why in images.items()} for split, images in found.items()}
+        path = self._folder / _SKIPPED
+        value = read_sealed(path, _AGAIN) if path.is_file() else {}
+        # As it is written, and as it was before it had a checksum.
+        value = value.get("skipped", value) if isinstance(value, dict) else value
+        try:
+            found: dict[str, dict[str, str]] = from_json(dict[str, dict[str, str]], value)
+            return {split: {int(at): why for at, why in images.items()} for split, images in found.items()}
+        except ValueError as error:
+            raise InfoscopeError(f"{path} names no skipped images ({error}); {_AGAIN}") from error
 
     def note_skipped(self, skipped: Mapping[str, Mapping[int, str]]) -> None:
-        write_json(self._folder / "skipped.json", skipped)
+        write_sealed(self._folder / _SKIPPED, {"skipped": skipped})
 
     def _path(self, number: int) -> Path:
         return self._folder / "scores" / f"{number:04}.json"

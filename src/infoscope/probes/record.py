@@ -8,6 +8,8 @@ from typing import Any
 
 from infoscope.errors import InfoscopeError
 from infoscope.storage.manifest import DictionaryRecord, ModelRecord, SkippedImage
+from infoscope.storage.seal import CHECKSUM, FILES
+from infoscope.storage.typed import from_json
 
 FORMAT_VERSION = 1
 
@@ -82,18 +84,13 @@ class ProbeRecord:
         """What ``probe.json`` held.
 
         Raises:
-            InfoscopeError: it is of another version.
+            InfoscopeError: it is of another version, or an entry is of another type.
         """
         if not isinstance(value, dict) or value.get("format_version") != FORMAT_VERSION:
             raise InfoscopeError(f"{path} holds a probe of another version: probe again")
-        return cls(
-            **value
-            | {
-                "model": ModelRecord(**value["model"]),
-                "dictionary": DictionaryRecord(**value["dictionary"]),
-                "skipped": {
-                    split: [SkippedImage(**image) for image in images] for split, images in value["skipped"].items()
-                },
-                "baselines": [Baseline(**baseline) for baseline in value["baselines"]],
-            }
-        )
+        entries = {name: entry for name, entry in value.items() if name not in (CHECKSUM, FILES)}
+        try:
+            record: ProbeRecord = from_json(cls, entries)
+        except ValueError as error:
+            raise InfoscopeError(f"{path} holds no record of a probe ({error}): probe again") from error
+        return record

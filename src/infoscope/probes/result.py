@@ -16,10 +16,11 @@ from infoscope.probes.probing import Scored
 from infoscope.probes.record import ProbeRecord
 from infoscope.probes.tables import PER_CLASS, VARIANTS
 from infoscope.removal.variant import Variant
-from infoscope.storage.atomic import read_json, write_json
 from infoscope.storage.schema import read_table, write_table
+from infoscope.storage.seal import read_whole, write_sealed
 
 FILE = "probe.json"
+AGAIN = "restore it, or probe again into a new folder"
 # Our choice: the ends of a 95 % interval are then right to a few hundredths of its length.
 RESAMPLES = 2000
 
@@ -52,7 +53,7 @@ class ProbeResult:
         path = Path(path)
         write_table(path / "variants.parquet", self.variants, VARIANTS)
         write_table(path / "per_class.parquet", self.per_class, PER_CLASS)
-        write_json(path / FILE, self.to_json())
+        write_sealed(path / FILE, self.to_json(), ["variants.parquet", "per_class.parquet"])
 
     def to_json(self) -> dict[str, Any]:
         """What ``probe.json`` holds."""
@@ -68,7 +69,7 @@ def open_probe(path: Path | str) -> ProbeResult:
     path = Path(path)
     if not (path / FILE).is_file():
         raise InfoscopeError(f"{path} holds no finished probe: give a folder that `infoscope probe` wrote")
-    record = ProbeRecord.from_json(read_json(path / FILE), path)
+    record = ProbeRecord.from_json(read_whole(path / FILE, AGAIN), path)
     return ProbeResult(
         record,
         read_table(path / "variants.parquet", VARIANTS),

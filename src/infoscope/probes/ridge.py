@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from infoscope.probes.linear import Linear
+from infoscope.execution.limits import one_blas_thread
+from infoscope.probes.linear import Linear, product
 from infoscope.probes.moments import Moments
 from infoscope.probes.solvers import RidgePath
 
@@ -26,12 +27,13 @@ def ridge_path(moments: Moments, solver: RidgePath) -> list[Linear]:
         >>> head(rows).round(3).ravel().tolist()
         [1.0, 4.0, 7.0]
     """
-    spectrum, axes = np.linalg.eigh(moments.correlation)
+    with one_blas_thread():
+        spectrum, axes = np.linalg.eigh(moments.correlation)
     spectrum = np.maximum(spectrum, 0.0)
-    turned = axes.T @ moments.cross
+    turned = product(axes.T, moments.cross)
     heads = []
     for strength in solver.strengths:
-        weight = (axes @ (turned / (spectrum + strength)[:, None])) / moments.std[:, None]
+        weight = product(axes, turned / (spectrum + strength)[:, None]) / moments.std[:, None]
         bias = moments.target_mean - moments.mean @ weight
         heads.append(Linear(weight.T.astype(np.float32), bias.astype(np.float32)))
     return heads

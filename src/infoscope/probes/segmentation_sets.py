@@ -11,11 +11,14 @@ import numpy as np
 from jaxtyping import Integer
 
 from infoscope.errors import InfoscopeError
+from infoscope.images.class_list import read_class_list
+from infoscope.images.files import StoredIn
 from infoscope.images.folder import FileSource
 from infoscope.images.resize import Resize
 from infoscope.probes.masks import Coding, classes_from, numbers_in, read_mask
 from infoscope.probes.pairs import check_size, pair_folders
 from infoscope.probes.targets import IGNORE, MOST_CLASSES, lay_out
+from infoscope.storage.text import read_lines
 
 ADE20K_SPLITS = {"train": "training", "val": "validation"}
 ADE20K_CLASSES = 150
@@ -57,6 +60,10 @@ class SegmentationSet:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def stored_in(self) -> StoredIn:
+        """Each mask in a file of its own."""
+        return StoredIn(self.files, range(len(self.files)), len(self.files))
 
     def target(self, index: int) -> Integer[np.ndarray, "row column"]:
         """The class of every pixel of photograph ``index``; see `DenseTargets.target`.
@@ -184,7 +191,7 @@ def open_masks(
     if classes is None:
         named = classes_from(numbers_in(pairs.files, show_progress), coding)
     elif isinstance(classes, str | Path):
-        named = _names(Path(classes).expanduser())
+        named = _names(Path(classes).expanduser(), int(reduce_zero_label))
     else:
         named = tuple(classes)
     if len(named) < 2:
@@ -208,23 +215,16 @@ def ade20k_classes(root: Path | None = None) -> tuple[str, ...]:
     if own is None or not own.is_file():
         text = files("infoscope.probes").joinpath("ade20k_classes.txt").read_text(encoding="utf-8")
         return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
-    try:
-        rows = [line.split("\t") for line in own.read_text(encoding="utf-8").splitlines()[1:] if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InfoscopeError(f"cannot read {own}: {error}; take it from ADE20K's scene parsing release") from error
+    rows = [line.split("\t") for line in read_lines(own)[1:]]
     numbered = [row[0].strip() for row in rows] == [str(number) for number in range(1, ADE20K_CLASSES + 1)]
     if not numbered or any(len(row) < 5 for row in rows):
         raise InfoscopeError(f"{own} does not list 150 classes in order: take it from ADE20K's scene parsing release")
     return tuple(row[4].partition(",")[0].strip() for row in rows)
 
 
-def _names(file: Path) -> tuple[str, ...]:
-    try:
-        names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InfoscopeError(
-            f"cannot read the names of classes in {file}: {error}; name a text file, one class a line"
-        ) from error
+def _names(file: Path, first: int) -> tuple[str, ...]:
+    """Names from a file; ``first`` is the number that the first class has in a mask."""
+    names = read_class_list(file, first).names
     if not names:
         raise InfoscopeError(f"{file} names no classes: write one a line, in the order of their numbers")
     return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,9 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from infoscope.errors import InfoscopeError
-from infoscope.storage.atomic import read_json, write_json
+from infoscope.storage.atomic import remedy_of
+from infoscope.storage.seal import read_sealed, write_sealed
+from infoscope.storage.typed import Count, from_json
 
 PROGRESS = "progress.json"
 
@@ -34,6 +37,15 @@ class StoredArray:
     def bytes(self) -> int:
         """Of one image."""
         return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """What ``progress.json`` holds."""
+
+    arrays: dict[str, list[int | str]]
+    done: Count
+    skipped: list[list[int | str]]
 
 
 class FeatureStore:
@@ -122,11 +134,32 @@ class FeatureStore:
                 os.fsync(file.fileno())
         self.done, self.skipped = done, dict(skipped or {})
         noted = {"arrays": self._shapes(), "done": done, "skipped": sorted(self.skipped.items())}
-        write_json(self.path / PROGRESS, noted)
+        write_sealed(self.path / PROGRESS, noted)
 
     def read(self, name: str) -> Shaped[np.ndarray, "image ..."]:
-        """An array's entries, mapped."""
-        return np.load(self._file(name), mmap_mode="r")[: self.done - len(self.skipped)]  # type: ignore[no-any-return]
+        """An array's entries, mapped.
+
+        Raises:
+            InfoscopeError: the file is missing, cut short, or of another type or shape than the store's.
+        """
+        file, array = self._file(name), self._arrays[name]
+        # Not by numpy's own reader, which takes a header for Python: what it must be is known.
+        header = _header_of(array, self._count)
+        size = len(header) + self._count * array.bytes
+        try:
+            with file.open("rb") as stream:
+                if stream.read(len(header)) != header or os.fstat(stream.fileno()).st_size != size:
+                    raise InfoscopeError(
+                        f"{file} is damaged, or not of {array.dtype} {[self._count, *array.shape]}; {self._again}"
+                    )
+                mapped = np.memmap(stream, array.dtype, "r", len(header), (self._count, *array.shape))
+        except OSError as error:
+            raise InfoscopeError(f"cannot read {file} ({error.strerror or error}); {self._again}") from error
+        return mapped[: self.done - len(self.skipped)]
+
+    @property
+    def _again(self) -> str:
+        return f"delete {self.path} and run the same command again"
 
     def remove(self) -> None:
         """Delete it."""
@@ -136,16 +169,23 @@ class FeatureStore:
         """What is there already; else files of the full size, so that a disk that is too small is known at once."""
         progress = self.path / PROGRESS
         if progress.is_file():
-            found = read_json(progress)
-            if found.get("arrays") != self._shapes():
+            value = read_sealed(progress, self._again)
+            try:
+                found: _Progress = from_json(_Progress, value, other_entries=True)
+                skipped = {int(str(at)): str(why) for at, why in found.skipped}
+                if found.done > self._count or any(not 0 <= at < found.done for at in skipped):
+                    raise ValueError("it counts images that there are not")
+            except ValueError as error:
+                raise InfoscopeError(f"{progress} is damaged ({error}); {self._again}") from error
+            if found.arrays != self._shapes():
                 raise InfoscopeError(f"{self.path} holds features of something else; choose another --out")
-            self.done, self.skipped = int(found["done"]), {int(at): str(why) for at, why in found["skipped"]}
+            self.done, self.skipped = found.done, skipped
             return
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
             for name, array in self._arrays.items():
                 with self._file(name).open("wb") as file:
-                    np.lib.format.write_array_header_1_0(file, self._described(array))
+                    file.write(_header_of(array, self._count))
                     size = self._count * array.bytes
                     if hasattr(os, "posix_fallocate") and size:
                         os.posix_fallocate(file.fileno(), file.tell(), size)
@@ -156,14 +196,12 @@ class FeatureStore:
     def _shapes(self) -> dict[str, list[int | str]]:
         return {name: [self._count, *array.shape, array.dtype] for name, array in sorted(self._arrays.items())}
 
-    def _described(self, array: StoredArray) -> dict[str, object]:
-        """An .npy file's header."""
-        kind = np.lib.format.dtype_to_descr(np.dtype(array.dtype))
-        return {"descr": kind, "fortran_order": False, "shape": (self._count, *array.shape)}
-
     def _header(self, name: str) -> int:
         """Bytes before the first entry."""
-        return self._file(name).stat().st_size - self._count * self._arrays[name].bytes
+        before = self._file(name).stat().st_size - self._count * self._arrays[name].bytes
+        if before <= 0:
+            raise InfoscopeError(f"{self._file(name)} is cut short; {self._again}")
+        return before
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.npy"
@@ -173,6 +211,16 @@ class FeatureStore:
         try:
             yield
         except OSError as error:
-            raise InfoscopeError(
-                f"cannot write {self.path}: {error.strerror or error}; free the space or choose another --out"
-            ) from error
+            raise InfoscopeError(f"cannot write {self.path}: {error.strerror or error}; {remedy_of(error)}") from error
+
+
+def _header_of(array: StoredArray, count: int) -> bytes:
+    """The header of the ``.npy`` file of an array of so many images."""
+    stream = io.BytesIO()
+    described = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(array.dtype)),
+        "fortran_order": False,
+        "shape": (count, *array.shape),
+    }
+    np.lib.format.write_array_header_1_0(stream, described)
+    return stream.getvalue()

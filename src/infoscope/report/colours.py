@@ -29,6 +29,8 @@ ON_DARK: MappingProxyType[str, str] = MappingProxyType(
     }
 )
 LOCAL, GLOBAL = ON_LIGHT["local"], ON_LIGHT["global"]
+# The sides of the threshold and the two ends of CDS: other features than the classes', never coloured beside them.
+LOW_CDS, HIGH_CDS = LOCAL, GLOBAL
 
 # The shapes that the site draws, by Vega's names. Undefined is a ring.
 SHAPES: MappingProxyType[str, str] = MappingProxyType(

@@ -11,7 +11,7 @@ import polars as pl
 from jaxtyping import Float64
 
 from infoscope.report.bars import BAR, axis_end, stacked_bars
-from infoscope.report.colours import GLOBAL, LOCAL
+from infoscope.report.colours import HIGH_CDS, LOW_CDS
 from infoscope.report.drawing import INK, QUIET, chart_of, svg_of
 from infoscope.report.summary import Settings
 from infoscope.scope.modes import estimate_density
@@ -31,12 +31,12 @@ def cds_histogram(cds: Values, partition: Partition, settings: Settings) -> str:
 
     Args:
         cds: scores, ``[feature]``, without nulls; at least one.
-        partition: the split into local and global.
+        partition: the split into low-CDS and high-CDS features.
         settings: for the marks of scale on the axis.
     """
     upper = axis_end(cds)
-    sides = np.where(cds <= partition.threshold, "local", "global").tolist()
-    layers = spectrum_layers(cds, sides, {"local": LOCAL, "global": GLOBAL}, partition)
+    sides = np.where(cds <= partition.threshold, "low-CDS", "high-CDS").tolist()
+    layers = spectrum_layers(cds, sides, {"low-CDS": LOW_CDS, "high-CDS": HIGH_CDS}, partition)
     layers += [
         _mark(letter, at, alt.Scale(domain=[0, upper], nice=False)) for letter, at in scale_marks(settings, upper)
     ]
@@ -103,8 +103,8 @@ def scale_marks(settings: Settings, upper: float) -> list[tuple[str, float]]:
 
 def area_chart(
     scope: pl.DataFrame,
-    local: pl.DataFrame,
-    rest: pl.DataFrame,
+    lowest: pl.DataFrame,
+    highest: pl.DataFrame,
     partition: Partition,
     settings: Settings,
 ) -> tuple[str, int]:
@@ -112,9 +112,9 @@ def area_chart(
 
     Args:
         scope: the scope table.
-        local: the local features shown below, rows of the table.
-        rest: the global ones.
-        partition: the split into local and global.
+        lowest: the features of the lowest CDS that are shown below, rows of the table.
+        highest: those of the highest.
+        partition: the split into low-CDS and high-CDS features, for the threshold.
         settings: for the size of the overlap.
 
     Returns:
@@ -131,7 +131,7 @@ def area_chart(
     y_scale = alt.Scale(domain=[0, upper], nice=False)
     grey = alt.Scale(type="log", domain=[1, max(most, 2)], range=["#dfe3e6", "#3d454c"])
     layers: list[alt.Chart | alt.LayerChart] = [
-        chart_of([{"from": settings.diffuse_area, "to": settings.cells}])
+        chart_of([{"from": settings.broad_area, "to": settings.cells}])
         .mark_rect(fill="#f3ead6", opacity=0.6, aria=False)
         .encode(x=alt.X("from:Q", scale=x_scale, axis=x_axis, title="effective area, patches (log scale)"), x2="to:Q"),
         chart_of(cells)
@@ -144,11 +144,11 @@ def area_chart(
             color=alt.Color("count:Q", scale=grey, legend=None),
         ),
         chart_of([{"at": settings.cells}])
-        .mark_text(text="diffuse", align="right", dx=-3, dy=11, fontSize=11, fill="#6b5a2e", aria=False)
+        .mark_text(text="broad", align="right", dx=-3, dy=11, fontSize=11, fill="#6b5a2e", aria=False)
         .encode(x=alt.X("at:Q", scale=x_scale, axis=x_axis), y=alt.value(0)),
     ]
     layers += _rule(partition.threshold, upper, f"threshold {partition.threshold:.3f}", "y")
-    for frame, shape, colour in ((local, "circle", LOCAL), (rest, "triangle-up", GLOBAL)):
+    for frame, shape, colour in ((lowest, "circle", LOW_CDS), (highest, "triangle-up", HIGH_CDS)):
         points = frame.filter(pl.col("effective_area").is_not_null()).select("effective_area", "cds")
         layers.append(
             chart_of(points.to_dicts())

@@ -7,12 +7,15 @@ from typing import Any
 
 from markupsafe import Markup
 
+from infoscope.errors import InfoscopeError
+from infoscope.outliers.record import OutlierRecord
 from infoscope.outliers.result import FILE
 from infoscope.outliers.tables import BLOCKS, NORMS, POSITIONS
 from infoscope.report.outliers import norm_chart, place_chart, share_chart
-from infoscope.storage.atomic import read_json
 from infoscope.storage.run import Run
 from infoscope.storage.schema import read_table
+from infoscope.storage.seal import read_whole
+from infoscope.storage.typed import from_json
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,19 @@ def outlier_section(run: Run) -> OutlierSection | None:
     folder = run.path / "outliers"
     if not (folder / FILE).is_file():
         return None
-    record = read_json(folder / FILE)
+    again = "restore it, or run `infoscope outliers` again"
+    record = read_whole(folder / FILE, again)
+    try:
+        from_json(OutlierRecord, record, other_entries=True, undefined=True)
+    except ValueError as error:
+        raise InfoscopeError(f"{folder / FILE} is no record of outlier tokens ({error}); {again}") from error
+    model = record["model"]
+    limits = {"patch": model["grid"] ** 2}
     blocks = read_table(folder / "blocks.parquet", BLOCKS)
     norms = read_table(folder / "norms.parquet", NORMS)
-    positions = read_table(folder / "positions.parquet", POSITIONS)
-    model = record["model"]
+    positions = read_table(folder / "positions.parquet", POSITIONS, limits=limits, key=("block", "patch"))
+    if model["block"] not in positions["block"] or not set(norms["block"]) <= set(blocks["block"]):
+        raise InfoscopeError(f"{folder / 'positions.parquet'} is not of the blocks of {FILE}; {again}")
     kind = "outlier tokens" if record["presence"]["kind"] == "outlier" else "the tail"
     places = place_chart(positions, model["block"], model["grid"], record["sample"], kind)
     charts = [

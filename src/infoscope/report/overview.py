@@ -8,7 +8,6 @@ import polars as pl
 from markupsafe import Markup
 
 from infoscope.report.bars import axis_end
-from infoscope.report.colours import GLOBAL, LOCAL
 from infoscope.report.controls import class_section
 from infoscope.report.cross_checks import cross_check_rows
 from infoscope.report.figures import area_chart, cds_histogram
@@ -54,7 +53,7 @@ def overview(site: Site, unreadable: list[str]) -> dict[str, Any]:
     taken = run.top_images.join(scored.select("feature"), on="feature", how="semi")
     probes, broken = probe_tables(run)
     zeroshot, unreadable_zeroshot = zeroshot_table(run)
-    diffuse = shown["lowest"].filter(pl.col("effective_area") > settings.diffuse_area).height
+    diffuse = shown["lowest"].filter(scope_class="diffuse").height
     flagged = 0
     if partition is not None:
         rows = shown["highest"].iter_rows(named=True)
@@ -93,5 +92,4 @@ def overview(site: Site, unreadable: list[str]) -> dict[str, Any]:
         "without_directions": None if site.directions else site.without_directions,
         "patches_kept": PATCHES_KEPT,
         "routes_shown": ROUTES_SHOWN,
-        "colours": {"local": LOCAL, "global": GLOBAL},
     }

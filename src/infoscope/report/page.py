@@ -15,12 +15,12 @@ from infoscope.report.overview import overview
 from infoscope.report.site import Options, Site
 from infoscope.report.template import make_environment
 from infoscope.report.thumbnails import thumbnail_path
-from infoscope.storage.atomic import atomic_write
+from infoscope.storage.atomic import atomic_write, remedy_of, remove_leftovers_of
 from infoscope.storage.run import Run
 
 PAGE = "index.html"
 # What the scripts and the style are bundled into (docs/site.md says how), with the licences of what is in them.
-BUNDLE = ("site.js", "site.css", "LICENCES.txt")
+BUNDLE = ("theme.js", "site.js", "site.css", "LICENCES.txt")
 # Folders of the site in which nothing but its own files belongs.
 OWN = ("data", "images")
 
@@ -41,7 +41,7 @@ def write_report(
         run: a finished run.
         images: the images it was measured on, for the photographs; None where they cannot be opened, and then the maps
             stand on plain ground and the site says so.
-        features_shown: how many of the most local and of the most global features the overview shows with their top
+        features_shown: how many features of the lowest and of the highest CDS the overview shows with their top
             images; of each scope class it shows up to three more.
         gallery_images: top images on each feature's page.
         sae: the SAE that was measured, for the neighbours by decoder direction; without it they are left out.
@@ -75,6 +75,7 @@ def write_site(site: Site) -> Path:
     Its first page goes before the others are touched and comes last: where it is, the site is whole.
     """
     folder = site.run.path / "report"
+    remove_leftovers_of([folder / PAGE])
     with suppress(OSError):
         (folder / PAGE).unlink(missing_ok=True)
     written: set[Path] = set()
@@ -142,7 +143,7 @@ def _write(path: Path, content: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise InfoscopeError(f"cannot write {path}: {error.strerror or error}; free the space") from error
+        raise InfoscopeError(f"cannot write {path}: {error.strerror or error}; {remedy_of(error)}") from error
 
 
 def _remove_others(folder: Path, written: Iterable[Path]) -> None:

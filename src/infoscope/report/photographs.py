@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,9 +13,11 @@ from PIL import Image
 
 from infoscope.errors import InfoscopeError
 from infoscope.hub import is_hub_id
-from infoscope.images.decode import decode
+from infoscope.images.decode import decode, read_file
 from infoscope.images.huggingface import is_saved_dataset
 from infoscope.images.source import open_images
+from infoscope.images.watched import UNREAD, digest_bytes
+from infoscope.measurement.belonging import as_measured, recorded_contents
 from infoscope.report.thumbnails import same_images
 from infoscope.storage.run import Run
 
@@ -55,7 +59,7 @@ def find_photographs(run: Run, named: Any = None, *, network: bool = True) -> Ph
     if named is None:
         folder = Path(record.source).expanduser()
         if folder.is_dir() and not is_saved_dataset(folder) and _has_one(folder, run):
-            return Photographs(lambda image_id: decode(_inside(folder, image_id)))
+            return Photographs(partial(_read_measured, folder, _contents_by_id(run)))
         if not network and not Path(record.source).exists() and is_hub_id(record.source, with_split=True):
             return _without(f"{record.source} is not asked for over the network: give images=")
     try:
@@ -68,6 +72,7 @@ def find_photographs(run: Run, named: Any = None, *, network: bool = True) -> Ph
         if named is not None:
             raise InfoscopeError(f"{source.name} are not the images that were measured: their content differs")
         return _without(f"{source.name} has changed since it was measured")
+    source = as_measured(run, source)
     places = {image_id: place for place, image_id in enumerate(source.ids)}
 
     def read(image_id: str) -> Image.Image:
@@ -85,6 +90,22 @@ def _has_one(folder: Path, run: Run) -> bool:
         return ids.is_empty() or _inside(folder, ids[0]).is_file()
     except InfoscopeError:
         return False
+
+
+def _contents_by_id(run: Run) -> dict[str, int]:
+    """What each of the run's photographs was like, by its id, where the run knows (see `Watched`)."""
+    contents = recorded_contents(run)
+    if contents is None:
+        return {}
+    shown = run.top_images.select("image", "image_id").unique("image")
+    return {image_id: int(contents[image]) for image, image_id in shown.iter_rows() if image < len(contents)}
+
+
+def _read_measured(folder: Path, contents: dict[str, int], image_id: str) -> Image.Image:
+    encoded = read_file(_inside(folder, image_id))
+    if contents.get(image_id, UNREAD) not in (UNREAD, digest_bytes(encoded)):
+        raise InfoscopeError(f"{image_id} of {folder} has changed since it was measured")
+    return decode(io.BytesIO(encoded))
 
 
 def _inside(folder: Path, image_id: str) -> Path:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
 
 from infoscope.errors import InfoscopeError
-from infoscope.probes.result import FILE, over_draws
+from infoscope.probes.result import AGAIN, FILE, over_draws
+from infoscope.probes.tables import VARIANTS
 from infoscope.report.template import short_name
-from infoscope.storage.atomic import read_json
 from infoscope.storage.run import Run
+from infoscope.storage.schema import read_table
+from infoscope.storage.seal import read_whole
+from infoscope.storage.typed import Count, from_json
 
+VARIANTS_FILE = "variants.parquet"
 # What the table shows; a folder of a later version may have more.
 NEEDED = ("site", "name", "metric", "features", "mass", "score", "difference", "difference_lower", "difference_upper")
 
@@ -44,6 +50,42 @@ class ProbeTable:
     notes: list[str]
 
 
+@dataclass(frozen=True)
+class _Recipe:
+    name: str | None = None
+    version: int | str | None = None
+
+
+@dataclass(frozen=True)
+class _Split:
+    images: Count
+    source: str
+
+
+@dataclass(frozen=True)
+class _Data:
+    splits: dict[str, _Split]
+
+
+@dataclass(frozen=True)
+class _Baseline:
+    name: str
+    test: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What the table needs of ``probe.json``; a later version may have more."""
+
+    task: str
+    metric: str
+    higher_is_better: bool
+    recipe: _Recipe
+    data: _Data
+    baselines: list[_Baseline]
+    notes: list[str]
+
+
 def probe_tables(run: Run) -> tuple[list[ProbeTable], list[str]]:
     """The tables of a run's finished probes, by folder, and a line on each folder that cannot be read.
 
@@ -52,41 +94,26 @@ def probe_tables(run: Run) -> tuple[list[ProbeTable], list[str]]:
     tables, unreadable = [], []
     for file in sorted(run.path.glob(f"probes/*/{FILE}")):
         try:
-            tables.append(_table(file.parent.name, read_json(file), _variants(file.with_name("variants.parquet"))))
-        except (InfoscopeError, KeyError, TypeError, AttributeError) as error:
+            tables.append(_table(file))
+        except (InfoscopeError, ValueError) as error:
             unreadable.append(f"{file.parent.name} cannot be read ({error}); probe again")
     return tables, unreadable
 
 
-def _variants(path: Any) -> pl.DataFrame:
-    try:
-        frame = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InfoscopeError(f"variants.parquet: {str(error).splitlines()[0]}; probe again") from error
-    missing = [name for name in NEEDED if name not in frame.columns]
-    if missing:
-        raise InfoscopeError(f"variants.parquet lacks {', '.join(missing)}; probe again")
-    return frame
-
-
-def _table(folder: str, record: dict[str, Any], variants: pl.DataFrame) -> ProbeTable:
-    rows = over_draws(variants.filter(pl.col("metric") == record["metric"]))
-    recipe = record["recipe"]
+def _table(file: Path) -> ProbeTable:
+    record: _Record = from_json(_Record, read_whole(file, AGAIN, [VARIANTS_FILE]), other_entries=True)
+    variants = read_table(
+        file.with_name(VARIANTS_FILE), MappingProxyType({name: VARIANTS[name] for name in NEEDED}), cast=True
+    )
+    recipe = (record.recipe.name, record.recipe.version)
     return ProbeTable(
-        folder=folder,
-        task=record["task"],
-        metric=record["metric"],
-        higher_is_better=record["higher_is_better"],
-        recipe=" ".join(str(recipe[key]) for key in ("name", "version") if key in recipe),
-        data=[
-            f"{split} {one['images']:,} images ({short_name(str(one['source']))})"
-            for split, one in record["data"]["splits"].items()
-        ],
-        baselines=[
-            (one["name"], one["test"][record["metric"]])
-            for one in record["baselines"]
-            if record["metric"] in one["test"]
-        ],
-        rows=rows.to_dicts(),
-        notes=list(record["notes"]),
+        folder=file.parent.name,
+        task=record.task,
+        metric=record.metric,
+        higher_is_better=record.higher_is_better,
+        recipe=" ".join(str(part) for part in recipe if part is not None),
+        data=[f"{split} {one.images:,} images ({short_name(one.source)})" for split, one in record.data.splits.items()],
+        baselines=[(one.name, one.test[record.metric]) for one in record.baselines if record.metric in one.test],
+        rows=over_draws(variants.filter(pl.col("metric") == record.metric)).to_dicts(),
+        notes=record.notes,
     )

@@ -11,6 +11,7 @@ import polars as pl
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
+from infoscope.measurement.belonging import as_measured
 from infoscope.report.bars import axis_end
 from infoscope.report.columns import SiteColumn, class_codes, site_columns, strongest_images
 from infoscope.report.neighbours import PATCHES_KEPT, Neighbours, by_cofiring, by_direction
@@ -36,7 +37,7 @@ class Options:
     """How much the site shows.
 
     Attributes:
-        features_shown: most local and most global features on the overview.
+        features_shown: features of the lowest and of the highest CDS on the overview, each.
         gallery_images: top images on a feature's page.
     """
 
@@ -72,7 +73,7 @@ class Site:
         self.partition: Partition | None = partition_of(run)
         matching = images if images is not None and same_images(images, run.manifest.images) else None
         self.moved, self.differ = images is None, images is not None and matching is None
-        self.thumbnails = Thumbnails(matching, self.views)
+        self.thumbnails = Thumbnails(None if matching is None else as_measured(run, matching), self.views)
         self.directions: Neighbours | None = None
         self.without_directions = without_directions
         if sae is not None and sae.sha256 != run.manifest.dictionary.sha256:
@@ -116,12 +117,12 @@ class Site:
     def featured(self) -> dict[str, list[int]]:
         """The features on the overview, by the list they stand in."""
         scope, shown = self.run.scope, self.options.features_shown
-        local, rest = extremes(scope, shown)
-        others = scope.join(pl.concat([local, rest]), on="feature", how="anti")
+        lowest, highest = extremes(scope, shown)
+        others = scope.join(pl.concat([lowest, highest]), on="feature", how="anti")
         trusted = most_trusted(others, min(EACH_CLASS_SHOWN, shown))
         if self.partition is None:
             return {}
-        lists = {"lowest": local, "highest": rest} | {f"class-{name}": frame for name, frame in trusted.items()}
+        lists = {"lowest": lowest, "highest": highest} | {f"class-{name}": frame for name, frame in trusted.items()}
         return {name: frame["feature"].to_list() for name, frame in lists.items() if frame.height}
 
     @cached_property

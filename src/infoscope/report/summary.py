@@ -11,7 +11,7 @@ import polars as pl
 from infoscope.errors import InfoscopeError
 from infoscope.images.views import Views
 from infoscope.measurement.fit_judgement import FVU_FITS, FVU_LOOSE
-from infoscope.scope.classes import CLASSES
+from infoscope.scope.classes import CLASSES, ClassRules
 from infoscope.scope.geometry import Geometry
 from infoscope.scope.metric import Metric
 from infoscope.scope.modes import Evidence, estimate_density
@@ -20,8 +20,6 @@ from infoscope.storage.manifest import FitRecord
 from infoscope.storage.run import Run
 
 QUANTILES = (("minimum", 0.0), ("5 %", 0.05), ("25 %", 0.25), ("median", 0.5), ("75 %", 0.75), ("95 %", 0.95))
-# Our choice: a map spread over more than this share of the overlap has hardly any room to move.
-DIFFUSE_SHARE = 0.5
 # Our choice: an unscored feature above this share of vanished pairs is one the score may have missed.
 MOSTLY_VANISHED = 0.5
 
@@ -78,9 +76,9 @@ class Settings:
         return self.geometry.unrelated
 
     @property
-    def diffuse_area(self) -> float:
-        """Effective area, in patches, from which a map counts as diffuse on the page."""
-        return DIFFUSE_SHARE * self.cells
+    def broad_area(self) -> float:
+        """Effective area, in patches, from which the classes call a map broad: it has hardly any room to move."""
+        return ClassRules().broad * self.cells
 
     @property
     def position_glued(self) -> float | None:
@@ -99,9 +97,9 @@ class Counts:
         silent: unscored, and no image of the pool activates them.
         rare: unscored, and fewer images than ``min_pairs`` activate them, but some do.
         vanishing: unscored, and mass vanished in one crop for more than half of the top images.
-        local: scored, CDS at or under the threshold.
-        global_: scored, CDS above it.
-        diffuse: local, with a map over more than half of the overlap.
+        low_cds: scored, CDS at or under the threshold.
+        high_cds: scored, CDS above it.
+        low_cds_diffuse: of those with a low CDS, the ones of class diffuse: their maps cannot move.
     """
 
     features: int
@@ -110,9 +108,9 @@ class Counts:
     silent: int
     rare: int
     vanishing: int
-    local: int
-    global_: int
-    diffuse: int
+    low_cds: int
+    high_cds: int
+    low_cds_diffuse: int
 
 
 def settings_of(run: Run) -> Settings:
@@ -145,8 +143,6 @@ def views_of(run: Run) -> Views:
 def counts_of(scope: pl.DataFrame, partition: Partition | None, settings: Settings) -> Counts:
     """The counts of a run's features."""
     unscored = scope.filter(pl.col("cds").is_null())
-    local = len(partition.local) if partition else 0
-    diffuse = pl.col("effective_area") > settings.diffuse_area
     return Counts(
         features=scope.height,
         scored=scope.height - unscored.height,
@@ -154,9 +150,11 @@ def counts_of(scope: pl.DataFrame, partition: Partition | None, settings: Settin
         silent=unscored.filter(pl.col("images_active") == 0).height,
         rare=unscored.filter(pl.col("images_active").is_between(1, settings.min_pairs - 1)).height,
         vanishing=unscored.filter(pl.col("vanished") > MOSTLY_VANISHED).height,
-        local=local,
-        global_=len(partition.global_) if partition else 0,
-        diffuse=scope.filter((pl.col("cds") <= partition.threshold) & diffuse).height if partition else 0,
+        low_cds=len(partition.low_cds) if partition else 0,
+        high_cds=len(partition.high_cds) if partition else 0,
+        low_cds_diffuse=scope.filter(pl.col("cds") <= partition.threshold, scope_class="diffuse").height
+        if partition
+        else 0,
     )
 
 
@@ -223,8 +221,8 @@ def partition_of(run: Run) -> Partition | None:
         method=saved["method"],
         kind=saved["kind"],
         threshold=threshold,
-        local=scored.filter(pl.col("cds") <= threshold)["feature"].to_numpy(),
-        global_=scored.filter(pl.col("cds") > threshold)["feature"].to_numpy(),
+        low_cds=scored.filter(pl.col("cds") <= threshold)["feature"].to_numpy(),
+        high_cds=scored.filter(pl.col("cds") > threshold)["feature"].to_numpy(),
         unscored=scope.filter(pl.col("cds").is_null())["feature"].to_numpy(),
         evidence=evidence,
     )
@@ -258,9 +256,9 @@ def retention_flag(feature: dict[str, Any], threshold: float) -> str | None:
 
 
 def extremes(scope: pl.DataFrame, shown: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The ``shown`` most local and most global features by CDS, ties by feature; no feature is in both.
+    """The ``shown`` features of the lowest and of the highest CDS, ties by feature; no feature is in both.
 
-    Where fewer than twice as many are scored, each side gets half, the local one the odd feature.
+    Where fewer than twice as many are scored, each end gets half, the lower one the odd feature.
 
     Example:
         >>> frame = pl.DataFrame({"feature": [0, 1, 2, 3], "cds": [0.2, None, 0.1, 0.2]})
@@ -268,9 +266,9 @@ def extremes(scope: pl.DataFrame, shown: int) -> tuple[pl.DataFrame, pl.DataFram
         [[2, 0], [3]]
     """
     scored = scope.filter(pl.col("cds").is_not_null())
-    local = scored.sort("cds", "feature").head(min(shown, (scored.height + 1) // 2))
-    rest = scored.join(local, on="feature", how="anti")
-    return local, rest.sort("cds", "feature", descending=[True, False]).head(shown)
+    lowest = scored.sort("cds", "feature").head(min(shown, (scored.height + 1) // 2))
+    rest = scored.join(lowest, on="feature", how="anti")
+    return lowest, rest.sort("cds", "feature", descending=[True, False]).head(shown)
 
 
 def most_trusted(scope: pl.DataFrame, shown: int) -> dict[str, pl.DataFrame]:

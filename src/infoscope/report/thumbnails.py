@@ -22,7 +22,7 @@ AHEAD = 64
 
 
 def same_images(source: ImageSource, record: ImagesRecord) -> bool:
-    """Whether a source's ids still mean the images that were measured.
+    """Whether a source's ids still mean the images that were measured; each one's content is compared when it is read.
 
     Ids that name files do so for good. Ids that only count (arrays, data sets) do while the content is the same.
     """
@@ -61,7 +61,7 @@ class Thumbnails:
         self._place = {} if source is None else {image_id: place for place, image_id in enumerate(source.ids)}
 
     def of(self, image_id: str) -> bytes | None:
-        """The thumbnail of an image; None where it cannot be read now."""
+        """The thumbnail of an image; None where it cannot be read now, or is another than when it was measured."""
         if self.source is None:
             return None
         try:

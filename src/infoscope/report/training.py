@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import altair as alt
+from jinja2 import TemplateError
 from markupsafe import Markup
 
+from infoscope.dictionaries.formats.infoscope import read_training
 from infoscope.errors import InfoscopeError
 from infoscope.report.colours import LOCAL
 from infoscope.report.drawing import INK, chart_of, svg_of
 from infoscope.report.template import make_environment
-from infoscope.storage.atomic import atomic_write, read_json
+from infoscope.storage.atomic import atomic_write, remove_leftovers_of
 
 # The curves, their axis, and the format of its numbers.
 CURVES = (
@@ -53,9 +55,16 @@ def write_training_page(directory: Path) -> Path:
         raise InfoscopeError(
             f"{directory} holds no SAE with training curves; name a directory that `infoscope train` wrote"
         )
-    description, curves = read_json(directory / "sae.json"), read_json(directory / "training.json")
-    page = make_environment().get_template("training.html.j2").render(_context(directory, description, curves))
+    description, curves = read_training(directory)
+    try:
+        page = make_environment().get_template("training.html.j2").render(_context(directory, description, curves))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, TemplateError) as error:
+        raise InfoscopeError(
+            f"sae.json and training.json in {directory} do not describe a training ({error}); train again, or measure "
+            "the SAE without its page"
+        ) from error
     target = directory / "training.html"
+    remove_leftovers_of([target])
     with atomic_write(target) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return target

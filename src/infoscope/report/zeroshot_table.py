@@ -10,10 +10,11 @@ import polars as pl
 
 from infoscope.errors import InfoscopeError
 from infoscope.report.template import short_name
-from infoscope.storage.atomic import read_json
 from infoscope.storage.run import Run
 from infoscope.storage.schema import read_table
-from infoscope.zeroshot.result import FILE, VARIANTS_FILE
+from infoscope.storage.seal import read_whole
+from infoscope.storage.typed import Count, from_json
+from infoscope.zeroshot.result import AGAIN, FILE, VARIANTS_FILE
 from infoscope.zeroshot.tables import VARIANTS
 
 _MEANS = ("features", "mass", "accuracy", "accuracy_change", "flips", "confidence", "confidence_change")
@@ -41,6 +42,27 @@ class ZeroshotTable:
     notes: list[str]
 
 
+@dataclass(frozen=True)
+class _Classes:
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class _Images:
+    source: str
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What the table needs of ``zeroshot.json``; a later version may have more."""
+
+    labelled: bool
+    classes: _Classes
+    read: Count
+    images: _Images
+    notes: list[str]
+
+
 def zeroshot_table(run: Run) -> tuple[ZeroshotTable | None, list[str]]:
     """The table of a run's finished evaluation, and a line if there is one that cannot be read."""
     folder = run.path / "zeroshot"
@@ -48,12 +70,13 @@ def zeroshot_table(run: Run) -> tuple[ZeroshotTable | None, list[str]]:
         return None, []
     try:
         return _table(folder), []
-    except (InfoscopeError, KeyError, TypeError) as error:
+    except (InfoscopeError, ValueError) as error:
         return None, [f"zeroshot cannot be read ({error}); evaluate again"]
 
 
 def _table(folder: Path) -> ZeroshotTable:
-    record = read_json(folder / FILE)
+    value = read_whole(folder / FILE, AGAIN, [VARIANTS_FILE])
+    record: _Record = from_json(_Record, value, other_entries=True)
     one = pl.len() == 1
     ends = [f"{name}_ci_{end}" for name in ("accuracy_change", "confidence_change") for end in ("lower", "upper")]
     rows = (
@@ -68,10 +91,10 @@ def _table(folder: Path) -> ZeroshotTable:
         )
     )
     return ZeroshotTable(
-        labelled=record["labelled"],
-        classes=len(record["classes"]["names"]),
-        images=record["read"],
-        source=short_name(str(record["images"]["source"])),
+        labelled=record.labelled,
+        classes=len(record.classes.names),
+        images=record.read,
+        source=short_name(record.images.source),
         rows=rows.to_dicts(),
-        notes=list(record["notes"]),
+        notes=record.notes,
     )

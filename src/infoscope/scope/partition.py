@@ -1,11 +1,14 @@
-"""The partition of features into local and global scope by a threshold on CDS (method, section 5).
+"""The partition of features into low-CDS and high-CDS ones by a threshold (method, section 5).
 
-The continuous spectrum is the primary result. Where it has one mode, a threshold is a convention and says so.
+The continuous spectrum is the primary result. Where it has one mode, a threshold is a convention and says so. Local and
+global are words for the classes (`infoscope.scope.classes`), which rest on more than CDS and divide the features
+differently.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +21,9 @@ from infoscope.scope.modes import Evidence, estimate_density, fit_mixtures, gath
 Method = Literal["valley", "otsu", "mixture", "quantile", "value"]
 Kind = Literal["valley", "convention"]
 
+# Of what `Partition.to_json` gives. Version 1 had none, and counted under the classes' names, local and global.
+FORMAT_VERSION = 2
+
 _FOUND_BY = {
     "otsu": "Otsu",
     "mixture": "crossing of two Gaussians",
@@ -28,15 +34,15 @@ _FOUND_BY = {
 
 @dataclass(frozen=True)
 class Partition:
-    """Features of local and of global scope.
+    """Features with a low and with a high CDS.
 
     Attributes:
         method: the method asked for.
         kind: ``valley`` where the threshold is a true valley of the density of a spectrum with more than one mode;
             else ``convention``. A ``convention`` of method ``valley`` is Otsu's threshold.
-        threshold: gamma; a CDS up to it is local scope, above it global.
-        local: features of local scope, ascending.
-        global_: features of global scope, ascending.
+        threshold: gamma; a CDS up to it is low, above it high.
+        low_cds: features with a CDS up to the threshold, ascending.
+        high_cds: features with a CDS above it, ascending.
         unscored: features without a CDS, ascending.
         evidence: what speaks for or against more than one mode.
     """
@@ -44,10 +50,30 @@ class Partition:
     method: Method
     kind: Kind
     threshold: float
-    local: UInt32[np.ndarray, " local"]
-    global_: UInt32[np.ndarray, " global"]
+    low_cds: UInt32[np.ndarray, " low"]
+    high_cds: UInt32[np.ndarray, " high"]
     unscored: UInt32[np.ndarray, " unscored"]
     evidence: Evidence
+
+    @property
+    def local(self) -> UInt32[np.ndarray, " low"]:
+        """Deprecated: `low_cds`."""
+        return self._renamed("local", "low_cds")
+
+    @property
+    def global_(self) -> UInt32[np.ndarray, " high"]:
+        """Deprecated: `high_cds`."""
+        return self._renamed("global_", "high_cds")
+
+    def _renamed(self, old: str, new: str) -> UInt32[np.ndarray, " feature"]:
+        warnings.warn(
+            f"Partition.{old} is now Partition.{new}, and the old name goes in the next version: local and global are "
+            "the classes of scope_class, which are other features",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+        features: UInt32[np.ndarray, " feature"] = getattr(self, new)
+        return features
 
     def sentence(self) -> str:
         """How many modes the spectrum has, and what the threshold therefore is, for a terminal or a page.
@@ -64,7 +90,7 @@ class Partition:
             found_by = "otsu" if self.method == "valley" else self.method
             threshold += f" ({_FOUND_BY[found_by]}) is a convention."
         if math.isnan(evidence.dip):
-            scored = len(self.local) + len(self.global_)
+            scored = len(self.low_cds) + len(self.high_cds)
             return f"Too few scored features ({scored}) to tell how many modes the spectrum has: {threshold}"
         p = "p < 0.001" if evidence.dip_p < 0.001 else f"p = {evidence.dip_p:.2g}"
         dip = f"(dip {evidence.dip:.4f}, {p})"
@@ -79,18 +105,19 @@ class Partition:
 
         Example:
             >>> document = partition(np.array([0.1, 0.2, np.nan]), "value", value=0.15).to_json()
-            >>> document["threshold"], document["counts"], document["dip"]
-            (0.15, {'local': 1, 'global': 1, 'unscored': 1}, {'statistic': None, 'p': None})
+            >>> document["format_version"], document["threshold"], document["counts"], document["dip"]
+            (2, 0.15, {'low_cds': 1, 'high_cds': 1, 'unscored': 1}, {'statistic': None, 'p': None})
         """
         evidence = self.evidence
         undefined = math.isnan(evidence.dip)
         return {
+            "format_version": FORMAT_VERSION,
             "method": self.method,
             "kind": self.kind,
             "threshold": self.threshold,
             "counts": {
-                "local": len(self.local),
-                "global": len(self.global_),
+                "low_cds": len(self.low_cds),
+                "high_cds": len(self.high_cds),
                 "unscored": len(self.unscored),
             },
             "dip": {
@@ -108,14 +135,14 @@ def partition(
     quantile: float | None = None,
     value: float | None = None,
 ) -> Partition:
-    """Divide features into local and global scope.
+    """Divide features into low-CDS and high-CDS ones.
 
     Args:
         cds: CDS of every feature, ``[feature]``; NaN where there is none.
         method: where the threshold comes from. ``valley``: the lowest point of the density between its two highest
             modes, if the dip test rejects one mode and there is such a point, else Otsu's. ``otsu``: least variance
             within both groups. ``mixture``: where two fitted Gaussians cross. ``quantile`` and ``value``: as given.
-        quantile: share of the scored features that are local, for method ``quantile``.
+        quantile: share of the scored features that are low-CDS, for method ``quantile``.
         value: the threshold itself, for method ``value``.
 
     Raises:
@@ -125,7 +152,7 @@ def partition(
     Example:
         >>> rng = np.random.default_rng(0)
         >>> result = partition(np.concatenate([rng.normal(0.1, 0.02, 500), rng.normal(0.4, 0.02, 500)]))
-        >>> result.kind, len(result.local), len(result.global_)
+        >>> result.kind, len(result.low_cds), len(result.high_cds)
         ('valley', 500, 500)
     """
     check_choice("partition method", method, Method)
@@ -142,13 +169,13 @@ def partition(
     threshold = _threshold(values, valley, method, quantile, value)
     feature = np.arange(len(cds), dtype=np.uint32)
     with np.errstate(invalid="ignore"):
-        local, global_ = cds <= threshold, cds > threshold
+        low, high = cds <= threshold, cds > threshold
     return Partition(
         method=method,
         kind="valley" if method == "valley" and valley is not None else "convention",
         threshold=threshold,
-        local=feature[local],
-        global_=feature[global_],
+        low_cds=feature[low],
+        high_cds=feature[high],
         unscored=feature[~scored],
         evidence=evidence,
     )

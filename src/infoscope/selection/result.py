@@ -12,6 +12,7 @@ from infoscope.probes.record import ProbeRecord
 from infoscope.selection.tables import STEPS
 from infoscope.storage.atomic import write_json
 from infoscope.storage.schema import write_table
+from infoscope.storage.seal import write_sealed
 
 FILE = "selection.json"
 FEATURES_FILE = "removed.json"
@@ -77,7 +78,7 @@ class Selection:
         path = Path(path)
         write_table(path / "steps.parquet", self.steps, STEPS)
         write_json(path / FEATURES_FILE, self.choice.removed)
-        write_json(path / FILE, self.to_json())
+        write_sealed(path / FILE, self.to_json(), ["steps.parquet", FEATURES_FILE])
 
     def to_json(self) -> dict[str, Any]:
         """What ``selection.json`` holds."""

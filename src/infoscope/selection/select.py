@@ -13,18 +13,20 @@ from jaxtyping import Float64
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.measurement.belonging import say_other_images
 from infoscope.measurement.measure import Clock
 from infoscope.probes.config import ProbeConfig
 from infoscope.probes.probe import make_record, plan_probe, prepare
 from infoscope.probes.probing import Scored, score_variants
 from infoscope.probes.result import paired_interval
 from infoscope.probes.task import Task
+from infoscope.probes.watching import watch_task
 from infoscope.removal.config import RemovalConfig
 from infoscope.selection.config import SelectConfig
 from infoscope.selection.result import Choice, Selection
 from infoscope.selection.steps import Step, plan_steps, planned_sets
 from infoscope.selection.tables import STEPS
-from infoscope.storage.run import PARTIALS, Run, claim_directory
+from infoscope.storage.run import PARTIALS, Run
 
 
 def select_features(
@@ -71,10 +73,13 @@ def select_features(
     # Whether there are such sets is seen before anything is read or written.
     sets = [group.features.tolist() for _, _, group in planned_sets(run, config)]
     clock = Clock()
+    watched = watch_task(task)
+    say_other_images(run, watched.images["train"])
+    task = watched.task
     with clock("labels"):
         labels = task.check(show_progress)
-    plan = plan_probe(run, backbone, sae, task, labels, (), probe, removal)
-    claim_directory(out, plan | {"select": asdict(config), "sets": sets})
+    plan = plan_probe(run, backbone, sae, watched, labels, (), probe, removal)
+    watched.claim(out, plan | {"select": asdict(config), "sets": sets}, show_progress)
     running: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "show_progress": show_progress}
     with clock("codes"):
         prepared = prepare(run, backbone, sae, task, probe, removal.random_seed, **running)
@@ -90,6 +95,7 @@ def select_features(
             prepared.resize,
             **running,
         )
+    watched.check(show_progress)
     record = make_record(
         run, prepared, task, probe, removal, scored, skipped, (), labels=labels, command=command, timings=clock.seconds
     )

@@ -19,6 +19,8 @@ STEPS: Table = MappingProxyType(
         "validation": Column(
             pl.Float64, "of the metric", "the metric where the head's choice and the selection are made"
         ),
-        "test": Column(pl.Float64, "of the metric", "the metric on the test split, which nothing was chosen by"),
+        "test": Column(
+            pl.Float64, "of the metric", "the metric on the test split, which nothing was chosen by", required=True
+        ),
     }
 )

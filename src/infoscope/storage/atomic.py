@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from infoscope.errors import InfoscopeError
+from infoscope.storage.text import NotTextError, read_text
 
 
 @contextmanager
@@ -43,13 +47,51 @@ def atomic_write(path: Path, flag: str = "--out") -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise InfoscopeError(
-            f"cannot write {path}: {error.strerror or error}; free the space or choose another {flag}"
-        ) from error
+        raise InfoscopeError(f"cannot write {path}: {error.strerror or error}; {remedy_of(error, flag)}") from error
     finally:
         # Only there when the block failed; a full disk or a lost folder must not hide the first error.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# What helps against an error of the system, in place of which or beside which another folder does.
+_REMEDIES = {
+    errno.EACCES: "set its permissions",
+    errno.EPERM: "set its permissions",
+    errno.EROFS: "mount the disk so that it can be written to",
+    errno.ENAMETOOLONG: "shorten the name",
+    errno.EFBIG: "raise the limit on the size of a file",
+    errno.ENOTDIR: "remove the file that is where a folder should be",
+    errno.EEXIST: "remove the file that is where a folder should be",
+    errno.EISDIR: "remove the folder that is where the file should be",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "close files of other programs",
+    errno.EIO: "check the disk",
+}
+# As polars and safetensors hand on an error of the system: "... (os error 28)".
+_NUMBERED = re.compile(r"os error (\d+)")
+
+
+def remedy_of(error: BaseException, flag: str = "--out") -> str:
+    """What to do where writing failed: only a full disk is helped by freeing space.
+
+    Args:
+        error: what was raised, by the system or by a library that says which error of the system it was.
+        flag: the option that names the folder.
+
+    Example:
+        >>> remedy_of(OSError(errno.ENOSPC, "No space left on device"), "--cache")
+        'free the space or choose another --cache'
+        >>> remedy_of(PermissionError(errno.EACCES, "Permission denied"))
+        'set its permissions or choose another --out'
+        >>> remedy_of(RuntimeError("Name too long (os error 36)")), remedy_of(RuntimeError("other"))
+        ('shorten the name or choose another --out', 'choose another --out')
+    """
+    found = _NUMBERED.search(str(error))
+    number = int(found[1]) if found else error.errno if isinstance(error, OSError) else None
+    advice = "free the space" if number in _FULL else _REMEDIES.get(number) if number is not None else None
+    return f"{advice} or choose another {flag}" if advice else f"choose another {flag}"
 
 
 def remove_leftovers(folder: Path, untouched: float = 0.0) -> None:
@@ -73,6 +115,24 @@ def remove_leftovers(folder: Path, untouched: float = 0.0) -> None:
     for leftover in folder.rglob(".*.tmp"):
         with suppress(OSError):  # gone already
             if not untouched or time.time() - leftover.stat().st_mtime >= untouched:
+                leftover.unlink()
+
+
+def remove_leftovers_of(files: Iterable[Path]) -> None:
+    """Remove temporary files of killed processes that were writing some files, in folders that may be anybody's.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in (".table.parquet.77.tmp", ".other.tmp"):
+        ...     (folder / name).touch()
+        >>> remove_leftovers_of([folder / "table.parquet"])
+        >>> [file.name for file in folder.iterdir()]
+        ['.other.tmp']
+    """
+    for file in files:
+        for leftover in file.parent.glob(f".{escape(file.name)}.*.tmp"):
+            with suppress(OSError):  # gone already
                 leftover.unlink()
 
 
@@ -104,13 +164,13 @@ def read_json(path: Path) -> Any:
     """The JSON value in ``path``.
 
     Raises:
-        InfoscopeError: the file is missing, unreadable or not JSON.
+        InfoscopeError: the file is missing, unreadable, not JSON, or nested more deeply than any of ours.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InfoscopeError(
-            f"cannot read {path}: {error.strerror or error}; check the path and its permissions"
-        ) from error
+        return json.loads(read_text(path))
+    except NotTextError as error:
+        raise InfoscopeError(f"{path} is not JSON: {error}") from error
+    except RecursionError as error:
+        raise InfoscopeError(f"{path} is nested too deeply to be read; restore it or make it anew") from error
     except ValueError as error:
         raise InfoscopeError(f"{path} is not JSON ({error}); restore it or make it anew") from error

@@ -8,10 +8,15 @@ import polars as pl
 
 from infoscope.storage.schema import Column, Table
 
+# What ``check`` may be.
+CHECKS = ("pre-activations", "position-matched", "other-diagonal", "quantiles")
+
 SHIFT_CURVE: Table = MappingProxyType(
     {
-        "feature": Column(pl.UInt32, "index", "feature of the dictionary"),
-        "shift": Column(pl.UInt16, "patches", "s, patches between the two crops, ascending within a feature"),
+        "feature": Column(pl.UInt32, "index", "feature of the dictionary", required=True),
+        "shift": Column(
+            pl.UInt16, "patches", "s, patches between the two crops, ascending within a feature", required=True
+        ),
         "cds": Column(
             pl.Float64,
             "share of the grid diagonal, 0 to 1",
@@ -32,7 +37,7 @@ CROSS_CHECKS: Table = MappingProxyType(
         "check": Column(
             pl.String, "", "what the score is made from: pre-activations, position-matched, other-diagonal or quantiles"
         ),
-        "feature": Column(pl.UInt32, "index", "feature of the dictionary"),
+        "feature": Column(pl.UInt32, "index", "feature of the dictionary", required=True),
         "cds": Column(pl.Float64, "share of the grid diagonal, 0 to 1", "the score, made so"),
         "cds_ci_lower": Column(pl.Float64, "as cds", "lower end of its 95 % bootstrap-t interval over pairs"),
         "cds_ci_upper": Column(pl.Float64, "as cds", "upper end of the same interval"),

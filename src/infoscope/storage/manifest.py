@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from infoscope.errors import InfoscopeError
-from infoscope.storage.atomic import read_json, write_json
+from infoscope.storage.atomic import read_json
+from infoscope.storage.seal import CHECKSUM, FILES, FileSum, check_record, sums_of, write_sealed
+from infoscope.storage.typed import Count, Positive, Range, Share, from_json
 
 FORMAT_VERSION = 2
+# What to do where a file of a run is damaged.
+MEASURE_AGAIN = "restore it, or measure again into a new directory"
+
+# Patches of a grid are numbered in 16 bits.
+Grid = Annotated[int, Range(1, 256)]
+Least0 = Annotated[float, Range(0)]
 
 
 @dataclass(frozen=True)
@@ -26,10 +35,10 @@ class ModelRecord:
     revision: str | None
     sha256: str
     family: str
-    block: int
-    patch_size: int
-    grid: int
-    prefix_tokens: int
+    block: Count
+    patch_size: Positive
+    grid: Grid
+    prefix_tokens: Count
     mean: list[float] = field(default_factory=list)
     std: list[float] = field(default_factory=list)
     dtype: str = "float32"
@@ -48,7 +57,7 @@ class DictionaryRecord:
     name: str
     format: str
     sha256: str
-    features: int
+    features: Positive
     activation: str
 
 
@@ -56,19 +65,30 @@ class DictionaryRecord:
 class SkippedImage:
     """An image that could not be read; its index stays its own."""
 
-    index: int
+    index: Count
     id: str
     reason: str
 
 
 @dataclass(frozen=True)
 class ImagesRecord:
-    """The pool of images: source, length (skipped ones included), and a hash over the ids in order."""
+    """The pool of images: source, length (skipped ones included), and a hash over the ids in order.
+
+    ``notes`` are files that look like images and have no index, since no program here reads them, and images whose
+    values leave a doubt, a line each. ``stamp`` is the source's: of files, a hash over their sizes and times.
+    ``contents_sha256`` is a hash over the hashes of all images' bytes, where all were read, and ``contents`` are these
+    hashes themselves where they are few: eight bytes an image, in order, as base64. These three are None in runs from
+    before they were kept.
+    """
 
     source: str
-    count: int
+    count: Count
     ids_sha256: str
     skipped: list[SkippedImage]
+    notes: list[str] = field(default_factory=list)
+    stamp: str | None = None
+    contents_sha256: str | None = None
+    contents: str | None = None
 
     @property
     def read(self) -> int:
@@ -97,21 +117,53 @@ class FitRecord:
     """
 
     fvu: float | None
-    l0: float
-    dead: float
-    sample: int
-    sample_l0: float | None = None
-    sample_dead: float | None = None
-    k: int | None = None
-    token_norm: float | None = None
-    trained_norm: float | None = None
+    l0: Least0
+    dead: Share
+    sample: Count
+    sample_l0: Least0 | None = None
+    sample_dead: Share | None = None
+    k: Count | None = None
+    token_norm: Least0 | None = None
+    trained_norm: Least0 | None = None
     warnings: list[str] | None = None
     note: str | None = None
 
 
 @dataclass(frozen=True)
+class OptionsRecord:
+    """The options that the tables are read by, where a manifest has them; it may have others, which are only shown."""
+
+    top_images: Positive | None = None
+    shift: Count | None = None
+    shifts: list[Count] | None = None
+    min_pairs: Positive | None = None
+    quantile_images: Count | None = None
+    resize: str | None = None
+    rank_by: str | None = None
+    rank_view: str | None = None
+    ground_distance: str | None = None
+    empty_as: str | None = None
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """What ``manifest.json`` holds. Timings are seconds by stage."""
+    """What ``manifest.json`` holds. Timings are seconds by stage.
+
+    Attributes:
+        format_version: of the run directory.
+        command: how the measurement was asked for.
+        options: all of them, with defaults.
+        model: the backbone.
+        dictionary: the SAE, or what is measured in its place.
+        images: the pool.
+        software: versions.
+        seed: of what is drawn.
+        timings: seconds by stage.
+        fit: whether the SAE fits the model.
+        files: by name, the checksum of every other file of the run; None where it is not written, or was written
+            before there were any. They say nothing of what was measured, so manifests are compared without them.
+        sealed: whether the manifest was held against a checksum of its own.
+    """
 
     format_version: int
     command: str
@@ -121,44 +173,51 @@ class Manifest:
     images: ImagesRecord
     software: dict[str, str]
     seed: int
-    timings: dict[str, float]
+    timings: dict[str, Least0]
     fit: FitRecord
+    files: dict[str, FileSum] | None = field(default=None, compare=False)
+    sealed: bool = field(default=False, compare=False)
 
-    def write(self, path: Path) -> None:
-        """Write as JSON, atomically."""
-        write_json(path, asdict(self))
+    def write(self, path: Path, files: Sequence[str] = ()) -> None:
+        """Write as JSON, atomically, with checksums of the run's other files and of itself.
+
+        Args:
+            path: ``manifest.json``.
+            files: the names of the others, which are in the same folder already.
+
+        Raises:
+            InfoscopeError: a file cannot be read, or the manifest not be written.
+        """
+        entries = asdict(self)
+        del entries["sealed"]
+        write_sealed(path, entries, files)
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
         """Read ``manifest.json``.
 
         Raises:
-            InfoscopeError: the file is missing, not JSON, lacks a field, or is of another format version.
+            InfoscopeError: the file is missing, not JSON, lacks a field, has one of another type, is of another format
+                version, or was changed since it was written.
         """
         value = read_json(path)
         version = value.get("format_version") if isinstance(value, dict) else None
         if version != FORMAT_VERSION:
             older = isinstance(version, int) and version < FORMAT_VERSION
             raise InfoscopeError(
-                f"{path} has format_version {version}; this infoscope reads {FORMAT_VERSION}: "
+                f"{path} has format_version {str(version)[:20]}; this infoscope reads {FORMAT_VERSION}: "
                 + ("it lacks the controls, so measure again into a new directory" if older else "measure again")
                 + ", or install the version that wrote it"
             )
+        files, sealed = sums_of(value, path), CHECKSUM in value
+        entries = {name: entry for name, entry in value.items() if name not in (CHECKSUM, FILES)}
         try:
-            images = value["images"]
-            return cls(
-                **{each.name: value[each.name] for each in fields(cls)}
-                | {
-                    "model": ModelRecord(**value["model"]),
-                    "dictionary": DictionaryRecord(**value["dictionary"]),
-                    "images": ImagesRecord(
-                        **images | {"skipped": [SkippedImage(**skipped) for skipped in images["skipped"]]}
-                    ),
-                    "fit": FitRecord(**value["fit"]),
-                }
-            )
-        except (KeyError, TypeError) as error:
+            manifest: Manifest = from_json(cls, entries | {"files": None, "sealed": sealed})
+            from_json(OptionsRecord, manifest.options, other_entries=True)
+        except ValueError as error:
             raise InfoscopeError(f"{path} is not a manifest of this format ({error}); measure again") from error
+        check_record(value, path, MEASURE_AGAIN)
+        return replace(manifest, files=files)
 
 
 def software_versions() -> dict[str, str]:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
 from infoscope.errors import InfoscopeError
 from infoscope.showing import Shown
 from infoscope.storage.atomic import as_read, read_json, remove_leftovers, write_json
-from infoscope.storage.check_schema import CROSS_CHECKS, SHIFT_CURVE
-from infoscope.storage.manifest import Manifest
-from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, Table, read_table
+from infoscope.storage.check_schema import CHECKS, CROSS_CHECKS, SHIFT_CURVE
+from infoscope.storage.manifest import MEASURE_AGAIN, Manifest
+from infoscope.storage.schema import MAPS, SCOPE, SCOPE_CLASSES, TOP_IMAGES, Table, read_table
+from infoscope.storage.seal import check_files
+from infoscope.storage.typed import from_json
 
 _LOGGER = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
+SCOPE_FILE = "scope.parquet"
+TOP_IMAGES_FILE = "top_images.parquet"
 PARTITION = "partition.json"
+# The newest version of it that is read; `infoscope.scope.partition.FORMAT_VERSION` is the one that is written.
+PARTITION_VERSION = 2
 CONTROLS = "controls.json"
 MAPS_FILE = "maps.parquet"
 SHIFT_CURVE_FILE = "shift_curve.parquet"
@@ -27,6 +34,24 @@ CROSS_CHECKS_FILE = "cross_checks.parquet"
 QUANTILE_IMAGES_FILE = "quantile_images.parquet"
 PARTIALS = "partials"
 PLAN = f"{PARTIALS}/plan.json"
+
+
+@dataclass(frozen=True)
+class _Dip:
+    statistic: float | None
+    p: float | None
+
+
+@dataclass(frozen=True)
+class _Partition:
+    """The entries of ``partition.json`` that are read, where it has them."""
+
+    method: Literal["valley", "otsu", "mixture", "quantile", "value"] = "valley"
+    kind: Literal["valley", "convention"] = "convention"
+    threshold: float | None = None
+    dip: _Dip = _Dip(None, None)
+    bic: tuple[float | None, ...] = ()
+    mixture_modes: int | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,36 +66,49 @@ class Run(Shown):
     path: Path
     manifest: Manifest
 
+    @property
+    def checked(self) -> bool:
+        """Whether the files are held against checksums; runs from before there were any are opened all the same."""
+        return self.manifest.files is not None and self.manifest.sealed
+
     @cached_property
     def scope(self) -> pl.DataFrame:
         """``scope.parquet``: one row a feature, sorted by feature; its columns are in `schema.SCOPE`."""
-        return read_table(self.path / "scope.parquet", SCOPE)
+        table = self._read(SCOPE_FILE, SCOPE, choices={"scope_class": SCOPE_CLASSES})
+        features = self.manifest.dictionary.features
+        if not table["feature"].equals(pl.Series("feature", range(features), dtype=pl.UInt32)):
+            raise InfoscopeError(
+                f"{self.path / SCOPE_FILE} has not one row for each of {features:,} features in their order; "
+                f"{MEASURE_AGAIN}"
+            )
+        return table
 
     @cached_property
     def top_images(self) -> pl.DataFrame:
         """``top_images.parquet``: one row a feature and rank."""
-        return read_table(self.path / "top_images.parquet", TOP_IMAGES)
+        return self._read(TOP_IMAGES_FILE, TOP_IMAGES, key=("feature", "rank"))
 
     @cached_property
     def maps(self) -> pl.DataFrame:
         """``maps.parquet``: one row a feature, rank and crop, patches and codes as lists."""
-        return read_table(self.path / MAPS_FILE, MAPS)
+        return self.maps_where(None)
 
-    def maps_where(self, wanted: pl.Expr) -> pl.DataFrame:
+    def maps_where(self, wanted: pl.Expr | None) -> pl.DataFrame:
         """Some rows of ``maps.parquet``, without the others in memory.
 
         Args:
-            wanted: which, an expression of `schema.MAPS`'s columns.
+            wanted: which, an expression of `schema.MAPS`'s columns; None for all.
 
         Raises:
-            InfoscopeError: the file cannot be read.
+            InfoscopeError: the file cannot be read, or is damaged.
         """
-        file = self.path / MAPS_FILE
-        try:
-            return pl.scan_parquet(file).filter(wanted).collect()
-        except (OSError, pl.exceptions.PolarsError) as error:
-            reason = str(error).splitlines()[0]
-            raise InfoscopeError(f"cannot read {file} ({reason}); measure again into a new directory") from error
+        self._check_maps()
+        found = self._read(MAPS_FILE, MAPS, where=wanted, key=("feature", "rank", "crop"))
+        if (found["patch"].list.len() != found["value"].list.len()).any():
+            raise InfoscopeError(
+                f"{self.path / MAPS_FILE} holds maps with another number of codes than of patches; {MEASURE_AGAIN}"
+            )
+        return found
 
     @cached_property
     def shift_curve(self) -> pl.DataFrame | None:
@@ -80,23 +118,87 @@ class Run(Shown):
     @cached_property
     def cross_checks(self) -> pl.DataFrame | None:
         """``cross_checks.parquet``: one row a feature and check; None where none was asked for."""
-        return self._optional(CROSS_CHECKS_FILE, CROSS_CHECKS)
+        return self._optional(CROSS_CHECKS_FILE, CROSS_CHECKS, choices={"check": CHECKS})
 
     @cached_property
     def quantile_images(self) -> pl.DataFrame | None:
         """``quantile_images.parquet``, as ``top_images.parquet``; None where they were not asked for."""
         return self._optional(QUANTILE_IMAGES_FILE, TOP_IMAGES)
 
-    def _optional(self, name: str, table: Table) -> pl.DataFrame | None:
-        return read_table(self.path / name, table) if (self.path / name).is_file() else None
-
     @cached_property
     def partition(self) -> dict[str, Any]:
-        """``partition.json``: the split into local and global features, with its evidence."""
-        value = read_json(self.path / PARTITION)
-        if not isinstance(value, dict):
-            raise InfoscopeError(f"{self.path / PARTITION} is not a partition; measure again")
+        """``partition.json``: the split into low-CDS and high-CDS features, with its evidence; older ones as of today.
+
+        Raises:
+            InfoscopeError: the file cannot be read, is no partition, or is of a newer version.
+        """
+        file = self.path / PARTITION
+        value = _current_partition(read_json(file), file)
+        try:
+            found: _Partition = from_json(_Partition, value, other_entries=True)
+            if found.threshold is None and "threshold" in value and self.scope["cds"].count():
+                raise ValueError("threshold is null, and features have scores")
+        except ValueError as error:
+            raise InfoscopeError(f"{file} is not a partition ({error}); measure again") from error
         return value
+
+    def check_whole(self) -> None:
+        """Refuse a run of which a file is missing or damaged, ``maps.parquet`` included.
+
+        Of a run from before checksums, the tables must be there and readable.
+
+        Raises:
+            InfoscopeError: naming the file.
+        """
+        if self.manifest.files is not None:
+            self.check_small()
+            self._check_maps()
+            return
+        _ = self.scope, self.top_images, self.shift_curve, self.cross_checks, self.quantile_images
+        # Reads the rows of one feature alone, and the places of all.
+        _ = self.maps_where(pl.col("feature") == 0), self.partition
+
+    def check_small(self) -> None:
+        """Refuse a run of which a file other than ``maps.parquet`` is not the one that was written.
+
+        Raises:
+            InfoscopeError: naming the file.
+        """
+        self._check([name for name in self.manifest.files or {} if name != MAPS_FILE])
+
+    def _check_maps(self) -> None:
+        # Once an opened run: it is as large as all photographs' maps.
+        if "maps" not in self._held:
+            self._check([MAPS_FILE])
+            self._held.add("maps")
+
+    @cached_property
+    def _held(self) -> set[str]:
+        """What was held against its checksum when it was first read."""
+        return set()
+
+    def _check(self, names: Sequence[str]) -> None:
+        check_files(self.path, self.manifest.files, MANIFEST, names, MEASURE_AGAIN)
+
+    def _optional(self, name: str, table: Table, **checks: Any) -> pl.DataFrame | None:
+        files = self.manifest.files
+        there = (self.path / name).is_file() if files is None else name in files
+        return self._read(name, table, **checks) if there else None
+
+    def _read(self, name: str, table: Table, **checks: Any) -> pl.DataFrame:
+        """A table whose features, images and patches there are."""
+        record, options = self.manifest, self.manifest.options
+        limits = {
+            "feature": record.dictionary.features,
+            "image": record.images.count,
+            "rank": max((options.get(each) or 0 for each in ("top_images", "quantile_images")), default=0),
+            "patch": record.model.grid**2,
+            "shift": record.model.grid,
+            "crop": 2,
+        }
+        if not limits["rank"]:
+            del limits["rank"]
+        return read_table(self.path / name, table, limits=limits, **checks)
 
     def feature(self, number: int, images: Any = None) -> Feature:
         """One feature, which shows itself in a notebook as a card.
@@ -165,11 +267,32 @@ class Feature(Shown):
         return None if curve is None else curve.filter(pl.col("feature") == self.number)
 
 
+def _current_partition(value: Any, file: Path) -> dict[str, Any]:
+    """What a file of any version says, as the newest version says it."""
+    if not isinstance(value, dict):
+        raise InfoscopeError(f"{file} is not a partition; measure again")
+    version = value.get("format_version", 1)
+    if version == PARTITION_VERSION:
+        return dict(value)
+    if version != 1:
+        raise InfoscopeError(
+            f"{file} has format_version {version!r}; this infoscope reads up to {PARTITION_VERSION}: install the "
+            "version that wrote it, or measure again"
+        )
+    current: dict[str, Any] = value | {"format_version": PARTITION_VERSION}
+    counts = value.get("counts")
+    if isinstance(counts, dict):
+        names = {"local": "low_cds", "global": "high_cds"}
+        current["counts"] = {names.get(name, name): count for name, count in counts.items()}
+    return current
+
+
 def open_run(path: Path | str) -> Run:
-    """Open a finished run directory.
+    """Open a finished run directory: its files are held against their checksums, ``maps.parquet`` when first read.
 
     Raises:
-        InfoscopeError: there is no such directory, it is not a run, or its measurement has not finished.
+        InfoscopeError: there is no such directory, it is not a run, its measurement has not finished, or a file of it
+            is missing or damaged.
 
     Example:
         >>> open_run("no/such/run")
@@ -189,6 +312,7 @@ def open_run(path: Path | str) -> Run:
             f"{path} is not a run directory: it has no {MANIFEST}; name one that `infoscope measure` wrote"
         )
     run = Run(path, Manifest.read(path / MANIFEST))
+    run.check_small()
     _LOGGER.debug("run %s: %d features on %d images", path, run.manifest.dictionary.features, run.manifest.images.count)
     return run
 
@@ -204,10 +328,11 @@ def claim_directory(path: Path, plan: dict[str, Any]) -> bool:
         plan: every option and input that the result depends on; values that JSON has.
 
     Returns:
-        True when this measurement is already finished there.
+        True when this measurement is already finished there, with all its files whole.
 
     Raises:
-        InfoscopeError: the directory holds another run or other files, or cannot be written.
+        InfoscopeError: the directory holds another run or other files, a file of the finished measurement is missing or
+            damaged, or it cannot be written.
     """
     plan = as_read(plan)
     if path.exists() and not path.is_dir():
@@ -219,11 +344,21 @@ def claim_directory(path: Path, plan: dict[str, Any]) -> bool:
             raise InfoscopeError(
                 f"{path} is another run's directory ({first_difference(found, plan)}); choose another --out"
             )
-        return (path / MANIFEST).is_file()
+        return _finished(path)
     if path.is_dir() and any(file.is_file() for file in path.rglob("*")):
         raise InfoscopeError(f"{path} is not empty and not a run of this measurement; choose another --out")
     write_json(path / PLAN, plan)
     return False
+
+
+def _finished(path: Path) -> bool:
+    """Whether a measurement is finished and whole; what it was made from is gone by then, so that nothing is mended."""
+    if not (path / MANIFEST).is_file():
+        return False
+    run = Run(path, Manifest.read(path / MANIFEST))
+    if run.manifest.files is not None:
+        run.check_whole()
+    return True
 
 
 def first_difference(found: Any, wanted: dict[str, Any]) -> str:

@@ -6,15 +6,21 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int64, UInt64
 from torch import Tensor
 
 from infoscope.errors import InfoscopeError
-from infoscope.storage.atomic import read_json, write_json
-from infoscope.storage.token_shards import ShardHeader, read_header, read_tokens
+from infoscope.storage.atomic import read_json
+from infoscope.storage.file_states import digest_states, file_states
+from infoscope.storage.seal import check_record, write_sealed
+from infoscope.storage.token_shards import DIGEST, ShardHeader, digest_tokens, read_header, read_tokens
+from infoscope.storage.typed import Count, Positive, from_json
 
 FORMAT = "infoscope tokens"
 FORMAT_VERSION = 1
@@ -27,7 +33,20 @@ class ShardRecord:
     """One file of a cache, and the images in it by their position in the source, in the order they are stored."""
 
     file: str
-    images: list[int]
+    images: list[Count]
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What is read of ``manifest.json``."""
+
+    hash: str
+    made_by: dict[str, Any]
+    site: dict[str, Any]
+    images: Count
+    patches: Positive
+    width: Positive
+    shards: tuple[ShardRecord, ...]
 
 
 @dataclass(frozen=True)
@@ -63,8 +82,16 @@ class TokenCache:
     def __iter__(self) -> Iterator[Tensor]:
         for shard in self.shards:
             header = self.header(shard)
-            for chunk in read_tokens(self.path / shard.file, header):
+            # Once is enough: an epoch is read from the memory that the one before it left the file in.
+            check = shard.file not in self._whole
+            for chunk in read_tokens(self.path / shard.file, header, check=check):
                 yield torch.from_numpy(chunk)
+            self._whole.add(shard.file)
+
+    @cached_property
+    def _whole(self) -> set[str]:
+        """The shards whose tokens were held against their checksum."""
+        return set()
 
     def header(self, shard: ShardRecord) -> ShardHeader:
         """The header of a shard's file.
@@ -87,7 +114,7 @@ class TokenCache:
         Raises:
             InfoscopeError: it cannot be written.
         """
-        write_json(
+        write_sealed(
             self.path / MANIFEST,
             {
                 "format": FORMAT,
@@ -103,6 +130,67 @@ class TokenCache:
             },
             flag="--cache",
         )
+
+
+class WatchedCache:
+    """A cache's shards, which are noticed when they change while they are read, or from one start to the next.
+
+    Args:
+        cache: the cache.
+
+    Attributes:
+        contents: the hash of each shard's tokens as its header has it; 0 in shards from before it was kept.
+
+    Raises:
+        InfoscopeError: a shard is missing or broken.
+    """
+
+    def __init__(self, cache: TokenCache):
+        self._cache = cache
+        self._files = [cache.path / shard.file for shard in cache.shards]
+        self._states = file_states(self._files)
+        digests = [cache.header(shard).metadata.get(DIGEST, "0") for shard in cache.shards]
+        self.contents: UInt64[np.ndarray, " shard"] = np.array([int(digest, 16) for digest in digests], np.uint64)
+
+    @property
+    def states(self) -> str:
+        """Another one after any change of a file, and after a copy."""
+        return digest_states(self._states)
+
+    def expect(self, index: Int64[np.ndarray, " shard"], contents: UInt64[np.ndarray, " shard"]) -> None:
+        """Make sure that some shards are those that an earlier start read.
+
+        Raises:
+            InfoscopeError: one is another.
+        """
+        if len(index) != len(contents) or (self.contents[index] != contents).any():
+            raise InfoscopeError(
+                f"the token cache {self._cache.path} is another than when this training was begun; put it back, or "
+                "choose another --out"
+            )
+
+    def verify(self, index: Int64[np.ndarray, " shard"]) -> None:
+        """Read some shards again.
+
+        Raises:
+            InfoscopeError: one does not hold the tokens that were written.
+        """
+        for place in index.tolist():
+            shard = self._cache.shards[place]
+            tokens = read_tokens(self._files[place], self._cache.header(shard), check=False)
+            if int(digest_tokens(tokens), 16) != int(self.contents[place]):
+                raise InfoscopeError(
+                    f"{self._files[place]} has changed since it was written or first read; put it back and give the "
+                    "same command again, or delete the cache and write it anew"
+                )
+
+    def check(self) -> None:
+        """Make sure that all shards are still what they were.
+
+        Raises:
+            InfoscopeError: one is not.
+        """
+        self.verify(np.flatnonzero((file_states(self._files) != self._states).any(1)))
 
 
 def cache_name(made_by: Mapping[str, Any]) -> str:
@@ -171,13 +259,12 @@ def _parsed(path: Path, value: Any) -> TokenCache:
             "install the version that wrote it"
         )
     try:
-        shards = tuple(ShardRecord(str(shard["file"]), list(shard["images"])) for shard in value["shards"])
-        cache = TokenCache(
-            path, dict(value["made_by"]), dict(value["site"]), int(value["patches"]), int(value["width"]), shards
-        )
-        whole = bool(shards) and cache_name(cache.made_by) == value["hash"]
-    except (KeyError, TypeError, ValueError):
+        found: _Manifest = from_json(_Manifest, value, other_entries=True)
+        cache = TokenCache(path, found.made_by, found.site, found.patches, found.width, found.shards)
+        whole = bool(found.shards) and cache_name(cache.made_by) == found.hash and cache.images == found.images
+    except ValueError:
         whole = False
-    if not whole or any(Path(shard.file).name != shard.file for shard in shards):
+    if not whole or any(Path(shard.file).name != shard.file for shard in cache.shards):
         raise InfoscopeError(f"{file} is damaged; delete it and write the cache anew")
+    check_record(value, file, "delete it and write the cache anew")
     return cache

@@ -14,7 +14,7 @@ from torch import Tensor
 from infoscope.errors import InfoscopeError
 from infoscope.storage.atomic import as_read, read_json, remove_leftovers, write_json
 from infoscope.storage.token_cache import MANIFEST, PLAN, ShardRecord, TokenCache
-from infoscope.storage.token_shards import read_header, write_shard
+from infoscope.storage.token_shards import DIGEST, digest_tokens, read_header, read_tokens, write_shard
 
 # Our choice: long enough to be read in one go, and little to lose or to hold while a shard fills.
 SHARD_BYTES = 256 * 2**20
@@ -110,7 +110,7 @@ class TokenCacheWriter:
         path = self._shard(len(self._shards))
         # With the images, so that a killed writer's successor knows how far it came.
         metadata = {"images": json.dumps(self._images), "skipped": json.dumps(sorted(self.skipped.items()))}
-        write_shard(path, self._parts, metadata)
+        write_shard(path, self._parts, metadata | {DIGEST: digest_tokens(self._parts)})
         self._shards.append(ShardRecord(path.name, self._images))
         self._images, self._parts = [], []
 
@@ -128,10 +128,12 @@ class TokenCacheWriter:
         """Take over the shards up to the first that is missing; those after it go."""
         while (path := self._shard(len(self._shards))).is_file():
             header = read_header(path)
+            for _ in read_tokens(path, header):  # a damaged one is named now, and not when all the others are written
+                pass
             try:
                 images = [int(image) for image in json.loads(header.metadata["images"])]
                 skipped = {int(image): str(reason) for image, reason in json.loads(header.metadata["skipped"])}
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, RecursionError):
                 images, skipped = [], {}
             self._shards.append(ShardRecord(path.name, images))
             self.skipped.update(skipped)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from infoscope.images.watched import check_all
 from infoscope.progress import progress, tell
 from infoscope.storage.token_cache import TokenCache, cache_name, find_token_cache
 from infoscope.storage.token_writer import TokenCacheWriter
@@ -23,7 +24,8 @@ def cache_tokens(passes: TokenPasses, directory: Path | str, *, show_progress: b
         show_progress: report progress, and where the tokens are, on stderr.
 
     Raises:
-        InfoscopeError: no image can be read, tokens are not finite, the disk is too full, or a shard is broken.
+        InfoscopeError: no image can be read, one has changed meanwhile, tokens are not finite, the disk is too full, or
+            a shard is broken.
     """
     made_by = passes.made_by()
     path = Path(directory) / cache_name(made_by)
@@ -40,6 +42,7 @@ def cache_tokens(passes: TokenPasses, directory: Path | str, *, show_progress: b
                 check_finite(group.tokens)
                 writer.add(group.images, group.tokens, group.unreadable)
                 advance(len(group.images) + len(group.unreadable))
+        check_all([passes.images], show_progress)
         cache = writer.finish(passes.site())
     else:
         passes.skipped.update((image["index"], image["reason"]) for image in cache.site["images"]["skipped"])

@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt64
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -26,6 +30,28 @@ from infoscope.training.trainer import Trainer
 EVERY_SECONDS = 120.0
 # Several processes agree on when to write; asking takes a moment.
 STEPS_BETWEEN_QUESTIONS = 10
+# What is said beside the tensors: all that is not one, and the checksum of both.
+STATE, CHECKSUM = "state", "crc32"
+# What the images' contents are called among the tensors.
+IMAGES = "images"
+
+
+@runtime_checkable
+class Witness(Protocol):
+    """What knows what the tokens' images are like, such as `infoscope.images.watched.Watched`."""
+
+    contents: UInt64[np.ndarray, " image"]
+
+    @property
+    def states(self) -> str:
+        """Another one whenever an image may have changed."""
+        ...
+
+    def expect(self, index: Int64[np.ndarray, " image"], contents: UInt64[np.ndarray, " image"]) -> None:
+        """Take over what images were like; raises where one is another."""
+
+    def verify(self, index: Int64[np.ndarray, " image"]) -> None:
+        """Read images again; raises where one is another."""
 
 
 class Checkpoints:
@@ -37,6 +63,7 @@ class Checkpoints:
         identity: what made the tokens, as JSON values.
         processes: those that train together.
         seconds: between two writings.
+        images: what the tokens are made from.
     """
 
     def __init__(
@@ -46,12 +73,15 @@ class Checkpoints:
         identity: Mapping[str, Any],
         processes: Processes,
         seconds: float = EVERY_SECONDS,
+        images: Witness | None = None,
     ):
+        self._images = images
         self._processes = processes
         self._seconds = seconds
         self._folder = folder
         plan = {"configs": [asdict(config) for config in configs], "tokens": identity, "processes": processes.count}
         self._plan = as_read(plan)
+        self._states = None if images is None else images.states
         self._written = time.monotonic()
         if folder is not None and processes.rank == 0:
             remove_leftovers(folder)
@@ -79,11 +109,14 @@ class Checkpoints:
         tensors = {f"buffer.{name}": tensor for name, tensor in buffer.tensors().items()}
         for number, trainer in enumerate(trainers):
             tensors |= {f"{number}.{name}": tensor for name, tensor in trainer.state().items()}
+        if self._images is not None:
+            tensors[IMAGES] = torch.from_numpy(self._images.contents.astype(np.int64))
         shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
         # A tensor of no dimensions, or a view into another, is not something the file can hold.
         tensors = {name: tensor.detach().cpu().reshape(-1).clone() for name, tensor in tensors.items()}
         record = {
             "plan": self._plan,
+            "states": self._states,
             "step": step,
             "buffer": buffer.numbers(),
             "shapes": shapes,
@@ -92,7 +125,8 @@ class Checkpoints:
         before = self._steps()
         with atomic_write(self._file(step)) as temporary:
             try:
-                save_file(tensors, temporary, {"state": json.dumps(record)})
+                text = json.dumps(record)
+                save_file(tensors, temporary, {STATE: text, CHECKSUM: _checksum(text, tensors)})
             except SafetensorError as error:  # how safetensors reports a full disk
                 raise OSError(errno.EIO, str(error)) from error
         # Only once every process has written: whichever is stopped, there is a step that all have.
@@ -108,7 +142,7 @@ class Checkpoints:
             How many steps are done; 0 without a state.
 
         Raises:
-            InfoscopeError: it is another training's, or cannot be read.
+            InfoscopeError: it is another training's, cannot be read, or an image has changed since.
         """
         steps = self._processes.gather(self._steps())
         if not set().union(*steps):
@@ -118,14 +152,34 @@ class Checkpoints:
             raise self._another()
         step: int = max(common)
         tensors, record = _read(self._file(step))
-        if not all(self._processes.gather(record["plan"] == self._plan)):
-            raise self._another()
         tensors = {name: tensor.reshape(record["shapes"][name]) for name, tensor in tensors.items()}
+        if not all(self._processes.gather(self._is_same(record, tensors))):
+            raise self._another()
         for number, trainer in enumerate(trainers):
             history = [TrainingPoint(**point) for point in record["histories"][number]]
             trainer.restore(_under(tensors, f"{number}."), history)
         buffer.restore(_under(tensors, "buffer."), record["buffer"])
         return step
+
+    def _is_same(self, record: dict[str, Any], tensors: Mapping[str, Tensor]) -> bool:
+        """Whether a state is of this training.
+
+        Raises:
+            InfoscopeError: it is but for an image, which has changed since.
+        """
+        same: bool = record["plan"] == self._plan
+        if (
+            self._images is None
+            or IMAGES not in tensors
+            or _without_stamp(record["plan"]) != _without_stamp(self._plan)
+        ):
+            return same
+        images = self._images
+        images.expect(np.arange(len(images.contents)), tensors[IMAGES].numpy().astype(np.uint64))
+        if record.get("states") != self._states:
+            images.verify(read := np.flatnonzero(images.contents))
+            return same or len(read) > 0
+        return same
 
     def _another(self) -> InfoscopeError:
         return InfoscopeError(
@@ -145,14 +199,52 @@ class Checkpoints:
         return {int(file.stem.rsplit("-", 1)[1]) for file in files}
 
 
+def _without_stamp(plan: dict[str, Any]) -> dict[str, Any]:
+    """A plan without the sizes and times of the images' files, which other copies of them do not share."""
+    tokens = plan["tokens"]
+    if not isinstance(tokens.get("images"), dict):
+        return plan
+    images = {key: value for key, value in tokens["images"].items() if key != "stamp"}
+    return plan | {"tokens": tokens | {"images": images}}
+
+
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the record of a state.
+
+    Raises:
+        InfoscopeError: the file is cut short or damaged, or an earlier version wrote it, without a checksum.
+    """
     try:
         with safe_open(file, "pt") as stored:
-            record = json.loads(stored.metadata()["state"])
-            return {name: stored.get_tensor(name) for name in stored.keys()}, record  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InfoscopeError(f"cannot read {file} ({error}); delete it to start the training again") from error
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
+    # A damaged header can name types that torch lacks, and shapes that nothing fills.
+    except (OSError, SafetensorError, KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InfoscopeError(f"cannot read {file} ({reason}); delete it to start the training again") from error
+    text = metadata.get(STATE, "")
+    # One flipped bit of a weight would train on to an SAE that looks like any other.
+    if metadata.get(CHECKSUM) != _checksum(text, tensors):
+        what = "does not hold what was written to it" if CHECKSUM in metadata else "has no checksum"
+        raise InfoscopeError(f"{file} {what}; delete it to start the training again")
+    record: dict[str, Any] = json.loads(text)
+    return tensors, record
+
+
+def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """CRC-32, 8 hexadecimal digits, of a text and of named tensors of one dimension, their types included.
+
+    Example:
+        >>> import torch
+        >>> _checksum("a", {"x": torch.zeros(2)}) == _checksum("a", {"x": torch.tensor([0.0, 1e-45])})
+        False
+    """
+    found = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        found = zlib.crc32(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode(), found)
+        found = zlib.crc32(tensors[name].contiguous().view(torch.uint8).numpy().data, found)
+    return f"{found:08x}"

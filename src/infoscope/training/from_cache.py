@@ -13,7 +13,7 @@ from torch import Tensor
 from infoscope.devices import find_device
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
-from infoscope.storage.token_cache import open_token_cache
+from infoscope.storage.token_cache import WatchedCache, open_token_cache
 from infoscope.training.checkpoint import EVERY_SECONDS
 from infoscope.training.config import TrainConfig
 from infoscope.training.held_out import hold_out
@@ -99,6 +99,7 @@ def train_several_on_cache(
     output = Destination(None if out is None else Path(out), configs)
     if processes.rank == 0:
         output.check(cache.width, processes.count)
+    watched = WatchedCache(cache)
     stored = cache.made_by.get("order", {}).get("images", cache.images) * cache.patches
     trained = train_with_progress(
         cache if processes.count == 1 else Share(cache, processes),
@@ -110,7 +111,9 @@ def train_several_on_cache(
         # As `train_sae` has it, so that either goes on with what the other began.
         identity=cache.made_by,
         checkpoint_seconds=checkpoint_seconds,
+        images=watched,
     )
+    watched.check()
     return (output if processes.rank == 0 else Destination(None, configs)).hand_out(trained, cache.site, place)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from infoscope.errors import InfoscopeError
-from infoscope.training.checkpoint import EVERY_SECONDS, Checkpoints
+from infoscope.training.checkpoint import EVERY_SECONDS, Checkpoints, Witness
 from infoscope.training.config import TrainConfig
 from infoscope.training.held_out import evaluate
 from infoscope.training.normalisation import Normalisation
@@ -49,6 +49,7 @@ def train_several(
     checkpoints: Path | None = None,
     checkpoint_seconds: float = EVERY_SECONDS,
     identity: Mapping[str, Any] | None = None,
+    images: Witness | None = None,
     on_progress: Report | None = None,
 ) -> list[TrainedSAE]:
     """Train sparse autoencoders on the same batches, in one pass over the tokens.
@@ -67,6 +68,8 @@ def train_several(
         checkpoints: a folder for the state of an unfinished training; one that is there is gone on from.
         checkpoint_seconds: how much of the work a stop may lose.
         identity: what made the tokens, as JSON values; a checkpoint of others is refused.
+        images: what the tokens are made from, or the files they are in, where a checkpoint is to know whether these are
+            still the same.
         on_progress: called with the number of an SAE and each point of its training curves.
 
     Returns:
@@ -96,7 +99,7 @@ def train_several(
     # Rounded up, so that none is left without tokens in the last step.
     total = -(-shared.tokens // processes.count)
     plan = {"held_out": held_out, "device": torch.device(device).type, "torch": torch.__version__}
-    saved = Checkpoints(checkpoints, configs, {**(identity or {}), **plan}, processes, checkpoint_seconds)
+    saved = Checkpoints(checkpoints, configs, {**(identity or {}), **plan}, processes, checkpoint_seconds, images)
     buffer = ShuffleBuffer(tokens, shared.buffer_tokens, total, shared.seed + processes.rank, held_out)
     normalisation = Normalisation.estimate(buffer.window, processes)
     window = normalisation(buffer.window)

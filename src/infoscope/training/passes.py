@@ -17,7 +17,7 @@ from infoscope.backbones.token_sets import TokenSet
 from infoscope.errors import InfoscopeError, check_choice
 from infoscope.images.prefetch import all_unreadable, decode_ahead
 from infoscope.images.resize import Resize
-from infoscope.images.source import ImageSource, ids_sha256
+from infoscope.images.source import ImageSource, ids_sha256, notes_of
 from infoscope.images.views import Views
 from infoscope.training.config import TrainConfig
 from infoscope.training.held_out import hold_out, with_held_out
@@ -148,7 +148,7 @@ class TokenPasses:
 
     def site(self) -> dict[str, Any]:
         """Where the tokens come from, as ``sae.json`` records it; the skipped images are those met so far."""
-        backbone = self.backbone
+        backbone, notes = self.backbone, notes_of(self.images)
         return {
             # Absolute, so that the SAE can be measured from another directory.
             "model": str(Path(backbone.name).resolve()) if Path(backbone.name).is_dir() else backbone.name,
@@ -165,5 +165,6 @@ class TokenPasses:
                     {"index": index, "id": self.images.ids[index], "reason": reason}
                     for index, reason in sorted(self.skipped.items())
                 ],
+                **({"notes": notes} if notes else {}),
             },
         }

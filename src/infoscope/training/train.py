@@ -14,8 +14,9 @@ from infoscope.backbones.token_sets import TokenSet
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.images.resize import Resize
 from infoscope.images.source import Images, open_images
+from infoscope.images.watched import watch
 from infoscope.progress import progress
-from infoscope.storage.token_cache import TokenCache
+from infoscope.storage.token_cache import TokenCache, WatchedCache
 from infoscope.training.cached import cache_tokens
 from infoscope.training.checkpoint import EVERY_SECONDS
 from infoscope.training.config import TrainConfig
@@ -142,7 +143,7 @@ def train_saes(
     Raises:
         InfoscopeError: as for `train_sae`, or the options differ in the batches.
     """
-    images = open_images(images)
+    images = watch(open_images(images))
     output = Destination(None if out is None else Path(out), configs)
     processes = join_processes(backbone.device)
     if processes.rank == 0:
@@ -157,6 +158,7 @@ def train_saes(
         tokens = TokenPool(passes, cache_bytes=0)
     else:
         tokens = cache_tokens(passes, cache, show_progress=show_progress)
+    shards = WatchedCache(tokens) if isinstance(tokens, TokenCache) else None
     trained = train_with_progress(
         tokens,
         output,
@@ -167,8 +169,12 @@ def train_saes(
         # What is on disk does not depend on the batches it was made in; what is computed anew does, in the last bits.
         identity=passes.made_by() | ({} if isinstance(tokens, TokenCache) else {"batch_size": passes.batch_size}),
         checkpoint_seconds=checkpoint_seconds,
+        images=shards or images,
     )
+    if shards is not None:
+        shards.check()
     downstream = look_downstream([each.sae for each in trained], passes, show_progress)
+    images.check(show_progress)
     trained = [replace(each, downstream=found) for each, found in zip(trained, downstream, strict=True)]
     for skipped in processes.gather(passes.skipped):
         passes.skipped.update(skipped)

@@ -15,10 +15,10 @@ from infoscope.images.source import Images, open_images
 from infoscope.measurement.records import model_record
 from infoscope.planted.config import LEAST_IMAGES
 from infoscope.progress import progress
-from infoscope.storage.atomic import write_json
 from infoscope.storage.manifest import software_versions
 from infoscope.storage.run import PARTIALS, claim_directory
-from infoscope.storage.schema import Table, read_table, write_table
+from infoscope.storage.schema import read_table, write_table
+from infoscope.storage.seal import read_whole, write_sealed
 from infoscope.validation.case import Bench
 from infoscope.validation.config import ValidateConfig
 from infoscope.validation.photographs import hold
@@ -113,7 +113,7 @@ def validate(
     if folder is not None:
         write_table(folder / FEATURES_FILE, result.features, FEATURES)
         write_table(folder / CASES_FILE, result.cases, CASES)
-        write_json(folder / SUMMARY, result.summary())
+        write_sealed(folder / SUMMARY, result.summary(), [CASES_FILE, FEATURES_FILE])
     return result
 
 
@@ -124,6 +124,8 @@ def load_validation(path: Path | str) -> Validation:
         InfoscopeError: a table is not there or cannot be read.
     """
     path = Path(path)
+    if (path / SUMMARY).is_file():
+        read_whole(path / SUMMARY, "restore it, or validate again into a new directory")
     return Validation(read_table(path / CASES_FILE, CASES), read_table(path / FEATURES_FILE, FEATURES))
 
 
@@ -133,17 +135,13 @@ def _kept(
     """A case's two tables: read when finished before, else computed and kept."""
     if folder is None:
         return compute()
-    kept: dict[str, tuple[Path, Table]] = {
-        "features": (folder / PARTIALS / f"features-{number:03}.parquet", FEATURES),
-        # The last to be written: where it is, the case is whole.
-        "case": (folder / PARTIALS / f"case-{number:03}.parquet", CASES),
-    }
-    if not kept["case"][0].is_file():
-        case, features = compute()
-        write_table(*_at(kept["features"], features))
-        write_table(*_at(kept["case"], case))
-    return read_table(*kept["case"]), read_table(*kept["features"])
-
-
-def _at(place: tuple[Path, Table], frame: pl.DataFrame) -> tuple[Path, pl.DataFrame, Table]:
-    return place[0], frame, place[1]
+    case, features = (folder / PARTIALS / f"{name}-{number:03}.parquet" for name in ("case", "features"))
+    # The last to be written: where it is, the case is whole.
+    done = case.with_suffix(".json")
+    if not all(file.is_file() for file in (done, case, features)):
+        row, found = compute()
+        write_table(features, found, FEATURES)
+        write_table(case, row, CASES)
+        write_sealed(done, {"case": number}, [case.name, features.name])
+    read_whole(done, f"delete {done} and run the same command again")
+    return read_table(case, CASES), read_table(features, FEATURES)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from infoscope.execution.limits import one_blas_thread
 from infoscope.zeroshot.metrics import CALIBRATION_BINS, Scores, calibration_error, calibration_gaps
 
 LEVEL = 0.95
@@ -116,7 +117,8 @@ def _estimates(
     }
     for draw in range(draws):
         times = np.bincount(random.integers(0, count, count), minlength=count).astype(np.float64)
-        drawn[draw] = columns @ times / count
+        with one_blas_thread():
+            drawn[draw] = columns @ times / count
         for name, pair in binned.items():
             first, second = (
                 np.abs(np.bincount(place, gap * times, CALIBRATION_BINS)).sum() / count for place, gap in pair

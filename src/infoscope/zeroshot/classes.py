@@ -13,8 +13,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from infoscope.errors import InfoscopeError
+from infoscope.images.class_list import read_class_list
 from infoscope.probes.imagenet_devkit import META, PLACES, read_synsets
 from infoscope.storage.atomic import read_json
+from infoscope.storage.text import NotTextError, read_lines
 
 _WNID = re.compile(r"n\d{8}")
 _SYNSET_LINE = re.compile(r"(n\d{8})\s+(\S.*)")
@@ -126,8 +128,9 @@ def read_classes(source: Path | str) -> Classes:
     r"""Classes from a file, or from ImageNet's devkit.
 
     Args:
-        source: a text file, a name a line; a JSON list of names, or object from folder to name; a list of ImageNet's
-            synsets (``n01440764 tench, Tinca tinca`` a line, as in ``LOC_synset_mapping.txt`` and
+        source: a text file, a name a line; a ``.csv`` or ``.tsv`` with a header, whose column ``name`` (or ``class``,
+            ``label``) is taken, and ``folder`` where there is one; a JSON list of names, or object from folder to name;
+            a list of ImageNet's synsets (``n01440764 tench, Tinca tinca`` a line, as in ``LOC_synset_mapping.txt`` and
             ``synset_words.txt``, or the JSON object from a number to ``["n01440764", "tench"]``); the devkit's
             ``meta.mat``, or a directory that holds it. Of synonyms the first is taken.
 
@@ -156,16 +159,15 @@ def read_classes(source: Path | str) -> Classes:
 
 def _from_lines(path: Path) -> Classes:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise InfoscopeError(f"cannot read {path}: {error.strerror or error}; check --classes") from error
-    except UnicodeDecodeError as error:
+        lines = read_lines(path)
+    except NotTextError as error:
         raise InfoscopeError(f"{path} is no text: give a file with a class name a line") from error
     synsets = [_SYNSET_LINE.fullmatch(line) for line in lines]
     if lines and all(synsets):
         pairs = [(found[1], _first(found[2])) for found in synsets if found]
         return _paired(pairs, path)
-    return Classes(tuple(lines), None, str(path))
+    listed = read_class_list(path)
+    return Classes(listed.names, listed.folders, str(path))
 
 
 def _from_json(path: Path) -> Classes:

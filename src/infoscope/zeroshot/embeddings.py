@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ from jaxtyping import Float32
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from infoscope.errors import InfoscopeError
-from infoscope.storage.atomic import atomic_write
+from infoscope.errors import InfoscopeError, few
+from infoscope.storage.arrays import read_npy
+from infoscope.storage.atomic import atomic_write, remedy_of
+from infoscope.storage.seal import CHECKSUM
+from infoscope.storage.tensors import unreadable
 from infoscope.zeroshot.classes import Classes
 from infoscope.zeroshot.logits import LogitScale
 
@@ -115,11 +120,18 @@ def write_embeddings(path: Path | str, embeddings: ClassEmbeddings) -> None:
     if embeddings.logits is not None:
         metadata["logits"] = json.dumps({"scale": embeddings.logits.scale, "bias": embeddings.logits.bias})
     metadata["source"] = json.dumps(embeddings.source)
+    vectors = np.ascontiguousarray(embeddings.vectors)
     try:
         with atomic_write(path) as temporary:
-            save_file({TENSOR: np.ascontiguousarray(embeddings.vectors)}, temporary, metadata)
+            save_file({TENSOR: vectors}, temporary, metadata | {CHECKSUM: _checksum(vectors, metadata)})
     except SafetensorError as error:  # how safetensors reports a full disk
-        raise InfoscopeError(f"cannot write {path}: {error}; free the space or choose another --out") from error
+        raise InfoscopeError(f"cannot write {path}: {error}; {remedy_of(error)}") from error
+
+
+def _checksum(vectors: np.ndarray, metadata: Mapping[str, str]) -> str:
+    """Over the vectors and what is said of them, since one flipped bit makes another class of a vector."""
+    text = json.dumps({key: value for key, value in metadata.items() if key != CHECKSUM}, sort_keys=True)
+    return hashlib.sha256(text.encode() + np.ascontiguousarray(vectors).tobytes()).hexdigest()
 
 
 def read_embeddings(path: Path | str, classes: Classes | None = None) -> ClassEmbeddings:
@@ -159,11 +171,7 @@ def read_embeddings(path: Path | str, classes: Classes | None = None) -> ClassEm
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    try:
-        vectors = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InfoscopeError(f"cannot read {path} ({error}); write it with numpy.save, without objects") from error
-    return np.asarray(vectors)
+    return read_npy(path, "cannot be read", "write it with numpy.save, without objects")
 
 
 def _read_safetensors(path: Path) -> tuple[np.ndarray, dict[str, str]]:
@@ -174,12 +182,25 @@ def _read_safetensors(path: Path) -> tuple[np.ndarray, dict[str, str]]:
             names, metadata = list(tensors.keys()), dict(tensors.metadata() or {})
             name = TENSOR if TENSOR in names else names[0] if len(names) == 1 else None
             if name is None:
-                raise InfoscopeError(f"{path} holds {', '.join(names)}; call the class embeddings {TENSOR!r}")
+                raise InfoscopeError(f"{path} holds {few(names) or 'nothing'}; call the class embeddings {TENSOR!r}")
+            if spare := sorted(set(names) - {name}):
+                raise InfoscopeError(
+                    f"{path} holds {few(spare)} beside {name}, which nothing here reads; leave it out, and give a "
+                    "logit scale by --logit-scale"
+                )
             tensor = tensors.get_tensor(name)
-    except (OSError, SafetensorError) as error:
-        raise InfoscopeError(f"{path} is cut short or not a safetensors file ({error}); make it anew") from error
+    except InfoscopeError:
+        raise
+    except Exception as error:  # a header that lies makes the library and torch fail in many ways
+        raise unreadable(path, error, "make it anew") from error
+    if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        said = f"{list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
+        raise InfoscopeError(f"{path}: class embeddings are [class, width] of floats; these are {said}")
     # Through torch, which has bfloat16.
-    return tensor.to(torch.float32).numpy() if tensor.is_floating_point() else tensor.numpy(), metadata
+    vectors = tensor.to(torch.float32).numpy()
+    if CHECKSUM in metadata and metadata[CHECKSUM] != _checksum(vectors, metadata):
+        raise InfoscopeError(f"{path} is damaged, for it does not match its own checksum; restore it, or make it anew")
+    return vectors, metadata
 
 
 def _classes_in(metadata: dict[str, str], path: Path) -> Classes | None:
@@ -208,7 +229,7 @@ def _logits_in(metadata: dict[str, str], path: Path) -> LogitScale | None:
 def _json(metadata: dict[str, str], key: str, path: Path) -> Any:
     try:
         return json.loads(metadata[key]) if key in metadata else None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InfoscopeError(f"{path}: {key} in its metadata is no JSON ({error}); make it anew") from error
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from infoscope.errors import InfoscopeError
+from infoscope.storage.tensors import unreadable
 
 DEFAULT_SCALE = 100.0
 """What Radford et al. 2021 (arXiv 2103.00020), section 2.5, keep the scale from exceeding."""
@@ -59,7 +60,15 @@ def read_logit_scale(weight_files: Sequence[Path]) -> LogitScale | None:
     scale, bias = found["logit_scale"], found.get("logit_bias")
     if scale.numel() != 1 or (bias is not None and bias.numel() != 1):
         raise InfoscopeError(f"{weight_files[0].parent}: logit_scale is not one number; fetch the model again")
-    return LogitScale(math.exp(float(scale)), None if bias is None else float(bias), "checkpoint")
+    try:
+        factor = math.exp(float(scale))
+    except OverflowError:
+        factor = math.inf
+    if not 0 < factor < math.inf:  # NaN included
+        raise InfoscopeError(
+            f"{weight_files[0].parent}: logit_scale is {float(scale)}, the logarithm of no scale; fetch the model again"
+        )
+    return LogitScale(factor, None if bias is None else float(bias), "checkpoint")
 
 
 def read_tensors(weight_files: Sequence[Path], names: Sequence[str]) -> dict[str, Tensor]:
@@ -74,6 +83,6 @@ def read_tensors(weight_files: Sequence[Path], names: Sequence[str]) -> dict[str
             with safe_open(file, "pt") as tensors:
                 for name in set(names) & set(tensors.keys()):
                     found[name] = tensors.get_tensor(name).to(torch.float32)
-        except (OSError, SafetensorError) as error:
-            raise InfoscopeError(f"{file} is cut short or not a safetensors file ({error}); fetch it again") from error
+        except Exception as error:  # a header that lies makes the library and torch fail in many ways
+            raise unreadable(file, error) from error
     return found

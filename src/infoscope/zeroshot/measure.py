@@ -19,9 +19,10 @@ from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.execution.partials import Partials
 from infoscope.images.prefetch import all_unreadable
-from infoscope.images.source import Images, ImageSource, ids_sha256, open_images
+from infoscope.images.source import Images, ImageSource, ids_sha256, notes_of, open_images
 from infoscope.images.views import Views
-from infoscope.measurement.belonging import check_belongs
+from infoscope.images.watched import watch
+from infoscope.measurement.belonging import check_belongs, say_other_images
 from infoscope.measurement.measure import Clock
 from infoscope.measurement.records import dictionary_record, model_record
 from infoscope.probes.labelled_images import LabelledImages, open_labelled
@@ -131,7 +132,10 @@ def measure_zeroshot(
     variants = _ordered(variants)
     labelled = None if labels is None else open_labelled(images, None if labels == "auto" else labels)
     images = open_images(images) if labelled is None else labelled.images
+    images = watch(images)
     label, classes, notes = _matched(images, labelled, classes, config)
+    if run is not None:
+        say_other_images(run, images)
     head = load_image_head(backbone, classes, config.pooled, config.logit_scale, config.logit_bias)
     tokens = token_set or token_set_of(sae.site)
     notes += _notes(head, tokens, config)
@@ -163,6 +167,7 @@ def measure_zeroshot(
         raise all_unreadable(images, skipped[0][1])
     with clock("intervals"):
         table = summarise(task, shards, config, labels is not None)
+    images.check(show_progress)
     record = ZeroshotRecord(
         format_version=FORMAT_VERSION,
         command=command,
@@ -175,6 +180,8 @@ def measure_zeroshot(
             count=len(images),
             ids_sha256=ids_sha256(images),
             skipped=[SkippedImage(index, images.ids[index], reason) for index, reason in skipped],
+            notes=notes_of(images),
+            stamp=images.stamp(),
         ),
         read=int(table["images"][0]),
         labelled=labels is not None,

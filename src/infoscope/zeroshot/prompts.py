@@ -7,6 +7,8 @@ from types import MappingProxyType
 
 from infoscope.errors import InfoscopeError
 from infoscope.storage.atomic import read_json
+from infoscope.storage.sheet import is_sheet, read_columns
+from infoscope.storage.text import read_lines
 
 HOLE = "{}"
 
@@ -22,8 +24,8 @@ def read_templates(source: str | Path) -> tuple[str, ...]:
     """Prompt templates by name, or from a file.
 
     Args:
-        source: ``clip``, ``siglip`` or ``name`` (the bare class name); a JSON list; or a text file, one a line. Each
-            has ``{}`` where the class name goes.
+        source: ``clip``, ``siglip`` or ``name`` (the bare class name); a JSON list; a ``.csv`` or ``.tsv`` with a
+            column ``template``; or any other text file, one a line. Each has ``{}`` where the class name goes.
 
     Raises:
         InfoscopeError: there is no such name or file, or a template has no place for the name.
@@ -76,8 +78,8 @@ def _read_file(path: Path) -> tuple[str, ...]:
         if not isinstance(value, list) or not all(isinstance(template, str) for template in value):
             raise InfoscopeError(f"{path} is no JSON list of prompt templates; write one")
         return tuple(value)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InfoscopeError(f"cannot read {path} as text ({error}); give a file with a template a line") from error
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+    if is_sheet(path):
+        return tuple(
+            read_columns(path, {"template": ("template", "templates", "prompt", "prompts")}).values["template"]
+        )
+    return tuple(read_lines(path))

@@ -10,11 +10,13 @@ import polars as pl
 
 from infoscope.errors import InfoscopeError
 from infoscope.outliers.record import without_nan
-from infoscope.storage.atomic import write_json
+from infoscope.storage.atomic import remedy_of, remove_leftovers_of
 from infoscope.storage.schema import join_tables, read_table, write_table
+from infoscope.storage.seal import read_whole, write_sealed
 from infoscope.zeroshot.record import ZeroshotRecord
 from infoscope.zeroshot.tables import PREDICTIONS, VARIANTS
 
+AGAIN = "restore it, or run `infoscope zeroshot` again"
 FILE, VARIANTS_FILE, PREDICTIONS_FILE = "zeroshot.json", "zeroshot.parquet", "predictions.parquet"
 
 
@@ -47,7 +49,10 @@ class ZeroshotResult:
         """
         path = Path(path)
         pieces: list[Path] = []
+        remove_leftovers_of(path / name for name in (FILE, VARIANTS_FILE, PREDICTIONS_FILE))
         try:
+            for piece in path.glob(".*predictions-*.tmp"):
+                piece.unlink()
             (path / FILE).unlink(missing_ok=True)
             write_table(path / VARIANTS_FILE, self.variants, VARIANTS)
             for number, frame in enumerate(self.parts()):
@@ -55,11 +60,11 @@ class ZeroshotResult:
                 write_table(pieces[-1], frame, PREDICTIONS)
             join_tables(path / PREDICTIONS_FILE, pieces, PREDICTIONS)
         except OSError as error:
-            raise InfoscopeError(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
+            raise InfoscopeError(f"cannot write {path}: {error.strerror or error}; {remedy_of(error)}") from error
         finally:
             for piece in pieces:
                 piece.unlink(missing_ok=True)
-        write_json(path / FILE, self.to_json())
+        write_sealed(path / FILE, self.to_json(), [VARIANTS_FILE, PREDICTIONS_FILE])
 
     def to_json(self) -> dict[str, object]:
         """What ``zeroshot.json`` holds, and the table of variants; a number that is not defined is None."""
@@ -73,4 +78,7 @@ def read_predictions(path: Path | str) -> pl.DataFrame:
     Raises:
         InfoscopeError: it cannot be read.
     """
-    return read_table(Path(path) / PREDICTIONS_FILE, PREDICTIONS)
+    path = Path(path)
+    if (path / FILE).is_file():
+        read_whole(path / FILE, AGAIN, [PREDICTIONS_FILE])
+    return read_table(path / PREDICTIONS_FILE, PREDICTIONS)

@@ -16,6 +16,7 @@ from infoscope.execution.parts import Part
 from infoscope.images.prefetch import decode_ahead
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
+from infoscope.images.watched import ChangedImageError, Watched
 from infoscope.progress import progress
 from infoscope.removal.edited import EditedBackbone
 from infoscope.removal.variant import Variant
@@ -23,6 +24,8 @@ from infoscope.zeroshot.config import Probability
 from infoscope.zeroshot.image_head import ImageHead
 from infoscope.zeroshot.metrics import Scores, score_logits
 
+# What the images of a shard were like, and their files (see `Watched`).
+CONTENTS, STATES = "contents", "states"
 COLUMNS = tuple(each.name for each in fields(Scores))
 
 
@@ -70,7 +73,7 @@ class Shard:
 
 def score_images(
     task: Task,
-    images: ImageSource,
+    images: Watched,
     partials: Partials,
     key: str,
     shard_images: int,
@@ -82,7 +85,7 @@ def score_images(
 
     Args:
         task: what is done to each.
-        images: the images.
+        images: the images; shards whose images have changed since are not taken.
         partials: where finished shards are kept and found.
         key: what all results depend on, as a word: shards of another are not taken.
         shard_images: images to a shard.
@@ -94,7 +97,7 @@ def score_images(
         The shards in order, and position and reason of each image that could not be read.
 
     Raises:
-        InfoscopeError: a logit is not finite, or a shard cannot be kept.
+        InfoscopeError: a logit is not finite, an image changes meanwhile, or a shard cannot be kept.
     """
     done: list[Shard] = []
     skipped: list[tuple[int, str]] = []
@@ -102,8 +105,9 @@ def score_images(
     with progress("Scoring", len(images), f"images in {len(task.variants)} variants", enabled=show_progress) as advance:
         for shard in shards(len(images), shard_images):
             name = f"{key}-{shard.start}-{len(shard)}"
-            if name in partials:
-                kept = partials.read(name)
+            found = partials.read(name) if name in partials else None
+            if found is not None and _still(images, shard, found):
+                kept = found
                 advance(len(shard))
             else:
                 kept = _read_shard(task, images, shard, count, threads, advance)
@@ -114,8 +118,24 @@ def score_images(
     return done, skipped
 
 
+def _still(images: Watched, shard: range, kept: Arrays) -> bool:
+    """Whether the images of a shard that an earlier start finished are still what they were."""
+    if CONTENTS not in kept or STATES not in kept:
+        return False
+    before = images.contents[shard.start : shard.stop].copy()
+    index = np.arange(shard.start, shard.stop)
+    try:
+        images.expect(index, kept[CONTENTS])
+        if str(kept[STATES]) != images.states:
+            images.verify(index)
+    except ChangedImageError:
+        images.contents[index] = before
+        return False
+    return True
+
+
 def _read_shard(
-    task: Task, images: ImageSource, shard: range, count: int, threads: int | None, advance: Callable[..., None]
+    task: Task, images: Watched, shard: range, count: int, threads: int | None, advance: Callable[..., None]
 ) -> Arrays:
     found: dict[str, list[np.ndarray]] = {}
     read: list[int] = []
@@ -132,6 +152,8 @@ def _read_shard(
         "image": np.array(read, np.int64),
         "skipped": np.array([index for index, _ in skipped], np.int64),
         "reason": np.array([reason for _, reason in skipped], np.str_),
+        CONTENTS: images.contents[shard.start : shard.stop].copy(),
+        STATES: np.array(images.states),
         **{name: np.concatenate(parts) for name, parts in found.items()},
     }
 

@@ -56,7 +56,8 @@ def key_of(task: Task, images: ImageSource, options: dict[str, Any]) -> str:
     said = {
         "model": model_identity(model_record(task.edited.backbone)),
         "dictionary": [task.edited.sae.sha256, str(task.edited.sae.activation), task.edited.token_set],
-        "images": [len(images), ids_sha256(images), images.stamp()],
+        # What each image is like is kept with its shard.
+        "images": [len(images), ids_sha256(images)],
         "label": hashlib.sha256(task.label.tobytes()).hexdigest(),
         "classes": hashlib.sha256(task.vectors.cpu().numpy().tobytes()).hexdigest(),
         "head": [task.head.logits.scale, task.head.logits.bias],

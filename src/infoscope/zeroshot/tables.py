@@ -52,7 +52,9 @@ def _with_interval(name: str, unit: str, meaning: str) -> dict[str, Column]:
 
 VARIANTS: Table = MappingProxyType(
     {
-        "name": Column(pl.String, "", "the variant, the untouched model first; the draws of a random group share it"),
+        "name": Column(
+            pl.String, "", "the variant, the untouched model first; the draws of a random group share it", required=True
+        ),
         "draw": Column(pl.UInt32, "index", "draw of a random group, from 1; null elsewhere"),
         "group": Column(pl.String, "", "the group that is removed; null for none"),
         "kind": Column(pl.String, "", "what made the group: partition, class, rule, list or random; null for none"),

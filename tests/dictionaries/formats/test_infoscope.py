@@ -28,9 +28,9 @@ def saved(tmp_path):
 
 
 def describe(directory, **changes):
-    """Change ``sae.json``; None takes a key out."""
+    """Change ``sae.json`` on purpose, so without its checksum; None takes a key out."""
     path = directory / "sae.json"
-    value = json.loads(path.read_text()) | changes
+    value = json.loads(path.read_text()) | {"checksum": None} | changes
     path.write_text(json.dumps({key: item for key, item in value.items() if item is not None}))
 
 
@@ -55,7 +55,9 @@ def test_round_trip_is_bit_equal(tmp_path, activation):
     tokens = torch.randn(7, 6)
     assert torch.equal(again(tokens), sae(tokens))
     assert json.loads((tmp_path / "a" / "sae" / "training.json").read_text()) == {"step": [1, 2], "fvu": [0.5, 0.4]}
-    assert json.loads((tmp_path / "a" / "sae" / "sae.json").read_text()) == {
+    description = json.loads((tmp_path / "a" / "sae" / "sae.json").read_text())
+    assert list(description["files"]) == ["training.json"]
+    assert {key: value for key, value in description.items() if key not in ("checksum", "files")} == {
         "format": "infoscope",
         "format_version": 2,
         "d_in": 6,
@@ -85,7 +87,7 @@ def test_an_interrupted_save_leaves_no_directory(tmp_path, monkeypatch, error):
     def interrupted(*_):
         raise error
 
-    monkeypatch.setattr(infoscope, "write_json", interrupted)
+    monkeypatch.setattr(infoscope, "write_sealed", interrupted)
     with pytest.raises(error):
         save_sae(random_sae(), tmp_path / "sae")
     assert list(tmp_path.iterdir()) == []
@@ -97,7 +99,7 @@ def test_an_interrupted_replacement_is_noticed(saved, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(infoscope, "write_json", interrupted)
+    monkeypatch.setattr(infoscope, "write_sealed", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save_sae(random_sae(seed=1), saved)
     assert (saved / "notes.txt").read_text() == "mine"
@@ -186,6 +188,25 @@ def test_weights_that_are_refused(saved, changes, message):
     assert "\n" not in str(error.value)
 
 
-def test_more_tensors_than_needed_do_no_harm(saved):
-    replace_weights(saved, extra=torch.zeros(3))
-    assert load_sae(saved).features == 10
+@pytest.mark.parametrize("name", ["extra", "threshold", "b_gate"])
+def test_tensors_that_nothing_reads_are_refused(saved, name):
+    replace_weights(saved, **{name: torch.zeros(10)})
+    with pytest.raises(InfoscopeError, match=rf"holds {name}, which activation topk\(3\) does not use"):
+        load_sae(saved)
+
+
+def test_another_digit_in_the_description_is_named(saved):
+    text = (saved / "sae.json").read_text()
+    assert '"k": 3' in text
+    (saved / "sae.json").write_text(text.replace('"k": 3', '"k": 2'))
+    with pytest.raises(InfoscopeError, match=r"sae\.json is damaged, for it does not match its own checksum"):
+        load_sae(saved)
+
+
+@pytest.mark.parametrize(
+    "site", [{"block": "10"}, {"block": [1]}, {"model": 3}, {"input_side": -5}, {"mean_token_norm": "long"}]
+)
+def test_a_site_of_other_types_is_one_line(saved, site):
+    describe(saved, site=site)
+    with pytest.raises(InfoscopeError, match=r"sae\.json: site\."):
+        load_sae(saved)

@@ -165,7 +165,7 @@ def test_other_places_are_named_and_given_no_block(write, weights):
         ({"architecture": "abstopk"}, "of largest magnitude"),
         ({"architecture": "new"}, "architecture 'new' is not known; known are standard"),
         ({"activation_fn": "tanh-relu"}, "activation function tanh-relu is not known"),
-        ({"activation_fn": "topk"}, "activation function topk is not known"),
+        ({"activation_fn": "topk"}, r"activation function is topk, and cfg\.json names no k; add k there"),
         ({"activation_fn_kwargs": {"postact_fn": "tanh"}}, "activation_fn_kwargs has postact_fn"),
         ({"normalize_activations": "expected_average_only_in"}, "statistics over its training set"),
         ({"normalize_activations": True}, "statistics over its training set"),
@@ -218,3 +218,70 @@ def test_no_configuration(write, weights):
     (directory / "cfg.json").unlink()
     with pytest.raises(InfoscopeError, match=r"has no cfg\.json"):
         load_sae(directory)
+
+
+@pytest.mark.parametrize("rescaled", [True, False])
+@pytest.mark.parametrize("architecture", ["standard", "topk", "batchtopk", "gated"])
+def test_the_scale_of_a_training_checkpoint(write, weights, gates, architecture, rescaled):
+    """What lies in ``activation_scaler.json`` is folded as SAELens folds it when training ends, to the bit."""
+    if rescaled and architecture not in ("topk", "batchtopk"):
+        return
+    factor = 0.3712345678
+    held = {key: value.clone() for key, value in weights.items()}
+    if architecture == "gated":
+        del held["b_enc"]
+        held |= gates
+    if architecture == "batchtopk":
+        held |= {"topk_threshold": torch.tensor(0.4, dtype=torch.float64)}
+    config = {"architecture": architecture, "normalize_activations": "expected_average_only_in"}
+    if "topk" in architecture:
+        config["k"] = 5
+    if rescaled:
+        config["rescale_acts_by_decoder_norm"] = True
+    directory = write(held, **config)
+    with pytest.raises(InfoscopeError, match="statistics over its training set"):
+        load_sae(directory)
+    (directory / "activation_scaler.json").write_text(json.dumps({"scaling_factor": factor, "has_whitening": False}))
+    ours = load_sae(directory)
+
+    folded = {key: value.clone() for key, value in held.items()}
+    folded["W_enc"] *= factor
+    folded["W_dec"] /= factor
+    folded["b_dec"] /= factor
+    if rescaled and architecture == "batchtopk":
+        folded["topk_threshold"] /= factor
+    (directory / "activation_scaler.json").write_text(json.dumps({"scaling_factor": None, "has_whitening": False}))
+    theirs = load_sae(write(folded, **(config | {"normalize_activations": "none"})))
+    for name, tensor in theirs.weights().items():
+        assert torch.equal(ours.weights()[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    ("scaler", "kind", "message"),
+    [
+        ({"scaling_factor": 0.5}, "none", "normalize_activations 'none'; they are of two checkpoints"),
+        ({"scaling_factor": "0.5"}, "expected_average_only_in", "scaling_factor is '0.5', expected a number above 0"),
+        ({"scaling_factor": float("nan")}, "expected_average_only_in", "scaling_factor is nan"),
+        ({"scaling_factor": 0}, "expected_average_only_in", "scaling_factor is 0, expected"),
+        ({"scaling_factor": None}, "expected_average_only_in", "statistics over its training set"),
+        ({"scaling_factor": None, "has_whitening": True}, "covariance_whitening", "trained on whitened tokens"),
+        ({"scaling_factor": 0.5, "norm_offset": 1.0}, "expected_average_only_in", "norm_offset is 1.0"),
+    ],
+)
+def test_scales_that_are_refused(write, weights, scaler, kind, message):
+    directory = write(weights, normalize_activations=kind)
+    (directory / "activation_scaler.json").write_text(json.dumps(scaler))
+    with pytest.raises(InfoscopeError, match=message):
+        load_sae(directory)
+
+
+def test_the_trainer_s_files_beside_a_checkpoint(write, weights):
+    directory = write(weights)
+    torch.save({"optimizer": {}}, directory / "trainer_state.pt")
+    (directory / "runner_cfg.json").write_text("{}")
+    assert load_sae(directory).format == "saelens"
+
+
+def test_one_head_s_tokens_are_no_block_s(write, weights):
+    metadata = {"hook_name": "blocks.9.hook_resid_post", "hook_head_index": 2}
+    assert load_sae(write(weights, metadata=metadata)).site == {"hook": "blocks.9.hook_resid_post, head 2"}

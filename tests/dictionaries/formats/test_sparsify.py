@@ -81,3 +81,35 @@ def test_what_is_refused(write, changes, message):
     with pytest.raises(InfoscopeError, match=message) as error:
         load_sae(write(**changes))
     assert "\n" not in str(error.value)
+
+
+def write_trainer_s_files(folder):
+    for name in ("state", "optimizer_0", "lr_scheduler_0", "rank_0_state"):
+        torch.save({"global_step": 7}, folder / f"{name}.pt")
+    (folder / "config.json").write_text("{}")
+
+
+def test_a_run_s_own_folder(write, tmp_path):
+    """What the trainer keeps to go on from lies beside the hookpoints' folders."""
+    write("run/layers.5")
+    write_trainer_s_files(tmp_path / "run")
+    assert load_sae(tmp_path / "run").site["block"] == 5
+    write("run/layers.6")
+    with pytest.raises(InfoscopeError, match=r"several SAEs: layers\.5, layers\.6; name one, as"):
+        load_sae(tmp_path / "run")
+
+
+def test_torch_files_of_any_name_beside_hookpoints(write, tmp_path):
+    write("run/layers.5")
+    torch.save({}, tmp_path / "run" / "whatever.pt")
+    assert load_sae(tmp_path / "run").site["block"] == 5
+
+
+def test_a_run_without_an_sae(tmp_path):
+    write_trainer_s_files(tmp_path)
+    with pytest.raises(InfoscopeError, match="holds no SAE of a known format"):
+        load_sae(tmp_path)
+
+
+def test_several_seeds_of_a_hookpoint(write):
+    assert load_sae(write("layers.5/seed0")).site == {"block": 5, "hook": "layers.5"}

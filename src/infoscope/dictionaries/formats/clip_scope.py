@@ -10,8 +10,9 @@ import re
 import torch
 
 from infoscope.dictionaries.activations import TopK
-from infoscope.dictionaries.formats.files import TorchFile, check_sizes, take, tensors_of
+from infoscope.dictionaries.formats.files import TorchFile, tensors_of
 from infoscope.dictionaries.formats.folding import fold_centring
+from infoscope.dictionaries.formats.held import Settings, Tensors
 from infoscope.dictionaries.formats.sites import make_site
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
@@ -35,13 +36,17 @@ def read(file: TorchFile, k: int | None) -> SparseAutoencoder:
     Raises:
         InfoscopeError: a tensor is missing, or k is nowhere.
     """
-    b_dec, W_enc, W_dec = take(tensors_of(file.content["model_state_dict"]), ("pre_b", "enc", "dec"), file.path)
+    held = Tensors(file.content["model_state_dict"], file.path)
+    b_dec, W_enc, W_dec = held.take("pre_b", "enc", "dec")
     if W_enc.ndim == 3:
         raise InfoscopeError(f"SAE {file.name} routes tokens to experts, which is not read; name another checkpoint")
-    check_sizes(file.path, W_enc, file.content, "d_in", "n_features")
-    kept = file.content.get("k", k)
-    if not isinstance(kept, int) or isinstance(kept, bool):
+    config = Settings(file.content, str(file.path), {"model_state_dict"})
+    config.sizes(file.path, W_enc, "d_in", "n_features")
+    kept = config.whole("k") or k
+    if kept is None:
         raise InfoscopeError(f"SAE {file.name} does not say its k; give it: load_sae(..., k=32)")
+    held.close("a TopK SAE of CLIP-Scope")
+    config.close()
     found = re.fullmatch(r"(\d+)_resid", file.path.resolve().parent.name)
     site = None
     if found:

@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from infoscope.dictionaries.activations import Activation, JumpReLU, ReLU, TopK
-from infoscope.dictionaries.formats.files import TorchFile, number, take
+from infoscope.dictionaries.formats.files import TorchFile
 from infoscope.dictionaries.formats.folding import fold_centring, fold_decoder_norm, transposed
+from infoscope.dictionaries.formats.held import Settings, Tensors
 from infoscope.dictionaries.formats.saelens import gate
 from infoscope.dictionaries.formats.sites import make_site
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, shown
 
 NAME = "dictionary_learning"
 
@@ -33,6 +33,7 @@ _CLASSES = {
 }
 _SAME_TENSORS = ("AutoEncoderTopK", "BatchTopKSAE")
 _KNOWN = (*_CLASSES, "BatchTopKSAE")
+_BATCHED = ("BatchTopKSAE", "MatryoshkaBatchTopKSAE")
 
 
 def recognises(file: TorchFile) -> bool:
@@ -51,21 +52,29 @@ def read(file: TorchFile, k: int | None) -> SparseAutoencoder:
         InfoscopeError: a tensor is missing, or its class is not known and does not follow from the tensors.
     """
     kind = _kind(file)
+    held = file.held()
+    trainer = file.settings().part("trainer")
+    file.settings({"trainer", "buffer"}).close()
     own = kind in ("MatryoshkaBatchTopKSAE", "JumpReluAutoEncoder")
     bias = {"AutoEncoder": "bias", "GatedAutoEncoder": "decoder_bias", "AutoEncoderNew": "decoder.bias"}
-    W_enc, W_dec, b_dec = take(
-        file.tensors,
-        ("W_enc" if own else "encoder.weight", "W_dec" if own else "decoder.weight", bias.get(kind, "b_dec")),
-        file.path,
+    W_enc, W_dec, b_dec = held.take(
+        "W_enc" if own else "encoder.weight", "W_dec" if own else "decoder.weight", bias.get(kind, "b_dec")
     )
     if not own:
         W_enc, W_dec = transposed(W_enc), transposed(W_dec)
+    trainer.sizes(file.path, W_enc, "activation_dim", "dict_size")
     gated = kind == "GatedAutoEncoder"
-    (b_enc,) = take(file.tensors, ("gate_bias" if gated else "b_enc" if own else "encoder.bias",), file.path)
+    (b_enc,) = held.take("gate_bias" if gated else "b_enc" if own else "encoder.bias")
     if gated:
-        activation: Activation = gate(*take(file.tensors, ("gate_bias", "r_mag", "mag_bias"), file.path))
+        activation: Activation = gate(*held.take("gate_bias", "r_mag", "mag_bias"))
     else:
-        activation = _activation(file, kind, k, b_enc)
+        activation = _activation(file, kind, held, trainer, k, W_enc.shape[-1])
+    if "k" in trainer and not isinstance(activation, TopK) and kind not in _BATCHED:
+        trainer.refuse(("k",), f"which a dictionary of class {kind} does not have; correct config.json")
+    site = _site(trainer, file.settings().part("buffer"))
+    held.close(f"dictionary_learning's {kind}")
+    trainer.get("dict_class"), trainer.get("trainer_class"), trainer.get("k")
+    trainer.close()
     if kind not in ("JumpReluAutoEncoder", "AutoEncoderNew"):
         b_enc = fold_centring(W_enc, b_enc, b_dec)
     if kind == "AutoEncoder":
@@ -79,7 +88,7 @@ def read(file: TorchFile, k: int | None) -> SparseAutoencoder:
         name=file.name,
         format=NAME,
         sha256=file.sha256,
-        site=_site(_trainer(file)),
+        site=site,
     )
 
 
@@ -92,7 +101,7 @@ def _kind(file: TorchFile) -> str:
     """The dictionary's class."""
     said = _trainer(file).get("dict_class")
     if said is not None and said not in _KNOWN:
-        raise InfoscopeError(f"SAE {file.name}: dict_class {said!r} is not known; known are {', '.join(_KNOWN)}")
+        raise InfoscopeError(f"SAE {file.name}: dict_class {shown(said)} is not known; known are {', '.join(_KNOWN)}")
     if said is not None:
         return str(said)
     found = next(kind for kind, keys in _CLASSES.items() if keys <= file.tensors.keys())
@@ -101,30 +110,43 @@ def _kind(file: TorchFile) -> str:
             f"SAE {file.name} has no config.json, and AutoEncoderTopK and BatchTopKSAE have the same tensors and other "
             "codes; put its config.json beside it"
         )
+    if found == "JumpReluAutoEncoder" and not re.fullmatch(r"ae(_\d+)?", file.path.stem):
+        raise InfoscopeError(
+            f"SAE {file.name} has no configuration, and its tensors are those of SAELens's JumpReLU, which subtracts "
+            "b_dec first, and of dictionary_learning's, which does not; put its config.json beside it"
+        )
     return found
 
 
-def _activation(file: TorchFile, kind: str, k: int | None, b_enc: Tensor) -> ReLU | TopK | JumpReLU:
+def _activation(
+    file: TorchFile, kind: str, held: Tensors, trainer: Settings, k: int | None, features: int
+) -> ReLU | TopK | JumpReLU:
     if kind in ("AutoEncoder", "AutoEncoderNew"):
         return ReLU()
     if kind == "AutoEncoderTopK":
-        held, said = number(file.tensors, "k"), _trainer(file).get("k")
-        if isinstance(said, int) and held is not None and said != held:
+        stored, said = held.whole("k"), trainer.whole("k")
+        if said is not None and stored is not None and said != stored:
             raise InfoscopeError(
-                f"SAE {file.name}: config.json says k {said}, but {file.path.name} {held}; fetch it again"
+                f"SAE {file.name}: config.json says k {shown(said)}, but {file.path.name} {shown(stored)}; fetch it "
+                "again"
             )
-        kept = held if held is not None else said if said is not None else k
-        if not isinstance(kept, int):
+        kept = stored if stored is not None else said if said is not None else k
+        if kept is None:
             raise InfoscopeError(f"SAE {file.name} does not say its k; give it: load_sae(..., k=32)")
+        held.harmless({"threshold": "kept in training; the class encodes by it only when asked to"})
         return TopK(kept)
-    (threshold,) = take(file.tensors, ("threshold",), file.path)
-    return JumpReLU(threshold.clone() if threshold.ndim else torch.full_like(b_enc, threshold.item()))
+    if kind in _BATCHED:
+        held.whole("k")
+        held.harmless({"group_sizes": "the loss of training", "group_weights": "the loss of training"})
+        return JumpReLU(held.threshold("threshold", features))
+    (threshold,) = held.take("threshold")
+    return JumpReLU(threshold.clone() if threshold.ndim else torch.full((features,), threshold.item()).to(threshold))
 
 
-def _site(trainer: Mapping[str, Any]) -> dict[str, Any] | None:
+def _site(trainer: Settings, buffer: Settings) -> dict[str, Any] | None:
     layer, module = trainer.get("layer"), trainer.get("submodule_name")
     layer = layer if isinstance(layer, int) and not isinstance(layer, bool) else None
     # A trainer that was not told the module says nothing about which place of the layer it is.
-    residual = re.fullmatch(r"resid_post(_layer_\d+)?", str(module)) is not None
+    residual = re.fullmatch(r"resid_post(_layer_\d+)?", str(module)) is not None and buffer.get("io", "out") == "out"
     hook = str(module) if module else None if layer is None else f"layer {layer}"
-    return make_site(model=trainer.get("lm_name"), hook=hook, layer=layer, residual=residual)
+    return make_site(model=trainer.text("lm_name"), hook=hook, layer=layer, residual=residual)

@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from infoscope.dictionaries.formats.held import Settings, Tensors, unwrapped
 from infoscope.dictionaries.formats.pickles import Inert, load_torch, plain, state_dict_of
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, no_memory_to, ran_out_of_memory
 from infoscope.storage.atomic import read_json
+from infoscope.storage.tensors import read_safetensors
+
+# The first line of an SAE is a few hundred bytes.
+_HEADER = 2**20
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class TorchFile:
         path: where it lies.
         name: how the user named it.
         content: everything in it, as plain data; a pickled module is in ``tensors`` alone.
-        tensors: its state dict, where the file is one, or a pickled module.
+        tensors: its state dict, where the file is one, or a pickled module; a prefix that all names share is left off.
         config: ``config.json`` beside it or, for a ``trainer_0``, in it.
         header: the JSON line before the torch data, where there is one.
         module: the pickled module, where the file is one.
@@ -45,42 +47,71 @@ class TorchFile:
     header: dict[str, Any] | None = None
     module: Inert | None = field(default=None, compare=False)
 
+    def held(self) -> Tensors:
+        """The entries of the state dict, to be accounted for."""
+        return Tensors(self.tensors if self.module is not None else self.content, self.path)
+
+    def settings(self, harmless: Iterable[str] = ()) -> Settings:
+        """``config.json``, to be accounted for."""
+        return Settings(self.config, str(self.path.with_name("config.json")), set(harmless))
+
 
 def open_torch_file(path: Path, name: str) -> TorchFile:
     """Read a torch file and the configuration beside it.
 
     Raises:
-        InfoscopeError: the file or its configuration is broken, or it holds neither tensors nor a module.
+        InfoscopeError: the file or its configuration is broken, or it holds neither tensors nor a module; memory is
+            short.
     """
     header = None
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(0)
-        if file.read(1) == b"{":
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            header = _header(file.readline(), path)
-            held = load_torch(io.BytesIO(file.read()), path)
-        else:
-            file.seek(0)
-            held = load_torch(file, path)
-    module = held if isinstance(held, Inert) and "_parameters" in held.state else None
+            if file.read(1) == b"{":
+                file.seek(0)
+                header = _header(file.readline(_HEADER), path)
+                held = load_torch(io.BytesIO(file.read()), path)
+            else:
+                file.seek(0)
+                held = load_torch(file, path)
+    except (MemoryError, OSError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise no_memory_to(f"read {path}") from error
+    module = _module(held)
     try:
         content = {} if module is not None else plain(held)
+        tensors = unwrapped(state_dict_of(module)) if module is not None else tensors_of(content)
     except RecursionError:
-        raise InfoscopeError(f"{path} holds data that contains itself; name another file") from None
+        raise InfoscopeError(
+            f"{path} holds data that contains itself or nests very deeply; name another file"
+        ) from None
+    except OverflowError as error:
+        raise InfoscopeError(f"{path} holds data that grows without end ({error}); name another file") from None
     if not isinstance(content, dict):
         raise InfoscopeError(f"{path} holds no state dict and no module; name the file with the SAE's weights")
-    tensors = state_dict_of(module) if module is not None else tensors_of(content)
     beside = path.with_name("config.json")
     config = read_object(beside) if beside.is_file() else {}
     return TorchFile(path, name, content, tensors, config, digest, header, module)
 
 
 def tensors_of(content: Any) -> dict[str, Tensor]:
-    """The entries of a dictionary that are tensors."""
+    """The entries of a dictionary that are tensors, by the names that they have in the SAE itself."""
     if not isinstance(content, Mapping):
         return {}
-    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    return unwrapped({key: value for key, value in content.items() if isinstance(value, Tensor)})
+
+
+def _module(held: Any) -> Inert | None:
+    """The pickled module, out of what compiling or training in parallel wraps around it."""
+    while isinstance(held, Inert) and "_parameters" in held.state:
+        inside = held.state.get("_modules")
+        wrapped = inside.get("_orig_mod", inside.get("module")) if isinstance(inside, dict) else None
+        if not isinstance(wrapped, Inert) or not isinstance(inside, dict) or len(inside) != 1:
+            return held
+        held = wrapped
+    return None
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -95,56 +126,13 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file.
+def read_weights(path: Path) -> Tensors:
+    """The tensors of a safetensors file, to be accounted for.
 
     Raises:
-        InfoscopeError: it is missing, cut short or something else.
+        InfoscopeError: it is missing, cut short or something else; memory is short.
     """
-    if not path.is_file():
-        raise InfoscopeError(f"{path.parent} has no {path.name}; fetch the SAE again")
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InfoscopeError(f"{path} is cut short or not a safetensors file ({error}); fetch the SAE again") from error
-
-
-def take(tensors: Mapping[str, Tensor], keys: Iterable[str], path: Path) -> list[Tensor]:
-    """Tensors by name, in float64, in which they are folded.
-
-    Raises:
-        InfoscopeError: some are not there, or are not numbers.
-    """
-    keys = list(keys)
-    if absent := [key for key in keys if key not in tensors]:
-        raise InfoscopeError(f"{path} lacks {', '.join(absent)}; fetch the SAE again")
-    for key in keys:
-        if not tensors[key].is_floating_point():
-            raise InfoscopeError(
-                f"{path}: {key} holds {tensors[key].dtype}, expected floating-point numbers; save it so"
-            )
-    return [tensors[key].detach().to(torch.float64) for key in keys]
-
-
-def number(tensors: Mapping[str, Tensor], key: str) -> int | None:
-    """A tensor that holds one whole number, if it is there."""
-    tensor = tensors.get(key)
-    return int(tensor.item()) if tensor is not None and tensor.numel() == 1 else None
-
-
-def check_sizes(path: Path, W_enc: Tensor, declared: Mapping[str, Any], width: str, features: str) -> None:
-    """Refuse weights of another size than the configuration says, where it does.
-
-    Raises:
-        InfoscopeError: they differ.
-    """
-    for key, side in ((width, 0), (features, 1)):
-        said = declared.get(key)
-        if isinstance(said, int) and said and W_enc.ndim == 2 and W_enc.shape[side] != said:
-            raise InfoscopeError(
-                f"{path}: W_enc has shape {list(W_enc.shape)} as [width, features], but the configuration says "
-                f"{key} {said}; fetch the SAE again"
-            )
+    return Tensors(read_safetensors(path, "fetch the SAE again"), path)
 
 
 def file_sha256(path: Path) -> str:
@@ -167,6 +155,8 @@ def latest(files: Iterable[Path]) -> Path | None:
 def _header(line: bytes, path: Path) -> dict[str, Any]:
     try:
         value = json.loads(line)
+    except RecursionError as error:
+        raise InfoscopeError(f"{path} starts with JSON that is nested too deeply; fetch the SAE again") from error
     except ValueError as error:
         raise InfoscopeError(f"{path} starts like JSON and is not ({error}); fetch the SAE again") from error
     if not isinstance(value, dict):

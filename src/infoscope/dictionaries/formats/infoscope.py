@@ -6,26 +6,64 @@ import errno
 import hashlib
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from infoscope.dictionaries.activation_form import activation_from_json, activation_to_json
+from infoscope.dictionaries.activation_form import activation_from_json, activation_tensors, activation_to_json
+from infoscope.dictionaries.formats.held import Settings
 from infoscope.dictionaries.kinds import KINDS
 from infoscope.dictionaries.sae import WEIGHTS, SparseAutoencoder
 from infoscope.dictionaries.token_norm import TokenNorm
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, few, shown
 from infoscope.storage.atomic import atomic_write, read_json, write_json
+from infoscope.storage.seal import CHECKSUM, check_files, check_record, sums_of, write_sealed
+from infoscope.storage.seal import FILES as SUMS
+from infoscope.storage.tensors import read_safetensors
+from infoscope.storage.typed import Positive, from_json
 
 NAME = "infoscope"
+_AGAIN = "train or fetch the SAE again"
 FORMAT_VERSION = 2
 DESCRIPTION_FILE = "sae.json"
 WEIGHTS_FILE = "sae.safetensors"
 CURVES_FILE = "training.json"
+_KEYS = (
+    "format", "format_version", "kind", "d_in", "d_sae", "activation", "token_norm", "site", "training", "sha256",
+    CHECKSUM, SUMS,
+)  # fmt: skip
 FILES = (DESCRIPTION_FILE, WEIGHTS_FILE)
+BESIDE = ()
+
+
+@dataclass(frozen=True)
+class _Site:
+    """What is read of where an SAE's tokens come from, where it is said."""
+
+    model: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+    block: int | None = None
+    input_side: Positive | None = None
+    reads: str | None = None
+    hook: str | None = None
+    tokens: str | None = None
+    mean_token_norm: float | None = None
+
+
+@dataclass(frozen=True)
+class _Description:
+    """The types of what is read of ``sae.json``; the activation and the norm are looked at where they are made."""
+
+    d_in: Positive
+    d_sae: Positive
+    kind: str
+    sha256: str | None = None
+    site: _Site | None = None
 
 
 def save_sae(
@@ -82,7 +120,8 @@ def save_sae(
             digest = _sha256(temporary)
         if curves is not None:
             write_json(directory / CURVES_FILE, {column: list(values) for column, values in curves.items()})
-        write_json(directory / DESCRIPTION_FILE, description | {"sha256": digest})
+        beside = [] if curves is None else [CURVES_FILE]
+        write_sealed(directory / DESCRIPTION_FILE, description | {"sha256": digest}, beside)
     except BaseException:
         if made_here:
             shutil.rmtree(directory, ignore_errors=True)
@@ -132,11 +171,16 @@ def read(directory: Path, name: str) -> SparseAutoencoder:
         sha256=digest,
         site=description["site"],
     )
+    if spare := sorted(others.keys() - activation_tensors(function).keys()):
+        raise InfoscopeError(
+            f"SAE {name}: {WEIGHTS_FILE} holds {few(spare)}, which activation {function} does not use, so what it does "
+            f"to codes is not known; correct {DESCRIPTION_FILE}, or train or fetch the SAE again"
+        )
     declared = (description["d_in"], description["d_sae"])
     if (sae.width, sae.features) != declared:
         raise InfoscopeError(
             f"SAE {name}: {WEIGHTS_FILE} has width {sae.width} and {sae.features} features, but {DESCRIPTION_FILE} "
-            f"says {declared[0]} and {declared[1]}: train or fetch it again"
+            f"says {shown(declared[0])} and {shown(declared[1])}: train or fetch it again"
         )
     if digest != description.get("sha256", digest):
         raise InfoscopeError(
@@ -147,33 +191,50 @@ def read(directory: Path, name: str) -> SparseAutoencoder:
 
 
 def _description(path: Path) -> dict[str, Any]:
-    value = read_json(path)
+    value: Any = read_json(path)
     if not isinstance(value, dict) or value.get("format") != NAME:
         raise InfoscopeError(f'{path} does not say "format": "{NAME}"; name an SAE directory')
+    check_record(value, path, _AGAIN)
     version = value.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= FORMAT_VERSION:
+        said = version if isinstance(version, str) else shown(version)
         raise InfoscopeError(
-            f"{path} has format_version {version}, this infoscope reads up to {FORMAT_VERSION}: "
+            f"{path} has format_version {said[:60]}, this infoscope reads up to {FORMAT_VERSION}: "
             "install the version that wrote it"
         )
     if absent := [key for key in ("d_in", "d_sae", "activation") if key not in value]:
         raise InfoscopeError(f"{path} lacks {', '.join(absent)}; train or fetch the SAE again")
+    Settings(value, str(path), _KEYS).close()
     if value.setdefault("kind", NAME) not in (NAME, *KINDS):
-        raise InfoscopeError(f"{path} is of kind {value['kind']}; install the version that wrote it")
+        raise InfoscopeError(f"{path} is of kind {shown(value['kind'])}; install the version that wrote it")
     for key in ("site", "token_norm"):
         if not isinstance(value.setdefault(key, None), dict | None):
             raise InfoscopeError(f"{path}: {key} is neither null nor an object; train or fetch the SAE again")
+    try:
+        from_json(_Description, value, other_entries=True)
+    except ValueError as error:
+        raise InfoscopeError(f"{path}: {error}; train or fetch the SAE again") from error
     return value
+
+
+def read_training(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``sae.json`` and the training's curves, ``training.json``, held against their checksums.
+
+    Raises:
+        InfoscopeError: a file cannot be read, or is damaged.
+    """
+    description = _description(directory / DESCRIPTION_FILE)
+    sums = sums_of(description, directory / DESCRIPTION_FILE)
+    check_files(directory, sums, DESCRIPTION_FILE, [CURVES_FILE], _AGAIN)
+    curves = read_json(directory / CURVES_FILE)
+    if not isinstance(curves, dict):
+        raise InfoscopeError(f"{directory / CURVES_FILE} holds no curves; {_AGAIN}")
+    return description, curves
 
 
 def _weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The four weights, and the tensors beside them."""
-    try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InfoscopeError(
-            f"{path} is cut short or not a safetensors file ({error}); train or fetch the SAE again"
-        ) from error
+    weights = read_safetensors(path, "train or fetch the SAE again")
     if absent := [key for key in WEIGHTS if key not in weights]:
         raise InfoscopeError(f"{path} lacks {', '.join(absent)}; train or fetch the SAE again")
     return {key: weights.pop(key) for key in WEIGHTS}, weights

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from infoscope.dictionaries.activations import ReLU
-from infoscope.dictionaries.formats.files import TorchFile, check_sizes, take
+from infoscope.dictionaries.formats.files import TorchFile
 from infoscope.dictionaries.formats.folding import fold_centring
+from infoscope.dictionaries.formats.held import Settings
 from infoscope.dictionaries.formats.sites import make_site
-from infoscope.dictionaries.formats.vit_configs import config_and_weights
+from infoscope.dictionaries.formats.vit_configs import accounts, config_and_weights
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 
@@ -34,13 +35,14 @@ def read(file: TorchFile, k: int | None) -> SparseAutoencoder:
     Raises:
         InfoscopeError: a tensor is missing, or it is gated, which the project itself never encodes.
     """
-    both = config_and_weights(file)
-    assert both is not None
-    config, tensors = both
-    if config.get("gated_sae"):
+    config, held = accounts(file)
+    if config.flag("gated_sae", False):
         raise InfoscopeError(f"SAE {file.name} is gated, which PatchSAE declares but does not define; use another")
-    W_enc, b_enc, W_dec, b_dec = take(tensors, ("W_enc", "b_enc", "W_dec", "b_dec"), file.path)
-    check_sizes(file.path, W_enc, config, "d_in", "d_sae")
+    W_enc, b_enc, W_dec, b_dec = held.take("W_enc", "b_enc", "W_dec", "b_dec")
+    config.sizes(file.path, W_enc, "d_in", "d_sae")
+    site = _site(config)
+    held.close("PatchSAE's ReLU")
+    config.close()
     return SparseAutoencoder(
         W_enc,
         fold_centring(W_enc, b_enc, b_dec),
@@ -50,12 +52,12 @@ def read(file: TorchFile, k: int | None) -> SparseAutoencoder:
         name=file.name,
         format=NAME,
         sha256=file.sha256,
-        site=_site(config),
+        site=site,
     )
 
 
-def _site(config: dict[str, Any]) -> dict[str, Any] | None:
-    layer, module = config.get("block_layer"), config.get("module_name")
-    tokens = {"True": "cls", "False": "all"}.get(str(config.get("class_token")))
+def _site(config: Settings) -> dict[str, Any] | None:
+    layer, module = config.whole("block_layer", least=-(10**6)), config.text("module_name")
+    tokens = "cls" if config.flag("class_token", False) else "all" if "class_token" in config else None
     hook = None if layer is None else f"{layer}_{module}"
-    return make_site(model=config.get("model_name"), hook=hook, layer=layer, tokens=tokens, residual=module == "resid")
+    return make_site(model=config.text("model_name"), hook=hook, layer=layer, tokens=tokens, residual=module == "resid")

@@ -5,27 +5,29 @@ Source: ViT-Prisma, ``sae/sae.py`` and ``sae/config.py``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from infoscope.dictionaries.activations import Activation, ReLU, TopK
-from infoscope.dictionaries.formats.files import TorchFile, check_sizes, take
+from infoscope.dictionaries.formats.files import TorchFile, tensors_of
 from infoscope.dictionaries.formats.folding import fold_centring
-from infoscope.dictionaries.formats.saelens import gate, token_norm
+from infoscope.dictionaries.formats.held import Settings
+from infoscope.dictionaries.formats.saelens import gate, spare_factors, token_norm
 from infoscope.dictionaries.formats.sites import make_site
-from infoscope.dictionaries.formats.vit_configs import config_and_weights
+from infoscope.dictionaries.formats.vit_configs import accounts, config_and_weights
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, shown
 
 NAME = "prisma"
+
+# Keys that no other project's configuration has: with one of them, what the file leaves out has Prisma's default.
+_OWN = ("layer_subtype", "cls_token_only", "use_patches_only", "vit_model_cfg", "layer_out_subtype")
 
 
 def recognises(file: TorchFile) -> bool:
     """Whether it is a file of this project."""
-    config, tensors = _parts(file)
-    return ("hook_point_layer" in config or "hook_point" in config) and bool({"W_enc", "W_dec"} & tensors.keys())
+    both = config_and_weights(file)
+    config, names = (file.config, file.tensors.keys()) if both is None else (both[0], tensors_of(both[1]).keys())
+    return ("hook_point_layer" in config or "hook_point" in config) and bool({"W_enc", "W_dec"} & names)
 
 
 def read(file: TorchFile, k: int | None) -> SparseAutoencoder:
@@ -38,63 +40,94 @@ def read(file: TorchFile, k: int | None) -> SparseAutoencoder:
     Raises:
         InfoscopeError: a tensor is missing, or the configuration asks for what is not known.
     """
-    config, tensors = _parts(file)
+    config, held = accounts(file)
+    config.refuse(
+        ("is_transcoder", "transcoder_with_skip_connection"),
+        "so it predicts another place than it reads and has no reconstruction of its tokens; name a sparse autoencoder",
+    )
     architecture = config.get("architecture", "standard")
     if architecture not in ("standard", "gated"):
-        raise InfoscopeError(f"SAE {file.name}: architecture {architecture!r} is not known; known: standard, gated")
-    W_enc, W_dec, b_dec = take(tensors, ("W_enc", "W_dec", "b_dec"), file.path)
-    check_sizes(file.path, W_enc, config, "d_in", "d_sae")
+        raise InfoscopeError(
+            f"SAE {file.name}: architecture {shown(architecture)} is not known; known: standard, gated"
+        )
+    W_enc, W_dec, b_dec = held.take("W_enc", "W_dec", "b_dec")
+    config.sizes(file.path, W_enc, "d_in", "d_sae")
+    activation = _activation(config, file.name)
     if architecture == "gated":
-        b_gate, r_mag, b_mag = take(tensors, ("b_gate", "r_mag", "b_mag"), file.path)
+        b_gate, r_mag, b_mag = held.take("b_gate", "r_mag", "b_mag")
         b_enc = b_gate
-        activation: Activation = gate(b_gate, r_mag, b_mag)
+        activation = gate(b_gate, r_mag, b_mag)
+        held.harmless({"b_enc": "it is made for every architecture; a gated encoder has b_gate and b_mag instead"})
     else:
-        (b_enc,) = take(tensors, ("b_enc",), file.path)
-        activation = _activation(config, file.name)
+        (b_enc,) = held.take("b_enc")
+    spare_factors(held)
+    norm = token_norm(_normalised(config, file), file.name)
+    site = _site(config)
+    held.close(f"Prisma's {architecture} architecture with {activation}")
+    config.close()
     return SparseAutoencoder(
         W_enc,
         fold_centring(W_enc, b_enc, b_dec),
         W_dec,
         b_dec,
         activation,
-        # Its own loader has this default, for files that do not say.
-        token_norm=token_norm(config.get("normalize_activations", "layer_norm"), file.name),
+        token_norm=norm,
         name=file.name,
         format=NAME,
         sha256=file.sha256,
-        site=_site(config),
+        site=site,
     )
 
 
-def _parts(file: TorchFile) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-    both = config_and_weights(file)
-    return (file.config, file.tensors) if both is None else both
-
-
-def _activation(config: Mapping[str, Any], name: str) -> Activation:
-    function = config.get("activation_fn_str", "relu")
-    options = config.get("activation_fn_kwargs") or {}
-    if function == "relu":
-        return ReLU()
-    k = options.get("k") if isinstance(options, dict) else None
-    if function == "topk" and isinstance(k, int) and "postact_fn" not in options:
-        return TopK(k)
+def _normalised(config: Settings, file: TorchFile) -> Any:
+    """What is done to each token first. Prisma's own default is a layer norm, of a file that is Prisma's."""
+    if "normalize_activations" in config:
+        return config.get("normalize_activations")
+    if any(key in config for key in _OWN):
+        return config.get("normalize_activations", "layer_norm")
     raise InfoscopeError(
-        f"SAE {name}: activation function {function} with {options} is not known; known are relu, and topk with k"
+        f"{config.where} does not say normalize_activations, and what the projects with such a configuration do by "
+        f"default differs: add it, as 'layer_norm' (ViT-Prisma's) or 'none' (SAELens's), to read {file.name}"
     )
 
 
-def _site(config: Mapping[str, Any]) -> dict[str, Any] | None:
+def _activation(config: Settings, name: str) -> Activation:
+    function = config.get("activation_fn_str", "relu")
+    options = config.part("activation_fn_kwargs")
+    if function not in ("relu", "topk"):
+        raise InfoscopeError(
+            f"SAE {name}: activation function {shown(function)[1:-1]} is not known; known are relu, and topk with k"
+        )
+    options.refuse(("postact_fn",), "which is not known; known are relu, and topk with k")
+    if function == "topk":
+        if "k" not in options:
+            raise InfoscopeError(
+                f"SAE {name}: activation function topk with {{}} for activation_fn_kwargs names no k; add it there, as "
+                '{"k": 32}'
+            )
+        activation: Activation = TopK(options.needed("k"))
+    else:
+        options.refuse(("k",), "beside activation function relu; say topk, or leave k out")
+        activation = ReLU()
+    options.close()
+    return activation
+
+
+def _site(config: Settings) -> dict[str, Any] | None:
     layer = config.get("hook_point_layer")
     if isinstance(layer, list) and len(layer) == 1:
         layer = layer[0]
-    hook = config.get("hook_point")
-    if hook is None and isinstance(layer, int):
-        hook = f"blocks.{layer}.{config.get('layer_subtype', 'hook_resid_post')}"
-    if config.get("cls_token_only"):
+    layer = layer if isinstance(layer, int) and not isinstance(layer, bool) else None
+    hook = config.text("hook_point")
+    if hook is None and layer is not None:
+        hook = f"blocks.{layer}.{config.text('layer_subtype') or 'hook_resid_post'}"
+    head = config.whole("hook_point_head_index", least=0)
+    if hook is not None and head is not None:
+        hook = f"{hook}, head {head}"
+    if config.flag("cls_token_only", False):
         tokens: str | None = "cls"
-    elif config.get("use_patches_only"):
+    elif config.flag("use_patches_only", False):
         tokens = "patch"
     else:
         tokens = "all" if "cls_token_only" in config else None
-    return make_site(model=config.get("model_name"), hook=None if hook is None else str(hook), tokens=tokens)
+    return make_site(model=config.text("model_name"), hook=hook, tokens=tokens)

@@ -5,7 +5,8 @@ Source: SAELens 6.54, ``saes/*.py`` and ``handle_pre_6_0_config`` of ``loading/p
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,25 @@ import torch
 from torch import Tensor
 
 from infoscope.dictionaries.activations import Activation, Gated, JumpReLU, ReLU, TopK
-from infoscope.dictionaries.formats.files import check_sizes, file_sha256, read_object, read_safetensors, take
+from infoscope.dictionaries.formats.files import file_sha256, read_object, read_weights
 from infoscope.dictionaries.formats.folding import fold_centring, fold_decoder_norm
+from infoscope.dictionaries.formats.held import Settings, Tensors
 from infoscope.dictionaries.formats.sites import make_site
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.dictionaries.token_norm import TokenNorm
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, few, shown
 
 NAME = "saelens"
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
+SCALER_FILE = "activation_scaler.json"
 FILES = (CONFIG_FILE, WEIGHTS_FILE)
+BESIDE = (SCALER_FILE,)
+
+_BATCHED = ("batchtopk", "matryoshka_batchtopk")
+_KNOWN = ("standard", "topk", "jumprelu", "gated", *_BATCHED)
+
+_SCALED = "expected_average_only_in"
 
 _REFUSED = {
     "abstopk": "keeps the entries of largest magnitude, of either sign, which no activation function here does",
@@ -49,34 +58,41 @@ def read(directory: Path, name: str) -> SparseAutoencoder:
     """
     if not (directory / CONFIG_FILE).is_file():
         raise InfoscopeError(f"SAE {name} has no {CONFIG_FILE}; fetch it again")
-    config = read_object(directory / CONFIG_FILE)
+    config = Settings(read_object(directory / CONFIG_FILE), str(directory / CONFIG_FILE), {"metadata"})
     path = directory / WEIGHTS_FILE
-    tensors = read_safetensors(path)
+    held = read_weights(path)
     architecture = _architecture(config, name)
-    W_enc, W_dec, b_dec = take(tensors, ("W_enc", "W_dec", "b_dec"), path)
-    check_sizes(path, W_enc, config, "d_in", "d_sae")
-    W_dec = _finetuned(W_dec, tensors, config, path)
+    rescaled = config.flag("rescale_acts_by_decoder_norm", False)
+    if rescaled and architecture not in ("topk", *_BATCHED):
+        config.refuse(("rescale_acts_by_decoder_norm",), f"which architecture {architecture} does not know; correct it")
+    norm = _norm(directory, config, held, name, rescaled)
+    W_enc, W_dec, b_dec = held.take("W_enc", "W_dec", "b_dec")
+    config.sizes(path, W_enc, "d_in", "d_sae")
+    W_dec = _finetuned(W_dec, held, config)
     gated = architecture == "gated"
-    (b_enc,) = take(tensors, ("b_gate" if gated else "b_enc",), path)
+    (b_enc,) = held.take("b_gate" if gated else "b_enc")
     if gated:
-        activation: Activation = gate(*take(tensors, ("b_gate", "r_mag", "b_mag"), path))
+        activation: Activation = gate(*held.take("b_gate", "r_mag", "b_mag"))
     else:
-        if config.get("rescale_acts_by_decoder_norm") and architecture in ("topk", "batchtopk", "matryoshka_batchtopk"):
+        if rescaled:
             W_enc, b_enc, W_dec = fold_decoder_norm(W_enc, b_enc, W_dec)
-        activation = _activation(architecture, config, tensors, path)
-    if _flag(config, "apply_b_dec_to_input", True, name):
+        activation = _activation(architecture, config, held, W_enc.shape[-1])
+    if config.flag("apply_b_dec_to_input", True):
         b_enc = fold_centring(W_enc, b_enc, b_dec)
+    site = _site(config)
+    held.close(f"SAELens's {architecture} architecture")
+    config.close()
     return SparseAutoencoder(
         W_enc,
         b_enc,
         W_dec,
         b_dec,
         activation,
-        token_norm=token_norm(config.get("normalize_activations"), name),
+        token_norm=norm,
         name=name,
         format=NAME,
         sha256=file_sha256(path),
-        site=_site(config),
+        site=site,
     )
 
 
@@ -92,97 +108,171 @@ def token_norm(kind: Any, name: str) -> TokenNorm | None:
     Raises:
         InfoscopeError: it needs a scale that is not in the file, or is unknown.
     """
-    if kind in (None, False, "none"):
+    if kind is None or kind is False or kind == "none":
         return None
     if kind == "layer_norm":
         return TokenNorm("layer_norm", 1e-5)
     if kind == "constant_norm_rescale":
         return TokenNorm("unit_norm", 0.0)
-    if kind in (True, "expected_average_only_in", "covariance_whitening"):
+    if kind is True or kind in (_SCALED, "covariance_whitening"):
         raise InfoscopeError(
             f"SAE {name} was trained on tokens scaled by their statistics over its training set "
             f"(normalize_activations {kind}), which its files do not hold; fold them into the weights with SAELens, "
             "save it again and name that"
         )
-    raise InfoscopeError(f"SAE {name}: normalize_activations {kind!r} is not known; convert it with its own project")
+    raise InfoscopeError(
+        f"SAE {name}: normalize_activations {shown(kind)} is not known; convert it with its own project"
+    )
 
 
-def _architecture(config: Mapping[str, Any], name: str) -> str:
+def _norm(directory: Path, config: Settings, held: Tensors, name: str, rescaled: bool) -> TokenNorm | None:
+    """What is done to each token first; a scale of all tokens is folded into the weights.
+
+    A checkpoint in the middle of training has its scale in a file beside it. Folded as SAELens does at the end, in the
+    weights' own precision, it gives the very weights that SAELens would have saved.
+    """
+    kind = config.get("normalize_activations")
+    path = directory / SCALER_FILE
+    if not path.is_file():
+        return token_norm(kind, name)
+    scaler = Settings(read_object(path), str(path))
+    if scaler.flag("has_whitening", False):
+        raise InfoscopeError(
+            f"SAE {name} was trained on whitened tokens and is not yet folded ({path.name} says has_whitening); finish "
+            "its training in SAELens, or fold it there, and name that"
+        )
+    factor = scaler.get("scaling_factor")
+    scaler.close()
+    if factor is None:
+        return token_norm(kind, name)  # the scale is in the weights already
+    if not isinstance(factor, int | float) or isinstance(factor, bool) or not 0 < factor < math.inf:
+        raise InfoscopeError(f"{path}: scaling_factor is {shown(factor)}, expected a number above 0; fetch it again")
+    if kind != _SCALED and kind is not True:
+        raise InfoscopeError(
+            f"{path} holds a scaling_factor, but {CONFIG_FILE} says normalize_activations {shown(kind)}; they are of "
+            "two checkpoints: fetch both again"
+        )
+    held.scaled({"W_enc": factor})
+    held.divided({"W_dec": factor, "b_dec": factor})
+    if rescaled:  # then the threshold is in units of the decoder's rows
+        held.divided({"topk_threshold": factor})
+    return None
+
+
+def spare_factors(held: Tensors) -> bool:
+    """Whether the factors of a finetuning are there and all 1, so that they change nothing; then they are spared."""
+    if "scaling_factor" not in held:
+        return True
+    (factor,) = held.take("scaling_factor")
+    if torch.allclose(factor, torch.ones_like(factor)):
+        return True
+    raise InfoscopeError(
+        f"{held.path} holds a scaling_factor other than 1, which this format does not know; fold it into W_dec first"
+    )
+
+
+def _architecture(config: Settings, name: str) -> str:
+    stated = "architecture" in config
     architecture = config.get("architecture", "standard")
     function = config.get("activation_fn_str", config.get("activation_fn", "relu"))
-    options = config.get("activation_fn_kwargs") or {}
-    if architecture == "standard" and function == "topk" and "k" in options:
-        architecture = "topk"
-    if architecture in ("standard", "gated") and function != "relu":
-        raise InfoscopeError(f"SAE {name}: activation function {function} is not known; known are relu and topk")
-    if extra := [key for key in options if key != "k"]:
+    config.get("activation_fn")
+    options = config.part("activation_fn_kwargs")
+    if function not in ("relu", "topk") and architecture in ("standard", "gated"):
         raise InfoscopeError(
-            f"SAE {name}: activation_fn_kwargs has {', '.join(extra)}, which is not known"
+            f"SAE {name}: activation function {shown(function)[1:-1]} is not known; known are relu and topk"
+        )
+    if function == "topk" and architecture == "gated":
+        raise InfoscopeError(f"SAE {name}: a gated SAE with activation function topk is not known; known is relu")
+    k = options.whole("k")
+    if architecture == "standard" and function == "topk":
+        if k is None and "k" not in config:
+            raise InfoscopeError(
+                f"SAE {name}: its activation function is topk, and {CONFIG_FILE} names no k; add k there, as "
+                '"activation_fn_kwargs": {"k": 32}'
+            )
+        architecture = "topk"
+    elif architecture == "standard" and (k is not None or (not stated and "k" in config)):
+        # Where standard is stated, SAELens itself passes over a k of its own; elsewhere it may be what is meant.
+        raise InfoscopeError(
+            f"{config.where} has a k, but neither an architecture nor an activation function that keeps k codes; say "
+            "topk, or take k out"
+        )
+    options.close()
+    if extra := sorted(options.names - {"k"}):
+        raise InfoscopeError(
+            f"SAE {name}: activation_fn_kwargs has {few(extra)}, which is not known"
             "; save the SAE without, or as another format of docs/sae-formats.md"
         )
-    if "transcoder" in str(architecture):
+    if not isinstance(architecture, str):
+        raise InfoscopeError(f"{config.where}: architecture is {shown(architecture)}, expected a string; correct it")
+    if "transcoder" in architecture:
         raise InfoscopeError(
             f"SAE {name} is a {architecture}: it predicts another place than it reads, so it has no reconstruction of "
             "its tokens; name a sparse autoencoder"
         )
     if architecture in _REFUSED:
         raise InfoscopeError(f"SAE {name} is of architecture {architecture}: it {_REFUSED[architecture]}; use another")
-    if architecture not in ("standard", "topk", "jumprelu", "gated", "batchtopk", "matryoshka_batchtopk"):
+    if architecture not in _KNOWN:
         raise InfoscopeError(
-            f"SAE {name}: architecture {architecture!r} is not known; known are standard, topk, jumprelu, gated, "
-            "batchtopk and matryoshka_batchtopk"
+            f"SAE {name}: architecture {shown(architecture)} is not known; known are {', '.join(_KNOWN[:-1])} and "
+            f"{_KNOWN[-1]}"
         )
-    return str(architecture)
+    return architecture
 
 
-def _activation(
-    architecture: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path
-) -> ReLU | TopK | JumpReLU:
+def _activation(architecture: str, config: Settings, held: Tensors, features: int) -> ReLU | TopK | JumpReLU:
     if architecture == "standard":
+        config.get("k")
         return ReLU()
     if architecture == "topk":
-        k = config.get("k", (config.get("activation_fn_kwargs") or {}).get("k"))
-        if not isinstance(k, int) or isinstance(k, bool):
-            raise InfoscopeError(f"{path.with_name(CONFIG_FILE)}: k is {k!r}, expected a whole number; correct it")
-        return TopK(k)
+        k = config.whole("k") or config.part("activation_fn_kwargs").whole("k")
+        return TopK(k or config.needed("k"))
     if architecture == "jumprelu":
-        if "threshold" not in tensors and "log_threshold" in tensors:
-            return JumpReLU(take(tensors, ("log_threshold",), path)[0].exp())
-        return JumpReLU(take(tensors, ("threshold",), path)[0])
-    # A checkpoint in the middle of training; the finished one is saved as jumprelu.
-    (threshold,) = take(tensors, ("topk_threshold",), path)
-    return JumpReLU(threshold.expand(tensors["b_enc"].shape).clone())
+        if "threshold" not in held and "log_threshold" in held:
+            return JumpReLU(held.take("log_threshold")[0].exp())
+        (threshold,) = held.take("threshold")
+        if config.get("k") is not None and not threshold.any():
+            raise InfoscopeError(
+                f"{held.path}: threshold is 0 for every feature while {CONFIG_FILE} has a k: a BatchTopK whose "
+                "threshold was never set, so how it encodes one token is not known; name a later checkpoint"
+            )
+        return JumpReLU(threshold)
+    # A checkpoint in the middle of training; the finished one is saved as jumprelu. Its k may be a fraction.
+    config.get("k")
+    return JumpReLU(held.threshold("topk_threshold", features))
 
 
-def _finetuned(W_dec: Tensor, tensors: Mapping[str, Tensor], config: Mapping[str, Any], path: Path) -> Tensor:
+def _finetuned(W_dec: Tensor, held: Tensors, config: Settings) -> Tensor:
     """The decoder with the factors of a finetuning after the training, where there was one."""
-    if "scaling_factor" not in tensors:
+    finetuned = config.flag("finetuning_scaling_factor", False)
+    if "scaling_factor" not in held:
         return W_dec
-    (factor,) = take(tensors, ("scaling_factor",), path)
+    (factor,) = held.take("scaling_factor")
     if torch.allclose(factor, torch.ones_like(factor)):
         return W_dec
-    if not config.get("finetuning_scaling_factor"):
+    if not finetuned:
         raise InfoscopeError(
-            f"{path} holds a scaling_factor, but {CONFIG_FILE} does not say finetuning_scaling_factor; add true or "
-            "false there"
+            f"{held.path} holds a scaling_factor, but {CONFIG_FILE} does not say finetuning_scaling_factor; add true "
+            "or false there"
         )
     if factor.shape != W_dec.shape[:1]:
         raise InfoscopeError(
-            f"{path}: scaling_factor has shape {list(factor.shape)}, expected {list(W_dec.shape[:1])}"
+            f"{held.path}: scaling_factor has shape {list(factor.shape)}, expected {list(W_dec.shape[:1])}"
             "; fetch the SAE again, or save it as another format of docs/sae-formats.md"
         )
     return W_dec * factor[:, None]
 
 
-def _flag(config: Mapping[str, Any], key: str, default: bool, name: str) -> bool:
-    value = config.get(key, default)
-    if not isinstance(value, bool):
-        raise InfoscopeError(f"SAE {name}: {key} is {value!r}, expected true or false; correct it")
-    return value
-
-
-def _site(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    metadata = config.get("metadata")
-    places = {**config, **(metadata if isinstance(metadata, dict) else {})}
-    hook = places.get("hook_name") or places.get("hook_point")
-    return make_site(model=places.get("model_name"), hook=None if hook is None else str(hook))
+def _site(config: Settings) -> dict[str, Any] | None:
+    inside = config.part("metadata")
+    shape = config.get("reshape_activations", "none")
+    if shape not in ("none", "hook_z"):  # heads side by side, which a token of them all is already
+        raise InfoscopeError(f"{config.where}: reshape_activations {shown(shape)} is not known; known: none, hook_z")
+    hook = (
+        inside.text("hook_name") or inside.text("hook_point") or config.text("hook_name") or config.text("hook_point")
+    )
+    heads = [part.whole(f"{key}_head_index", least=0) for part in (inside, config) for key in ("hook", "hook_point")]
+    head = next((index for index in heads if index is not None), None)
+    if hook is not None and head is not None:
+        hook = f"{hook}, head {head}"
+    return make_site(model=inside.text("model_name") or config.text("model_name"), hook=hook)

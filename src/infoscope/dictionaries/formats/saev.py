@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from infoscope.dictionaries.activations import Activation, JumpReLU, ReLU, TopK
-from infoscope.dictionaries.formats.files import TorchFile, check_sizes, take
+from infoscope.dictionaries.formats.files import TorchFile
 from infoscope.dictionaries.formats.folding import fold_centring
+from infoscope.dictionaries.formats.held import Settings, Tensors
 from infoscope.dictionaries.formats.sites import make_site
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, shown
 
 NAME = "saev"
 LATEST_SCHEMA = 5
@@ -42,17 +41,25 @@ def read(file: TorchFile, k: int | None) -> SparseAutoencoder:
     """
     header = file.header or {}
     schema = header.get("schema", 0)
-    if not isinstance(schema, int) or schema > LATEST_SCHEMA:
+    if not isinstance(schema, int) or isinstance(schema, bool) or not 0 <= schema <= LATEST_SCHEMA:
         raise InfoscopeError(
-            f"{file.path} has schema {schema!r}, this infoscope reads up to {LATEST_SCHEMA}; update it"
+            f"{file.path} has schema {shown(schema)}, this infoscope reads up to {LATEST_SCHEMA}; update it"
         )
-    cfg = header if schema == 0 else header.get("cfg")
-    if not isinstance(cfg, dict):
+    inside = header if schema == 0 else header.get("cfg")
+    if not isinstance(inside, dict):
         raise InfoscopeError(f"{file.path}: its first line has no cfg; fetch the SAE again")
+    cfg = Settings(inside, f"{file.path}: its first line", {"schema"})
+    if schema:
+        Settings(header, cfg.where, {"schema", "cfg", "cls", "commit", "lib"}).close()
     _check_scaling(file)
-    W_enc, b_enc, W_dec, b_dec = take(file.tensors, ("W_enc", "b_enc", "W_dec", "b_dec"), file.path)
-    check_sizes(file.path, W_enc, cfg, "d_model", "d_sae")
+    held = file.held()
+    W_enc, b_enc, W_dec, b_dec = held.take("W_enc", "b_enc", "W_dec", "b_dec")
+    cfg.sizes(file.path, W_enc, "d_model", "d_sae")
+    cfg.sizes(file.path, W_enc, "d_vit", "d_sae")
     kind = header.get("cls", "SparseAutoencoderConfig") if schema == 1 else None
+    activation = _activation(file, held, cfg, schema, kind, W_enc.shape[-1])
+    held.close(f"saev with {activation}")
+    cfg.close()
     if schema == 0 or (schema == 1 and kind != "SparseAutoencoderConfig"):
         b_enc = fold_centring(W_enc, b_enc, b_dec)
     return SparseAutoencoder(
@@ -60,7 +67,7 @@ def read(file: TorchFile, k: int | None) -> SparseAutoencoder:
         b_enc,
         W_dec,
         b_dec,
-        _activation(file, cfg, schema, kind, b_enc),
+        activation,
         name=file.name,
         format=NAME,
         sha256=file.sha256,
@@ -68,32 +75,37 @@ def read(file: TorchFile, k: int | None) -> SparseAutoencoder:
     )
 
 
-def _activation(file: TorchFile, cfg: Mapping[str, Any], schema: int, kind: Any, b_enc: Tensor) -> Activation:
+def _activation(file: TorchFile, held: Tensors, cfg: Settings, schema: int, kind: Any, features: int) -> Activation:
     if schema == 0:
         return ReLU()
     if schema == 1 and kind != "SparseAutoencoderConfig":
-        options: Any = cfg
+        options = cfg
     else:
-        activation = cfg.get("activation")
-        if not isinstance(activation, dict):
+        if "activation" not in cfg:
             raise InfoscopeError(f"{file.path}: its first line names no activation; fetch the SAE again")
-        kind, options = activation.get("cls"), activation.get("params")
+        named = cfg.part("activation")
+        kind, options = named.get("cls"), named.part("params")
+        options.get("key")  # its name once more
     if kind in ("Relu", "Vanilla", "Matryoshka"):
-        return ReLU()
-    if kind == "TopK":
-        k = options.get("top_k") if isinstance(options, dict) else None
-        if not isinstance(k, int) or isinstance(k, bool):
-            raise InfoscopeError(f"{file.path}: top_k is {k!r}, expected a whole number; fetch the SAE again")
-        return TopK(k, relu=False)
-    if kind == "BatchTopK":
-        if "activation.threshold" not in file.tensors:
+        options.refuse(("top_k",), f"beside activation {kind}, which has none; fetch the SAE again")
+        activation: Activation = ReLU()
+    elif kind == "TopK":
+        activation = TopK(options.needed("top_k"), relu=False)
+    elif kind == "BatchTopK":
+        options.whole("top_k")
+        if "activation.threshold" not in held:
             raise InfoscopeError(
                 f"SAE {file.name} is a BatchTopK from before saev kept its threshold, so how it encodes one token is "
                 "not known; use another"
             )
-        (threshold,) = take(file.tensors, ("activation.threshold",), file.path)
-        return JumpReLU(threshold.expand(b_enc.shape).clone())
-    raise InfoscopeError(f"SAE {file.name}: activation {kind!r} is not known; known are Relu, TopK and BatchTopK")
+        # It starts at 0. Codes below 0 are among the k, so training may well leave it below 0.
+        activation = JumpReLU(held.threshold("activation.threshold", features, never=(0.0, -1.0)))
+    else:
+        raise InfoscopeError(
+            f"SAE {file.name}: activation {shown(kind)} is not known; known are Relu, TopK and BatchTopK"
+        )
+    options.close()
+    return activation
 
 
 def _data(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,16 +10,18 @@ from collections.abc import Collection
 from pathlib import Path
 
 from infoscope.dictionaries.activations import TopK
-from infoscope.dictionaries.formats.files import file_sha256, read_object, read_safetensors, take
+from infoscope.dictionaries.formats.files import file_sha256, read_object, read_weights
 from infoscope.dictionaries.formats.folding import fold_centring, transposed
+from infoscope.dictionaries.formats.held import Settings
 from infoscope.dictionaries.formats.sites import make_site
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, shown
 
 NAME = "sparsify"
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae.safetensors"
 FILES = (CONFIG_FILE, WEIGHTS_FILE)
+BESIDE = ()
 
 
 def recognises(names: Collection[str]) -> bool:
@@ -37,30 +39,34 @@ def read(directory: Path, name: str) -> SparseAutoencoder:
     Raises:
         InfoscopeError: a file is missing or broken, it is a transcoder, or it does not keep the top k.
     """
-    config = read_object(directory / CONFIG_FILE)
+    config = Settings(read_object(directory / CONFIG_FILE), str(directory / CONFIG_FILE))
     path = directory / WEIGHTS_FILE
-    tensors = read_safetensors(path)
-    if config.get("transcode") or config.get("skip_connection") or "W_skip" in tensors:
+    held = read_weights(path)
+    if config.flag("transcode", False) or config.flag("skip_connection", False) or "W_skip" in held:
         raise InfoscopeError(
             f"SAE {name} is a transcoder or has a skip connection: its codes alone do not make up its tokens; name a "
             "sparse autoencoder"
         )
-    activation = config.get("activation", "topk")
-    if activation != "topk" or config.get("signed"):
-        said = "signed" if config.get("signed") else repr(activation)
+    activation, signed = config.get("activation", "topk"), config.flag("signed", False)
+    if activation != "topk" or signed:
+        said = "signed" if signed else shown(activation)
         raise InfoscopeError(f"SAE {name}: activation {said} is not known; only topk is read")
-    k = config.get("k")
-    if not isinstance(k, int) or isinstance(k, bool):
-        raise InfoscopeError(f"{directory / CONFIG_FILE}: k is {k!r}, expected a whole number; correct it")
-    weight, b_enc, W_dec, b_dec = take(tensors, ("encoder.weight", "encoder.bias", "W_dec", "b_dec"), path)
+    k = config.needed("k")
+    weight, b_enc, W_dec, b_dec = held.take("encoder.weight", "encoder.bias", "W_dec", "b_dec")
     W_enc = transposed(weight)
-    width = config.get("d_in")
-    if isinstance(width, int) and weight.ndim == 2 and W_enc.shape[0] != width:
+    width = config.whole("d_in")
+    if width is not None and weight.ndim == 2 and W_enc.shape[0] != width:
         raise InfoscopeError(
             f"{path}: encoder.weight has shape {list(weight.shape)} as [features, width], but {CONFIG_FILE} says "
-            f"d_in {width}; fetch the SAE again"
+            f"d_in {shown(width)}; fetch the SAE again"
         )
-    hook = directory.resolve().name
+    if config.whole("num_latents", least=0):  # 0 stands for the expansion factor times the width
+        config.sizes(path, W_enc, "d_in", "num_latents")
+    held.close("a TopK SAE of sparsify")
+    config.close()
+    folder = directory.resolve()
+    # With several seeds, each has a folder in its hookpoint's.
+    hook = folder.parent.name if re.fullmatch(r"seed\d+", folder.name) else folder.name
     layer = re.fullmatch(r"(?:.*\.)?(?:layers|layer|h|blocks)\.(\d+)", hook)
     if re.search(r"\.\d+(\.|$)", hook) is None:
         hook = ""

@@ -1,4 +1,4 @@
-// Bundles the pages' sources into three files that need no server: `npm ci && npm run build`.
+// Bundles the pages' sources into files that need no server: `npm ci && npm run build`.
 // The first line of each names the SHA-256 of what it was made of, so that a test can tell a stale bundle without node.
 import { createHash } from "node:crypto";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
@@ -17,14 +17,16 @@ for (const name of sources) {
 const sum = digest.digest("hex");
 
 const common = { bundle: true, minify: true, charset: "utf8", legalComments: "none", logLevel: "warning" };
-await build({
-  ...common,
-  entryPoints: [join(here, "src/main.js")],
-  outfile: join(here, "bundle/site.js"),
-  format: "iife",
-  target: ["chrome111", "firefox113", "safari16.4"],
-  banner: { js: `/* made from sources ${sum}; licences: LICENCES.txt */` },
-});
+// The theme's is a file of its own because it runs before the page is drawn, and the other after.
+for (const [source, out] of [["main", "site"], ["early", "theme"]])
+  await build({
+    ...common,
+    entryPoints: [join(here, `src/${source}.js`)],
+    outfile: join(here, `bundle/${out}.js`),
+    format: "iife",
+    target: ["chrome111", "firefox113", "safari16.4"],
+    banner: { js: `/* made from sources ${sum}; licences: LICENCES.txt */` },
+  });
 await build({
   ...common,
   entryPoints: [join(here, "src/site.css")],

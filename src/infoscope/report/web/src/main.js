@@ -23,6 +23,11 @@ async function start() {
   page = new FeaturePage(views.feature, run);
   search(document.getElementById("search"));
   theme(document.getElementById("theme"), () => route(false));
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    // The address names a view, so the link must not replace it.
+    event.preventDefault();
+    document.getElementById("content").focus();
+  });
   addEventListener("hashchange", () => route(true));
   await route(false);
   fillStrips(run).catch(complain);

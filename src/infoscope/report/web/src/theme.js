@@ -1,6 +1,17 @@
 // Light or dark: the system's choice unless the reader makes one, which this browser keeps.
 
+const KEY = "infoscope-theme";
 const NEXT = { auto: "dark", dark: "light", light: "auto" };
+
+// What the reader chose last, before anything is drawn, so that a dark page does not begin with a white flash.
+export function recall() {
+  try {
+    const name = localStorage.getItem(KEY);
+    if (name) document.documentElement.dataset.theme = name;
+  } catch {
+    // a browser may refuse storage to a file
+  }
+}
 
 export function theme(button, changed) {
   const root = document.documentElement;
@@ -15,8 +26,8 @@ export function theme(button, changed) {
     const name = NEXT[root.dataset.theme ?? "auto"];
     show(name);
     try {
-      if (name === "auto") localStorage.removeItem("infoscope-theme");
-      else localStorage.setItem("infoscope-theme", name);
+      if (name === "auto") localStorage.removeItem(KEY);
+      else localStorage.setItem(KEY, name);
     } catch {
       // a browser may refuse storage to a file
     }

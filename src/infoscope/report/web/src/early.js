@@ -1,0 +1,3 @@
+import { recall } from "./theme.js";
+
+recall();
