@@ -25,11 +25,10 @@ from rich.table import Table
 import infoscope
 from infoscope.dictionaries.sparse import encode_sparse
 from infoscope.images.views import Views
-from infoscope.measurement.codes import encode_views
+from infoscope.measurement.encode import encode_views
 from infoscope.measurement.ranking import Ranking
 from infoscope.measurement.stages import score_some
-from infoscope.scope.maps import SparseMaps
-from infoscope.scope.pairs import MapPairs
+from infoscope.scope.maps import MapPairs, SparseMaps
 from pipeline import DATA, Pool, random_sae
 from pipeline import Benchmark as Pipeline
 
@@ -130,7 +129,7 @@ def once(features: int, grid: int) -> tuple[float, float]:
     score_some(pairs, grid, config, lambda steps: None, features)
     scored = time.perf_counter() - start
     from infoscope.measurement.tables import maps_table
-    from infoscope.storage.schema import MAPS, write_table
+    from infoscope.runtime.schema import MAPS, write_table
 
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()

@@ -29,12 +29,10 @@ from rich.table import Table
 
 import infoscope
 from infoscope.measurement.stages import SHARD_PAIRS, floor_sample, whole_features
-from infoscope.scope.classes import classify
+from infoscope.scope.classes import classify, share_moves
 from infoscope.scope.controls import PairControls, control_features, control_pairs
 from infoscope.scope.geometry import Geometry
-from infoscope.scope.maps import SparseMaps
-from infoscope.scope.moves import share_moves
-from infoscope.scope.pairs import MapPairs
+from infoscope.scope.maps import MapPairs, SparseMaps
 from infoscope.scope.score import FeatureScores, PairScores, score_features, score_pairs
 from infoscope.scope.trust import judge_trust
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import skew
 
-from infoscope.scope.grid import patch_distances
+from infoscope.scope.geometry import patch_distances
 from infoscope.scope.interval import mean_interval
 
 

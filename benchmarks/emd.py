@@ -27,7 +27,7 @@ from rich.table import Table
 
 import infoscope
 from infoscope.scope.emd import emd_pairs
-from infoscope.scope.grid import patch_distances
+from infoscope.scope.geometry import patch_distances
 from infoscope.scope.maps import SparseMaps
 
 ITERATIONS = 10**8

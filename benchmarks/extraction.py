@@ -17,20 +17,18 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from infoscope.analyses.probes.store import FeatureStore, Readout, Wanted, extract
+from infoscope.analyses.removal.config import RemovalConfig
+from infoscope.analyses.removal.edited import EditedBackbone
+from infoscope.analyses.removal.groups import named_group
+from infoscope.analyses.removal.statistics import read_statistics
+from infoscope.analyses.removal.variants import plan_variants
 from infoscope.backbones.loading import load_backbone
 from infoscope.backbones.running_on import WholePass
 from infoscope.dictionaries.loading import load_sae
-from infoscope.groups.naming import named_group
 from infoscope.images.source import ImageSource, open_images
 from infoscope.images.views import Views
-from infoscope.probes.extract import Wanted, extract
-from infoscope.probes.readout import Readout
-from infoscope.probes.store import FeatureStore
-from infoscope.removal.config import RemovalConfig
-from infoscope.removal.edited import EditedBackbone
-from infoscope.removal.planning import plan_variants
-from infoscope.removal.statistics import read_statistics
-from infoscope.storage.run import open_run
+from infoscope.runtime.run import open_run
 
 
 @dataclass(frozen=True)

@@ -18,22 +18,20 @@ import numpy as np
 import torch
 import tyro
 
-from infoscope.probes.classification_head import fit_classification
-from infoscope.probes.dense import DenseFeatures
-from infoscope.probes.depth_head import fit_depth
-from infoscope.probes.logistic import fit_path
-from infoscope.probes.moments import Examples, moments_of
-from infoscope.probes.precision import Products
-from infoscope.probes.reading import in_order
-from infoscope.probes.recipes import (
+from infoscope.analyses.probes.classification_head import fit_classification
+from infoscope.analyses.probes.convex import Examples, fit_path, moments_of
+from infoscope.analyses.probes.depth_head import fit_depth
+from infoscope.analyses.probes.precision import Products
+from infoscope.analyses.probes.reading import DenseFeatures, in_order
+from infoscope.analyses.probes.recipes import (
     ClassificationInput,
     ClassificationRecipe,
     DepthRecipe,
     SegmentationRecipe,
     find_recipe,
 )
-from infoscope.probes.segmentation_head import fit_segmentation
-from infoscope.probes.solvers import AdamW, LogisticPath, Sgd
+from infoscope.analyses.probes.segmentation_head import fit_segmentation
+from infoscope.analyses.probes.solvers import AdamW, LogisticPath, Sgd
 
 RATES = Sgd().learning_rates
 PRODUCTS: tuple[Products, ...] = ("float32", "bfloat16")

@@ -35,8 +35,7 @@ import infoscope
 from infoscope.dictionaries.activations import Gated, JumpReLU, ReLU, TopK
 from infoscope.dictionaries.fvu import FVU
 from infoscope.dictionaries.loading import save_saelens
-from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.dictionaries.token_norm import TokenNorm
+from infoscope.dictionaries.sae import SparseAutoencoder, TokenNorm
 from pipeline import DATA
 
 FEATURES = 768
@@ -267,7 +266,7 @@ def dictionary_learning(folder: Path, tokens: Tensor) -> Iterator[Case]:
         where = folder / name
         where.mkdir(parents=True)
         torch.save(sae.state_dict(), where / "ae.pt")
-        infoscope.storage.atomic.write_json(where / "config.json", {"trainer": {"dict_class": name, "k": K}})
+        infoscope.runtime.atomic.write_json(where / "config.json", {"trainer": {"dict_class": name, "k": K}})
         with contextlib.redirect_stdout(io.StringIO()):  # their own loader, which normalises what it normalises
             again = type(sae).from_pretrained(str(where / "ae.pt"))
         yield of_module(name, where, again, tokens)

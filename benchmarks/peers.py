@@ -45,9 +45,9 @@ from rich.table import Table
 from torch import Tensor
 
 from infoscope.dictionaries.fvu import FVU
-from infoscope.storage.token_cache import open_token_cache
+from infoscope.runtime.token_cache import open_token_cache
+from infoscope.training.autoencoder import Normalisation
 from infoscope.training.config import TrainConfig
-from infoscope.training.normalisation import Normalisation
 from infoscope.training.processes import Processes
 from infoscope.training.stream import ShuffleBuffer
 from infoscope.training.trainer import Trainer

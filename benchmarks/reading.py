@@ -14,9 +14,9 @@ import altair
 import polars as pl
 import tyro
 
-from infoscope.measurement.scope import Scope
+from infoscope.measurement.result import Scope
+from infoscope.runtime.run import open_run
 from infoscope.scope.classes import CLASSES
-from infoscope.storage.run import open_run
 
 SHOWN = CLASSES[:-1]
 """All classes but undefined."""

@@ -23,16 +23,16 @@ from rich.console import Console
 from rich.table import Table
 
 import infoscope
+from infoscope.analyses.removal.config import Site
+from infoscope.analyses.removal.edited import EditedBackbone
+from infoscope.analyses.removal.groups import FeatureGroup
+from infoscope.analyses.removal.statistics import read_statistics
+from infoscope.analyses.removal.variants import Variant
 from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.running_on import WholePass
 from infoscope.dictionaries.parts import decode_part, encode_parts
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.groups.group import FeatureGroup
 from infoscope.images.views import Views
-from infoscope.removal.config import Site
-from infoscope.removal.edited import EditedBackbone
-from infoscope.removal.statistics import read_statistics
-from infoscope.removal.variant import Variant
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,9 @@ from unittest.mock import patch
 import numpy as np
 import tyro
 
-from infoscope.probes import logistic
-from infoscope.probes.logistic import Fitted, fit_path
-from infoscope.probes.moments import Examples, moments_of
-from infoscope.probes.solvers import LogisticPath
+from infoscope.analyses.probes import convex as logistic
+from infoscope.analyses.probes.convex import Examples, Fitted, fit_path, moments_of
+from infoscope.analyses.probes.solvers import LogisticPath
 
 SHAPES = ((400, 384, 10), (2000, 384, 10), (2000, 768, 100))
 SOLVER = LogisticPath((1.0, 0.1, 0.01))

@@ -19,10 +19,10 @@ import numpy as np
 import polars as pl
 
 from infoscope.images.source import ids_sha256, open_images
-from infoscope.report.page import write_report
-from infoscope.storage.manifest import Manifest
-from infoscope.storage.run import Run, open_run
-from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, write_table
+from infoscope.runtime.manifest import Manifest
+from infoscope.runtime.run import Run, open_run
+from infoscope.runtime.schema import MAPS, SCOPE, TOP_IMAGES, write_table
+from infoscope.views.report.page import write_report
 
 # Columns that are no free numbers, or that texts and pages compare with each other.
 KEPT = {"feature", "pairs", "position_pairs", "images_active", "retained_disagrees"}

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 import infoscope
+from infoscope.analyses.outliers.cutoffs import LONG
 from infoscope.backbones.backbone import Backbone
 from infoscope.images.prefetch import decode_ahead
 from infoscope.images.source import ImageSource
 from infoscope.images.spread import spread_evenly
 from infoscope.images.views import Views
-from infoscope.outliers.cutoffs import LONG
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import altair
 import polars as pl
 import tyro
 
+from infoscope.analyses.validation.validate import load_validation
 from infoscope.errors import InfoscopeError
-from infoscope.validation.validate import load_validation
 
 AXES = {
     "noise": "error of codes that are on, in peaks",

@@ -19,11 +19,10 @@ import torch
 import tyro
 
 import infoscope
-from infoscope.execution.executor import Job, LocalExecutor
-from infoscope.execution.limits import limit_threads
-from infoscope.execution.partials import Partials, shards
-from infoscope.execution.ray import RayExecutor
 from infoscope.measurement.passes import Passes
+from infoscope.runtime.executor import Job, LocalExecutor, limit_threads
+from infoscope.runtime.partials import Partials, shards
+from infoscope.runtime.ray import RayExecutor
 from pipeline import DATA, Pool
 
 SHARD = 8

@@ -26,8 +26,10 @@ COLUMNS = 84
 
 # Subpackages of which every public function is documented: they are used without the rest, on arrays of one's own.
 WHOLE = ("scope",)
+# Rooms of several subjects, each with a page of its own.
+SEVERAL = ("analyses", "views")
 # The name of a subject in the navigation, where the subpackage's own does not read as one.
-TITLES = {"scope": "Scope, on arrays", "zeroshot": "Zero-shot"}
+TITLES = {"runtime": "Runs and running", "scope": "Scope, on arrays", "zeroshot": "Zero-shot"}
 
 
 @dataclass(frozen=True)
@@ -76,27 +78,32 @@ def commands_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def place_of(name: str) -> str:
+    """The subpackage that a public name is documented with: a room, or a subject in the rooms that hold several."""
+    parts = infoscope._HOMES[name].split(".")
+    return ".".join(parts[:2] if parts[0] in SEVERAL else parts[:1])
+
+
 def subjects() -> dict[str, list[str]]:
-    """The public names of each subpackage, in the order of their list."""
+    """The public names of each subject, in the order of their list."""
     found: dict[str, list[str]] = {}
     for name in infoscope.__all__:
-        found.setdefault(infoscope._HOMES[name].split(".")[0], []).append(name)
+        found.setdefault(place_of(name).split(".")[-1], []).append(name)
     return dict(sorted(found.items()))
 
 
 def subject_page(subject: str, names: list[str]) -> str:
-    """The page of one subpackage."""
-    module = importlib.import_module(f"infoscope.{subject}")
-    parts = [f"# {title(subject)}", (module.__doc__ or "").strip()]
+    """The page of one subject."""
+    modules = [importlib.import_module(f"infoscope.{place}") for place in sorted({place_of(name) for name in names})]
+    parts = [f"# {title(subject)}", *((module.__doc__ or "").strip() for module in modules)]
     parts += [f"::: infoscope.{name}" for name in names]
     if subject in WHOLE:
         parts.append(
             f"Everything below is imported from its module, such as `infoscope.{subject}.emd`. It needs numpy and "
             "scipy, and knows no images, models or files."
         )
-        for found in pkgutil.iter_modules(module.__path__, f"infoscope.{subject}."):
-            kernel = found.name.endswith(("_kernel", "_workspace"))
-            if not kernel:
+        for found in pkgutil.iter_modules(modules[0].__path__, f"infoscope.{subject}."):
+            if not found.name.endswith("_kernel"):
                 parts.append(f"::: {found.name}\n    options:\n      show_root_full_path: true")
     return "\n\n".join(parts) + "\n"
 

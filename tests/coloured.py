@@ -5,13 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
+from infoscope.analyses.probes.classification import classification_task
 from infoscope.backbones.loading import load_backbone
 from infoscope.dictionaries.activations import ReLU
 from infoscope.dictionaries.loading import load_sae, save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.measurement.measure import measure_scope
-from infoscope.probes.classification import classification_task
-from infoscope.storage.run import open_run
+from infoscope.runtime.run import open_run
 from small import SIDE, WIDTH, pictures, save_model
 
 COLOURS = {"blue": (20, 40, 200), "green": (30, 190, 40), "red": (210, 30, 30)}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from infoscope.probes.dense import DenseFeatures
+from infoscope.analyses.probes.reading import DenseFeatures
 
 GRID, WIDTH, CLASSES = 4, 6, 3
 

@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from infoscope.scope.classes import ScopeClass, classify
+from infoscope.scope.classes import Moves, ScopeClass, classify, share_moves
 from infoscope.scope.controls import FeatureControls, control_features, control_pairs
 from infoscope.scope.geometry import Geometry
-from infoscope.scope.maps import SparseMaps
-from infoscope.scope.moves import Moves, share_moves
-from infoscope.scope.pairs import MapPairs
+from infoscope.scope.maps import MapPairs, SparseMaps
 from infoscope.scope.score import FeatureScores, score_features, score_pairs
 
 TRUTH = {

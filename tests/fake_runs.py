@@ -7,10 +7,8 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from infoscope.scope.partition import partition
-from infoscope.storage.atomic import read_json, write_json
-from infoscope.storage.check_schema import SHIFT_CURVE
-from infoscope.storage.manifest import (
+from infoscope.runtime.atomic import read_json, write_json
+from infoscope.runtime.manifest import (
     FORMAT_VERSION,
     DictionaryRecord,
     FitRecord,
@@ -20,9 +18,10 @@ from infoscope.storage.manifest import (
     SkippedImage,
     software_versions,
 )
-from infoscope.storage.run import Run, open_run
-from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, write_table
-from infoscope.storage.seal import write_sealed
+from infoscope.runtime.run import Run, open_run
+from infoscope.runtime.schema import MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES, write_table
+from infoscope.runtime.seal import write_sealed
+from infoscope.scope.partition import partition
 
 GRID, SHIFT, PATCH_SIZE = 6, 2, 4
 IDS = ["a.png", "b.png", "deep/c.png", "deep/d.png"]

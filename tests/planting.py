@@ -26,7 +26,7 @@ def scenes(count: int, size: int = SIDE + 2 * PATCH) -> np.ndarray:
 
 
 def describe(view, n):
-    """As `infoscope.planted.descriptors.describe`, from its definition."""
+    """As `infoscope.analyses.planted.features.describe`, from its definition."""
     p = view.shape[0] // n
     rows = []
     for row in range(p):

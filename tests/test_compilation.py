@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 from numba.core.caching import CacheImpl
 
-from infoscope import compilation
-from infoscope.compilation import compiled
+from infoscope.runtime import compilation
+from infoscope.runtime.compilation import compiled
 
 
 def square(number: int) -> int:
@@ -31,7 +31,7 @@ def test_a_kernel_compiles_where_no_folder_can_be_written(monkeypatch):
 # The two smallest of the kernels, one of which calls the other.
 KERNELS = """
 import logging, sys, numpy as np
-from infoscope.progress import progress
+from infoscope.runtime.progress import progress
 from infoscope.scope.interval_kernel import _tails
 logging.getLogger("infoscope.progress").setLevel(sys.argv[1])
 if sys.argv[2] == "silenced":

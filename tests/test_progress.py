@@ -2,8 +2,8 @@ import io
 
 import pytest
 
-from infoscope import progress as progress_module
-from infoscope.progress import progress
+from infoscope.runtime import progress as progress_module
+from infoscope.runtime.progress import progress
 
 
 class Clock:

@@ -17,15 +17,15 @@ from safetensors.numpy import save_file
 from transformers import Dinov2Config, Dinov2Model
 
 import language
+from infoscope.analyses.zeroshot.classes import Classes
+from infoscope.analyses.zeroshot.embeddings import class_embeddings, write_embeddings
 from infoscope.backbones.loading import load_backbone
 from infoscope.dictionaries.activations import ReLU
 from infoscope.dictionaries.loading import load_sae, save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.execution.config import Execution
 from infoscope.images.source import open_images
 from infoscope.measurement.measure import measure_scope
-from infoscope.zeroshot.classes import Classes
-from infoscope.zeroshot.embeddings import class_embeddings, write_embeddings
+from infoscope.runtime.execution import Execution
 
 WIDTH, PATCH, SIDE = 64, 28, 224
 CLASSES = {"cat": (200, 60, 40), "dog": (40, 60, 200), "truck": (60, 180, 60)}

@@ -14,9 +14,8 @@ import numpy as np
 import torch
 import tyro
 
-from infoscope.zeroshot.classes import Classes
-from infoscope.zeroshot.embeddings import class_embeddings, write_embeddings
-from infoscope.zeroshot.logits import LogitScale
+from infoscope.analyses.zeroshot.classes import Classes
+from infoscope.analyses.zeroshot.embeddings import LogitScale, class_embeddings, write_embeddings
 from pictures import image_embeddings, read_folder
 
 # ImageNet's names of Imagenette's ten classes.

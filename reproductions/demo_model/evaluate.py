@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import CLIPVisionModelWithProjection
 
-from infoscope.zeroshot.embeddings import read_embeddings
+from infoscope.analyses.zeroshot.embeddings import read_embeddings
 from pictures import Pictures, read_folder, read_model
 from student import untrained_student
 

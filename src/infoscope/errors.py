@@ -13,7 +13,7 @@ class InfoscopeError(Exception):
     r"""A condition the user can act on.
 
     The message is one line: what is wrong, with the name of the file, flag or shape, and what to do. The
-    command line prints it without a traceback and exits with status 2 (`infoscope.cli.exits`).
+    command line prints it without a traceback and exits with status 2 (`infoscope.cli.output`).
 
     A message may quote a file, and a file may hold anything: line breaks, and what makes a terminal move or colour its
     text, are written as Python writes them, and addresses in memory, which differ each time, are left out.

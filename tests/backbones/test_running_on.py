@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import small
+from infoscope.analyses.planted.plant import plant_into
 from infoscope.backbones.loading import load_backbone
 from infoscope.backbones.running_on import WholePass
 from infoscope.errors import InfoscopeError
-from infoscope.planted.plant import plant_into
 from planting import scenes
 
 AT = 1

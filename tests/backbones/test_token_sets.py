@@ -2,7 +2,7 @@
 
 import pytest
 
-from infoscope.backbones.token_sets import token_set_of
+from infoscope.backbones.families import token_set_of
 from infoscope.errors import InfoscopeError
 
 

@@ -14,29 +14,29 @@ from PIL import Image
 import infoscope
 from coloured import COLOURS
 from commands import fails
+from infoscope.analyses.outliers import measure as outlying
+from infoscope.analyses.outliers.measure import measure_outliers
+from infoscope.analyses.probes import probe as probing
+from infoscope.analyses.probes.classification import classification_task
+from infoscope.analyses.removal.groups import FeatureGroup
+from infoscope.analyses.removal.variants import Variant
+from infoscope.analyses.zeroshot import measure as zeroshooting
+from infoscope.analyses.zeroshot.classes import Classes
+from infoscope.analyses.zeroshot.embeddings import class_embeddings
+from infoscope.analyses.zeroshot.measure import measure_zeroshot
 from infoscope.backbones.loading import load_backbone
 from infoscope.cli.main import main
 from infoscope.dictionaries.loading import load_sae, save_sae
 from infoscope.errors import InfoscopeError
-from infoscope.groups.group import FeatureGroup
 from infoscope.images.source import open_images
 from infoscope.measurement import measure as measuring
-from infoscope.measurement.belonging import other_images
+from infoscope.measurement.fit import other_images
 from infoscope.measurement.measure import measure_scope
-from infoscope.outliers import measure as outlying
-from infoscope.outliers.measure import measure_outliers
-from infoscope.probes import probe as probing
-from infoscope.probes.classification import classification_task
-from infoscope.removal.variant import Variant
-from infoscope.report.photographs import find_photographs
-from infoscope.report.site import Options, Site
-from infoscope.storage.run import open_run
+from infoscope.runtime.run import open_run
 from infoscope.training import train as training
 from infoscope.training.train import train_sae
-from infoscope.zeroshot import measure as zeroshooting
-from infoscope.zeroshot.classes import Classes
-from infoscope.zeroshot.embeddings import class_embeddings
-from infoscope.zeroshot.measure import measure_zeroshot
+from infoscope.views.report.photographs import find_photographs
+from infoscope.views.report.site import Options, Site
 from small import SIDE, WIDTH
 
 CHANGED = "has changed since it was first read; put back what was there and give the same command again"
@@ -153,7 +153,7 @@ def test_zeroshot_does_not_and_does_again_what_has_changed(probed, directions, f
         zeroshot(probed, directions, folder, tmp_path / "out")
     assert not (tmp_path / "out" / "zeroshot.json").exists()
     touch(folder / "train" / "blue")
-    from infoscope.zeroshot import scoring
+    from infoscope.analyses.zeroshot import scoring
 
     own, read = scoring._read_shard, []
     monkeypatch.setattr(scoring, "_read_shard", lambda *given: read.append(given[2]) or own(*given))
@@ -187,7 +187,7 @@ def test_a_training_does_not(probed, folder, before, tmp_path, cache):
 
 
 def test_a_token_cache_is_not_finished_on_two_sets(probed, folder, tmp_path, monkeypatch):
-    from infoscope.storage.token_writer import TokenCacheWriter
+    from infoscope.runtime.token_writer import TokenCacheWriter
 
     own, added = TokenCacheWriter.add, []
 
@@ -332,7 +332,7 @@ def test_a_photograph_is_never_shown_for_another_of_its_name(run, folder, capsys
 def test_runs_on_photographs_of_one_name_are_on_the_same_only_where_these_are(
     run, probed, directions, folder, tmp_path
 ):
-    from infoscope.comparison.differences import on_same_images
+    from infoscope.analyses.comparison import on_same_images
 
     change(folder / "train" / "red" / "3.png")
     measured(probed, directions, folder, out=tmp_path / "other")

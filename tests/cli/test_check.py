@@ -8,8 +8,8 @@ import pytest
 from commands import document, fails, printed
 from infoscope.cli.main import main
 from infoscope.dictionaries import registry
-from infoscope.dictionaries.known_saes import KNOWN, KnownSAE
-from infoscope.storage.run import open_run
+from infoscope.dictionaries.registry import KNOWN, KnownSAE
+from infoscope.runtime.run import open_run
 from small import SIDE, pictures, save_model
 
 

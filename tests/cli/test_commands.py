@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from commands import document, fails
 from fake_runs import reseal
+from infoscope.analyses.removal.groups import named_group
 from infoscope.cli.main import main
-from infoscope.groups.naming import named_group
-from infoscope.storage.run import PARTITION_VERSION, open_run
+from infoscope.runtime.run import PARTITION_VERSION, open_run
 from small import SIDE, pictures, save_model
 
 

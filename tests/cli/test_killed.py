@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from coloured import COLOURS
-from infoscope.zeroshot.classes import Classes
-from infoscope.zeroshot.embeddings import class_embeddings, write_embeddings
+from infoscope.analyses.zeroshot.classes import Classes
+from infoscope.analyses.zeroshot.embeddings import class_embeddings, write_embeddings
 from killing import files_below, run_command
 from small import WIDTH
 

@@ -10,7 +10,7 @@ from commands import document, entries, fails
 from fake_runs import reseal
 from infoscope.cli.main import main
 from infoscope.dictionaries.loading import save_sae
-from infoscope.storage.run import open_run
+from infoscope.runtime.run import open_run
 from small import SIDE, pictures, save_model
 
 

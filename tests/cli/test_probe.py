@@ -11,7 +11,7 @@ from PIL import Image
 from commands import document
 from fake_runs import reseal
 from infoscope.cli.main import main
-from infoscope.storage.run import open_run
+from infoscope.runtime.run import open_run
 
 
 @pytest.fixture(scope="module")

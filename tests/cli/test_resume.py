@@ -14,7 +14,7 @@ import torch
 from infoscope.dictionaries.activations import TopK
 from infoscope.dictionaries.loading import save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.storage.run import open_run
+from infoscope.runtime.run import open_run
 from small import FEATURES, SIDE, WIDTH, pictures, save_model
 
 IMAGES = 120

@@ -16,9 +16,8 @@ import torch
 from PIL import Image
 
 from commands import document, fails
-from infoscope.cli.exits import Exit
 from infoscope.cli.main import COMMANDS, main
-from infoscope.cli.output import Output
+from infoscope.cli.output import Exit, Output
 from infoscope.dictionaries.activations import TopK
 from infoscope.dictionaries.loading import save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder

@@ -17,7 +17,7 @@ from coloured import write_coloured
 from commands import document
 from fake_runs import fake_run
 from infoscope.cli.main import COMMANDS, main
-from infoscope.storage.run import open_run
+from infoscope.runtime.run import open_run
 from language import SIDE, save
 
 NAME = "a [b] * ü"
@@ -171,4 +171,4 @@ def test_tables_are_read_in_one_place():
                 found.append((file.relative_to(SOURCES).as_posix(), node.attr))
             if isinstance(node, ast.ImportFrom) and node.module == "polars":
                 found.append((file.relative_to(SOURCES).as_posix(), "from polars import"))
-    assert found == [("storage/schema.py", "scan_parquet")]
+    assert found == [("runtime/schema.py", "scan_parquet")]

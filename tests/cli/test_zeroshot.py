@@ -10,15 +10,15 @@ from PIL import Image
 
 from commands import document, fails
 from fake_runs import reseal
+from infoscope.analyses.zeroshot.classes import Classes
+from infoscope.analyses.zeroshot.embeddings import class_embeddings, write_embeddings
+from infoscope.analyses.zeroshot.result import PREDICTIONS
 from infoscope.cli.main import main
 from infoscope.dictionaries.activations import TopK
 from infoscope.dictionaries.loading import save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.storage.run import open_run
-from infoscope.storage.schema import read_table
-from infoscope.zeroshot.classes import Classes
-from infoscope.zeroshot.embeddings import class_embeddings, write_embeddings
-from infoscope.zeroshot.tables import PREDICTIONS
+from infoscope.runtime.run import open_run
+from infoscope.runtime.schema import read_table
 from language import PROJECTED, SIDE, WIDTH, save
 
 FOLDERS = ("cat", "dog", "garbage_truck")

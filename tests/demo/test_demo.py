@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 
 import infoscope
+from infoscope.analyses.zeroshot.embeddings import read_embeddings
 from infoscope.cli import demo as command
 from infoscope.cli.main import main
 from infoscope.demo.bundle import bundled
-from infoscope.zeroshot.embeddings import read_embeddings
 
 MEBIBYTE = 2**20
 

@@ -3,14 +3,18 @@ import pytest
 import torch
 
 from infoscope.dictionaries import dense, sparse
-from infoscope.dictionaries.activation_form import (
+from infoscope.dictionaries.activations import (
     ACTIVATIONS,
+    Activation,
+    Gated,
+    JumpReLU,
+    ReLU,
+    TopK,
     activation_from_json,
     activation_tensors,
     activation_to_json,
     map_tensors,
 )
-from infoscope.dictionaries.activations import Activation, Gated, JumpReLU, ReLU, TopK
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 
@@ -43,7 +47,7 @@ def defined(activation, pre):
 @pytest.mark.parametrize("activation", KINDS, ids=str)
 def test_every_way_to_codes_agrees_with_the_definition(activation, monkeypatch):
     """Dense, sparse, some features alone, images' maxima and sums, and reconstructions; with blocks of 64 features."""
-    monkeypatch.setattr("infoscope.dictionaries.chunks.CPU_BYTES", 1)
+    monkeypatch.setattr("infoscope.dictionaries.sparse.CPU_BYTES", 1)
     pre = np.random.default_rng(0).integers(-9, 10, size=(24, FEATURES)).astype(np.float32)
     expected = defined(activation, pre)
     np.testing.assert_array_equal(activation(torch.from_numpy(pre)).numpy(), expected)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from infoscope.dictionaries import chunks, dense
+from infoscope.dictionaries import dense
+from infoscope.dictionaries import sparse as chunks
 from infoscope.dictionaries.activations import ReLU, TopK
 from infoscope.dictionaries.dense import encode_features, reconstruct, reduce_dense
 from infoscope.dictionaries.sae import SparseAutoencoder

@@ -6,8 +6,7 @@ import torch
 
 from infoscope.dictionaries.activations import Gated, JumpReLU, ReLU, TopK
 from infoscope.dictionaries.parts import Codes, _decode_on_device, decode_part, encode_parts
-from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.dictionaries.token_norm import TokenNorm
+from infoscope.dictionaries.sae import SparseAutoencoder, TokenNorm
 
 WIDTH, FEATURES, TOKENS = 12, 40, 50
 ACTIVATIONS = {

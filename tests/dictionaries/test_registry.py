@@ -2,10 +2,9 @@ import re
 
 import pytest
 
-from infoscope.dictionaries.known_saes import KNOWN
-from infoscope.dictionaries.registry import known_sae, resolve
+from infoscope.dictionaries.registry import KNOWN, known_sae, resolve
 from infoscope.errors import InfoscopeError
-from infoscope.hub import is_hub_id
+from infoscope.runtime.hub import is_hub_id
 
 
 def test_names_are_unique_and_typed_easily():

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import infoscope
-from infoscope.dictionaries import activation_form, dense, sparse
+from infoscope.dictionaries import activations as activation_form
+from infoscope.dictionaries import dense, sparse
 from infoscope.dictionaries.parts import decode_part, encode_parts
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
@@ -90,7 +91,7 @@ def registered(monkeypatch):
 @pytest.mark.parametrize("count", [24, 700])
 def test_every_way_to_codes(sae, monkeypatch, count):
     """With blocks of 64 features and several chunks of tokens: what a code depends on lies in all of them."""
-    monkeypatch.setattr("infoscope.dictionaries.chunks.CPU_BYTES", 1)
+    monkeypatch.setattr("infoscope.dictionaries.sparse.CPU_BYTES", 1)
     tokens = torch.randn(count, FEATURES, generator=torch.Generator().manual_seed(0))
     codes = sae.activation(tokens)
     positive = codes.clamp(min=0).numpy()

@@ -5,11 +5,10 @@ import torch
 from infoscope.dictionaries.activations import ReLU, TopK
 from infoscope.dictionaries.dense import reconstruct
 from infoscope.dictionaries.loading import load_sae, save_sae
-from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.dictionaries.sae import SparseAutoencoder, TokenNorm
 from infoscope.dictionaries.sparse import encode_sparse
-from infoscope.dictionaries.token_norm import TokenNorm
 from infoscope.errors import InfoscopeError
-from infoscope.measurement.codes import encode_views
+from infoscope.measurement.encode import encode_views
 
 NORMS = [TokenNorm("layer_norm", 1e-1), TokenNorm("unit_norm")]
 

@@ -6,14 +6,15 @@ import torch
 from safetensors.numpy import save_file
 from sklearn.decomposition import PCA
 
-from infoscope.dictionaries.direction_files import read_directions
-from infoscope.dictionaries.kinds import KINDS, split_kind
 from infoscope.dictionaries.loading import load_sae, save_sae
 from infoscope.dictionaries.untrained import (
+    KINDS,
     channel_dictionary,
     direction_dictionary,
     neuron_dictionary,
     pca_dictionary,
+    read_directions,
+    split_kind,
 )
 from infoscope.errors import InfoscopeError
 

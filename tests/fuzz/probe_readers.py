@@ -11,28 +11,24 @@ from PIL import Image
 
 from fuzz.readers import Found, Reader, register
 from fuzz.run_readers import frame
+from infoscope.analyses.outliers.record import CutoffUsed, OutlierRecord, Places, Presence, Probes, Stability
+from infoscope.analyses.outliers.result import BLOCKS, FEATURES, NORMS, POSITIONS, STABILITY, OutlierResult
+from infoscope.analyses.probes.depth_sets import open_depths, open_nyu
+from infoscope.analyses.probes.labelled_images import open_labelled, read_devkit
+from infoscope.analyses.probes.probing import _Kept
+from infoscope.analyses.probes.reading import in_order
+from infoscope.analyses.probes.record import Baseline, ProbeRecord
+from infoscope.analyses.probes.result import PER_CLASS, VARIANTS, ProbeResult, open_probe
+from infoscope.analyses.probes.segmentation_sets import open_ade20k, open_masks, open_segmentation
+from infoscope.analyses.probes.store import FeatureStore, StoredArray
+from infoscope.analyses.probes.task import Score
+from infoscope.analyses.removal.variants import Variant
+from infoscope.analyses.zeroshot.record import ClassesRecord, HeadRecord, ZeroshotRecord
+from infoscope.analyses.zeroshot.result import PREDICTIONS, ZeroshotResult, read_predictions
+from infoscope.analyses.zeroshot.result import VARIANTS as ZEROSHOT
 from infoscope.images.decode import UnreadableImageError
-from infoscope.outliers.record import CutoffUsed, OutlierRecord, Places, Presence, Probes, Stability
-from infoscope.outliers.result import OutlierResult
-from infoscope.outliers.tables import BLOCKS, FEATURES, NORMS, POSITIONS, STABILITY
-from infoscope.probes.depth_sets import open_depths, open_nyu
-from infoscope.probes.imagenet_devkit import read_devkit
-from infoscope.probes.labelled_images import open_labelled
-from infoscope.probes.probing import _Kept
-from infoscope.probes.reading import in_order
-from infoscope.probes.record import Baseline, ProbeRecord
-from infoscope.probes.result import ProbeResult, open_probe
-from infoscope.probes.segmentation_sets import open_ade20k, open_masks, open_segmentation
-from infoscope.probes.store import FeatureStore, StoredArray
-from infoscope.probes.tables import PER_CLASS, VARIANTS
-from infoscope.probes.task import Score
-from infoscope.removal.variant import Variant
-from infoscope.storage.manifest import SkippedImage
-from infoscope.storage.run import Run, open_run
-from infoscope.zeroshot.record import ClassesRecord, HeadRecord, ZeroshotRecord
-from infoscope.zeroshot.result import ZeroshotResult, read_predictions
-from infoscope.zeroshot.tables import PREDICTIONS
-from infoscope.zeroshot.tables import VARIANTS as ZEROSHOT
+from infoscope.runtime.manifest import SkippedImage
+from infoscope.runtime.run import Run, open_run
 from layouts import write_devkit, write_labelled
 
 # Records of analyses, which the readers of runs use too ---------------------------------------------------------------

@@ -13,28 +13,27 @@ import torch
 
 from fake_runs import fake_run, make_photographs
 from fuzz.readers import Found, Reader, register
-from infoscope.comparison.compared import compare_runs
-from infoscope.comparison.page import write_comparison
+from infoscope.analyses.comparison import compare_runs
 from infoscope.errors import InfoscopeError
-from infoscope.execution.partials import Partials
-from infoscope.figures.figure import figure
 from infoscope.images.source import ids_sha256, open_images
-from infoscope.notebook.show import html, text
-from infoscope.report.page import write_report
-from infoscope.report.probe_tables import probe_tables
-from infoscope.report.summary import partition_of
-from infoscope.report.zeroshot_table import zeroshot_table
-from infoscope.storage.atomic import write_json
-from infoscope.storage.check_schema import CROSS_CHECKS
-from infoscope.storage.run import MAPS_FILE, Run, claim_directory, open_run
-from infoscope.storage.schema import Table, write_table
-from infoscope.storage.token_cache import open_token_cache
-from infoscope.storage.token_writer import TokenCacheWriter
+from infoscope.measurement.summary import partition_of
+from infoscope.runtime.atomic import write_json
+from infoscope.runtime.partials import Partials
+from infoscope.runtime.run import MAPS_FILE, Run, claim_directory, open_run
+from infoscope.runtime.schema import CROSS_CHECKS, Table, write_table
+from infoscope.runtime.token_cache import open_token_cache
+from infoscope.runtime.token_writer import TokenCacheWriter
 from infoscope.training.checkpoint import Checkpoints
 from infoscope.training.config import TrainConfig
 from infoscope.training.processes import Processes
 from infoscope.training.stream import ShuffleBuffer
 from infoscope.training.trainer import Trainer
+from infoscope.views.comparison.page import write_comparison
+from infoscope.views.figures.figure import figure
+from infoscope.views.notebook.cards import html, text
+from infoscope.views.report.page import write_report
+from infoscope.views.report.probe_tables import probe_tables
+from infoscope.views.report.zeroshot_table import zeroshot_table
 from small import new_autoencoder
 
 SCORES = [0.05, 0.1, 0.3, 0.45, None]

@@ -15,16 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fuzz.readers import Found, Reader, register
+from infoscope.analyses.zeroshot.classes import Classes, read_classes, read_templates
+from infoscope.analyses.zeroshot.embeddings import LogitScale, class_embeddings, read_embeddings, write_embeddings
 from infoscope.dictionaries.activations import JumpReLU, TopK
-from infoscope.dictionaries.direction_files import read_directions
 from infoscope.dictionaries.loading import load_sae, save_sae
-from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.dictionaries.token_norm import TokenNorm
-from infoscope.dictionaries.untrained import direction_dictionary
-from infoscope.zeroshot.classes import Classes, read_classes
-from infoscope.zeroshot.embeddings import class_embeddings, read_embeddings, write_embeddings
-from infoscope.zeroshot.logits import LogitScale
-from infoscope.zeroshot.prompts import read_templates
+from infoscope.dictionaries.sae import SparseAutoencoder, TokenNorm
+from infoscope.dictionaries.untrained import direction_dictionary, read_directions
 from layouts import write_devkit
 
 WIDTH, FEATURES = 6, 14

@@ -140,7 +140,7 @@ def test_pixels_with_a_wrong_checksum_are_still_skipped():
 
 def test_a_picture_that_was_turned_is_not_turned_again():
     once = decode(io.BytesIO(saved("JPEG", exif=oriented(6))))
-    from infoscope.images.arrays import ArraySource
+    from infoscope.images.source import ArraySource
 
     assert ArraySource([once])[0].size == once.size == (24, 32)
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 import fake_runs
 import small
+from infoscope.analyses.probes.segmentation_sets import read_mask
 from infoscope.dictionaries.activations import TopK
 from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
@@ -23,7 +24,6 @@ from infoscope.errors import InfoscopeError
 from infoscope.images.decode import UnreadableImageError, decode
 from infoscope.images.folder import files_below, readable_suffixes
 from infoscope.images.source import notes_of, open_images
-from infoscope.probes.masks import read_mask
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def photographs(tmp_path):
 
 
 def run_and_site(folder, photographs):
-    from infoscope.report.page import write_report
+    from infoscope.views.report.page import write_report
 
     fake_runs.fake_run(folder, [0.1, 0.3], ids=["00.png", "01.png", "02.png", "03.png"], source=str(photographs))
     run = fake_runs.open_run(folder)
@@ -72,7 +72,7 @@ def test_a_run_and_a_site_below_the_photographs_are_no_photographs(photographs, 
 
 
 def token_cache(folder):
-    from infoscope.storage.token_writer import TokenCacheWriter
+    from infoscope.runtime.token_writer import TokenCacheWriter
 
     writer = TokenCacheWriter(folder, {"block": 1}, [0], patches=4, width=3)
     writer.add([0], torch.ones(1, 4, 3), skipped=[])
@@ -81,9 +81,9 @@ def token_cache(folder):
 
 def unfinished_run(folder):
     from infoscope.images.watched import watch
-    from infoscope.measurement.records import plan
-    from infoscope.storage.manifest import DictionaryRecord
-    from infoscope.storage.run import claim_directory
+    from infoscope.measurement.identity import plan
+    from infoscope.runtime.manifest import DictionaryRecord
+    from infoscope.runtime.run import claim_directory
 
     model = fake_runs.ModelRecord("m", None, "0", "DINOv2", 1, 4, 6, 1)
     sae = DictionaryRecord("s", "infoscope", "0", 2, "topk")
@@ -116,7 +116,7 @@ def an_unfinished_sae(folder):
 
 
 def a_sweep(folder):
-    from infoscope.comparison import sweep
+    from infoscope.analyses import sweep
 
     identity = {"images": {"source": "p", "count": 1, "ids_sha256": "0"}, "model": {}, "options": {}}
     sweep._claim(folder, identity)
@@ -203,7 +203,7 @@ def test_nothing_but_such_pictures_is_said(tmp_path):
 def test_what_is_not_read_is_in_the_record_of_a_measurement(photographs, tmp_path):
     from infoscope.backbones.loading import load_backbone
     from infoscope.measurement.measure import measure_scope
-    from infoscope.storage.run import open_run
+    from infoscope.runtime.run import open_run
 
     signal.alarm(600)  # a first compilation on a busy machine
     (photographs / "a.heic").write_bytes(b"x")

@@ -23,13 +23,13 @@ from snippets import ROOT, Snippet, documents, snippets
 PARSED = {
     r"infoscope demo": ("measures, removes and shows for a minute", "tests/demo"),
     r"infoscope train": ("trains on two million tokens", "tests/cli/test_commands.py"),
-    r"infoscope sweep": ("measures every block", "tests/comparison/test_sweep.py"),
+    r"infoscope sweep": ("measures every block", "tests/views/comparison/test_sweep.py"),
     r"infoscope probe": ("trains a head for every variant", "tests/cli/test_probe.py"),
-    r"infoscope select": ("trains a head at every step", "tests/selection/test_steps.py"),
-    r"infoscope figure my-run (shift|removal)": ("needs a shift curve, or what is lost", "tests/figures"),
+    r"infoscope select": ("trains a head at every step", "tests/analyses/selection/test_steps.py"),
+    r"infoscope figure my-run (shift|removal)": ("needs a shift curve, or what is lost", "tests/views/figures"),
     r"infoscope serve": ("runs until it is stopped", "tests/cli/test_commands.py"),
     r"infoscope .*--executor ray": ("starts processes, or needs a cluster", "tests/measurement/test_ray.py"),
-    r"infoscope .*ILSVRC2012": ("needs ImageNet's devkit", "tests/zeroshot/test_classes.py"),
+    r"infoscope .*ILSVRC2012": ("needs ImageNet's devkit", "tests/analyses/zeroshot/test_classes.py"),
     r"infoscope zeroshot my-run --(images photographs|text-model)": (
         "as those that are run",
         "tests/cli/test_zeroshot.py",
@@ -38,7 +38,7 @@ PARSED = {
 }
 # Code that is compiled, and its public names looked up, likewise.
 COMPILED = {
-    "docs/outliers.md": ("plants in photographs and measures them", "tests/outliers/test_planted_truth.py"),
+    "docs/outliers.md": ("plants in photographs and measures them", "tests/analyses/outliers/test_planted_truth.py"),
 }
 # Pages whose my-run is one of a model with a text tower.
 OF_CLIP = ("zeroshot.md",)

@@ -13,14 +13,15 @@ from scipy.stats import spearmanr
 from infoscope.dictionaries.activations import ReLU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
-from infoscope.execution.partials import Partials
 from infoscope.images.views import Views
-from infoscope.measurement import fold, map_parts
+from infoscope.measurement import fold
+from infoscope.measurement import map_sets as map_parts
 from infoscope.measurement.measure import measure_scope
-from infoscope.measurement.scope import Scope
-from infoscope.report.cross_checks import check_sentence, cross_check_rows
-from infoscope.scope.grid import patch_distances
-from infoscope.storage.run import open_run
+from infoscope.measurement.result import Scope
+from infoscope.runtime.partials import Partials
+from infoscope.runtime.run import open_run
+from infoscope.scope.geometry import patch_distances
+from infoscope.views.report.sections import check_sentence, cross_check_rows
 from reference import emd
 
 TABLES = ("table", "top_images", "maps", "shift_curve", "cross_checks", "quantile_images")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from infoscope.dictionaries.activations import JumpReLU, ReLU, TopK
+from infoscope.dictionaries.fvu import FitSums
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
@@ -15,9 +16,8 @@ from infoscope.images.views import Views
 from infoscope.measurement import fit as fit_module
 from infoscope.measurement.fit import check_fit, fit_sample
 from infoscope.measurement.fit_judgement import compare_site, judge_fit, same_model
-from infoscope.measurement.fit_sums import FitSums
 from infoscope.measurement.measure import measure_scope
-from infoscope.storage.manifest import DictionaryRecord, FitRecord, Manifest, ModelRecord
+from infoscope.runtime.manifest import DictionaryRecord, FitRecord, Manifest, ModelRecord
 from small import FEATURES, WIDTH, pictures
 
 HERE, ELSEWHERE = "ab" * 32, "cd" * 32

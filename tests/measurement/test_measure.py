@@ -18,17 +18,18 @@ from fake_runs import unseal
 from infoscope.dictionaries.activations import ReLU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
-from infoscope.execution.config import Execution
 from infoscope.images.source import open_images
 from infoscope.images.views import Views
 from infoscope.measurement import fit as fit_module
-from infoscope.measurement import map_parts, stages
+from infoscope.measurement import map_sets as map_parts
 from infoscope.measurement import measure as measure_module
+from infoscope.measurement import stages
 from infoscope.measurement.measure import measure_scope
 from infoscope.measurement.passes import Passes
-from infoscope.measurement.scope import Scope
-from infoscope.scope.grid import patch_distances
-from infoscope.storage.run import open_run
+from infoscope.measurement.result import Scope
+from infoscope.runtime.execution import Execution
+from infoscope.runtime.run import open_run
+from infoscope.scope.geometry import patch_distances
 from reference import emd
 
 TABLES = ("table", "top_images", "maps")

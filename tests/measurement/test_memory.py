@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoscope.execution.partials import Partials
-from infoscope.measurement import fold, map_parts
+from infoscope.measurement import fold
+from infoscope.measurement import map_sets as map_parts
 from infoscope.measurement.measure import measure_scope
 from infoscope.measurement.stages import _image_shards
+from infoscope.runtime.partials import Partials
 
 TABLES = ("table", "top_images", "maps")
 

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from infoscope.measurement.run_controls import run_controls
-from infoscope.storage.schema import SCOPE
+from infoscope.measurement.controls import run_controls
+from infoscope.runtime.schema import SCOPE
 
 
 def table(rows: int, **columns: list) -> pl.DataFrame:

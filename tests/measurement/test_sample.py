@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infoscope.measurement.sample import ActiveSample, _mixed, keys
+from infoscope.measurement.ranking import ActiveSample, _mixed, keys
 
 FEATURES = 5
 

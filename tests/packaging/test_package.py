@@ -46,9 +46,9 @@ def test_the_wheel_holds_the_package_and_what_it_reads(built):
     for name in (
         "py.typed",
         "__main__.py",
-        "report/web/bundle/site.js",
-        "report/web/bundle/site.css",
-        "report/web/bundle/LICENCES.txt",
+        "views/report/web/bundle/site.js",
+        "views/report/web/bundle/site.css",
+        "views/report/web/bundle/LICENCES.txt",
         "report/site.html.j2",
         "comparison/comparison.html.j2",
         "probes/ade20k_classes.txt",
@@ -58,7 +58,7 @@ def test_the_wheel_holds_the_package_and_what_it_reads(built):
     assert re.fullmatch(r"infoscope-\d+\.\d+\.\d+\.dist-info", info)
     assert f"{info}/licenses/LICENSE" in names
     # All that is tracked, without what the bundle is made from.
-    sources = "src/infoscope/report/web/"
+    sources = "src/infoscope/views/report/web/"
     expected = {
         path.removeprefix("src/")
         for path in tracked("src")

@@ -7,10 +7,8 @@ import pytest
 
 from drawn_maps import TRUTH, judged, planted_pairs
 from infoscope.scope.classes import CLASSES, class_shares, classify
-from infoscope.scope.geometry import Geometry
-from infoscope.scope.grid import patch_distances
-from infoscope.scope.maps import SparseMaps
-from infoscope.scope.pairs import MapPairs
+from infoscope.scope.geometry import Geometry, patch_distances
+from infoscope.scope.maps import MapPairs, SparseMaps
 
 P, S, K = 12, 2, 8
 

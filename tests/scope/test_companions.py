@@ -8,7 +8,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
 
 from infoscope.scope.companions import Companions, compare_maps
-from infoscope.scope.grid import patch_distances
+from infoscope.scope.geometry import patch_distances
 from infoscope.scope.maps import SparseMaps
 
 

@@ -8,9 +8,8 @@ import pytest
 
 from infoscope.scope import controls
 from infoscope.scope.controls import FLOORS, FeatureControls, control_features, control_pairs
-from infoscope.scope.grid import patch_distances
-from infoscope.scope.maps import SparseMaps
-from infoscope.scope.pairs import MapPairs
+from infoscope.scope.geometry import patch_distances
+from infoscope.scope.maps import MapPairs, SparseMaps
 from infoscope.scope.score import FeatureScores, score_features, score_pairs
 
 

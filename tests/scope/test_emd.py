@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 import infoscope.scope.emd as emd_module
 from infoscope.errors import InfoscopeError
 from infoscope.scope.emd import emd, emd_pairs
-from infoscope.scope.grid import patch_distances
+from infoscope.scope.geometry import patch_distances
 from infoscope.scope.maps import SparseMaps, overlap_maps
 
 METRICS = ["euclidean", "l1"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from infoscope.scope.grid import patch_distances
+from infoscope.scope.geometry import patch_distances
 
 
 @pytest.mark.parametrize(("metric", "scipy_name"), [("euclidean", "euclidean"), ("l1", "cityblock")])

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from infoscope.scope.maps import SparseMaps
-from infoscope.scope.pairs import MapPairs
+from infoscope.scope.maps import MapPairs, SparseMaps
 
 
 def make(feature: list[int], rank: list[int], maps: int | None = None) -> MapPairs:

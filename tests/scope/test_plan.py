@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from infoscope.scope.emd import emd_pairs
-from infoscope.scope.grid import patch_distances
+from infoscope.scope.emd import emd_pairs, plans
+from infoscope.scope.geometry import patch_distances
 from infoscope.scope.maps import SparseMaps
-from infoscope.scope.plan import plans
 
 SIDE = 7
 

@@ -10,9 +10,8 @@ from scipy.stats import entropy
 
 from infoscope.errors import InfoscopeError
 from infoscope.scope import score
-from infoscope.scope.grid import patch_distances
-from infoscope.scope.maps import SparseMaps
-from infoscope.scope.pairs import MapPairs
+from infoscope.scope.geometry import patch_distances
+from infoscope.scope.maps import MapPairs, SparseMaps
 from infoscope.scope.score import FeatureScores, PairScores, score_features, score_maps, score_pairs
 
 

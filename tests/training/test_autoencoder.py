@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from infoscope.dictionaries.sparse import count_active, encode_sparse
-from infoscope.training.normalisation import Normalisation
+from infoscope.training.autoencoder import Normalisation
 from small import new_autoencoder
 
 WIDTH, FEATURES = 16, 40

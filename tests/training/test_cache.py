@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-import infoscope.training.cached
+import infoscope.training.passes
 from infoscope.backbones.loading import load_backbone
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
-from infoscope.storage.atomic import read_json
-from infoscope.storage.token_cache import open_token_cache
-from infoscope.storage.token_writer import TokenCacheWriter
+from infoscope.runtime.atomic import read_json
+from infoscope.runtime.token_cache import open_token_cache
+from infoscope.runtime.token_writer import TokenCacheWriter
 from infoscope.training import from_cache
-from infoscope.training.cached import cache_tokens
 from infoscope.training.config import TrainConfig
 from infoscope.training.from_cache import train_on_cache
-from infoscope.training.passes import TokenPasses
+from infoscope.training.passes import TokenPasses, cache_tokens
 from infoscope.training.train import train_sae
 from small import SIDE, pictures, save_model
 
@@ -57,7 +56,7 @@ def small_shards(monkeypatch):
     def writer(*arguments):
         return TokenCacheWriter(*arguments, shard_bytes=8 * 36 * 32 * 4)
 
-    monkeypatch.setattr(infoscope.training.cached, "TokenCacheWriter", writer)
+    monkeypatch.setattr(infoscope.training.passes, "TokenCacheWriter", writer)
 
 
 def only(caches):

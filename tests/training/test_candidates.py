@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from infoscope.training.candidates import Candidates
-from infoscope.training.sparse_step import PreActivations, keep_topk
+from infoscope.training.sparse_step import Candidates, PreActivations, keep_topk
 
 
 def parts(count=300, width=24, features=500, seed=0, bias=0.0):

@@ -12,9 +12,9 @@ from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from infoscope.training.config import TrainConfig
-from infoscope.training.downstream import look_downstream
 from infoscope.training.passes import TokenPasses
 from infoscope.training.processes import Processes
+from infoscope.training.train import look_downstream
 
 
 @pytest.fixture(scope="module")

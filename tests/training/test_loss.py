@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from infoscope.training.loss import auxk_loss, reconstruction_loss
+from infoscope.training.autoencoder import auxk_loss, reconstruction_loss
 from small import new_autoencoder
 
 

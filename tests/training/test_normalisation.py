@@ -4,7 +4,7 @@ import torch
 
 from infoscope.dictionaries.activations import ReLU, TopK
 from infoscope.errors import InfoscopeError
-from infoscope.training.normalisation import Normalisation
+from infoscope.training.autoencoder import Normalisation
 from small import new_autoencoder
 
 

@@ -6,9 +6,8 @@ import pytest
 from infoscope.backbones.loading import load_backbone
 from infoscope.dictionaries.loading import load_sae, save_sae
 from infoscope.errors import InfoscopeError
-from infoscope.measurement.records import dictionary_record
-from infoscope.training.remade import is_untrained, remake_dictionary
-from infoscope.training.untrained import make_dictionary
+from infoscope.measurement.identity import dictionary_record
+from infoscope.training.untrained import is_untrained, make_dictionary, remake_dictionary
 from small import SIDE, WIDTH, pictures, save_model
 
 

@@ -11,7 +11,7 @@ from infoscope.dictionaries.loading import load_sae
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from infoscope.images.views import Views
-from infoscope.storage.atomic import read_json
+from infoscope.runtime.atomic import read_json
 from infoscope.training.config import TrainConfig
 from infoscope.training.passes import TokenPasses
 from infoscope.training.train import train_sae, train_saes

@@ -8,9 +8,9 @@ from infoscope.dictionaries.fvu import FVU
 from infoscope.dictionaries.loading import load_sae
 from infoscope.dictionaries.sparse import decode_sparse, encode_sparse
 from infoscope.errors import InfoscopeError
+from infoscope.training.autoencoder import Normalisation
 from infoscope.training.config import TrainConfig
 from infoscope.training.loop import train_on_tokens
-from infoscope.training.normalisation import Normalisation
 from infoscope.training.stream import TokenPool
 from infoscope.training.trainer import Trainer
 from small import new_autoencoder

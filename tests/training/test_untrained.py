@@ -12,9 +12,8 @@ from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from infoscope.images.views import Views
 from infoscope.measurement.measure import measure_scope
-from infoscope.storage.run import open_run
-from infoscope.training.moments import token_moments
-from infoscope.training.untrained import make_dictionaries, make_dictionary
+from infoscope.runtime.run import open_run
+from infoscope.training.untrained import make_dictionaries, make_dictionary, token_moments
 from small import GRID, PATCH, SIDE, WIDTH, pictures, save_model
 
 

@@ -13,10 +13,10 @@ from safetensors.torch import save
 
 from infoscope.backbones.preprocessing import FILES as PREPROCESSOR_FILES
 from infoscope.errors import InfoscopeError, few, shown
-from infoscope.hub import is_hub_id
-from infoscope.storage.atomic import read_json
-from infoscope.storage.file_states import file_states
-from infoscope.storage.tensors import read_safetensors
+from infoscope.runtime.arrays import read_safetensors
+from infoscope.runtime.atomic import read_json
+from infoscope.runtime.file_states import file_states
+from infoscope.runtime.hub import is_hub_id
 
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"

@@ -13,7 +13,7 @@ from typing import Any
 
 from infoscope.backbones.families import Channels, Family
 from infoscope.errors import InfoscopeError
-from infoscope.storage.atomic import read_json
+from infoscope.runtime.atomic import read_json
 
 _LOGGER = logging.getLogger(__name__)
 

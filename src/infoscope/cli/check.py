@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
-from infoscope.cli.answer import Answer
 from infoscope.cli.inputs import Passes, open_pair
-from infoscope.cli.output import Output
-from infoscope.images.resize import Resize
+from infoscope.cli.output import Answer, Output
+from infoscope.runtime.choices import Resize
 
 if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
     from infoscope.dictionaries.sae import SparseAutoencoder
     from infoscope.images.source import ImageSource
-    from infoscope.storage.manifest import FitRecord
+    from infoscope.runtime.manifest import FitRecord
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Check:
         images = open_images(self.images)
         backbone, sae = open_pair(self.sae, self.model, self.block, self.input_side, self.revision, self.passes)
         fit = check_fit(backbone, sae, images, resize=self.resize, **self.passes.counts)
-        from infoscope.report.summary import fit_sentence
+        from infoscope.measurement.summary import fit_sentence
 
         return Answer(
             lambda: _print_table(backbone, sae, images, fit),
@@ -65,7 +64,7 @@ class Check:
 
 
 def _result(backbone: Backbone, sae: SparseAutoencoder, images: ImageSource, fit: FitRecord) -> dict[str, Any]:
-    from infoscope.measurement.records import dictionary_record, model_record
+    from infoscope.measurement.identity import dictionary_record, model_record
 
     return {
         "fits": not fit.warnings,

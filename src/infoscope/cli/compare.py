@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import tyro
 
-from infoscope.cli.answer import Answer
 from infoscope.cli.inputs import check_writable
-from infoscope.cli.output import Output
+from infoscope.cli.output import Answer, Output
 
 if TYPE_CHECKING:
-    from infoscope.comparison.compared import Compared, Comparison
+    from infoscope.analyses.comparison import Compared, Comparison
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,12 @@ class Compare:
         """Run the command."""
         if self.out is not None:
             check_writable(self.out)
-        from infoscope.comparison.compared import compare_runs
+        from infoscope.analyses.comparison import compare_runs
 
         comparison = compare_runs(self.runs)
         written: dict[str, Path] = {}
         if self.out is not None:
-            from infoscope.comparison.page import write_comparison
+            from infoscope.views.comparison.page import write_comparison
 
             written = {"page": write_comparison(comparison, self.out), "out": self.out}
         return Answer(
@@ -52,8 +51,8 @@ def print_comparison(comparison: Comparison, page: Path | None) -> None:
     """Print the numbers, the classes, what differs, where that is not like with like, and where the page is."""
     from rich.text import Text
 
-    from infoscope.cli.console import console
-    from infoscope.comparison.page import modes_sentence
+    from infoscope.cli.output import console
+    from infoscope.views.comparison.page import modes_sentence
 
     out = console()
     runs = comparison.runs
@@ -70,7 +69,7 @@ def print_comparison(comparison: Comparison, page: Path | None) -> None:
 
 
 def _numbers(runs: list[Compared]) -> object:
-    from infoscope.comparison.page import SHOWN
+    from infoscope.views.comparison.page import SHOWN
 
     calibrated = any(run.calibrated for run in runs)
     names = ["run", "scored", *SHOWN, "modes", *(["calibrated"] if calibrated else []), "area", "FVU"]

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from infoscope.cli.answer import Answer
 from infoscope.cli.inputs import check_writable
-from infoscope.cli.output import Output
+from infoscope.cli.output import Answer, Output
 
 if TYPE_CHECKING:
     from infoscope.demo.words import Stage

@@ -8,10 +8,8 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from infoscope.cli.answer import Answer
-from infoscope.cli.lists import Numbers
-from infoscope.cli.output import Output
-from infoscope.figures.options import FigureOptions, Kind
+from infoscope.cli.output import Answer, Numbers, Output
+from infoscope.views.figures.options import FigureOptions, Kind
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,8 @@ class Figure:
 
     def run(self) -> Answer:
         """Run the command."""
-        from infoscope.figures.figure import figure
-        from infoscope.figures.paper import caption_of, check_out, save_figure
+        from infoscope.views.figures.figure import figure
+        from infoscope.views.figures.paper import caption_of, check_out, save_figure
 
         check_out(self.out)
         chart = figure(self.run_directory, self.kind, images=self.images, options=FigureOptions(**vars(self.config)))

@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 import tyro
 
-from infoscope.cli.answer import Answer
-from infoscope.cli.output import Output
+from infoscope.cli.output import Answer, Output
 
 
 @dataclass(frozen=True)
@@ -26,9 +25,9 @@ class Info:
         """Run the command."""
         from infoscope.cli.key_figures import run_figures
         from infoscope.cli.summary import print_inputs, print_summary
-        from infoscope.measurement.run_controls import run_controls
-        from infoscope.report.summary import partition_of
-        from infoscope.storage.run import open_run
+        from infoscope.measurement.controls import run_controls
+        from infoscope.measurement.summary import partition_of
+        from infoscope.runtime.run import open_run
 
         run = open_run(self.run_directory)
         run.check_whole()

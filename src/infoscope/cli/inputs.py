@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
     from infoscope.dictionaries.sae import SparseAutoencoder
     from infoscope.images.source import ImageSource
-    from infoscope.storage.run import Run
+    from infoscope.runtime.run import Run
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def open_untrained(
     Raises:
         InfoscopeError: the model or block is not named, or the dictionary cannot be made.
     """
-    from infoscope.dictionaries.kinds import split_kind
+    from infoscope.dictionaries.untrained import split_kind
     from infoscope.training.untrained import make_dictionary, reads_of
 
     assert options.dictionary is not None
@@ -203,7 +203,7 @@ def open_run_pair(
     Raises:
         InfoscopeError: either cannot be loaded.
     """
-    from infoscope.training.remade import is_untrained, remake_dictionary
+    from infoscope.training.untrained import is_untrained, remake_dictionary
 
     record, dictionary = run.manifest.model, run.manifest.dictionary
     backbone = open_backbone(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from infoscope.storage.run import Run
+    from infoscope.runtime.run import Run
 
 
 def run_figures(run: Run) -> dict[str, Any]:
@@ -16,8 +16,8 @@ def run_figures(run: Run) -> dict[str, Any]:
     Raises:
         InfoscopeError: a table of the run cannot be read.
     """
-    from infoscope.measurement.run_controls import run_controls
-    from infoscope.report.summary import QUANTILES, counts_of, partition_of, quantiles_of, settings_of
+    from infoscope.measurement.controls import run_controls
+    from infoscope.measurement.summary import QUANTILES, counts_of, partition_of, quantiles_of, settings_of
 
     manifest, partition, settings = run.manifest, partition_of(run), settings_of(run)
     counts = counts_of(run.scope, partition, settings)
@@ -54,7 +54,7 @@ def run_figures(run: Run) -> dict[str, Any]:
 
 def run_files(path: Path) -> dict[str, Path]:
     """What a measurement has written."""
-    from infoscope.storage.run import MANIFEST, PARTITION
+    from infoscope.runtime.run import MANIFEST, PARTITION
 
     named = {"manifest": MANIFEST, "scope": "scope.parquet", "partition": PARTITION, "controls": "controls.json"}
     return {"out": path} | {name: path / file for name, file in named.items()}

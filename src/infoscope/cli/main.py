@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import make_dataclass
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass, field, make_dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any, Union, get_args
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args
 
 import tyro
 
 from infoscope import __version__
-from infoscope.cli.answer import Answer
 from infoscope.cli.check import Check
 from infoscope.cli.compare import Compare
-from infoscope.cli.completion import Completion
 from infoscope.cli.demo import Demo
-from infoscope.cli.exits import Exit
 from infoscope.cli.figure import Figure
 from infoscope.cli.info import Info
 from infoscope.cli.measure import Measure
 from infoscope.cli.outliers import Outliers
-from infoscope.cli.output import telling
+from infoscope.cli.output import Answer, Exit, Output, telling
 from infoscope.cli.probe import Probe
 from infoscope.cli.report import Report
 from infoscope.cli.saes import Saes
@@ -36,8 +34,39 @@ from infoscope.cli.table import Table
 from infoscope.cli.train import Train
 from infoscope.cli.validate import Validate
 from infoscope.cli.zeroshot import Zeroshot
-from infoscope.cores import note_waiting, wait_passively
 from infoscope.errors import InfoscopeError, ran_out_of_memory
+from infoscope.runtime.execution import note_waiting, wait_passively
+
+Shell = Literal["bash", "zsh", "fish", "tcsh"]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Print a script by which a shell completes infoscope's commands and flags.
+
+    For bash: infoscope completion bash > ~/.local/share/bash-completion/completions/infoscope. docs/shell.md has the
+    others.
+    """
+
+    shell: tyro.conf.Positional[Shell]
+    """The shell it is for."""
+    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
+
+    interrupted: ClassVar[str] = "nothing was written"
+
+    def run(self) -> Answer:
+        """Run the command."""
+        script = completion_script(self.shell)
+        return Answer(lambda: print(script), lambda: {"shell": self.shell, "script": script}, word=script)
+
+
+def completion_script(shell: Shell) -> str:
+    """The script, as tyro makes it of the commands."""
+    printed = io.StringIO()
+    with redirect_stdout(printed), suppress(SystemExit):
+        tyro.cli(Command, prog="infoscope", args=["--tyro-print-completion", shell])
+    return printed.getvalue().rstrip("\n")
+
 
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
-from infoscope.cli.answer import Answer
 from infoscope.cli.inputs import Hardware, Untrained, check_writable, open_pair, open_untrained
-from infoscope.cli.lists import Numbers
-from infoscope.cli.output import LOGGER, Output
+from infoscope.cli.output import LOGGER, Answer, Numbers, Output
 from infoscope.errors import InfoscopeError
-from infoscope.execution.config import Execution
 from infoscope.measurement.config import MeasureConfig
+from infoscope.runtime.execution import Execution
 
 if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
@@ -85,7 +83,7 @@ class Measure:
         from infoscope.images.source import open_images
         from infoscope.images.watched import watch
         from infoscope.measurement.measure import measure_scope
-        from infoscope.storage.run import MANIFEST, open_run
+        from infoscope.runtime.run import MANIFEST, open_run
 
         # From here on, since a dictionary may be made of them.
         images = watch(open_images(self.images))

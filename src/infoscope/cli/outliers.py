@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import tyro
 
-from infoscope.cli.answer import Answer
+from infoscope.analyses.outliers.config import OutlierConfig
 from infoscope.cli.inputs import OfRun, Passes, check_writable, open_backbone, open_run_pair
-from infoscope.cli.output import Output
+from infoscope.cli.output import Answer, Output
 from infoscope.errors import InfoscopeError
-from infoscope.outliers.config import OutlierConfig
 
 if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
     from infoscope.dictionaries.sae import SparseAutoencoder
     from infoscope.images.source import ImageSource
-    from infoscope.storage.run import Run
+    from infoscope.runtime.run import Run
 
 
 @dataclass(frozen=True)
@@ -67,10 +66,10 @@ class Outliers:
 
     def run(self) -> Answer:
         """Run the command."""
+        from infoscope.analyses.outliers.measure import measure_outliers
         from infoscope.images.source import open_images
         from infoscope.images.watched import watch
-        from infoscope.outliers.measure import measure_outliers
-        from infoscope.storage.run import open_run
+        from infoscope.runtime.run import open_run
 
         run = None if self.run_directory is None else open_run(self.run_directory)
         out = self.out or (None if run is None else run.path / "outliers")
@@ -90,16 +89,16 @@ class Outliers:
             command=shlex.join(["infoscope", *sys.argv[1:]]),
         )
         if out is not None:
-            from infoscope.report.outliers import write_figures
+            from infoscope.views.report.outliers import write_figures
 
             write_figures(result, out)
+        from infoscope.analyses.outliers.result import OUTLIERS_FILE
         from infoscope.cli.outliers_summary import print_outliers
-        from infoscope.outliers.result import FILE
 
         return Answer(
             lambda: print_outliers(result, out),
             result.to_json,
-            {} if out is None else {"out": out, "record": out / FILE},
+            {} if out is None else {"out": out, "record": out / OUTLIERS_FILE},
             word=None if out else result.record.presence.sentence,
         )
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import polars as pl
 from rich.table import Table
 
-from infoscope.cli.console import console
+from infoscope.analyses.outliers.record import OutlierRecord, Probes
+from infoscope.analyses.outliers.result import OutlierResult
+from infoscope.cli.output import console
 from infoscope.cli.summary import print_rows
-from infoscope.outliers.record import OutlierRecord, Probes
-from infoscope.outliers.result import OutlierResult
 
 CUTOFFS = {"std": "mean + 3 std", "value": "fixed", "percentile": "98 %", "valley": "valley"}
 MASKS = {

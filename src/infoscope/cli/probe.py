@@ -10,12 +10,11 @@ from typing import ClassVar
 
 import tyro
 
-from infoscope.cli.answer import Answer
+from infoscope.analyses.probes.config import ProbeConfig
 from infoscope.cli.inputs import OfRun, Passes, check_writable, open_run_pair
-from infoscope.cli.output import Output
+from infoscope.cli.output import Answer, Output
 from infoscope.cli.removal import RemovalFlags
 from infoscope.cli.tasks import TaskFlags
-from infoscope.probes.config import ProbeConfig
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ class Probe:
 
     def run(self) -> Answer:
         """Run the command."""
-        from infoscope.probes.probe import probe_groups
-        from infoscope.storage.run import open_run
+        from infoscope.analyses.probes.probe import probe_groups
+        from infoscope.runtime.run import open_run
 
         run = open_run(self.run_directory)
         out = self.out or run.path / "probes" / self.task.task
@@ -61,11 +60,11 @@ class Probe:
             command=shlex.join(["infoscope", *sys.argv[1:]]),
             **self.passes.counts,
         )
+        from infoscope.analyses.probes.result import PROBE_FILE
         from infoscope.cli.probe_summary import print_probe
-        from infoscope.probes.result import FILE
 
         return Answer(
             lambda: print_probe(result, out),
             lambda: result.to_json() | {"table": result.table.to_dicts()},
-            {"out": out, "record": out / FILE, "variants": out / "variants.parquet"},
+            {"out": out, "record": out / PROBE_FILE, "variants": out / "variants.parquet"},
         )

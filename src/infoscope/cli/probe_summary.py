@@ -9,11 +9,10 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
-from infoscope.cli.console import console
+from infoscope.analyses.probes.record import ProbeRecord
+from infoscope.analyses.probes.result import SHARES, ProbeResult, short_name, titled
+from infoscope.cli.output import console
 from infoscope.cli.summary import print_rows
-from infoscope.probes.names import SHARES, short_name, titled
-from infoscope.probes.record import ProbeRecord
-from infoscope.probes.result import ProbeResult
 
 SITES = {
     "rerun": "rerun: the rest of the network runs on from the edited tokens",

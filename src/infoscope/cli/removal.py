@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import tyro
 
-from infoscope.removal.config import RemovalConfig
+from infoscope.analyses.removal.config import RemovalConfig
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from typing import ClassVar
 
 import tyro
 
-from infoscope.cli.answer import Answer
-from infoscope.cli.output import Output
+from infoscope.cli.output import Answer, Output
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,10 @@ class Report:
     def run(self) -> Answer:
         """Run the command."""
         from infoscope.cli.site_inputs import open_run_images, open_run_sae
-        from infoscope.report.page import make_options, write_site
-        from infoscope.report.site import Site
-        from infoscope.report.training import is_trained_sae, write_training_page
-        from infoscope.storage.run import open_run
+        from infoscope.runtime.run import open_run
+        from infoscope.views.report.page import make_options, write_site
+        from infoscope.views.report.site import Site
+        from infoscope.views.report.training import is_trained_sae, write_training_page
 
         if is_trained_sae(self.run_directory):
             page = write_training_page(self.run_directory)

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import tyro
 
-from infoscope.cli.answer import Answer
-from infoscope.cli.output import Output
+from infoscope.cli.output import Answer, Output
 
 if TYPE_CHECKING:
-    from infoscope.dictionaries.known_saes import KnownSAE
+    from infoscope.dictionaries.registry import KnownSAE
 
 UNKNOWN = "not stated"
 
@@ -28,8 +27,7 @@ class Saes:
 
     def run(self) -> Answer:
         """Run the command."""
-        from infoscope.dictionaries.known_saes import KNOWN
-        from infoscope.dictionaries.registry import known_sae
+        from infoscope.dictionaries.registry import KNOWN, known_sae
 
         one = None if self.name is None else known_sae(self.name)
         entries = KNOWN if one is None else (one,)
@@ -68,7 +66,7 @@ def _print_all(entries: tuple[KnownSAE, ...]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from infoscope.cli.console import console
+    from infoscope.cli.output import console
 
     def table(headed: bool) -> Table:
         columns = Table(box=None, padding=(0, 1), show_header=headed)

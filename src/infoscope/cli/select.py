@@ -10,14 +10,13 @@ from typing import ClassVar
 
 import tyro
 
-from infoscope.cli.answer import Answer
+from infoscope.analyses.probes.config import ProbeConfig
+from infoscope.analyses.removal.config import Method, RemovalConfig, Replacement, Site
+from infoscope.analyses.selection.config import SelectConfig
 from infoscope.cli.inputs import OfRun, Passes, check_writable, open_run_pair
-from infoscope.cli.output import Output
+from infoscope.cli.output import Answer, Output
 from infoscope.cli.tasks import TaskFlags
-from infoscope.images.resize import Resize
-from infoscope.probes.config import ProbeConfig
-from infoscope.removal.config import Method, RemovalConfig, Replacement, Site
-from infoscope.selection.config import SelectConfig
+from infoscope.runtime.choices import Resize
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,8 @@ class Select:
 
     def run(self) -> Answer:
         """Run the command."""
-        from infoscope.selection.select import select_features
-        from infoscope.storage.run import open_run
+        from infoscope.analyses.selection.select import select_features
+        from infoscope.runtime.run import open_run
 
         run = open_run(self.run_directory)
         out = self.out or run.path / "selections" / self.task.task
@@ -85,11 +84,16 @@ class Select:
             command=shlex.join(["infoscope", *sys.argv[1:]]),
             **self.passes.counts,
         )
+        from infoscope.analyses.selection.result import FEATURES_FILE, SELECTION_FILE
         from infoscope.cli.select_summary import print_selection
-        from infoscope.selection.result import FEATURES_FILE, FILE
 
         return Answer(
             lambda: print_selection(selection, out),
             lambda: selection.to_json() | {"steps": selection.steps.to_dicts()},
-            {"out": out, "record": out / FILE, "removed": out / FEATURES_FILE, "steps": out / "steps.parquet"},
+            {
+                "out": out,
+                "record": out / SELECTION_FILE,
+                "removed": out / FEATURES_FILE,
+                "steps": out / "steps.parquet",
+            },
         )

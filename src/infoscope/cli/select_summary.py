@@ -7,11 +7,11 @@ from pathlib import Path
 import polars as pl
 from rich.table import Table
 
-from infoscope.cli.console import console
+from infoscope.analyses.probes.result import titled
+from infoscope.analyses.selection.result import FEATURES_FILE, Selection
+from infoscope.cli.output import console
 from infoscope.cli.probe_summary import score
 from infoscope.cli.summary import print_rows
-from infoscope.probes.names import titled
-from infoscope.selection.result import FEATURES_FILE, Selection
 
 
 def print_selection(selection: Selection, out: Path) -> None:

@@ -9,8 +9,7 @@ from typing import ClassVar
 
 import tyro
 
-from infoscope.cli.answer import Answer
-from infoscope.cli.output import Output
+from infoscope.cli.output import Answer, Output
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,10 @@ class Serve:
         """Run the command."""
         from infoscope.cli.site_inputs import open_run_images, open_run_sae
         from infoscope.errors import InfoscopeError
-        from infoscope.report.page import make_options
-        from infoscope.report.serving import make_server
-        from infoscope.report.site import Site
-        from infoscope.storage.run import open_run
+        from infoscope.runtime.run import open_run
+        from infoscope.views.report.page import make_options
+        from infoscope.views.report.serving import make_server
+        from infoscope.views.report.site import Site
 
         if not 0 <= self.port <= 65535:
             raise InfoscopeError(f"--port {self.port} is no port: choose 0 to 65535")

@@ -10,7 +10,7 @@ from infoscope.errors import InfoscopeError
 if TYPE_CHECKING:
     from infoscope.dictionaries.sae import SparseAutoencoder
     from infoscope.images.source import ImageSource
-    from infoscope.storage.run import Run
+    from infoscope.runtime.run import Run
 
 
 def open_run_images(run: Run, named: str | None) -> ImageSource | None:
@@ -23,7 +23,7 @@ def open_run_images(run: Run, named: str | None) -> ImageSource | None:
     """
     from infoscope.images.source import open_images
     from infoscope.images.watched import watch
-    from infoscope.measurement.belonging import other_images
+    from infoscope.measurement.fit import other_images
 
     try:
         images = watch(open_images(named or run.manifest.images.source))
@@ -44,7 +44,7 @@ def open_run_sae(run: Run, named: str | None) -> tuple[SparseAutoencoder | None,
         InfoscopeError: the one that is named cannot be opened, or is another.
     """
     from infoscope.cli.inputs import open_sae
-    from infoscope.training.remade import is_untrained
+    from infoscope.training.untrained import is_untrained
 
     record = run.manifest.dictionary
     if named is None and is_untrained(record):

@@ -11,12 +11,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from infoscope.cli.console import console
-from infoscope.measurement.run_controls import RunControls, run_controls
-from infoscope.report.cross_checks import cross_check_rows
-from infoscope.report.summary import counts_of, fit_sentence, partition_of, quantiles_of, settings_of
-from infoscope.storage.manifest import FitRecord, ModelRecord
-from infoscope.storage.run import MANIFEST, Run
+from infoscope.cli.output import console
+from infoscope.measurement.controls import RunControls, run_controls
+from infoscope.measurement.summary import counts_of, fit_sentence, partition_of, quantiles_of, settings_of
+from infoscope.runtime.manifest import FitRecord, ModelRecord
+from infoscope.runtime.run import MANIFEST, Run
+from infoscope.views.report.sections import cross_check_rows
 
 
 def print_inputs(run: Run) -> None:

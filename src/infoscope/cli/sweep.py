@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import tyro
 
 from infoscope.backbones.families import Reads
-from infoscope.cli.answer import Answer
 from infoscope.cli.inputs import Hardware, Untrained, check_writable, open_backbone, open_sae
-from infoscope.cli.lists import Numbers
 from infoscope.cli.measure import MeasureFlags
-from infoscope.cli.output import Output
+from infoscope.cli.output import Answer, Numbers, Output
 from infoscope.errors import InfoscopeError
-from infoscope.execution.config import Execution
+from infoscope.runtime.execution import Execution
 from infoscope.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -62,11 +60,11 @@ class Sweep:
         if self.untrained.dictionary is None:
             self.untrained.refuse_alone()
         check_writable(self.out)
+        from infoscope.analyses.comparison import compare_runs
+        from infoscope.analyses.sweep import sweep_blocks
         from infoscope.cli.compare import print_comparison
-        from infoscope.comparison.compared import compare_runs
-        from infoscope.comparison.page import write_comparison
-        from infoscope.comparison.sweep import sweep_blocks
         from infoscope.images.source import open_images
+        from infoscope.views.comparison.page import write_comparison
 
         images = open_images(self.images)
         backbone, saes = self._from_saes() if self.saes else (self._backbone(), None)
@@ -97,7 +95,7 @@ class Sweep:
         )
 
     def _backbone(self) -> Backbone:
-        from infoscope.dictionaries.kinds import split_kind
+        from infoscope.dictionaries.untrained import split_kind
         from infoscope.training.untrained import reads_of
 
         if self.model is None:

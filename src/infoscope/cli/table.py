@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import tyro
 
-from infoscope.cli.answer import Answer
-from infoscope.cli.output import Output
+from infoscope.analyses.probes.reported import ReportedModel
+from infoscope.cli.output import Answer, Output
 from infoscope.errors import InfoscopeError
-from infoscope.probes.reported import ReportedModel
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-    from infoscope.probes.result import ProbeResult
+    from infoscope.analyses.probes.result import ProbeResult
 
 SEPARATOR = ": "
 
@@ -41,10 +40,10 @@ class Table:
 
     def run(self) -> Answer:
         """Run the command."""
-        from infoscope.cli.console import console
+        from infoscope.analyses.probes.reported import AS_REPORTED, SOURCE, protocol_differences
+        from infoscope.analyses.probes.result import open_probe
+        from infoscope.cli.output import console
         from infoscope.cli.summary import print_rows
-        from infoscope.probes.reported import AS_REPORTED, SOURCE, protocol_differences
-        from infoscope.probes.result import open_probe
 
         paths = {path.expanduser().resolve(): path for path in self.probes}
         results = _titled({path: open_probe(path) for path in paths.values()})
@@ -62,7 +61,7 @@ class Table:
 
     def _rows(self, results: dict[str, ProbeResult]) -> list[dict[str, Any]]:
         """One a site and variant: each probe's score by its title, and the reported one."""
-        from infoscope.probes.reported import ROWS, reported_score
+        from infoscope.analyses.probes.reported import ROWS, reported_score
 
         wanted = ROWS.get(self.row, self.row) if self.row else None
         rows: dict[tuple[str, str], dict[str, Any]] = {}
@@ -89,8 +88,8 @@ class Table:
     def _table(self, results: dict[str, ProbeResult], rows: list[dict[str, Any]]) -> RichTable:
         from rich.table import Table as RichTable
 
+        from infoscope.analyses.probes.result import short_name, titled
         from infoscope.cli.probe_summary import with_spread
-        from infoscope.probes.names import short_name, titled
 
         table = RichTable(box=None, pad_edge=False)
         table.add_column("site")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal, cast
 from infoscope.errors import InfoscopeError
 
 if TYPE_CHECKING:
-    from infoscope.images.resize import Resize
-    from infoscope.probes.nyu_labelled import NyuSplit
-    from infoscope.probes.task import Task
+    from infoscope.analyses.probes.nyu_labelled import NyuSplit
+    from infoscope.analyses.probes.task import Task
+    from infoscope.runtime.choices import Resize
 
 Split = Literal["train", "validation", "test"]
 
@@ -97,7 +97,7 @@ class TaskFlags:
         return self._segmentation(resize) if self.task == "segmentation" else self._depth(resize)
 
     def _classification(self) -> Task:
-        from infoscope.probes.classification import classification_task
+        from infoscope.analyses.probes.classification import classification_task
 
         if self.data is not None:
             folders = {split: Path(self.data) / split for split in ("train", "val", "test")}
@@ -129,8 +129,8 @@ class TaskFlags:
         return own
 
     def _segmentation(self, resize: Resize) -> Task:
-        from infoscope.probes.segmentation import segmentation_task
-        from infoscope.probes.segmentation_sets import open_masks, open_segmentation, splits_of
+        from infoscope.analyses.probes.segmentation import segmentation_task
+        from infoscope.analyses.probes.segmentation_sets import open_masks, open_segmentation, splits_of
 
         if self.data is not None:
             opened = {role: open_segmentation(self.data, split, resize) for role, split in splits_of(self.data).items()}
@@ -151,8 +151,8 @@ class TaskFlags:
         return segmentation_task(opened["train"], opened["test"], opened.get("validation"))
 
     def _depth(self, resize: Resize) -> Task:
-        from infoscope.probes.depth import depth_task
-        from infoscope.probes.depth_sets import LEAST, MOST, open_depths, open_nyu
+        from infoscope.analyses.probes.depth import depth_task
+        from infoscope.analyses.probes.depth_sets import LEAST, MOST, open_depths, open_nyu
 
         if self.data is not None:
             if self.least_depth is not None or self.most_depth is not None:

@@ -8,13 +8,11 @@ from typing import ClassVar
 
 import tyro
 
-from infoscope.backbones.token_sets import TokenSet
-from infoscope.cli.answer import Answer
+from infoscope.backbones.families import TokenSet
 from infoscope.cli.inputs import Passes, check_writable, open_backbone
-from infoscope.cli.lists import Numbers
-from infoscope.cli.output import Output
+from infoscope.cli.output import Answer, Numbers, Output
 from infoscope.errors import InfoscopeError
-from infoscope.images.resize import Resize
+from infoscope.runtime.choices import Resize
 from infoscope.training.config import TrainConfig
 
 

@@ -16,8 +16,8 @@ class Trained:
     """
 
     def __init__(self, folder: Path) -> None:
-        from infoscope.report.training import write_training_page
-        from infoscope.storage.atomic import read_json
+        from infoscope.runtime.atomic import read_json
+        from infoscope.views.report.training import write_training_page
 
         self.folder = folder
         self.page = write_training_page(folder)

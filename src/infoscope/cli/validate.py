@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 
 import tyro
 
-from infoscope.cli.answer import Answer
+from infoscope.analyses.validation.config import ValidateConfig
 from infoscope.cli.inputs import Hardware, check_writable, open_backbone
-from infoscope.cli.output import Output
+from infoscope.cli.output import Answer, Output
 from infoscope.errors import InfoscopeError
-from infoscope.validation.config import ValidateConfig
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,15 @@ class Validate:
         check_writable(self.out)
         if self.model is None and (self.input_side or self.revision):
             raise InfoscopeError("--input-side and --revision belong to --model; give it, or leave them out")
+        from infoscope.analyses.validation.validate import validate
         from infoscope.images.source import open_images
-        from infoscope.validation.validate import validate
 
         images = open_images(self.images)
         backbone = None
         if self.model is not None:
             backbone = open_backbone(self.model, self.block, self.input_side, self.revision, self.hardware)
         found = validate(images, self.config, backbone=backbone, out=self.out)
-        from infoscope.validation.validate import CASES_FILE, FEATURES_FILE, SUMMARY
+        from infoscope.analyses.validation.validate import CASES_FILE, FEATURES_FILE, SUMMARY
 
         summary = found.summary()
         files = {"record": SUMMARY, "cases": CASES_FILE, "features": FEATURES_FILE}
@@ -99,7 +98,7 @@ def _print(summary: dict[str, Any], out: Path) -> None:
             _share(group["unscored"]),
             f"{_number(group['position_cds'])} (line {group['line']:.3f})",
         )
-    from infoscope.cli.console import console
+    from infoscope.cli.output import console
 
     terminal = console(wide=140)
     terminal.print(table)

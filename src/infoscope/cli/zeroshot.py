@@ -10,23 +10,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
-from infoscope.cli.answer import Answer
+from infoscope.analyses.zeroshot.config import ZeroshotConfig
 from infoscope.cli.inputs import OfRun, Passes, check_writable, open_run_pair
-from infoscope.cli.output import Output
+from infoscope.cli.output import Answer, Output
 from infoscope.cli.removal import RemovalFlags
 from infoscope.errors import InfoscopeError
-from infoscope.zeroshot.config import ZeroshotConfig
 
 if TYPE_CHECKING:
+    from infoscope.analyses.probes.labelled_images import LabelledImages
+    from infoscope.analyses.removal.statistics import CodeStatistics
+    from infoscope.analyses.removal.variants import Variant
+    from infoscope.analyses.zeroshot.classes import Classes
+    from infoscope.analyses.zeroshot.embeddings import ClassEmbeddings
     from infoscope.backbones.backbone import Backbone
     from infoscope.dictionaries.sae import SparseAutoencoder
     from infoscope.images.source import ImageSource
-    from infoscope.probes.labelled_images import LabelledImages
-    from infoscope.removal.statistics import CodeStatistics
-    from infoscope.removal.variant import Variant
-    from infoscope.storage.run import Run
-    from infoscope.zeroshot.classes import Classes
-    from infoscope.zeroshot.embeddings import ClassEmbeddings
+    from infoscope.runtime.run import Run
 
 CACHE = "class_embeddings.safetensors"
 
@@ -105,13 +104,13 @@ class Zeroshot:
 
     def run(self) -> Answer:
         """Run the command."""
-        from infoscope.backbones.token_sets import token_set_of
+        from infoscope.analyses.probes.labelled_images import open_labelled
+        from infoscope.analyses.zeroshot.measure import measure_zeroshot
+        from infoscope.backbones.families import token_set_of
         from infoscope.images.source import open_images
         from infoscope.images.watched import watch
-        from infoscope.measurement.belonging import check_belongs
-        from infoscope.probes.labelled_images import open_labelled
-        from infoscope.storage.run import open_run
-        from infoscope.zeroshot.measure import measure_zeroshot
+        from infoscope.measurement.fit import check_belongs
+        from infoscope.runtime.run import open_run
 
         run = open_run(self.run_directory)
         out = self.out or run.path / "zeroshot"
@@ -142,15 +141,15 @@ class Zeroshot:
             command=shlex.join(["infoscope", *sys.argv[1:]]),
             **self.passes.counts,
         )
+        from infoscope.analyses.zeroshot.result import PREDICTIONS_FILE, VARIANTS_FILE, ZEROSHOT_FILE
         from infoscope.cli.zeroshot_summary import print_zeroshot
-        from infoscope.zeroshot.result import FILE, PREDICTIONS_FILE, VARIANTS_FILE
 
         return Answer(
             lambda: print_zeroshot(result, out),
             result.to_json,
             {
                 "out": out,
-                "record": out / FILE,
+                "record": out / ZEROSHOT_FILE,
                 "variants": out / VARIANTS_FILE,
                 "predictions": out / PREDICTIONS_FILE,
             },
@@ -158,7 +157,7 @@ class Zeroshot:
 
     def _names(self, labelled: LabelledImages | None) -> Classes | None:
         """The classes; None where the file of class embeddings is to name them."""
-        from infoscope.zeroshot.classes import classes_of_labels, read_classes
+        from infoscope.analyses.zeroshot.classes import classes_of_labels, read_classes
 
         if self.target.classes is None and self.target.class_embeddings is not None:
             return None
@@ -168,10 +167,10 @@ class Zeroshot:
 
     def _embeddings(self, names: Classes | None, backbone: Backbone, out: Path) -> ClassEmbeddings:
         """From the file, or from the text tower, whose embeddings are kept beside the result."""
-        from infoscope.storage.atomic import remove_leftovers_of
-        from infoscope.zeroshot.embeddings import read_embeddings
-        from infoscope.zeroshot.prompts import read_templates
-        from infoscope.zeroshot.text import embed_classes
+        from infoscope.analyses.zeroshot.classes import read_templates
+        from infoscope.analyses.zeroshot.embeddings import read_embeddings
+        from infoscope.analyses.zeroshot.text import embed_classes
+        from infoscope.runtime.atomic import remove_leftovers_of
 
         if self.target.class_embeddings is not None:
             return read_embeddings(self.target.class_embeddings, names)
@@ -191,8 +190,8 @@ class Zeroshot:
         self, run: Run, backbone: Backbone, sae: SparseAutoencoder, images: ImageSource, **options: Any
     ) -> CodeStatistics | None:
         """Codes over a sample, where random groups or replacements need them."""
+        from infoscope.analyses.removal.statistics import read_statistics
         from infoscope.images.source import open_images
-        from infoscope.removal.statistics import read_statistics
 
         removal = self.removal.config
         if not removal.random_draws and removal.replacement == "zero":
@@ -210,9 +209,9 @@ class Zeroshot:
     def _variants(self, run: Run, sae: SparseAutoencoder, statistics: CodeStatistics | None) -> list[Variant]:
         import numpy as np
 
-        from infoscope.dictionaries.kinds import reconstructs
-        from infoscope.groups.naming import named_group
-        from infoscope.removal.planning import plan_variants
+        from infoscope.analyses.removal.groups import named_group
+        from infoscope.analyses.removal.variants import plan_variants
+        from infoscope.dictionaries.untrained import reconstructs
 
         mass = np.zeros(sae.features) if statistics is None else statistics.mass
         groups = [named_group(run, name) for name in self.removal.groups]

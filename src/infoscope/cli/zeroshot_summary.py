@@ -9,10 +9,10 @@ from typing import Any
 
 from rich.table import Table
 
-from infoscope.cli.console import WIDE, console
+from infoscope.analyses.zeroshot.record import ControlRecord, ZeroshotRecord
+from infoscope.analyses.zeroshot.result import ZEROSHOT_FILE, ZeroshotResult
+from infoscope.cli.output import WIDE, console
 from infoscope.cli.summary import name_skipped, print_rows
-from infoscope.zeroshot.record import ControlRecord, ZeroshotRecord
-from infoscope.zeroshot.result import FILE, ZeroshotResult
 
 
 def print_zeroshot(result: ZeroshotResult, out: Path) -> None:
@@ -29,7 +29,7 @@ def print_zeroshot(result: ZeroshotResult, out: Path) -> None:
     skipped = [asdict(image) for image in record.images.skipped]
     print_rows(
         [
-            *([("skipped", f"{len(skipped)}: {name_skipped(skipped, out / FILE)}")] if skipped else []),
+            *([("skipped", f"{len(skipped)}: {name_skipped(skipped, out / ZEROSHOT_FILE)}")] if skipped else []),
             *[("note", note) for note in (*record.images.notes, *record.notes)],
             (
                 "reading",

@@ -9,6 +9,12 @@ from pathlib import Path
 
 import polars as pl
 
+from infoscope.analyses.removal.config import RemovalConfig
+from infoscope.analyses.removal.groups import named_group
+from infoscope.analyses.removal.statistics import read_statistics
+from infoscope.analyses.removal.variants import plan_variants
+from infoscope.analyses.zeroshot.embeddings import ClassEmbeddings, read_embeddings
+from infoscope.analyses.zeroshot.measure import measure_zeroshot
 from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.loading import load_backbone
 from infoscope.demo.bundle import Bundle, bundled
@@ -16,20 +22,14 @@ from infoscope.demo.words import Stage, say_fit, say_found, say_inputs, say_lost
 from infoscope.dictionaries.loading import load_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
-from infoscope.groups.naming import named_group
 from infoscope.images.folder import FileSource, FolderSource
 from infoscope.images.source import ImageSource
 from infoscope.images.spread import spread_evenly
 from infoscope.images.watched import watch
 from infoscope.measurement.measure import measure_scope
-from infoscope.removal.config import RemovalConfig
-from infoscope.removal.planning import plan_variants
-from infoscope.removal.statistics import read_statistics
-from infoscope.report.page import write_report
-from infoscope.report.summary import partition_of
-from infoscope.storage.run import Run, open_run
-from infoscope.zeroshot.embeddings import ClassEmbeddings, read_embeddings
-from infoscope.zeroshot.measure import measure_zeroshot
+from infoscope.measurement.summary import partition_of
+from infoscope.runtime.run import Run, open_run
+from infoscope.views.report.page import write_report
 
 REMOVED = ("high-CDS", "low-CDS")
 # Our choice: enough to see whether a group differs from any features like it; each draw is a run of the last blocks.
@@ -48,7 +48,8 @@ class DemoResult:
         run: the run.
         page: the site's first page.
         variants: what the model makes of the photographs, untouched and with feature groups removed, one row a
-            variant; columns in `infoscope.zeroshot.tables.VARIANTS`. None where there were no groups to remove.
+            variant; columns in `infoscope.analyses.zeroshot.result.VARIANTS`. None where there were no groups to
+            remove.
     """
 
     run: Run

@@ -14,8 +14,8 @@ from infoscope.backbones.backbone import Backbone
 from infoscope.demo.bundle import Bundle
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.images.source import ImageSource
-from infoscope.report.summary import counts_of, fit_sentence, partition_of, settings_of
-from infoscope.storage.run import Run
+from infoscope.measurement.summary import counts_of, fit_sentence, partition_of, settings_of
+from infoscope.runtime.run import Run
 
 # Of the activation. Two groups with more than half of it each have features in common.
 MOST = 0.5

@@ -12,10 +12,18 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from infoscope.dictionaries.chunks import Blocks, checked_tokens, device_chunks, pre_activation_chunks, whole_rows
 from infoscope.dictionaries.dense_kernel import add_maximum, add_sum
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.dictionaries.sparse import Reduction, SparseCodes, encode_sparse
+from infoscope.dictionaries.sparse import (
+    Blocks,
+    Reduction,
+    SparseCodes,
+    checked_tokens,
+    device_chunks,
+    encode_sparse,
+    pre_activation_chunks,
+    whole_rows,
+)
 
 # Columns to a product of `encode_features`; on a CPU always all of them, so that a code does not depend on which others
 # are asked for with it.

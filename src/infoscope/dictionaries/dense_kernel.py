@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from infoscope.compilation import compiled
+from infoscope.runtime.compilation import compiled
 
 # Features to a thread's stretch: a row of them and what it is reduced to stay in the nearest cache.
 BLOCK = 1024

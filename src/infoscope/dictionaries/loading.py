@@ -25,11 +25,11 @@ from infoscope.dictionaries.formats import (
 )
 from infoscope.dictionaries.formats.files import TorchFile, open_torch_file
 from infoscope.dictionaries.formats.infoscope import save_sae
-from infoscope.dictionaries.formats.saelens_writing import save_saelens
+from infoscope.dictionaries.formats.saelens import save_saelens
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError, few, no_memory_to, ran_out_of_memory
-from infoscope.hub import split_hub_path
-from infoscope.storage.file_states import file_states
+from infoscope.runtime.file_states import file_states
+from infoscope.runtime.hub import split_hub_path
 
 __all__ = ["load_sae", "save_sae", "save_saelens"]
 

@@ -9,10 +9,9 @@ from jaxtyping import Bool, Float, Float32, Int32, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from infoscope.dictionaries.chunks import checked_tokens, pre_activation_chunks, whole_rows
 from infoscope.dictionaries.parts_kernel import add_rows
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.dictionaries.sparse import encode_sparse
+from infoscope.dictionaries.sparse import checked_tokens, encode_sparse, pre_activation_chunks, whole_rows
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,285 @@
-"""From what ``--sae`` names to a path or hub id, by the list of known public SAEs."""
+"""Published SAEs by name, and what to know of each."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-from infoscope.dictionaries.known_saes import KNOWN, KnownSAE
 from infoscope.errors import InfoscopeError
+
+PatchMaps = Literal["yes", "doubtful", "no"]
+
+
+@dataclass(frozen=True)
+class KnownSAE:
+    """A public SAE.
+
+    Attributes:
+        name: what ``--sae`` takes.
+        hub_id: its repository on the Hugging Face hub; None where no source states one.
+        folder: where in the repository, if that holds several SAEs.
+        model: hub id of the model it was trained on.
+        block: the block whose output it reads, 0-based; None where not stated.
+        tokens: what it was trained on: ``patch``, ``all`` (CLS and patches), ``cls`` or ``pooled`` (one embedding an
+            image); None where not stated.
+        features: number of features.
+        activation: activation function.
+        format: the project whose layout the file has.
+        patch_maps: whether activation maps over patches can be had from it, and be believed.
+        why: the reason where that is not a plain yes, else empty.
+        notes: what to know.
+        source: where all this is stated.
+    """
+
+    name: str
+    hub_id: str | None
+    model: str | None
+    block: int | None
+    tokens: str | None
+    features: int | None
+    activation: str | None
+    format: str
+    source: str
+    notes: str = ""
+    patch_maps: PatchMaps = "yes"
+    why: str = ""
+    folder: str | None = None
+
+    @property
+    def place(self) -> str | None:
+        """Where it is on the hub: ``owner/name``, or ``owner/name/folder``."""
+        return f"{self.hub_id}/{self.folder}" if self.hub_id and self.folder else self.hub_id
+
+    def complete(self, site: Mapping[str, Any] | None) -> dict[str, Any]:
+        """An SAE's own site, with what is known here where it says nothing.
+
+        The model's name is taken from here: files name models as their own library does.
+
+        Raises:
+            InfoscopeError: the file is of another block, as where a repository holds several SAEs.
+
+        Example:
+            >>> KNOWN[0].complete({"model": "ViT-B-16/openai", "hook": "blocks[10]"})
+            {'block': 10, 'tokens': 'patch', 'model': 'openai/clip-vit-base-patch16', 'hook': 'blocks[10]'}
+        """
+        own = {key: value for key, value in (site or {}).items() if value is not None}
+        if self.block is not None and own.get("block", self.block) != self.block:
+            raise InfoscopeError(
+                f"{self.name} is of block {self.block}, and what {self.place} gave is of block {own['block']}: "
+                "download the file and name it with --sae"
+            )
+        known = {"block": self.block, "tokens": self.tokens}
+        model = self.model or own.get("model")
+        whole = {**known, **own, "model": model}
+        return {key: whole[key] for key in ("block", "tokens", "model", *own) if whole[key] is not None}
+
+
+_FORMATS = "the sources of each project, read in November 2026, and docs/method.md"
+_OPENAI_B16 = "openai/clip-vit-base-patch16"
+_DATACOMP_B32 = "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K"
+_PRISMA_CLIP = "Trained on the DataComp CLIP of LAION, not on OpenAI's CLIP B/32."
+_SEVERAL = (
+    "The repository holds several SAEs, layer_<N>/<run>, at layers {layers}: name one and give --model and --block. "
+    "Whether these layers count from 0 is not stated: check both."
+)
+
+
+def _prisma(layer: int, penalty: str, l0: int, variance: float) -> KnownSAE:
+    repository = f"sparse-autoencoder-clip-b-32-sae-vanilla-x64-layer-{layer}-hook_resid_post-l1-{penalty}"
+    return KnownSAE(
+        name=f"prisma-clip-b32-{layer}",
+        hub_id=f"Prisma-Multimodal/{repository}",
+        model=_DATACOMP_B32,
+        block=layer,
+        tokens="all",
+        features=49152,
+        activation="relu",
+        format="ViT-Prisma",
+        notes=f"{_PRISMA_CLIP} Its card states L0 {l0} and an explained variance of {variance} %.",
+        source="the repository's model card",
+    )
+
+
+def _clip_scope(layer: int, variance: float) -> KnownSAE:
+    return KnownSAE(
+        name=f"clip-scope-{layer}",
+        hub_id="lewington/CLIP-ViT-L-scope",
+        model="laion/CLIP-ViT-L-14-laion2B-s32B-b82K",
+        block=layer,
+        tokens="all",
+        features=65536,
+        activation="topk(32), signed",
+        format="CLIP-Scope",
+        folder=f"{layer}_resid",
+        notes=(
+            f"One of eight SAEs in one repository. Its card states an explained variance of "
+            f"{variance} and means the residual stream; the code hooks vision_model.encoder.layers[{layer}]."
+        ),
+        source="the repository's model card; the code of clipscope for the block",
+    )
+
+
+def _saev_dinov3(size: str, layers: str) -> KnownSAE:
+    return KnownSAE(
+        name=f"saev-dinov3-{size.lower()}16",
+        hub_id=f"osunlp/SAE_DINOv3_ViT-{size}-16_IN1K",
+        model=None,
+        block=None,
+        tokens=None,
+        features=16384,
+        activation="relu",
+        format="saev",
+        notes=f"Matryoshka. {_SEVERAL.format(layers=layers)}",
+        source="the plan of their upload in the repository of saev, and the hub's collection osunlp/saev",
+    )
+
+
+KNOWN: tuple[KnownSAE, ...] = (
+    KnownSAE(
+        name="saev-clip-b16",
+        hub_id="osunlp/SAE_CLIP_24K_ViT-B-16_IN1K",
+        model=_OPENAI_B16,
+        block=10,
+        tokens="patch",
+        features=24576,
+        activation="relu",
+        format="saev",
+        notes="saev calls the block layer 11. Files from before 31 July 2025 subtract b_dec before they encode.",
+        source=f"{_FORMATS}; docs of saev",
+    ),
+    KnownSAE(
+        name="patchsae-clip-b16",
+        hub_id=None,
+        model=_OPENAI_B16,
+        block=10,
+        tokens="all",
+        features=49152,
+        activation="relu",
+        format="PatchSAE",
+        notes="A pickled out.pt. PatchSAE calls the block block_layer -2; no normalisation; b_dec is subtracted.",
+        source=_FORMATS,
+    ),
+    KnownSAE(
+        name="saev-dinov2-b14",
+        hub_id="osunlp/SAE_DINOv2_24K_ViT-B-14_IN1K",
+        model="facebook/dinov2-with-registers-base",
+        block=10,
+        tokens="patch",
+        features=24576,
+        activation="relu",
+        format="saev",
+        notes=(
+            "Its card says DINOv2 ViT-B/14; programs that run it use the model with registers, block 10, and 256 patch "
+            "tokens, centred on a mean and divided by 2.018 as in training, which the weights file does not hold. "
+            "24,576 features are what the name (24K) and the file's size (151 MB) give."
+        ),
+        source="the repository's model card; public code that runs it for model, block and scale",
+    ),
+    *(
+        _clip_scope(layer, variance)
+        for layer, variance in (
+            (2, 0.763),
+            (5, 0.665),
+            (8, 0.642),
+            (11, 0.674),
+            (14, 0.689),
+            (17, 0.731),
+            (20, 0.706),
+            (22, 0.684),
+        )
+    ),
+    KnownSAE(
+        name="prisma-clip-b32-2-topk",
+        hub_id="Prisma-Multimodal/imagenet-sweep-vanilla-x64-all_patches_2-hook_resid_post-64.0-68",
+        model=_DATACOMP_B32,
+        block=2,
+        tokens="all",
+        features=49152,
+        activation="topk(64)",
+        format="ViT-Prisma",
+        notes=f"{_PRISMA_CLIP} Each token is layer-normed first.",
+        source="the repository's config.json",
+    ),
+    _prisma(3, "0.0001", 293, 81.2),
+    _prisma(8, "1e-05", 1587, 98.2),
+    _prisma(11, "8e-05", 288, 79.3),
+    KnownSAE(
+        name="prisma-clip-b32-9-mlp",
+        hub_id="Prisma-Multimodal/sparse-autoencoder-clip-b-32-sae-vanilla-x64-layer-9-hook_mlp_out-l1-0.0001",
+        model=_DATACOMP_B32,
+        block=9,
+        tokens="all",
+        features=49152,
+        activation="relu",
+        format="ViT-Prisma",
+        patch_maps="no",
+        why="it reads what the block's MLP adds, not the block's output",
+        notes=_PRISMA_CLIP,
+        source="the repository's model card",
+    ),
+    KnownSAE(
+        name="prisma-clip-b32-11-cls",
+        hub_id="Prisma-Multimodal/sae-top_k-64-cls_only-layer_11-hook_resid_post",
+        model=_DATACOMP_B32,
+        block=11,
+        tokens="cls",
+        features=49152,
+        activation="topk(64)",
+        format="ViT-Prisma",
+        patch_maps="doubtful",
+        why="it was trained on CLS tokens only, and patches are out of that distribution",
+        notes=_PRISMA_CLIP,
+        source="the repository's config.json",
+    ),
+    _saev_dinov3("S", "6 to 11"),
+    _saev_dinov3("B", "6 to 11"),
+    _saev_dinov3("L", "13, 15, 17, 19, 21, 23"),
+    KnownSAE(
+        name="sae-for-vlm",
+        hub_id=None,
+        model=None,
+        block=None,
+        tokens="cls",
+        features=None,
+        activation=None,
+        format="dictionary_learning",
+        patch_maps="doubtful",
+        why="they were trained on CLS tokens only, and patches are out of that distribution",
+        notes="SAEs of CLIP by Pach et al. 2025 (arXiv 2504.02821).",
+        source=_FORMATS,
+    ),
+    KnownSAE(
+        name="msae",
+        hub_id=None,
+        model=None,
+        block=None,
+        tokens="pooled",
+        features=None,
+        activation=None,
+        format="MSAE",
+        patch_maps="no",
+        why="it was trained on pooled embeddings, one an image",
+        notes="Matryoshka SAEs of CLIP by Zaigrajew et al. 2025; the configuration is in the file name.",
+        source=_FORMATS,
+    ),
+    KnownSAE(
+        name="clip-topk-sae",
+        hub_id="lasgroup/clip-topk-sae",
+        model=None,
+        block=None,
+        tokens="pooled",
+        features=None,
+        activation="topk",
+        format="own",
+        patch_maps="no",
+        why="it was trained on CLIP's image embeddings of 512 numbers, one an image",
+        source="the repository's model card",
+    ),
+)
+
 
 _BY_NAME = {entry.name: entry for entry in KNOWN}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from infoscope.compilation import compiled
+from infoscope.runtime.compilation import compiled
 
 # Widths timed were 8, 16, 32 and 64; from 4,096 to 65,536 features 8 was the fastest.
 BLOCK = 8

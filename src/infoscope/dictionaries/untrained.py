@@ -1,23 +1,165 @@
-"""Dictionaries that nobody trained, as canonical SAEs: channels, principal components, neurons, given directions.
-
-Each is an affine map with ReLU, so ranking, maps, scores and files treat it like any SAE. A code is above 0 or it is
-not there, hence a coordinate that runs both ways becomes two features: what a token holds much of, and what it holds
-less of than most, are different events at different places, and one map cannot hold both.
-"""
+"""Dictionaries that are no SAEs: channels, principal components, neurons, directions from a file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 
 from infoscope.dictionaries.activations import ReLU
-from infoscope.dictionaries.kinds import Kind
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, few
+from infoscope.runtime.arrays import read_npy
+
+Kind = Literal["channels", "pca", "neurons", "directions"]
+
+
+@dataclass(frozen=True)
+class KindOfDictionary:
+    """What is known of a kind.
+
+    Attributes:
+        reconstructs: whether its decoder is meant to give the token back, so that an FVU says something.
+        note: what the FVU means, or why there is none; a sentence.
+    """
+
+    reconstructs: bool
+    note: str
+
+
+KINDS: dict[str, KindOfDictionary] = {
+    "channels": KindOfDictionary(
+        True, "Channels are no SAE: both signs of all of them are the token itself, so the FVU is 0 by construction."
+    ),
+    "pca": KindOfDictionary(
+        True, "Principal components are no SAE: the FVU is the share of variance outside the components kept."
+    ),
+    "neurons": KindOfDictionary(
+        False, "Neurons are no SAE: they are read as they are and reconstruct nothing, so there is no fit to check."
+    ),
+    "directions": KindOfDictionary(
+        False,
+        "Given directions are no SAE: they are not meant to reconstruct the token, so there is no fit to check.",
+    ),
+}
+
+
+def reconstructs(dictionary: str) -> bool:
+    """Whether a dictionary's decoder is meant to give the token back; an SAE's always is.
+
+    Args:
+        dictionary: the name of its format, or its kind.
+
+    Example:
+        >>> reconstructs("pca"), reconstructs("neurons"), reconstructs("saelens")
+        (True, False, True)
+    """
+    kind = KINDS.get(dictionary)
+    return kind is None or kind.reconstructs
+
+
+def split_kind(text: str) -> tuple[str, str | None]:
+    """A kind and the path after its colon, as ``--dictionary`` names them.
+
+    Raises:
+        InfoscopeError: there is no such kind, or a path where none belongs, or none where one does.
+
+    Example:
+        >>> split_kind("pca"), split_kind("directions:words.npy")
+        (('pca', None), ('directions', 'words.npy'))
+        >>> split_kind("directions")
+        Traceback (most recent call last):
+        ...
+        infoscope.errors.InfoscopeError: --dictionary directions needs a file: directions:PATH, an .npy or .safetensors
+        of [n, width]
+    """
+    kind, _, path = text.partition(":")
+    if kind not in KINDS:
+        raise InfoscopeError(
+            f"--dictionary {text!r} is not known: choose channels, pca, neurons or directions:PATH; "
+            "an SAE is named by --sae"
+        )
+    if kind == "directions" and not path:
+        raise InfoscopeError(
+            "--dictionary directions needs a file: directions:PATH, an .npy or .safetensors of [n, width]"
+        )
+    if kind != "directions" and ":" in text:
+        raise InfoscopeError(f"--dictionary {kind} takes no file; leave out {':' + path!r}")
+    return kind, path or None
+
+
+TENSOR, MEAN = "directions", "mean"
+
+
+def read_directions(
+    path: Path | str,
+) -> tuple[Float[np.ndarray, "feature width"], Float[np.ndarray, " width"] | None]:
+    """Directions from an ``.npy`` file, or from a ``.safetensors`` file that may bring a mean too.
+
+    Args:
+        path: an array ``[n, width]``; or a safetensors file whose tensor is called ``directions``, or has no other of
+            two axes beside it, and which may hold ``mean``, ``[width]``. Beside ``directions``, other tensors of two
+            axes are other directions; any further tensor, such as a bias, is refused, since nothing here would read it.
+
+    Returns:
+        The directions, and what is to be subtracted from tokens first, where the file says so.
+
+    Raises:
+        InfoscopeError: there is no such file, it holds something else, or it is neither kind of file.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "words.npy"
+        >>> np.save(path, np.ones((3, 8), np.float32))
+        >>> directions, mean = read_directions(path)
+        >>> directions.shape, mean
+        ((3, 8), None)
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise InfoscopeError(f"no such file of directions: {path}; give an .npy or .safetensors of [n, width]")
+    mean = None
+    if path.suffix == ".npy":
+        directions = read_npy(path, "is not a readable .npy file", "write it anew")
+    elif path.suffix == ".safetensors":
+        directions, mean = _read_safetensors(path)
+    else:
+        raise InfoscopeError(f"{path} is neither .npy nor .safetensors; save the directions as one of the two")
+    if directions.ndim != 2 or 0 in directions.shape or directions.dtype.kind != "f":
+        raise InfoscopeError(
+            f"{path} holds {list(directions.shape)} of {directions.dtype}; directions are [n, width] of floating point"
+        )
+    if mean is not None and (mean.shape != directions.shape[1:] or not np.isfinite(mean).all()):
+        raise InfoscopeError(f"{path}: mean has shape {list(mean.shape)}, or NaN in it; it belongs to [width]")
+    return directions.astype(np.float32), mean
+
+
+def _read_safetensors(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    import torch
+
+    from infoscope.runtime.arrays import read_safetensors
+
+    held = read_safetensors(path, "write it anew")
+    candidates = [TENSOR] if TENSOR in held else [key for key, value in held.items() if value.ndim == 2]
+    if len(candidates) != 1:
+        raise InfoscopeError(f"{path} holds {few(sorted(held)) or 'nothing'}: call the directions {TENSOR!r}")
+    if spare := sorted(key for key, value in held.items() if value.ndim != 2 and key not in (*candidates, MEAN)):
+        raise InfoscopeError(
+            f"{path} holds {few(spare)}, which directions do not use, so what it does to codes is not known; leave it "
+            f"out, or call what is to be subtracted {MEAN!r}"
+        )
+    for key in {candidates[0], MEAN} & held.keys():
+        if held[key].dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise InfoscopeError(f"{path}: {key} holds {held[key].dtype}; directions are [n, width] of floating point")
+    mean = held.get(MEAN)
+    # By torch, since numpy has no bfloat16.
+    return held[candidates[0]].float().numpy(), None if mean is None else mean.float().numpy()
+
 
 # Of the largest: below it a component is rounding, where there are fewer tokens than channels.
 _RANK = 1e-12

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infoscope.errors import InfoscopeError
-from infoscope.storage.sheet import Columns, is_sheet, read_columns, reads_like_a_header
-from infoscope.storage.text import read_lines
+from infoscope.runtime.sheet import Columns, is_sheet, read_columns, reads_like_a_header
+from infoscope.runtime.text import read_lines
 
 # What a table's columns may be called.
 NAMES = ("name", "class", "label", "class_name", "classname", "label_name", "names", "classes", "labels")

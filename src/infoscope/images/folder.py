@@ -15,9 +15,9 @@ from PIL import Image
 
 from infoscope.errors import InfoscopeError
 from infoscope.images.decode import decode, read_file
-from infoscope.images.files import StoredIn
+from infoscope.images.ids import StoredIn
 from infoscope.images.own import kind_of_own
-from infoscope.storage.file_states import stamp_files
+from infoscope.runtime.file_states import stamp_files
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from infoscope.errors import InfoscopeError
 from infoscope.images.class_numbers import ClassNumbers, choose_column, number_classes
 from infoscope.images.decode import UnreadableImageError, decode, read_file, reason_of
 from infoscope.images.ids import RowIds
-from infoscope.storage.file_states import stamp_files
+from infoscope.runtime.file_states import stamp_files
 
 if TYPE_CHECKING:
     import datasets

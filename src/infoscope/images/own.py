@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from infoscope.errors import InfoscopeError
-from infoscope.storage.atomic import read_json
-from infoscope.storage.run import MANIFEST, PLAN
-from infoscope.storage.token_cache import FORMAT as TOKENS
+from infoscope.runtime.atomic import read_json
+from infoscope.runtime.run import MANIFEST, PLAN
+from infoscope.runtime.token_cache import FORMAT as TOKENS
 
 # Our choice: far above the record of a run that skipped a million images.
 LARGEST_RECORD = 2**28

@@ -16,13 +16,12 @@ from PIL import Image
 from infoscope.errors import InfoscopeError
 from infoscope.images.class_numbers import ClassNumbers, choose_column, number_classes
 from infoscope.images.decode import UnreadableImageError, decode
-from infoscope.images.files import StoredIn
 from infoscope.images.huggingface import cell_bytes, first_line, first_of_pictures
-from infoscope.images.ids import RowIds
+from infoscope.images.ids import RowIds, StoredIn
 from infoscope.images.own import kind_of_own
 from infoscope.images.patterns import matching_files
 from infoscope.images.recent import Recent
-from infoscope.storage.file_states import stamp_files
+from infoscope.runtime.file_states import stamp_files
 
 if TYPE_CHECKING:
     import pyarrow as pa

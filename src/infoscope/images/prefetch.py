@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from infoscope.cores import available_cores
 from infoscope.errors import InfoscopeError
 from infoscope.images.decode import UnreadableImageError
 from infoscope.images.source import ImageSource, note_doubt
 from infoscope.images.wide import DOUBT
+from infoscope.runtime.execution import available_cores
 
 Loaded = TypeVar("Loaded")
 

@@ -1,10 +1,11 @@
-"""Image sources: a stable order, an id for every image, and a length."""
+"""Images as a sequence with an id each, whatever they come from."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 from weakref import WeakKeyDictionary
@@ -13,15 +14,61 @@ import numpy as np
 from PIL import Image
 
 from infoscope.errors import InfoscopeError
-from infoscope.hub import is_hub_id
-from infoscope.images.arrays import ArraySource
+from infoscope.images.decode import UnreadableImageError, readable_rgb, upright_rgb
 from infoscope.images.folder import FolderSource
 from infoscope.images.huggingface import HuggingFaceSource, cached_folders, is_saved_dataset, load_hub, load_saved
 from infoscope.images.parquet import open_parquet, open_parquet_folder
 from infoscope.images.webdataset import WebDatasetSource, names_compressed, open_shards
+from infoscope.runtime.hub import is_hub_id
 
 if TYPE_CHECKING:
     import datasets
+
+
+class ArraySource:
+    """PIL images, or uint8 arrays ``[height, width]`` or ``[height, width, 3]``; an image's id is its index.
+
+    Raises:
+        InfoscopeError: an array is not uint8, or is not an image's shape.
+    """
+
+    def __init__(self, images: Sequence[Image.Image | np.ndarray] | np.ndarray, name: str = "arrays"):
+        if isinstance(images, np.ndarray) and (images.ndim not in (3, 4) or images.dtype != np.uint8):
+            raise InfoscopeError(
+                f"images as one array must be uint8 [image, height, width, 3], not {images.dtype} {images.shape}"
+            )
+        self.name = name
+        self._images = images
+        self.ids = [str(index) for index in range(len(images))]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over all pixels, since the ids say nothing of the content."""
+        digest = hashlib.sha256()
+        for image in self._images:
+            try:
+                pixels = np.ascontiguousarray(image)
+            except OSError:  # a picture whose file is cut short; it will be skipped
+                pixels = np.zeros(0, np.uint8)
+            digest.update(repr((pixels.shape, pixels.dtype.str)).encode())
+            digest.update(pixels.tobytes())
+        return digest.hexdigest()
+
+    def stamp(self) -> str:
+        """The fingerprint."""
+        return self.fingerprint
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        image = self._images[index]
+        if isinstance(image, Image.Image):
+            return readable_rgb(image)
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
+            raise UnreadableImageError(f"an array of {image.dtype} {image.shape} is not a uint8 image")
+        return upright_rgb(Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image))
+
 
 _LOGGER = logging.getLogger(__name__)
 # By source, so that an image that two passes read counts once.

@@ -11,7 +11,7 @@ from PIL import Image
 
 from infoscope.errors import InfoscopeError, check_choice
 from infoscope.images.decode import UnreadableImageError
-from infoscope.images.resize import Resize
+from infoscope.runtime.choices import Resize
 
 
 @dataclass(frozen=True)

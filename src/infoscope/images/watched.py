@@ -14,11 +14,11 @@ from PIL import Image
 
 from infoscope.errors import InfoscopeError
 from infoscope.images.decode import UnreadableImageError
-from infoscope.images.files import StoredIn
+from infoscope.images.ids import StoredIn
 from infoscope.images.prefetch import ahead, decode_threads
 from infoscope.images.source import ImageSource
-from infoscope.progress import progress
-from infoscope.storage.file_states import digest_states, file_states, stamp_of
+from infoscope.runtime.file_states import digest_states, file_states, stamp_of
+from infoscope.runtime.progress import progress
 
 Read = TypeVar("Read")
 

@@ -17,14 +17,13 @@ from PIL import Image
 from infoscope.errors import InfoscopeError
 from infoscope.images.class_numbers import ClassNumbers, number_classes
 from infoscope.images.decode import UnreadableImageError, decode
-from infoscope.images.files import StoredIn
 from infoscope.images.folder import ADVICE, CONTAINER_SUFFIXES, NAMED, UNREAD_SUFFIXES, readable_suffixes
-from infoscope.images.ids import MemberIds
+from infoscope.images.ids import MemberIds, StoredIn
 from infoscope.images.patterns import matching_files, names_below_common_folder
 from infoscope.images.tar import Member, tar_members
-from infoscope.progress import progress
-from infoscope.storage.file_states import stamp_files
-from infoscope.storage.text import decode_text
+from infoscope.runtime.file_states import stamp_files
+from infoscope.runtime.progress import progress
+from infoscope.runtime.text import decode_text
 
 _LOGGER = logging.getLogger(__name__)
 HIDDEN_ADVICE = "name files without such dots to read them all"

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from infoscope.errors import InfoscopeError, check_choice
-from infoscope.images.resize import Resize
-from infoscope.scope.metric import Metric
+from infoscope.runtime.choices import Metric, Resize
 
 RankBy = Literal["max", "mean", "sum"]
 RankView = Literal["full", "crops"]

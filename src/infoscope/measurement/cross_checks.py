@@ -8,16 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from infoscope.execution.partials import Arrays, Partials
-from infoscope.execution.parts import Part
 from infoscope.measurement.config import MeasureConfig
-from infoscope.measurement.map_parts import MapParts, SetPart
-from infoscope.measurement.map_sets import MAIN, MapSet, map_sets
+from infoscope.measurement.map_sets import MAIN, MapParts, MapSet, SetPart, map_sets
 from infoscope.measurement.ranking import Ranking
 from infoscope.measurement.stages import digest, score_without_controls
 from infoscope.measurement.tables import cross_checks_table, shift_curve_table, top_images_table
-from infoscope.progress import Advance, progress
-from infoscope.scope.agreement import paired_difference
+from infoscope.runtime.partials import Arrays, Part, Partials
+from infoscope.runtime.progress import Advance, progress
+from infoscope.scope.reliability import paired_difference
 from infoscope.scope.score import FeatureScores, PairScores, score_features
 
 
@@ -26,8 +24,8 @@ class CrossChecks:
     """The tables of what was asked for beside the score; None where it was not.
 
     Attributes:
-        shift_curve: one row a feature and shift; columns in `infoscope.storage.check_schema.SHIFT_CURVE`.
-        cross_checks: one row a feature and check; columns in `infoscope.storage.check_schema.CROSS_CHECKS`.
+        shift_curve: one row a feature and shift; columns in `infoscope.runtime.schema.SHIFT_CURVE`.
+        cross_checks: one row a feature and check; columns in `infoscope.runtime.schema.CROSS_CHECKS`.
         quantile_images: as the table of top images, of the images spread over a feature's quantiles.
     """
 

@@ -8,10 +8,9 @@ import numpy as np
 
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.ranking import Ranking
-from infoscope.scope.classes import Classes, classify
+from infoscope.scope.classes import Classes, Moves, classify, share_moves
 from infoscope.scope.controls import FeatureControls, PairControls, control_features
 from infoscope.scope.geometry import Geometry
-from infoscope.scope.moves import Moves, share_moves
 from infoscope.scope.reliability import split_half
 from infoscope.scope.score import FeatureScores, PairScores, score_features
 from infoscope.scope.trust import Trust, judge_trust

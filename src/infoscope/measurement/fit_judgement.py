@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from infoscope.storage.manifest import DictionaryRecord, FitRecord, ModelRecord
+from infoscope.runtime.manifest import DictionaryRecord, FitRecord, ModelRecord
 
 # Our choices, argued in docs/defaults.md with the figures of docs/fit-check.md: under the first an SAE fits, from the
 # second on it does not.

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt64
 
-from infoscope.execution.partials import Arrays, Partials
-from infoscope.execution.parts import Part
-from infoscope.measurement.map_parts import MapParts
-from infoscope.measurement.ranked import CONTENTS, Ranked
+from infoscope.measurement.map_sets import MapParts
+from infoscope.measurement.ranking import CONTENTS, Ranked
+from infoscope.runtime.partials import Arrays, Part, Partials
 
 # Our choice. The file of one shard is as large as that of all before it put together: so many are there at most, and
 # writing one more is little beside the passes over sixteen shards.

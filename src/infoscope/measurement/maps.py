@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from infoscope.dictionaries.sparse import SparseCodes
-from infoscope.execution.partials import Arrays
 from infoscope.measurement.maps_kernel import count_entries, fill_entries
+from infoscope.runtime.partials import Arrays
 from infoscope.scope.maps import SparseMaps
 
 

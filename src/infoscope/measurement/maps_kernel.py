@@ -7,7 +7,7 @@ for, of the ``per_image`` whose codes there are.
 
 import numpy as np
 
-from infoscope.compilation import compiled
+from infoscope.runtime.compilation import compiled
 
 
 @compiled()

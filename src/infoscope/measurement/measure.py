@@ -14,28 +14,26 @@ import numpy as np
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
-from infoscope.execution.config import Execution
-from infoscope.execution.executor import Executor, LocalExecutor
-from infoscope.execution.partials import Partials
 from infoscope.images.prefetch import all_unreadable
 from infoscope.images.source import Images, ids_sha256, notes_of, open_images
 from infoscope.images.watched import Watched, contents_sha256, watch
-from infoscope.measurement.belonging import packed_contents
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.cross_checks import CrossChecks, CrossScoring
 from infoscope.measurement.features import gather_features
-from infoscope.measurement.fit import check_width, fit_record, fit_sample
+from infoscope.measurement.fit import check_width, fit_record, fit_sample, packed_contents
 from infoscope.measurement.fold import ranked_contents
-from infoscope.measurement.map_parts import MapParts, feature_groups
-from infoscope.measurement.map_sets import map_sets, wanted_maps
+from infoscope.measurement.identity import dictionary_record, model_record, plan, with_kept_stamp
+from infoscope.measurement.map_sets import MapParts, feature_groups, map_sets, wanted_maps
 from infoscope.measurement.passes import Passes
-from infoscope.measurement.records import dictionary_record, model_record, plan, with_kept_stamp
-from infoscope.measurement.scope import Scope
+from infoscope.measurement.result import Scope
 from infoscope.measurement.scoring import Scoring
 from infoscope.measurement.stages import map_images, rank_images
 from infoscope.measurement.tables import scope_table, top_images_table
-from infoscope.storage.manifest import FORMAT_VERSION, ImagesRecord, Manifest, SkippedImage, software_versions
-from infoscope.storage.run import MANIFEST, MAPS_FILE, PARTIALS, Run, claim_directory
+from infoscope.runtime.execution import Execution
+from infoscope.runtime.executor import Executor, LocalExecutor
+from infoscope.runtime.manifest import FORMAT_VERSION, ImagesRecord, Manifest, SkippedImage, software_versions
+from infoscope.runtime.partials import Partials
+from infoscope.runtime.run import MANIFEST, MAPS_FILE, PARTIALS, Run, claim_directory
 
 
 def measure_scope(
@@ -248,6 +246,6 @@ def check_control(config: MeasureConfig, backbone: Backbone) -> None:
 def _executor(passes: Passes, execution: Execution) -> AbstractContextManager[Executor]:
     if execution.executor == "local":
         return nullcontext(LocalExecutor(passes))
-    from infoscope.execution.ray import RayExecutor
+    from infoscope.runtime.ray import RayExecutor
 
     return RayExecutor(passes, execution.workers, execution.address)

@@ -15,25 +15,23 @@ from jaxtyping import UInt64
 from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.precision import set_multiplication
 from infoscope.dictionaries.activations import ReLU
+from infoscope.dictionaries.fvu import FitSums
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
-from infoscope.execution.partials import shards
-from infoscope.execution.trailing import trailing
 from infoscope.images.decode import UnreadableImageError
 from infoscope.images.prefetch import MOST_DECODE_THREADS, Batch, decode_ahead
 from infoscope.images.source import ImageSource
 from infoscope.images.spread import spread_evenly
 from infoscope.images.views import Cut, Views
 from infoscope.images.watched import Watched
-from infoscope.measurement.codes import DenseViews, ViewCodes, encode_views
 from infoscope.measurement.config import MeasureConfig
-from infoscope.measurement.fit_sums import FitSums
+from infoscope.measurement.encode import DenseViews, ViewCodes, encode_views
 from infoscope.measurement.map_sets import MAIN, MapSet, SetMaps, Wanted, cuts_of, map_sets
 from infoscope.measurement.maps import ImageMaps
-from infoscope.measurement.ranked import Ranked
-from infoscope.measurement.ranking import Ranking
-from infoscope.measurement.sample import KEPT_PER_IMAGE, ActiveSample
-from infoscope.progress import Advance
+from infoscope.measurement.ranking import KEPT_PER_IMAGE, ActiveSample, Ranked, Ranking
+from infoscope.runtime.executor import trailing
+from infoscope.runtime.partials import shards
+from infoscope.runtime.progress import Advance
 
 # Our choice: enough to notice a folder that is not there, and nothing beside the loading of a model.
 WITNESSES = 4

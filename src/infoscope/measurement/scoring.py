@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from infoscope.execution.partials import Arrays, Partials
 from infoscope.measurement.config import MeasureConfig
-from infoscope.measurement.map_parts import MapParts
+from infoscope.measurement.map_sets import MapParts
 from infoscope.measurement.ranking import Ranking
 from infoscope.measurement.stages import digest, score_some
 from infoscope.measurement.tables import maps_table
-from infoscope.progress import Advance, progress
+from infoscope.runtime.partials import Arrays, Partials
+from infoscope.runtime.progress import Advance, progress
+from infoscope.runtime.schema import MAPS, join_tables, write_table
+from infoscope.runtime.seal import file_sum
 from infoscope.scope.controls import PairControls
 from infoscope.scope.score import PairScores
-from infoscope.storage.schema import MAPS, join_tables, write_table
-from infoscope.storage.seal import file_sum
 
 # Among a group's scores: what the file of its maps is recognised by, for a parquet file has no checksum.
 _MAPS_SUM = "maps_sha256"

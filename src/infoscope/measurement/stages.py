@@ -9,17 +9,15 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float32, UInt32, UInt64
 
-from infoscope.execution.executor import Executor, Job
-from infoscope.execution.partials import Partials, shards
-from infoscope.execution.parts import Part
 from infoscope.images.spread import spread_evenly
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.fold import RankingFold
-from infoscope.measurement.map_parts import most_pairs
-from infoscope.measurement.map_sets import MAIN, Wanted, map_sets
-from infoscope.progress import Advance, progress
+from infoscope.measurement.map_sets import MAIN, Wanted, map_sets, most_pairs
+from infoscope.runtime.executor import Executor, Job
+from infoscope.runtime.partials import Part, Partials, shards
+from infoscope.runtime.progress import Advance, progress
 from infoscope.scope.controls import PairControls, control_pairs
-from infoscope.scope.pairs import MapPairs
+from infoscope.scope.maps import MapPairs
 from infoscope.scope.score import PairScores, score_pairs
 
 # Pairs scored between two reports of progress.

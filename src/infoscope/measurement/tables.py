@@ -11,18 +11,16 @@ import polars as pl
 
 from infoscope.measurement.features import Features
 from infoscope.measurement.ranking import Ranking
-from infoscope.scope.agreement import PairedDifference
-from infoscope.scope.grid import patch_distances
-from infoscope.scope.maps import SparseMaps
-from infoscope.scope.metric import Metric
-from infoscope.scope.pairs import MapPairs
+from infoscope.runtime.choices import Metric
+from infoscope.runtime.schema import CROSS_CHECKS, MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES, Table
+from infoscope.scope.geometry import patch_distances
+from infoscope.scope.maps import MapPairs, SparseMaps
+from infoscope.scope.reliability import PairedDifference
 from infoscope.scope.score import FeatureScores, PairScores
-from infoscope.storage.check_schema import CROSS_CHECKS, SHIFT_CURVE
-from infoscope.storage.schema import MAPS, SCOPE, TOP_IMAGES, Table
 
 
 def scope_table(features: Features, ranking: Ranking) -> pl.DataFrame:
-    """One row a feature; undefined values are null. Columns: `infoscope.storage.schema.SCOPE`."""
+    """One row a feature; undefined values are null. Columns: `infoscope.runtime.schema.SCOPE`."""
     _, tokens = ranking.seen
     scores, controls, moves = features.scores, features.controls, features.moves
     return _frame(
@@ -54,7 +52,7 @@ def scope_table(features: Features, ranking: Ranking) -> pl.DataFrame:
 
 
 def top_images_table(ranking: Ranking, scores: PairScores, ids: Sequence[str]) -> pl.DataFrame:
-    """One row a feature and rank. Columns: `infoscope.storage.schema.TOP_IMAGES`."""
+    """One row a feature and rank. Columns: `infoscope.runtime.schema.TOP_IMAGES`."""
     feature, rank = np.nonzero(ranking.image >= 0)
     image = ranking.image[feature, rank]
     return _frame(
@@ -71,7 +69,7 @@ def top_images_table(ranking: Ranking, scores: PairScores, ids: Sequence[str]) -
 
 
 def shift_curve_table(curve: Mapping[int, FeatureScores], grid: int, metric: Metric) -> pl.DataFrame:
-    """One row a feature and shift. Columns: `infoscope.storage.check_schema.SHIFT_CURVE`.
+    """One row a feature and shift. Columns: `infoscope.runtime.schema.SHIFT_CURVE`.
 
     Args:
         curve: the scores at each shift.
@@ -98,7 +96,7 @@ def shift_curve_table(curve: Mapping[int, FeatureScores], grid: int, metric: Met
 
 
 def cross_checks_table(name: str, scores: FeatureScores, difference: PairedDifference | None) -> pl.DataFrame:
-    """One check's rows, one a feature. Columns: `infoscope.storage.check_schema.CROSS_CHECKS`."""
+    """One check's rows, one a feature. Columns: `infoscope.runtime.schema.CROSS_CHECKS`."""
     count = len(scores.cds)
     none = pl.Series([None] * count, dtype=pl.UInt32)
     return _frame(
@@ -117,7 +115,7 @@ def cross_checks_table(name: str, scores: FeatureScores, difference: PairedDiffe
 
 
 def maps_table(pairs: MapPairs) -> pl.DataFrame:
-    """One row a feature, rank and crop. Columns: `infoscope.storage.schema.MAPS`."""
+    """One row a feature, rank and crop. Columns: `infoscope.runtime.schema.MAPS`."""
     count = len(pairs.feature)
     first, second = _lists(pairs.first), _lists(pairs.second)
     rows = _frame(

@@ -63,7 +63,7 @@ def compare_maps(
         distances: ground distances between its patches, for the peaks.
 
     Example:
-        >>> from infoscope.scope.grid import patch_distances
+        >>> from infoscope.scope.geometry import patch_distances
         >>> first = SparseMaps.from_dense(np.array([[1.0, 1.0, 0.0, 0.0]]))
         >>> second = SparseMaps.from_dense(np.array([[0.0, 3.0, 0.0, 1.0]]))
         >>> found = compare_maps(first, second, 2, patch_distances(2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from infoscope.compilation import compiled
+from infoscope.runtime.compilation import compiled
 
 # What a map's numbers are, by column of `map_shapes`.
 ENTROPY, PARTICIPATION, GYRATION, MORAN, PEAK = range(5)

@@ -12,14 +12,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt16, UInt32
 
+from infoscope.runtime.choices import Metric
 from infoscope.scope.companions import Companions, compare_maps
 from infoscope.scope.emd import emd_pairs
-from infoscope.scope.grid import patch_distances
-from infoscope.scope.groups import feature_mean
-from infoscope.scope.maps import overlap_maps
-from infoscope.scope.metric import Metric
-from infoscope.scope.pairs import MapPairs
-from infoscope.scope.score import EmptyPairs, FeatureScores, PairScores
+from infoscope.scope.geometry import patch_distances
+from infoscope.scope.maps import MapPairs, overlap_maps
+from infoscope.scope.score import EmptyPairs, FeatureScores, PairScores, feature_mean
 
 FLOORS = (0.1, 0.25, 0.5)
 """Shares of a map's maximum under which the sensitivity table takes codes for 0; a floor of 0 is the score itself."""

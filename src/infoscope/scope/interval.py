@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from scipy.special import rel_entr
 
-from infoscope.cores import available_cores
+from infoscope.runtime.execution import available_cores
 from infoscope.scope.interval_kernel import bootstrap_t_bounds
 
 # With 1999 draws the 2.5 % and 97.5 % points are order statistics, 50 from either end, and need no interpolation. The

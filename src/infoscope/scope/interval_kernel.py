@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from infoscope.compilation import compiled
+from infoscope.runtime.compilation import compiled
 
 # A draw whose variance is this small a part of its mean square holds one value only; float64 rounding leaves 1e-15.
 NO_SPREAD = 1e-12

@@ -1,4 +1,4 @@
-"""The Contextual Dependency Score and its companions (method, sections 3 and 4): pairs first, then features."""
+"""From pairs of maps to the score of each feature."""
 
 from __future__ import annotations
 
@@ -10,13 +10,37 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, UInt32
 
 from infoscope.errors import InfoscopeError
+from infoscope.runtime.choices import Metric
 from infoscope.scope.emd import emd_pairs
-from infoscope.scope.grid import patch_distances
-from infoscope.scope.groups import feature_mean
+from infoscope.scope.geometry import patch_distances
 from infoscope.scope.interval import DRAWS, mean_interval
-from infoscope.scope.maps import SparseMaps, overlap_maps
-from infoscope.scope.metric import Metric
-from infoscope.scope.pairs import MapPairs
+from infoscope.scope.maps import MapPairs, SparseMaps, overlap_maps
+
+
+def feature_mean(
+    values: Float64[np.ndarray, " pair"],
+    over: Bool[np.ndarray, " pair"],
+    feature: UInt32[np.ndarray, " pair"],
+    n_features: int,
+    least: int = 1,
+) -> Float64[np.ndarray, " feature"]:
+    """Mean of the values of each feature's pairs, of those that count.
+
+    Args:
+        values: a number of each pair.
+        over: which pairs count.
+        feature: the feature of each pair.
+        n_features: features of the dictionary.
+        least: fewer pairs than this give NaN, and so does none.
+
+    Example:
+        >>> feature_mean(np.array([1.0, 3.0, 5.0]), np.array([True, True, False]), np.array([1, 1, 1], np.uint32), 2)
+        array([nan,  2.])
+    """
+    counts = np.bincount(feature[over], minlength=n_features)
+    sums = np.bincount(feature[over], weights=values[over], minlength=n_features)
+    return np.where(counts >= max(least, 1), sums / np.maximum(counts, 1), np.nan)
+
 
 EmptyPairs = Literal["leave-out", "one"]
 

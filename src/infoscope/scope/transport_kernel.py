@@ -1,25 +1,137 @@
-"""Exact optimal transport between a few sources and sinks, compiled: a transportation simplex in whole numbers.
-
-An optimal plan between m sources and n sinks uses m + n - 1 routes, which form a spanning tree. The simplex (Dantzig
-1951; Ahuja, Magnanti and Orlin, *Network Flows*, chapter 11) goes from tree to tree, and each time lets in a route
-that lowers the total distance, until there is none.
-
-Masses and distances are whole numbers here, rounded to parts of about 2^-50 of the whole, so potentials and flows are
-exact, and so is the sign that says a tree is optimal. Masses are multiples of more than m quanta; then each source
-gets one quantum more and one sink takes them all (Orden 1956). No route of any tree is then empty, every step lowers
-a whole number, and the walk ends, whichever routes it takes and however many masses are equal. Only the value of the
-last tree is read in float64, from the masses and distances before rounding.
-
-All the compiled code of a kernel is in one file: numba's cache does not notice a change in another.
-"""
+"""The transport problem, solved exactly by a network simplex on integers; numba compiles it."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-from infoscope.compilation import compiled
-from infoscope.scope.transport_workspace import Floats, Ints, Workspace
+from infoscope.runtime.compilation import compiled
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+# Unsigned, so that numba does not test every index for counting from the end.
+Nodes = NDArray[np.uint32]
+
+
+class Workspace(NamedTuple):
+    """Arrays that every problem uses anew. Nodes are the sources 0..m-1, then the sinks m..m+n-1."""
+
+    cost: Ints  # [source * sink]
+    supply: Ints  # [source]
+    demand: Ints  # [sink]
+    bias: Ints  # [sink]: minus the mean cost of a sink; CLOSED once it is full
+    rank: Ints  # [source]: the lowest is served next
+    nearest: Ints  # [source]
+    flow: Ints  # [node]: on the route between a node and its parent
+    potential: Ints  # [node]: cost + potential[source] - potential[sink] is 0 on the tree
+    finished: Nodes  # [node]: in the order in which the first tree was made
+    parent: Nodes  # [node]: the root is its own
+    following: Nodes  # [node]: the next in preorder, in a circle
+    preceding: Nodes  # [node]
+    depth: NDArray[np.int32]  # [node]
+    height: Floats  # [node]: the potential in the unit of the distances
+
+
+def workspace(nodes: int, routes: int) -> Workspace:
+    """Room for problems of up to ``nodes`` = m + n nodes and ``routes`` = m n routes."""
+    whole, links = np.empty((7, nodes), np.int64), np.empty((4, nodes), np.uint32)
+    return Workspace._make([np.empty(routes, np.int64), *whole, *links, np.empty(nodes, np.int32), np.empty(nodes)])
+
+
+# Two normalised masses closer than 4 units of float64 rounding are the same.
+SAME = 8.9e-16
+
+
+@njit(nogil=True)
+def _total(patch: Ints, value: Floats, cells: int) -> float:
+    """Mass of one map; -1 where its cells do not ascend within the grid or a value is negative or not finite."""
+    total, previous = 0.0, -1
+    for entry in range(len(patch)):
+        if not (previous < patch[entry] < cells and 0.0 <= value[entry] < np.inf):
+            return -1.0
+        previous = patch[entry]
+        total += value[entry]
+    return total
+
+
+@compiled()
+def remainders(
+    first_start: Ints,
+    first_patch: Ints,
+    first_value: Floats,
+    second_start: Ints,
+    second_patch: Ints,
+    second_value: Floats,
+    cells: int,
+    cell: Ints,
+    mass: Floats,
+    parts: Ints,
+    out: Floats,
+) -> None:
+    """Normalise both maps of every pair and keep, cell by cell, only what one has more than the other.
+
+    Args:
+        first_start: row pointers of the first maps, ``[pair + 1]``, from 0.
+        first_patch: cells of their entries, ``[entry]``.
+        first_value: values of their entries, ``[entry]``.
+        second_start: likewise of the second maps.
+        second_patch: likewise.
+        second_value: likewise.
+        cells: number of cells of the grid.
+        cell: written: cells with something left, ``[first entries + second entries]``.
+        mass: written: how much, as a part of the map's mass.
+        parts: written: where in these a pair's sources begin and how many there are, and the same for its sinks,
+            ``[pair, 4]``. The sources are the side with fewer cells, or with the first cell where both have as many:
+            a pair and its mirror image are one problem.
+        out: written: 0; NaN where a map has no mass; -1 where a map is malformed.
+    """
+    for pair in range(len(out)):
+        p, p_end = first_start[pair], first_start[pair + 1]
+        q, q_end = second_start[pair], second_start[pair + 1]
+        surplus = p + q
+        deficit = p_end + q
+        m, n = 0, 0
+        parts[pair] = 0
+        out[pair] = 0.0
+        first_total = _total(first_patch[p:p_end], first_value[p:p_end], cells)
+        second_total = _total(second_patch[q:q_end], second_value[q:q_end], cells)
+        if first_total < 0.0 or second_total < 0.0:
+            out[pair] = -1.0
+            continue
+        if first_total == 0.0 or second_total == 0.0:
+            out[pair] = np.nan
+            continue
+        while p < p_end or q < q_end:
+            first_cell = first_patch[p] if p < p_end else cells
+            second_cell = second_patch[q] if q < q_end else cells
+            first, second = 0.0, 0.0
+            if first_cell <= second_cell:
+                first = first_value[p] / first_total
+                p += 1
+            if second_cell <= first_cell:
+                second = second_value[q] / second_total
+                q += 1
+            difference = first - second
+            if abs(difference) <= SAME * max(first, second):
+                continue
+            if difference > 0.0:
+                cell[surplus + m] = first_cell
+                mass[surplus + m] = difference
+                m += 1
+            else:
+                cell[deficit + n] = second_cell
+                mass[deficit + n] = -difference
+                n += 1
+        # Rounding alone can leave something on one side only: nothing is left to move.
+        if m > 0 and n > 0:
+            if m < n or (m == n and cell[surplus] < cell[deficit]):
+                parts[pair] = (surplus, m, deficit, n)
+            else:
+                parts[pair] = (deficit, n, surplus, m)
+
 
 # The mass to be moved is 2^61 quanta.
 MASS_BITS = 61

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from infoscope.scope.classes import Moves
 from infoscope.scope.controls import FeatureControls
 from infoscope.scope.geometry import Geometry
-from infoscope.scope.moves import Moves
 from infoscope.scope.score import RETAINED, FeatureScores
 
 

@@ -1,4 +1,4 @@
-"""The k largest codes of each token by way of rough pre-activations, compiled (`infoscope.training.candidates`).
+"""The k largest codes of each token by way of rough pre-activations, compiled (`infoscope.training.sparse_step`).
 
 Positive bfloat16 numbers are ordered as their bits read as int16, so the search for candidates is on integers.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from infoscope.compilation import compiled
 from infoscope.dictionaries.topk_kernel import keep_largest, lower_bound, reaching
+from infoscope.runtime.compilation import compiled
 
 # Features of a block, but fewer where there would be less than so many blocks for each of the k.
 BLOCK = 16

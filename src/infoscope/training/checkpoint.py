@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from infoscope.errors import InfoscopeError
-from infoscope.storage.atomic import as_read, atomic_write, remove_leftovers
+from infoscope.runtime.atomic import as_read, atomic_write, remove_leftovers
 from infoscope.training.config import TrainConfig
 from infoscope.training.processes import Processes
 from infoscope.training.result import TrainingPoint

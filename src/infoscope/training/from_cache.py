@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infoscope.devices import find_device
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
-from infoscope.storage.token_cache import WatchedCache, open_token_cache
+from infoscope.runtime.devices import find_device
+from infoscope.runtime.token_cache import WatchedCache, open_token_cache
 from infoscope.training.checkpoint import EVERY_SECONDS
 from infoscope.training.config import TrainConfig
 from infoscope.training.held_out import hold_out
@@ -54,7 +54,7 @@ def train_on_cache(
 
     Example:
         >>> import tempfile
-        >>> from infoscope.storage.token_writer import TokenCacheWriter
+        >>> from infoscope.runtime.token_writer import TokenCacheWriter
         >>> writer = TokenCacheWriter(Path(tempfile.mkdtemp()) / "0", {}, range(20), patches=16, width=8)
         >>> tokens = torch.randn(20, 16, 8, generator=torch.Generator().manual_seed(0))
         >>> writer.add(list(range(20)), tokens, skipped=[])

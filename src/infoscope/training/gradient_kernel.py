@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from infoscope.compilation import compiled
+from infoscope.runtime.compilation import compiled
 
 
 @compiled(parallel=True)

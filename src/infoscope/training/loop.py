@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from infoscope.errors import InfoscopeError
+from infoscope.training.autoencoder import Normalisation
 from infoscope.training.checkpoint import EVERY_SECONDS, Checkpoints, Witness
 from infoscope.training.config import TrainConfig
 from infoscope.training.held_out import evaluate
-from infoscope.training.normalisation import Normalisation
 from infoscope.training.processes import Processes
 from infoscope.training.result import TrainedSAE, TrainingPoint
 from infoscope.training.stream import ShuffleBuffer

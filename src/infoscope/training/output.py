@@ -15,8 +15,8 @@ from infoscope.dictionaries.formats.infoscope import CURVES_FILE, DESCRIPTION_FI
 from infoscope.dictionaries.loading import load_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
-from infoscope.progress import progress
-from infoscope.storage.atomic import remove_leftovers
+from infoscope.runtime.atomic import remove_leftovers
+from infoscope.runtime.progress import progress
 from infoscope.training.config import TrainConfig
 from infoscope.training.loop import train_several
 from infoscope.training.result import TrainedSAE, TrainingPoint

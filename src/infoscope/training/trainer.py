@@ -9,9 +9,8 @@ from torch import Tensor
 
 from infoscope.dictionaries.fvu import FVU
 from infoscope.errors import InfoscopeError
-from infoscope.training.autoencoder import Output, TrainingAutoencoder
+from infoscope.training.autoencoder import Output, TrainingAutoencoder, auxk_loss
 from infoscope.training.config import TrainConfig
-from infoscope.training.loss import auxk_loss
 from infoscope.training.result import TrainingPoint
 
 

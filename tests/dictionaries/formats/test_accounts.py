@@ -7,14 +7,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from infoscope.analyses.zeroshot.embeddings import read_embeddings
 from infoscope.dictionaries.activations import ReLU
-from infoscope.dictionaries.direction_files import read_directions
 from infoscope.dictionaries.formats.held import Settings, Tensors, unwrapped
 from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.dictionaries.loading import load_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.dictionaries.untrained import read_directions
 from infoscope.errors import InfoscopeError
-from infoscope.zeroshot.embeddings import read_embeddings
 
 
 def linear(weights, *, decoder="decoder.weight"):

@@ -6,8 +6,7 @@ from safetensors.torch import load_file
 
 from infoscope.dictionaries.activations import Gated, JumpReLU, ReLU, TopK
 from infoscope.dictionaries.loading import load_sae, save_saelens
-from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.dictionaries.token_norm import TokenNorm
+from infoscope.dictionaries.sae import SparseAutoencoder, TokenNorm
 from infoscope.errors import InfoscopeError
 
 SITE = {"model": "openai/clip-vit-base-patch16", "block": 10}

@@ -16,8 +16,8 @@ from torch import Tensor
 from infoscope.dictionaries.formats.held import Settings, Tensors, unwrapped
 from infoscope.dictionaries.formats.pickles import Inert, load_torch, plain, state_dict_of
 from infoscope.errors import InfoscopeError, no_memory_to, ran_out_of_memory
-from infoscope.storage.atomic import read_json
-from infoscope.storage.tensors import read_safetensors
+from infoscope.runtime.arrays import read_safetensors
+from infoscope.runtime.atomic import read_json
 
 # The first line of an SAE is a few hundred bytes.
 _HEADER = 2**20

@@ -14,17 +14,16 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from infoscope.dictionaries.activation_form import activation_from_json, activation_tensors, activation_to_json
+from infoscope.dictionaries.activations import activation_from_json, activation_tensors, activation_to_json
 from infoscope.dictionaries.formats.held import Settings
-from infoscope.dictionaries.kinds import KINDS
-from infoscope.dictionaries.sae import WEIGHTS, SparseAutoencoder
-from infoscope.dictionaries.token_norm import TokenNorm
+from infoscope.dictionaries.sae import WEIGHTS, SparseAutoencoder, TokenNorm
+from infoscope.dictionaries.untrained import KINDS
 from infoscope.errors import InfoscopeError, few, shown
-from infoscope.storage.atomic import atomic_write, read_json, write_json
-from infoscope.storage.seal import CHECKSUM, check_files, check_record, sums_of, write_sealed
-from infoscope.storage.seal import FILES as SUMS
-from infoscope.storage.tensors import read_safetensors
-from infoscope.storage.typed import Positive, from_json
+from infoscope.runtime.arrays import read_safetensors
+from infoscope.runtime.atomic import atomic_write, read_json, write_json
+from infoscope.runtime.seal import CHECKSUM, check_files, check_record, sums_of, write_sealed
+from infoscope.runtime.seal import FILES as SUMS
+from infoscope.runtime.typed import Positive, from_json
 
 NAME = "infoscope"
 _AGAIN = "train or fetch the SAE again"

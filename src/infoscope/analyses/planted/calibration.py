@@ -1,0 +1,233 @@
+"""Planted features for some photographs: weights drawn, ramps set where the photographs' own values lie."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from infoscope.analyses.planted.config import LEAST_IMAGES, PlantedConfig
+from infoscope.analyses.planted.features import (
+    DESCRIPTORS,
+    STATISTICS,
+    PlantedFeatures,
+    block_patches,
+    describe,
+    ramp,
+    view_statistics,
+)
+from infoscope.errors import InfoscopeError
+from infoscope.images.prefetch import all_unreadable, decode_ahead
+from infoscope.images.source import ImageSource
+from infoscope.images.spread import spread_evenly
+from infoscope.images.views import Views
+from infoscope.runtime.progress import progress
+
+# Our choice: a ramp's upper end then has 26 photographs beyond it.
+SAMPLE_IMAGES = 256
+
+# Where ramps begin and end, as quantiles over images, for every kind alike. Our choice: a feature fires in a quarter of
+# the images and is at its peak in a tenth, so that 16 top images can be had from two hundred.
+RAMP = (0.75, 0.9)
+# Descriptors or statistics in one feature's mixture, once each has had a feature of its own.
+_MIXED = 4
+# A ramp shorter than this many standard deviations is no ramp: many images are alike there (black, burnt out).
+_SHORTEST = 0.05
+# Features that are drawn for each local one with distant instances.
+_CANDIDATES = 8
+
+
+def read_views(images: ImageSource, patch_size: int, grid: int, show_progress: bool) -> list[tuple[int, np.ndarray]]:
+    """Full views of a sample spread evenly over the images: at most `SAMPLE_IMAGES`, with their positions.
+
+    Raises:
+        InfoscopeError: fewer than `LEAST_IMAGES` can be read.
+    """
+    sample = sorted(spread_evenly(len(images), SAMPLE_IMAGES))
+    view = Views(patch_size, grid, 0).full
+    found: list[tuple[int, np.ndarray]] = []
+    reason = ""
+    with progress("Looking at photographs to plant in", len(sample), "images", enabled=show_progress) as advance:
+        for batch in decode_ahead(images, sample, view, 16, None):
+            found += zip(batch.index, batch.pixels, strict=True)
+            reason = reason or next((why for _, why in batch.unreadable), "")
+            advance(len(batch.index) + len(batch.unreadable))
+    if not found:
+        raise all_unreadable(images, reason)
+    if len(found) < LEAST_IMAGES:
+        raise InfoscopeError(f"{images.name} has {len(found)} readable images; planting takes at least {LEAST_IMAGES}")
+    return found
+
+
+def calibrate(views: list[np.ndarray], config: PlantedConfig) -> tuple[PlantedFeatures, list[str]]:
+    """The features for some photographs, and what each one is called.
+
+    Args:
+        views: full views, 8-bit RGB ``[pn, pn, 3]``.
+        config: the settings.
+    """
+    random = torch.Generator().manual_seed(config.seed)
+    described = torch.stack([describe(torch.tensor(view), config.patch_size) for view in views])
+    flat = described.flatten(0, 1)
+    mean, scale = flat.mean(0), flat.std(0).clamp_min(1e-6)
+    z = (described - mean) / scale
+    both = view_statistics(z)
+    statistic_mean, statistic_scale = both.mean(0), both.std(0).clamp_min(1e-6)
+    statistics = (both - statistic_mean) / statistic_scale
+
+    counts = config.counts
+    centred = round(config.centre_biased * counts["local"])
+    distant = round(config.two_instances * counts["local"])
+    covered = config.side**2
+    local, local_names = _local_weights(z, counts["local"] - distant - centred, distant, centred, covered, random)
+    low, high = _ends(_covered(z @ local, covered))
+    names = [f"local: {name}" for name in local_names]
+    image, image_names = [], []
+    for kind in ("global", "position-bound", "diffuse"):
+        weights, called = _weights(statistics[:, None], list(STATISTICS), counts[kind], 1, random)
+        image.append(weights)
+        image_names += [f"{kind}: {name}" for name in called]
+    image_weight = torch.cat(image, dim=1)
+    image_low, image_high = _ends(statistics @ image_weight)
+    false_weight = _mixtures(len(STATISTICS), config.features, random)
+    # A share of 0 has no limit that it exceeds.
+    limit = torch.quantile(statistics @ false_weight, 1 - config.false_positives, dim=0)
+    window_of = torch.full((config.features,), -1)
+    position = counts["local"] + counts["global"]
+    window_of[position : position + counts["position-bound"]] = torch.arange(counts["position-bound"])
+    return PlantedFeatures(
+        config,
+        {
+            "descriptor_mean": mean,
+            "descriptor_scale": scale,
+            "statistic_mean": statistic_mean,
+            "statistic_scale": statistic_scale,
+            "local_weight": local,
+            "local_low": low,
+            "local_high": high,
+            "image_weight": image_weight,
+            "image_low": image_low,
+            "image_high": image_high,
+            "false_weight": false_weight,
+            "false_limit": limit if config.false_positives else torch.full_like(limit, torch.inf),
+            "window_of": window_of,
+            "usual_patches": torch.randperm(config.patches, generator=random)[: config.outliers],
+            "strength": torch.tensor(config.strengths).repeat_interleave(torch.tensor(list(counts.values()))),
+        },
+    ), names + image_names
+
+
+def make_windows(config: PlantedConfig) -> Float[Tensor, "patch window"]:
+    """Where the position-bound features may fire: each on a block of 3 x 3 patches, anywhere or in a corner.
+
+    Example:
+        >>> windows = make_windows(PlantedConfig())
+        >>> windows.shape, windows.sum(0).unique().tolist()
+        (torch.Size([196, 50]), [9.0])
+    """
+    random = torch.Generator().manual_seed(config.seed + 1)
+    p = config.grid
+    bound = config.counts["position-bound"]
+    cornered = round(config.cornered * bound)
+    last = p - config.side
+    places = torch.randint(last + 1, (bound, 2), generator=random)
+    places[:cornered] = last * torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat(-(-cornered // 4), 1)[:cornered]
+    blocks = torch.zeros(config.patches, bound)
+    for number, (top, left) in enumerate(places.tolist()):
+        blocks[block_patches(top, left, config.side, p), number] = 1
+    return blocks
+
+
+def _local_weights(
+    z: Float[Tensor, "image patch descriptor"],
+    plain: int,
+    distant: int,
+    centred: int,
+    covered: int,
+    random: torch.Generator,
+) -> tuple[Float[Tensor, "descriptor feature"], list[str]]:
+    """Plain features first; then those chosen for instances far from each other; then those for being in the middle."""
+    weights, names = _weights(z, list(DESCRIPTORS), plain, covered, random)
+    if not distant + centred:
+        return weights, names
+    drawn = _mixtures(z.shape[2], _CANDIDATES * (distant + centred), random)
+    drawn = drawn[:, _long_ramps(z @ drawn, covered)]
+    if drawn.shape[1] < distant + centred:
+        raise InfoscopeError("the photographs are too much alike to plant features in; give more of them")
+    spread, off_centre = _whereabouts(ramp(z @ drawn, *_ends(_covered(z @ drawn, covered))), 3 * covered)
+    apart = spread.argsort(descending=True, stable=True)[:distant]
+    # The same feature twice would be no second one.
+    off_centre[apart] = torch.inf
+    middle = off_centre.argsort(stable=True)[:centred]
+    names += [f"distant {i}" for i in range(distant)] + [f"centred {i}" for i in range(centred)]
+    return torch.cat([weights, drawn[:, apart], drawn[:, middle]], dim=1), names
+
+
+def _whereabouts(
+    maps: Float[Tensor, "image patch feature"], widest: int
+) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
+    """Of each feature's strongest pictures, in patches, on average.
+
+    How far the mass lies from its own centre, 0 for wide maps; and how far from the middle of the picture.
+    """
+    p = round(maps.shape[1] ** 0.5)
+    place = torch.stack(torch.meshgrid(torch.arange(p), torch.arange(p), indexing="ij"), -1).reshape(-1, 2).float()
+    top = maps.sum(1).argsort(dim=0, descending=True, stable=True)[:16]
+    some = maps.gather(0, top[:, None].expand(-1, maps.shape[1], -1))
+    share = some / some.sum(1, keepdim=True).clamp_min(1e-6)
+    centre = torch.einsum("ipf,pd->ifd", share, place)
+    radius = (torch.einsum("ipf,p->if", share, place.square().sum(1)) - centre.square().sum(2)).clamp_min(0).sqrt()
+    few = 1 / share.square().sum(1).clamp_min(1e-6) <= widest
+    middle = torch.einsum("ipf,p->if", share, (place - (p - 1) / 2).norm(dim=1))
+    return (radius * few).mean(0), middle.mean(0)
+
+
+def _weights(
+    values: Float[Tensor, "image item number"],
+    names: list[str],
+    count: int,
+    covered: int,
+    random: torch.Generator,
+) -> tuple[Float[Tensor, "number feature"], list[str]]:
+    """Weights of ``count`` features: half of them single numbers, up or down; the others mixtures."""
+    size = values.shape[2]
+    single = torch.cat([torch.eye(size), -torch.eye(size)], dim=1)
+    called = [f"{sign}{name}" for sign in ("", "not ") for name in names]
+    order = torch.randperm(2 * size, generator=random)
+    order = order[_long_ramps(values @ single[:, order], covered)][: (count + 1) // 2]
+    mixed = _mixtures(size, 2 * count + 8, random)
+    mixed = mixed[:, _long_ramps(values @ mixed, covered)][:, : count - len(order)]
+    if len(order) + mixed.shape[1] < count:
+        raise InfoscopeError("the photographs are too much alike to plant features in; give more of them")
+    return torch.cat([single[:, order], mixed], dim=1), [called[i] for i in order.tolist()] + [
+        f"mixture {i}" for i in range(mixed.shape[1])
+    ]
+
+
+def _mixtures(size: int, count: int, random: torch.Generator) -> Float[Tensor, "number feature"]:
+    """Weights of a few numbers each, of length 1."""
+    weights = torch.zeros(size, count)
+    for column in range(count):
+        some = torch.randperm(size, generator=random)[:_MIXED]
+        weights[some, column] = torch.randn(_MIXED, generator=random)
+    unit: Tensor = weights / weights.norm(dim=0)
+    return unit
+
+
+def _covered(values: Float[Tensor, "image item feature"], covered: int) -> Float[Tensor, "image feature"]:
+    """What as many as ``covered`` items of an image reach."""
+    reached: Tensor = values.topk(min(covered, values.shape[1]), dim=1).values[:, -1]
+    return reached
+
+
+def _ends(values: Float[Tensor, "image feature"]) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
+    if not values.numel():
+        return values[0], values[0]
+    low, high = torch.quantile(values, torch.tensor(RAMP), dim=0)
+    return low, high
+
+
+def _long_ramps(values: Float[Tensor, "image item feature"], covered: int) -> Int64[Tensor, " chosen"]:
+    low, high = _ends(_covered(values, covered))
+    return (high - low > _SHORTEST * values.flatten(0, 1).std(0)).nonzero().flatten()

@@ -1,0 +1,309 @@
+"""Planted features: what each responds to, and where."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from torch import Tensor, nn
+
+from infoscope.analyses.planted.config import PlantedConfig
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What chance decides of one view.
+
+    Attributes:
+        usual: uniform on 0..1, for whether the outliers sit on their usual patches.
+        order: the patches in a random order, ``[patch]``.
+        place: a random patch for each feature, where it fires falsely.
+        noise: standard normal, ``[patch, feature]``.
+    """
+
+    usual: float
+    order: Int64[np.ndarray, " patch"]
+    place: Int64[np.ndarray, " feature"]
+    noise: Float32[np.ndarray, "patch feature"]
+
+
+def draw(view: UInt8[np.ndarray, "row column 3"], seed: int, patches: int, features: int) -> Draws:
+    """The draws of a view, seeded by a hash of all its pixels: a shift by one patch changes all of them.
+
+    Example:
+        >>> view = np.zeros((8, 8, 3), np.uint8)
+        >>> first, again, other = (draw(v, 0, 4, 2) for v in (view, view.copy(), view + 1))
+        >>> bool((first.noise == again.noise).all()), bool((first.noise == other.noise).any())
+        (True, False)
+    """
+    digest = hashlib.blake2b(np.ascontiguousarray(view).tobytes(), digest_size=16).digest()
+    generator = np.random.default_rng([seed, int.from_bytes(digest, "little")])
+    return Draws(
+        usual=float(generator.random()),
+        order=generator.permutation(patches).astype(np.int64),
+        place=generator.integers(patches, size=features).astype(np.int64),
+        noise=generator.standard_normal((patches, features), dtype=np.float32),
+    )
+
+
+_WAVES = 4
+"""Cosines per side of the ramps and ridges, the constant one among them."""
+_ANGLES = (0, 45, 90, 135)
+
+_COLOURS = ("brightness", "red-green", "blue-yellow", "saturation", "darkest", "brightest", "contrast")
+_RIDGES = tuple(f"wave {row},{column}" for row in range(_WAVES) for column in range(_WAVES) if row or column)
+
+DESCRIPTORS: tuple[str, ...] = (*_COLOURS, *(f"edges {angle}°" for angle in _ANGLES), "texture", *_RIDGES)
+"""Names of the descriptors, in order."""
+STATISTICS: tuple[str, ...] = (
+    *(f"mean {name}" for name in DESCRIPTORS[: -len(_RIDGES)]),
+    *(f"spread of {name}" for name in DESCRIPTORS),
+)
+"""Names of the statistics of a view. The mean of a wave is not among them: it is a matter of where in its patch an edge
+lies, and another crop of the same picture has another."""
+CONTRAST = _COLOURS.index("contrast")
+"""Which of them says how much a patch holds: the standard deviation of its brightness."""
+
+
+def describe(view: UInt8[Tensor, "row column 3"], patch_size: int) -> Float[Tensor, "patch descriptor"]:
+    """The descriptors of each patch of a view.
+
+    Args:
+        view: 8-bit RGB, ``[pn, pn, 3]``.
+        patch_size: n.
+
+    Returns:
+        ``[p * p, descriptor]``, patches row-major, in the order of `DESCRIPTORS`, float32. Equal patches have equal
+        descriptors wherever they are.
+
+    Example:
+        >>> stripes = torch.zeros(16, 16, 3, dtype=torch.uint8); stripes[:, 8:] = 255
+        >>> described = dict(zip(DESCRIPTORS, describe(stripes, 8)[0].tolist()))   # the first patch is black
+        >>> described["brightness"], described["contrast"]
+        (0.0, 0.0)
+        >>> described = dict(zip(DESCRIPTORS, describe(stripes, 16)[0].tolist()))  # one patch with an upright edge
+        >>> round(described["brightness"], 3), described["edges 0°"] > described["edges 90°"]
+        (0.5, True)
+    """
+    n = patch_size
+    p = view.shape[0] // n
+    # Colours apart, since a reduction over an axis of three is slow.
+    red, green, blue = (
+        channel.reshape(p, n, p, n).permute(0, 2, 1, 3).reshape(p * p, n, n).to(torch.float32) / 255
+        for channel in view.unbind(-1)
+    )
+    luma = (red + green + blue) / 3
+    colour = [channel.mean((1, 2)) for channel in (red, green, blue)]
+    saturation = torch.maximum(torch.maximum(red, green), blue) - torch.minimum(torch.minimum(red, green), blue)
+    down = (luma[:, 1:, :-1] - luma[:, :-1, :-1]).flatten(1)
+    across = (luma[:, :-1, 1:] - luma[:, :-1, :-1]).flatten(1)
+    edges = [
+        (math.cos(math.radians(angle)) * across + math.sin(math.radians(angle)) * down).abs().mean(1).sqrt()
+        for angle in _ANGLES
+    ]
+    flat = luma.flatten(1)
+    waves = _waves(n)
+    ridges = flat @ waves
+    # What the waves leave of the patch.
+    texture = (flat - flat.mean(1, keepdim=True) - ridges @ waves.T).square().mean(1).sqrt().sqrt()
+    return torch.stack(
+        [
+            flat.mean(1),
+            colour[0] - colour[1],
+            colour[2] - (colour[0] + colour[1]) / 2,
+            saturation.mean((1, 2)),
+            flat.amin(1),
+            flat.amax(1),
+            flat.var(1, correction=0).sqrt(),
+            *edges,
+            texture,
+            *(ridges / n).unbind(1),
+        ],
+        dim=1,
+    )
+
+
+def view_statistics(z: Float[Tensor, "*view patch descriptor"]) -> Float[Tensor, "*view statistic"]:
+    """Means and spreads over a view's patches, in the order of `STATISTICS`.
+
+    Example:
+        >>> view_statistics(torch.ones(3, 4, len(DESCRIPTORS))).shape, len(STATISTICS)
+        (torch.Size([3, 39]), 39)
+    """
+    means = z[..., : len(DESCRIPTORS) - len(_RIDGES)].mean(-2)
+    return torch.cat([means, z.var(-2, correction=0).sqrt()], dim=-1)
+
+
+@lru_cache(maxsize=8)
+def _waves(n: int) -> Float[Tensor, "pixel wave"]:
+    """Orthonormal products of cosines over a patch (DCT-II), without the constant."""
+    pixel = torch.arange(n, dtype=torch.float64) + 0.5
+    cosines = torch.stack([torch.cos(math.pi * wave * pixel / n) for wave in range(_WAVES)])
+    cosines = cosines / cosines.norm(dim=1, keepdim=True)
+    products = torch.einsum("ui,vj->uvij", cosines, cosines).reshape(_WAVES**2, n * n)[1:]
+    return products.T.contiguous().to(torch.float32)
+
+
+@dataclass(frozen=True)
+class PlantedView:
+    """What is planted into one view.
+
+    Attributes:
+        codes: true codes, ``[patch, feature]``, without noise.
+        unmuted: the same before the outlier patches lose what they hold of their own.
+        error: what is added to the codes that are on, ``[patch, feature]``.
+        background: what is added to the others, ``[patch, feature]``.
+        outlier: which patches are outliers.
+        placed: the features' false positives, ``[feature]``: those whose codes are not where they belong.
+        descriptors: what each patch looks like, normalised, ``[patch, descriptor]``.
+    """
+
+    codes: Float[Tensor, "patch feature"]
+    unmuted: Float[Tensor, "patch feature"]
+    error: Float[Tensor, "patch feature"]
+    background: Float[Tensor, "patch feature"]
+    outlier: Bool[Tensor, " patch"]
+    placed: Bool[Tensor, " feature"]
+    descriptors: Float[Tensor, "patch descriptor"]
+
+
+class PlantedFeatures(nn.Module):
+    """Features by construction. Made by `infoscope.analyses.planted.calibration.calibrate`.
+
+    With z the normalised descriptors of a patch and t the normalised statistics of a view (mean and spread of its
+    patches' descriptors), a ramp being 0 up to ``low``, 1 from ``high`` and straight between:
+
+    - local: ramp(z . weight), of the patch's own pixels;
+    - of the others, the strength a = ramp(t . weight) is the view's:
+      diffuse: a on every patch; position-bound: a on the patches of a window; global: a on the outlier patches, which
+      are drawn among the flattest quarter of the view by a hash of all its pixels.
+
+    All tensors are buffers, so that they go where the model goes and into its hash.
+    """
+
+    descriptor_mean: Tensor
+    descriptor_scale: Tensor
+    statistic_mean: Tensor
+    statistic_scale: Tensor
+    local_weight: Tensor
+    local_low: Tensor
+    local_high: Tensor
+    image_weight: Tensor
+    image_low: Tensor
+    image_high: Tensor
+    false_weight: Tensor
+    false_limit: Tensor
+    window_of: Tensor
+    usual_patches: Tensor
+    strength: Tensor
+
+    def __init__(self, config: PlantedConfig, tensors: dict[str, Tensor]):
+        super().__init__()
+        self.config = config
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+        ends = torch.tensor(list(config.counts.values())).cumsum(0).tolist()
+        self.local, self.global_, self.position, self.diffuse = (
+            slice(start, end) for start, end in zip([0, *ends], ends, strict=False)
+        )
+
+    @property
+    def features(self) -> int:
+        """How many there are."""
+        return self.config.features
+
+    def normalised(self, view: UInt8[Tensor, "row column 3"]) -> Float[Tensor, "patch descriptor"]:
+        """z: the descriptors of each patch, of mean 0 and spread 1 over the photographs it was made on."""
+        return (describe(view, self.config.patch_size) - self.descriptor_mean) / self.descriptor_scale
+
+    def statistics(self, z: Float[Tensor, "patch descriptor"]) -> Float[Tensor, " statistic"]:
+        """t: mean and spread over the patches, normalised likewise."""
+        return (view_statistics(z) - self.statistic_mean) / self.statistic_scale
+
+    def forward(self, view: UInt8[Tensor, "row column 3"], windows: Float[Tensor, "patch window"]) -> PlantedView:
+        """What is planted into a view.
+
+        Args:
+            view: 8-bit RGB, ``[pn, pn, 3]``.
+            windows: at which patches the features that depend on position may fire, 0 to 1; `window_of` has the
+                window of each feature, -1 for none.
+        """
+        config, place = self.config, self.strength.device
+        chance = draw(view.cpu().numpy(), config.seed, config.patches, self.features)
+        z = self.normalised(view)
+        statistics = self.statistics(z)
+        amplitude = ramp(statistics @ self.image_weight, self.image_low, self.image_high)
+        seats = self._seats(z, chance)
+
+        codes = torch.zeros(config.patches, self.features, device=place)
+        codes[:, self.local] = ramp(z @ self.local_weight, self.local_low, self.local_high)
+        codes[:, self.local.stop :] = amplitude
+        windowed = self.window_of >= 0
+        codes[:, windowed] *= windows[:, self.window_of[windowed]]
+        codes[:, self.global_] *= seats
+        unmuted = codes.clone()
+        outlier = seats.any(1)
+        rest = torch.ones(self.features, dtype=torch.bool, device=place)
+        rest[self.global_] = False
+        codes[outlier[:, None] & rest] *= config.outlier_keeps
+
+        placed = statistics @ self.false_weight > self.false_limit
+        wrong = placed.nonzero().flatten()
+        patch, height = torch.from_numpy(chance.place).to(place)[wrong], unmuted[:, wrong].amax(0)
+        for kept in (codes, unmuted):
+            kept[:, wrong] = 0
+            kept[patch, wrong] = height
+        noise, on = torch.from_numpy(chance.noise).to(place) * self.strength, codes > 0
+        return PlantedView(
+            codes=codes * self.strength,
+            unmuted=unmuted * self.strength,
+            error=noise * on * config.noise,
+            background=noise * ~on * config.background,
+            outlier=outlier,
+            placed=placed,
+            descriptors=z,
+        )
+
+    def _seats(self, z: Float[Tensor, "patch descriptor"], chance: Draws) -> Bool[Tensor, "patch global"]:
+        """On which patches of the view each global feature sits."""
+        config = self.config
+        count = config.counts["global"]
+        flattest = z[:, CONTRAST].argsort(stable=True)
+        seats = torch.zeros(config.patches, count, dtype=torch.bool, device=z.device)
+        if chance.usual < config.same_patch:
+            seats[self.usual_patches, : count // 2] = True
+            seats[flattest[: config.outliers], count // 2 :] = True
+        else:
+            order = torch.from_numpy(chance.order).to(z.device)
+            quiet = torch.zeros(config.patches, dtype=torch.bool, device=z.device)
+            quiet[flattest[: config.patches // 4]] = True
+            seats[order[quiet[order]][: config.outliers]] = True
+        return seats
+
+
+def ramp(
+    values: Float[Tensor, "*item feature"], low: Float[Tensor, " feature"], high: Float[Tensor, " feature"]
+) -> Float[Tensor, "*item feature"]:
+    """0 up to ``low``, 1 from ``high``, straight between.
+
+    Example:
+        >>> ramp(torch.tensor([[0.0], [1.5], [3.0]]), torch.tensor([1.0]), torch.tensor([2.0])).flatten().tolist()
+        [0.0, 0.5, 1.0]
+    """
+    return ((values - low) / (high - low)).clamp(0, 1)
+
+
+def block_patches(top: int, left: int, side: int, grid: int) -> Int64[Tensor, " patch"]:
+    """The patches of a square block, row-major on the grid.
+
+    Example:
+        >>> block_patches(1, 0, 2, 4).tolist()
+        [4, 5, 8, 9]
+    """
+    rows, columns = torch.arange(top, top + side), torch.arange(left, left + side)
+    return (rows[:, None] * grid + columns).flatten()

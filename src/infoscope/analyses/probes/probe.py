@@ -1,0 +1,263 @@
+"""`probe_groups`: what linear heads still find once feature groups are removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from infoscope.analyses.probes.config import ProbeConfig
+from infoscope.analyses.probes.probing import Scored, recipe_at, score_variants
+from infoscope.analyses.probes.recipes import find_recipe
+from infoscope.analyses.probes.record import FORMAT_VERSION, Baseline, ProbeRecord
+from infoscope.analyses.probes.result import PROBE_FILE, ProbeResult, open_probe, per_class_table, variants_table
+from infoscope.analyses.probes.task import Labels, Task
+from infoscope.analyses.probes.watching import WatchedTask, watch_task
+from infoscope.analyses.removal.config import RemovalConfig
+from infoscope.analyses.removal.edited import EditedBackbone
+from infoscope.analyses.removal.groups import FeatureGroup, named_group
+from infoscope.analyses.removal.statistics import CodeStatistics, read_statistics
+from infoscope.analyses.removal.variants import Variant, plan_variants
+from infoscope.backbones.backbone import Backbone
+from infoscope.backbones.families import token_set_of
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.dictionaries.untrained import reconstructs
+from infoscope.images.source import notes_of
+from infoscope.measurement.fit import check_belongs, say_other_images
+from infoscope.measurement.identity import dictionary_record, model_identity, model_record
+from infoscope.measurement.measure import Clock
+from infoscope.runtime.atomic import as_read
+from infoscope.runtime.choices import Resize
+from infoscope.runtime.manifest import SkippedImage, software_versions
+from infoscope.runtime.run import PARTIALS, Run
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run's model and SAE, ready to be edited for a task.
+
+    Attributes:
+        edited: the model and what is needed to edit it.
+        statistics: codes over a sample of the training images.
+        resize: how an image becomes square.
+    """
+
+    edited: EditedBackbone
+    statistics: CodeStatistics
+    resize: Resize
+
+
+def prepare(
+    run: Run, backbone: Backbone, sae: SparseAutoencoder, task: Task, config: ProbeConfig, seed: int, **running: Any
+) -> Prepared:
+    """Check that run, model and SAE belong together, and read the codes of some training images.
+
+    Args:
+        run: the run.
+        backbone: its model.
+        sae: its SAE.
+        task: whose training images are read.
+        config: the options.
+        seed: of the images whose codes take the place of others'.
+        **running: ``batch_size``, ``threads``, ``show_progress``.
+
+    Raises:
+        InfoscopeError: they do not belong together, or no training image can be read.
+    """
+    check_belongs(run, backbone, sae)
+    sae = sae.to(backbone.device)
+    resize: Resize = config.resize or run.manifest.options["resize"]
+    token_set = token_set_of(sae.site)
+    statistics = read_statistics(
+        backbone,
+        sae,
+        task.splits["train"],
+        token_set=token_set,
+        resize=resize,
+        sample_images=config.sample_images,
+        **running,
+    )
+    return Prepared(EditedBackbone(backbone, sae, token_set, statistics, seed), statistics, resize)
+
+
+def probe_groups(
+    run: Run,
+    backbone: Backbone,
+    sae: SparseAutoencoder,
+    task: Task,
+    groups: Sequence[str | FeatureGroup],
+    config: ProbeConfig | None = None,
+    removal: RemovalConfig | None = None,
+    *,
+    out: Path | str,
+    batch_size: int | None = None,
+    threads: int | None = None,
+    show_progress: bool = True,
+    command: str = "infoscope.probe_groups",
+) -> ProbeResult:
+    """Remove feature groups from a frozen model and see what linear heads still find (method, section 7).
+
+    Rows: the untouched model, the SAE's reconstruction, without each group, and without random groups of equal size
+    and of equal activation mass; at each site asked for. Each row has its own head, trained on its own features. What
+    is finished in ``out`` is kept, and the same call goes on there.
+
+    Args:
+        run: the run that measured the features.
+        backbone: its model.
+        sae: its SAE.
+        task: the task: `infoscope.classification_task`, `segmentation_task` or `depth_task`.
+        groups: the groups, or their names (see `infoscope.analyses.removal.groups.named_group`).
+        config: how features are extracted and probed.
+        removal: how groups are removed.
+        out: the folder to write.
+        batch_size: images to a forward pass; changes memory and speed, not the result.
+        threads: decoding threads; one a core by default.
+        show_progress: report progress on stderr.
+        command: how this was asked for, for the record.
+
+    Raises:
+        InfoscopeError: run, model and SAE do not belong together, a group is not known or empty, the task's data are
+            not usable, or ``out`` holds something else or cannot be written.
+    """
+    config, removal, out = config or ProbeConfig(), removal or RemovalConfig(), Path(out)
+    named = [named_group(run, group) if isinstance(group, str) else group for group in groups]
+    clock = Clock()
+    watched = watch_task(task)
+    say_other_images(run, watched.images["train"])
+    task = watched.task
+    with clock("labels"):
+        labels = task.check(show_progress)
+    watched.claim(out, plan_probe(run, backbone, sae, watched, labels, named, config, removal), show_progress)
+    if (out / PROBE_FILE).is_file():
+        return open_probe(out)
+    running: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "show_progress": show_progress}
+    with clock("codes"):
+        prepared = prepare(run, backbone, sae, task, config, removal.random_seed, **running)
+    variants = plan_variants(named, prepared.statistics.mass, removal, reconstructs(sae.format))
+    with clock("variants"):
+        scored, skipped = score_variants(
+            prepared.edited, task, variants, config, out / PARTIALS, prepared.resize, **running
+        )
+    with clock("baselines"):
+        baselines = (
+            task.baselines(backbone, find_recipe(config.recipe), prepared.resize, config.seed, show_progress)
+            if config.baselines
+            else []
+        )
+    watched.check(show_progress)
+    record = make_record(
+        run,
+        prepared,
+        task,
+        config,
+        removal,
+        scored,
+        skipped,
+        baselines,
+        labels=labels,
+        command=command,
+        timings=clock.seconds,
+    )
+    result = ProbeResult(
+        record, variants_table(scored, prepared.statistics.mass, task.metric, config.seed), per_class_table(scored)
+    )
+    result.save(out)
+    return result
+
+
+def plan_probe(
+    run: Run,
+    backbone: Backbone,
+    sae: SparseAutoencoder,
+    watched: WatchedTask,
+    labels: Labels,
+    groups: Sequence[FeatureGroup],
+    config: ProbeConfig,
+    removal: RemovalConfig,
+) -> dict[str, Any]:
+    """All that a probe's scores depend on, as JSON values, once it is sure that run, model and SAE belong together."""
+    check_belongs(run, backbone, sae)
+    return {
+        "probe": FORMAT_VERSION,
+        "model": model_identity(model_record(backbone)),
+        # A weights file alone does not say how many codes are kept, nor of which tokens they are.
+        "dictionary": {
+            "sha256": sae.sha256,
+            "activation": str(sae.activation),
+            "tokens": token_set_of(sae.site),
+        },
+        "data": watched.task.describe(),
+        "labels": dict(labels.found),
+        "stamps": watched.states,
+        "resize": config.resize or run.manifest.options["resize"],
+        "software": software_versions(),
+        # Where features are kept, and for how long, changes no score.
+        "options": {key: value for key, value in asdict(config).items() if key not in ("disk_gib", "keep_features")},
+        "removal": asdict(removal) | {"sites": list(removal.sites)},
+        "recipe": find_recipe(config.recipe).version,
+        "groups": {group.name: group.features.tolist() for group in groups},
+    }
+
+
+def make_record(
+    run: Run,
+    prepared: Prepared,
+    task: Task,
+    config: ProbeConfig,
+    removal: RemovalConfig,
+    scored: Sequence[Scored],
+    skipped: dict[str, dict[int, str]],
+    baselines: Sequence[Baseline],
+    *,
+    labels: Labels,
+    command: str,
+    timings: dict[str, float],
+) -> ProbeRecord:
+    """What ``probe.json`` holds."""
+    edited, recipe = prepared.edited, find_recipe(config.recipe)
+    used = {site: recipe_at(recipe, site, edited.token_set) for site in removal.sites}
+    every = {*labels.notes, *(note for each in scored for note in each.score.notes)}
+    every |= {f"{split}: {note}" for split, images in task.splits.items() for note in notes_of(images)}
+    return ProbeRecord(
+        format_version=FORMAT_VERSION,
+        command=command,
+        run=str(run.path),
+        task=task.name,
+        metric=task.metric,
+        higher_is_better=task.higher_is_better,
+        recipe=as_read(
+            {"name": recipe.name, "version": recipe.version}
+            | {site: asdict(getattr(of_site, task.name)) for site, of_site in used.items()}
+        ),
+        options=as_read(asdict(config) | {"resize": prepared.resize, "removal": asdict(removal)}),
+        model=model_record(edited.backbone),
+        dictionary=dictionary_record(edited.sae),
+        token_set=edited.token_set,
+        data=task.describe() | {"labels": dict(labels.found)},
+        skipped={
+            split: [SkippedImage(at, task.splits[split].ids[at], why) for at, why in sorted(images.items())]
+            for split, images in skipped.items()
+        },
+        groups={
+            each.variant.label: each.variant.group.features.tolist()
+            for each in scored
+            if each.variant.group is not None and each.variant.site == removal.sites[0]
+        },
+        chosen=[_chosen(each.variant, each) for each in scored],
+        baselines=list(baselines),
+        notes=sorted(every),
+        software=software_versions(),
+        timings=timings,
+    )
+
+
+def _chosen(variant: Variant, scored: Scored) -> dict[str, Any]:
+    score = scored.score
+    return {
+        "site": variant.site,
+        "name": variant.label,
+        "validation": score.validation,
+        "chosen": dict(score.chosen),
+        "candidates": [dict(candidate) for candidate in score.candidates],
+    }

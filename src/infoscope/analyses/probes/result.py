@@ -1,0 +1,251 @@
+"""The result of a probe, and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float64
+
+from infoscope.analyses.probes.probing import Scored
+from infoscope.analyses.probes.record import ProbeRecord
+from infoscope.analyses.removal.variants import Variant
+from infoscope.errors import InfoscopeError
+from infoscope.runtime.schema import Column, Table, read_table, write_table
+from infoscope.runtime.seal import read_whole, write_sealed
+
+RANDOM = "minus random of equal "
+# Scores that are shares are printed in per cent, as papers do.
+SHARES = ("top-1", "top-5", "mIoU", "pixel accuracy", "class accuracy", "delta1", "delta2", "delta3")
+
+
+def titled(metric: str) -> str:
+    """A metric with its unit.
+
+    Example:
+        >>> titled("mIoU"), titled("RMSE"), titled("abs-rel")
+        ('mIoU, %', 'RMSE, m', 'abs-rel')
+    """
+    return f"{metric}, %" if metric in SHARES else f"{metric}, m" if metric == "RMSE" else metric
+
+
+def short_name(name: str, draws: int = 1) -> str:
+    """A variant's name in a table, where random controls stand under the group they match.
+
+    Example:
+        >>> short_name("minus random of equal mass as global", 5)
+        '  random, equal mass (5)'
+        >>> short_name("minus global")
+        'minus global'
+    """
+    if name.startswith(RANDOM):
+        name = f"  random, equal {name.removeprefix(RANDOM).split(' ', 1)[0]}"
+    return f"{name} ({draws})" if draws > 1 else name
+
+
+_OF_TEST = "on the test split"
+
+VARIANTS: Table = MappingProxyType(
+    {
+        "site": Column(pl.String, "", "rerun: the rest of the network runs on; site: the block's own edited tokens"),
+        "name": Column(pl.String, "", "the variant; the draws of one random control share it"),
+        "draw": Column(pl.UInt32, "index", "draw of a random control, from 1; null elsewhere"),
+        "kind": Column(
+            pl.String, "", "what divides the features of the group: partition, class, rule, list, random; null without"
+        ),
+        "method": Column(pl.String, "", "keep-error or reconstruct; null where nothing is edited"),
+        "replacement": Column(
+            pl.String, "", "what the codes become: zero, mean, resampled; null where none are removed"
+        ),
+        "features": Column(pl.UInt32, "count", "features removed"),
+        "mass": Column(
+            pl.Float64, "share, 0 to 1", "their activation mass: sum of code times decoder-row norm, of that of all"
+        ),
+        "metric": Column(pl.String, "", "which score this row is"),
+        "score": Column(pl.Float64, "of the metric", f"the score {_OF_TEST}"),
+        "validation": Column(
+            pl.Float64, "of the metric", "where the choice was made, never on the test split; of the first metric alone"
+        ),
+        "difference": Column(pl.Float64, "of the metric", "score less the untouched model's at the same site"),
+        "difference_lower": Column(
+            pl.Float64,
+            "of the metric",
+            "lower end of its 95 % interval: paired bootstrap over the test images, heads as they are; null where the "
+            "metric is no mean over images",
+        ),
+        "difference_upper": Column(pl.Float64, "of the metric", "upper end"),
+    }
+)
+
+PER_CLASS: Table = MappingProxyType(
+    {
+        "site": VARIANTS["site"],
+        "name": VARIANTS["name"],
+        "draw": VARIANTS["draw"],
+        "class": Column(pl.String, "", "name of the class"),
+        "score": Column(pl.Float64, "share, 0 to 1", f"IoU or top-1 {_OF_TEST}; null for a class that is not there"),
+    }
+)
+
+
+PROBE_FILE = "probe.json"
+AGAIN = "restore it, or probe again into a new folder"
+# Our choice: the ends of a 95 % interval are then right to a few hundredths of its length.
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """The result of `probe_groups`; columns and units of the tables are in `infoscope.analyses.probes.result`.
+
+    Attributes:
+        record: with what, on what.
+        variants: one row a variant and metric.
+        per_class: one row a variant and class; empty where a task has none.
+    """
+
+    record: ProbeRecord
+    variants: pl.DataFrame
+    per_class: pl.DataFrame
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """One row a site, name and metric: mean and spread (standard deviation) over the draws of a random control."""
+        return over_draws(self.variants)
+
+    def save(self, path: Path | str) -> None:
+        """Write a folder; ``probe.json`` comes last, so its presence says that all is there.
+
+        Raises:
+            InfoscopeError: the folder cannot be written.
+        """
+        path = Path(path)
+        write_table(path / "variants.parquet", self.variants, VARIANTS)
+        write_table(path / "per_class.parquet", self.per_class, PER_CLASS)
+        write_sealed(path / PROBE_FILE, self.to_json(), ["variants.parquet", "per_class.parquet"])
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``probe.json`` holds."""
+        return asdict(self.record)
+
+
+def open_probe(path: Path | str) -> ProbeResult:
+    """Read what `ProbeResult.save` wrote.
+
+    Raises:
+        InfoscopeError: there is no finished probe in the folder, or it is of another version.
+    """
+    path = Path(path)
+    if not (path / PROBE_FILE).is_file():
+        raise InfoscopeError(f"{path} holds no finished probe: give a folder that `infoscope probe` wrote")
+    record = ProbeRecord.from_json(read_whole(path / PROBE_FILE, AGAIN), path)
+    return ProbeResult(
+        record,
+        read_table(path / "variants.parquet", VARIANTS),
+        read_table(path / "per_class.parquet", PER_CLASS),
+    )
+
+
+def over_draws(variants: pl.DataFrame) -> pl.DataFrame:
+    """One row a site, name and metric: mean and spread (standard deviation) over the draws of a random control.
+
+    Args:
+        variants: `VARIANTS`.
+    """
+    one = pl.len() == 1
+    return variants.group_by("site", "name", "metric", maintain_order=True).agg(
+        pl.len().alias("draws"),
+        pl.col("features", "mass", "score").mean(),
+        pl.col("score").std().alias("spread"),
+        pl.col("difference").mean(),
+        # Of one variant; over draws it is the spread that tells.
+        *(pl.when(one).then(pl.col(name).first()).alias(name) for name in ("difference_lower", "difference_upper")),
+    )
+
+
+def variants_table(
+    scored: Sequence[Scored], mass: Float64[np.ndarray, " feature"], metric: str, seed: int = 0
+) -> pl.DataFrame:
+    """`VARIANTS` of some scores.
+
+    Args:
+        scored: the variants and their scores.
+        mass: activation mass of every feature.
+        metric: the score that images' own scores are of.
+        seed: of the bootstrap.
+    """
+    untouched = {each.variant.site: each.score for each in scored if not each.variant.edited}
+    rows: list[dict[str, Any]] = []
+    for each in scored:
+        variant, own, base = each.variant, each.score, untouched.get(each.variant.site)
+        ends: tuple[float | None, float | None] = (None, None)
+        if base is not None and base is not own and own.per_image and base.per_image:
+            ends = paired_interval(np.array(own.per_image), np.array(base.per_image), seed)
+        removed = None if variant.group is None else variant.group.features
+        for name, value in own.test.items():
+            first = name == metric
+            rows.append(
+                {
+                    **_of_variant(variant),
+                    "kind": None if variant.group is None else variant.group.kind,
+                    "method": variant.method if variant.edited else None,
+                    "replacement": None if variant.group is None else variant.replacement,
+                    "features": 0 if removed is None else len(removed),
+                    "mass": variant.mass_share(mass),
+                    "metric": name,
+                    "score": value,
+                    "validation": own.validation if first else None,
+                    "difference": None if base is None else value - base.test[name],
+                    "difference_lower": ends[0] if first else None,
+                    "difference_upper": ends[1] if first else None,
+                }
+            )
+    return _frame(rows, VARIANTS)
+
+
+def per_class_table(scored: Sequence[Scored]) -> pl.DataFrame:
+    """`PER_CLASS` of some scores."""
+    rows = [
+        {**_of_variant(each.variant), "class": name, "score": value}
+        for each in scored
+        for name, value in each.score.per_class.items()
+    ]
+    return _frame(rows, PER_CLASS)
+
+
+def paired_interval(
+    own: Float64[np.ndarray, " image"], base: Float64[np.ndarray, " image"], seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of the mean of paired differences, by the percentile bootstrap over images.
+
+    Args:
+        own: each image's score.
+        base: the same images' scores to compare with.
+        seed: of the resampling.
+
+    Example:
+        >>> paired_interval(np.array([1.0, 1.0, 0.0]), np.array([1.0, 1.0, 0.0]))
+        (0.0, 0.0)
+    """
+    from scipy.stats import bootstrap
+
+    difference = own - base
+    if not np.ptp(difference):
+        return float(difference[0]), float(difference[0])
+    ends = bootstrap(
+        (difference,), np.mean, n_resamples=RESAMPLES, batch=64, method="percentile", rng=np.random.default_rng(seed)
+    ).confidence_interval
+    return float(ends.low), float(ends.high)
+
+
+def _of_variant(variant: Variant) -> dict[str, Any]:
+    return {"site": variant.site, "name": variant.name, "draw": variant.draw}
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], table: Mapping[str, Any]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema={name: column.dtype for name, column in table.items()})

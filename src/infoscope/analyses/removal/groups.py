@@ -1,0 +1,229 @@
+"""Feature groups: by name, by rule, and random ones matched to them."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float64, UInt32
+
+from infoscope.errors import InfoscopeError
+from infoscope.runtime.atomic import read_json
+from infoscope.runtime.choices import Match
+from infoscope.runtime.run import Run
+from infoscope.runtime.sheet import is_sheet, read_columns
+from infoscope.runtime.text import read_text
+from infoscope.scope.classes import CLASSES
+
+
+@dataclass(frozen=True)
+class FeatureGroup:
+    """Some features.
+
+    Attributes:
+        name: ``high-CDS``, ``low-CDS``, ``unscored``, a scope class, or the rule that chose them.
+        kind: what divides the features: ``partition``, ``class``, ``rule``, ``list``, or ``random``.
+        features: which ones, ascending.
+    """
+
+    name: str
+    kind: str
+    features: UInt32[np.ndarray, " feature"]
+
+
+def feature_groups(run: Run) -> list[FeatureGroup]:
+    """The groups of a run: by its partition, and by scope class."""
+    scope = run.scope
+    threshold = run.partition.get("threshold")
+    cds = pl.col("cds")
+    scored = cds.is_not_null() if threshold is not None else pl.lit(False)
+    gamma = float("nan") if threshold is None else float(threshold)
+    groups = [
+        FeatureGroup(name, "partition", scope.filter(which)["feature"].to_numpy())
+        for name, which in (("high-CDS", scored & (cds > gamma)), ("low-CDS", scored & (cds <= gamma)))
+    ]
+    groups.append(FeatureGroup("unscored", "partition", scope.filter(~scored)["feature"].to_numpy()))
+    by_class = [(name, scope.filter(pl.col("scope_class") == name)["feature"].to_numpy()) for name in CLASSES]
+    return groups + [FeatureGroup(name, "class", features) for name, features in by_class if len(features)]
+
+
+_NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+_COMPARED = re.compile(rf"(\w+)\s*(<=|>=|<|>)\s*{_NUMBER}")
+_QUANTILES = re.compile(rf"(\w+)\s*@\s*{_NUMBER}\s*-\s*{_NUMBER}")
+# Between groups, and not that of 1e+3.
+_PLUS = re.compile(r"(?<!\d[eE])\+")
+_LIST = "the list of features"
+_WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
+_COMPARISONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "<": np.less,
+    "<=": np.less_equal,
+    ">": np.greater,
+    ">=": np.greater_equal,
+}
+
+WAYS = "high-CDS, low-CDS, unscored, a class, 'cds > 0.2', cds@0.9-1 (between two quantiles), or list:FILE"
+
+
+def named_group(run: Run, text: str) -> FeatureGroup:
+    """The features that a text names; several texts joined by ``+`` name all of theirs.
+
+    Args:
+        run: whose features.
+        text: ``high-CDS``, ``low-CDS``, ``unscored``; a scope class; a number column of ``scope.parquet`` compared with
+            a number, such as ``cds > 0.2``; a column between two of its quantiles, such as ``cds@0.9-1``; or
+            ``list:FILE``, feature numbers as a JSON list, one a line, or in the column ``feature`` of a ``.csv`` or
+            ``.tsv``; what follows ``list:`` is the file's name to the end. Features whose value
+            in a column is not known are in no group made by it.
+
+    Raises:
+        InfoscopeError: it names nothing, or no feature.
+    """
+    before, listed, file = text.partition("list:")
+    parts = [part.strip() for part in _PLUS.split(before)]
+    if listed:
+        parts[-1] += listed + file  # alone but for what is not joined by a plus, which is then no group
+    found = [_single(run, part) for part in parts]
+    features = np.unique(np.concatenate([group.features for group in found]))
+    if not len(features):
+        raise InfoscopeError(f"--remove {text!r} names no feature of {run.path}: choose another group")
+    return FeatureGroup(
+        " + ".join(group.name for group in found), found[0].kind if len(found) == 1 else "rule", features
+    )
+
+
+def _single(run: Run, text: str) -> FeatureGroup:
+    known = {group.name.lower(): group for group in feature_groups(run)}
+    if text.lower() in known:
+        return known[text.lower()]
+    if text.lower() in CLASSES:
+        return FeatureGroup(text.lower(), "class", np.zeros(0, np.uint32))
+    if text.startswith("list:"):
+        return FeatureGroup(text, "list", _listed(run, Path(text.removeprefix("list:")).expanduser()))
+    if matched := _COMPARED.fullmatch(text):
+        column, sign, number = matched.groups()
+        which = _COMPARISONS[sign](_column(run, column), float(number))
+        return FeatureGroup(f"{column} {sign} {number}", "rule", run.scope["feature"].to_numpy()[which])
+    if matched := _QUANTILES.fullmatch(text):
+        column, low, high = matched.groups()
+        return quantile_group(run, column, float(low), float(high))
+    raise InfoscopeError(f"--remove {text!r} is no feature group: choose {WAYS}")
+
+
+def quantile_group(run: Run, column: str, low: float, high: float) -> FeatureGroup:
+    """The features between two quantiles of a column, of those for which it is known.
+
+    Features are ordered by the column, ties by their number, so that a share of them is that share.
+
+    Args:
+        run: whose features.
+        column: a number column of ``scope.parquet``.
+        low: from this share of them on, 0 to 1.
+        high: up to this share of them.
+
+    Raises:
+        InfoscopeError: there is no such column, or the quantiles are not ascending within 0 to 1.
+    """
+    name = f"{column}@{low:g}-{high:g}"
+    if not 0 <= low < high <= 1:
+        raise InfoscopeError(f"quantiles {low:g} to {high:g} of {column}: give two from 0 to 1, the lower first")
+    value = _column(run, column)
+    order = np.lexsort([run.scope["feature"].to_numpy(), value])
+    order = order[: int((~np.isnan(value)).sum())]  # what is not known is sorted last
+    first, last = round(low * len(order)), round(high * len(order))
+    return FeatureGroup(name, "rule", np.sort(run.scope["feature"].to_numpy()[order[first:last]]))
+
+
+def _column(run: Run, name: str) -> np.ndarray:
+    """A column as float64, with NaN where nothing is known."""
+    numbers = [column for column, kind in run.scope.schema.items() if kind.is_numeric() and column != "feature"]
+    if name not in numbers:
+        raise InfoscopeError(f"{run.path} has no number {name!r} of its features: choose {', '.join(numbers)}")
+    value: np.ndarray = run.scope[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    return value
+
+
+def _listed(run: Run, path: Path) -> np.ndarray:
+    refused = InfoscopeError(f"{path} is no list of feature numbers: write one a line, or a JSON list")
+    text = read_text(path, _LIST)
+    entries: Any = text.split()
+    if text.lstrip().startswith("["):
+        try:
+            entries = read_json(path)
+        except InfoscopeError as error:
+            raise refused from error
+    elif is_sheet(path) and not all(_WHOLE.fullmatch(entry) for entry in entries):
+        names = ("feature", "features", "feature_id", "feature_index")
+        entries = read_columns(path, {"feature": names}, what=_LIST).values["feature"]
+    stated = [str(entry) for entry in entries]
+    if not all(_WHOLE.fullmatch(entry) for entry in stated):
+        raise refused
+    numbers = [int(entry) for entry in stated]
+    features = run.scope["feature"].to_numpy()
+    wrong = [number for number in numbers if not 0 <= number < len(features)]
+    if wrong:
+        raise InfoscopeError(
+            f"{path} names feature {wrong[0]}, and {run.path} has features 0 to {len(features) - 1}"
+            "; take it out of the list"
+        )
+    return np.unique(np.asarray(numbers, np.uint32))
+
+
+def matched_groups(
+    group: FeatureGroup, mass: Float64[np.ndarray, " feature"], match: Match, draws: int, seed: int = 0
+) -> list[FeatureGroup]:
+    """Random groups that match a group (method, section 7).
+
+    Drawn from all features that are ever active, those of the group among them: of the others alone there may be too
+    few, and they differ from the group by what it was chosen for. By ``size``, each has as many active features as
+    the group has. By ``mass``, as many features are taken, in random order, as bring the sum nearest to the group's; it
+    is off by half of one feature's mass at most. Features of more than twice the group's mass, which would be worse
+    than none, are not drawn.
+
+    Args:
+        group: the group to match.
+        mass: activation mass of every feature: sum of its codes times its decoder row's norm.
+        match: what to match.
+        draws: how many to draw.
+        seed: of the draws.
+
+    Raises:
+        InfoscopeError: no feature of the group is ever active.
+
+    Example:
+        >>> mass = np.array([0.0, 5.0, 1.0, 1.0, 3.0])
+        >>> group = FeatureGroup("global", "class", np.uint32([0, 1]))
+        >>> [len(drawn.features) for drawn in matched_groups(group, mass, "size", draws=2)]
+        [1, 1]
+        >>> [float(mass[drawn.features].sum()) for drawn in matched_groups(group, mass, "mass", draws=2, seed=1)]
+        [3.0, 4.0]
+    """
+    active = np.flatnonzero(mass > 0)
+    inside = group.features[mass[group.features] > 0]
+    wanted = float(mass[inside].sum())
+    if not len(inside):
+        raise InfoscopeError(
+            f"no feature of {group.name} is active in the sample: there is nothing to match"
+            "; remove another group, or give --random-draws 0"
+        )
+    candidates = active if match == "size" else active[mass[active] <= 2 * wanted]
+    of_group = zlib.crc32(group.features.tobytes())
+    drawn = []
+    for number in range(draws):
+        # The draws of two kinds, or of two groups, are independent, and each of how many there are.
+        random = np.random.default_rng([seed, number, match == "mass", of_group])
+        order = random.permutation(candidates)
+        count = len(inside) if match == "size" else _nearest(mass[order], wanted)
+        name = f"random of equal {match} as {group.name}"
+        drawn.append(FeatureGroup(name, "random", np.sort(order[:count]).astype(np.uint32)))
+    return drawn
+
+
+def _nearest(mass: Float64[np.ndarray, " feature"], wanted: float) -> int:
+    """How many of the first features come nearest to a mass; one at least."""
+    return int(np.abs(np.cumsum(mass) - wanted).argmin()) + 1

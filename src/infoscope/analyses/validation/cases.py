@@ -1,0 +1,335 @@
+"""One case of a validation: planted features measured, matched to the truth and judged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Float64, Int64
+
+from infoscope.analyses.planted.config import KINDS, PlantedConfig, planted_config
+from infoscope.analyses.planted.model import turned
+from infoscope.analyses.planted.plant import Planted, plant, plant_into
+from infoscope.analyses.validation.config import Case, ValidateConfig
+from infoscope.backbones.backbone import Backbone
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.images.source import ArraySource
+from infoscope.images.spread import spread_evenly
+from infoscope.measurement.config import MeasureConfig
+from infoscope.measurement.measure import measure_scope
+from infoscope.runtime.schema import Column, Table
+from infoscope.scope.classes import CLASSES
+from infoscope.scope.modes import dip_test
+from infoscope.training.train import train_sae
+
+_CASE: dict[str, Column] = {
+    "world": Column(pl.String, "", "planted: a model made of planted features; real: a real one with features planted"),
+    "setting": Column(pl.String, "", "default or adversarial (method, section 9)"),
+    "seed": Column(pl.UInt32, "", "of the planted features"),
+    "dictionary": Column(pl.String, "", "planted directions; turned: these at an angle; trained: an SAE on the tokens"),
+    "axis": Column(pl.String, "", "main, or the curve that the case is a point of"),
+    "noise": Column(pl.Float64, "peaks", "standard deviation of the error of codes that are on"),
+    "background": Column(pl.Float64, "peaks", "standard deviation of the noise on all other codes"),
+    "top_images": Column(pl.UInt32, "count", "k"),
+    "shift": Column(pl.UInt32, "patches", "s"),
+    "cosine": Column(pl.Float64, "", "between the dictionary's directions and the planted ones, where turned"),
+    "photographs": Column(pl.UInt32, "count", "photographs measured on"),
+    "outlier_model": Column(pl.Boolean, "", "local and global features alone"),
+}
+
+FEATURES: Table = MappingProxyType(
+    {
+        **_CASE,
+        "feature": Column(pl.UInt32, "index", "the planted feature"),
+        "name": Column(pl.String, "", "its kind and what it is a function of"),
+        "kind": Column(pl.String, "", "the truth: local, global, position-bound or diffuse"),
+        "latent": Column(pl.UInt32, "index", "feature of the dictionary that stands for it"),
+        "match": Column(pl.Float64, "cosine", "between that feature's decoder direction and the planted one"),
+        "kind_share": Column(
+            pl.Float64, "share", "of that direction's square, in the span of the planted directions of the same kind"
+        ),
+        "inside": Column(pl.Boolean, "", "position-bound, with its window in the overlap of both crops"),
+        "cds": Column(pl.Float64, "share of D, 0 to 1", "as in scope.parquet, as are the columns after it"),
+        "pairs": Column(pl.UInt32, "count", ""),
+        "effective_area": Column(pl.Float64, "patches", ""),
+        "position_control": Column(pl.Float64, "", ""),
+        "cds_null": Column(pl.Float64, "", ""),
+        "cds_calibrated": Column(pl.Float64, "", ""),
+        "trust": Column(pl.Float64, "", ""),
+        "scope_class": Column(pl.String, "", ""),
+    }
+)
+
+CASES: Table = MappingProxyType(
+    {
+        **_CASE,
+        "features": Column(pl.UInt32, "count", "planted features"),
+        "recovered": Column(
+            pl.Float64, "share", "of the planted features, matched by one with a kind_share of 0.5 or more"
+        ),
+        "auc": Column(pl.Float64, "0 to 1", "of CDS for global against local, over the recovered features"),
+        "auc_calibrated": Column(pl.Float64, "0 to 1", "likewise of the calibrated score"),
+        "unscored": Column(pl.Float64, "share", "of the recovered features, without a CDS"),
+        "balanced_accuracy": Column(pl.Float64, "share", "of the classes, over the recovered features"),
+        "confusion": Column(pl.List(pl.List(pl.Int64)), "count", "true kind by class; the last class is undefined"),
+        "diffuse_as_local": Column(pl.Float64, "share", "of the recovered diffuse features, called local"),
+        "line": Column(pl.Float64, "share of D", "s/(p-s-1), where a feature glued to a place lies"),
+        "position_cds": Column(
+            pl.Float64, "share of D", "median CDS of the position-bound features inside the overlap"
+        ),
+        "dip_p": Column(pl.Float64, "", "of Hartigan's dip test on the spectrum of CDS of all recovered features"),
+        "seconds": Column(pl.Float64, "s", "that the case took"),
+    }
+)
+
+
+def typed(rows: list[dict[str, Any]], table: Table) -> pl.DataFrame:
+    """Rows as a table of these columns, in their order."""
+    return pl.DataFrame(rows, schema={name: column.dtype for name, column in table.items()})
+
+
+RECOVERED = 0.5
+"""Share of a decoder direction's square that lies in the span of one kind's planted directions, from which the feature
+is of that kind. Our choice: more than all else of it together."""
+
+
+def match(
+    planted: Float[np.ndarray, "feature width"], trained: Float[np.ndarray, "latent width"]
+) -> tuple[Int64[np.ndarray, " feature"], Float64[np.ndarray, " feature"]]:
+    """The one-to-one matching of largest total cosine between decoder directions (Hungarian method).
+
+    Args:
+        planted: true directions.
+        trained: decoder rows; as many as there are planted features, or more.
+
+    Returns:
+        For each planted feature the latent, and the cosine of the two directions.
+
+    Example:
+        >>> latent, cosine = match(np.eye(2, 3), np.array([[0.0, 2.0, 0.0], [0.0, 0.0, 1.0], [3.0, 0.0, 3.0]]))
+        >>> latent.tolist(), cosine.round(3).tolist()
+        ([2, 0], [0.707, 1.0])
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    cosine = _unit(planted) @ _unit(trained).T
+    _, latent = linear_sum_assignment(cosine, maximize=True)
+    return latent.astype(np.int64), cosine[np.arange(len(planted)), latent]
+
+
+def kind_share(
+    planted: Float[np.ndarray, "feature width"], kinds: Sequence[str], trained: Float[np.ndarray, "latent width"]
+) -> Float64[np.ndarray, " latent"]:
+    """How much of a decoder direction lies in the directions of its planted feature's kind.
+
+    Features that always fire together may be one feature of the SAE, a mixture of their directions: which of them it is
+    cannot be said, but of which kind it is can.
+
+    Args:
+        planted: true directions, orthonormal.
+        kinds: the kind of each.
+        trained: the decoder row that stands for each, ``[feature, width]``.
+
+    Returns:
+        Share of its square in the span of the kind's directions, 0 to 1.
+
+    Example:
+        >>> trained = np.array([[3.0, 4.0, 0.0, 0.0], [0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0]])
+        >>> kind_share(np.eye(3, 4), ["global", "global", "local"], trained)
+        array([1. , 0.5, 0.5])
+    """
+    cosine = _unit(trained) @ planted.T
+    same = np.asarray(kinds)[:, None] == np.asarray(kinds)
+    share: Float64[np.ndarray, " latent"] = (np.square(cosine) * same).sum(1)
+    return share
+
+
+def _unit(rows: Float[np.ndarray, "row width"]) -> Float64[np.ndarray, "row width"]:
+    length = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    unit: Float64[np.ndarray, "row width"] = rows / np.maximum(length, 1e-12)
+    return unit
+
+
+COLUMNS: tuple[str, ...] = (*KINDS, *(name for name in CLASSES if name not in KINDS))
+"""The scope classes, the planted kinds first: what is right then lies on the diagonal."""
+
+
+def scope_auc(kinds: Sequence[str], score: Float[np.ndarray, " feature"]) -> float:
+    """Area under the ROC curve of a score for global against local features; NaN where one of them has no score.
+
+    Features without a score are left out.
+
+    Example:
+        >>> scope_auc(["local", "global", "diffuse", "local"], np.array([0.1, 0.4, 0.9, np.nan]))
+        1.0
+    """
+    from sklearn.metrics import roc_auc_score
+
+    names = np.asarray(kinds)
+    asked = np.isin(names, ["local", "global"]) & ~np.isnan(score)
+    positive = names[asked] == "global"
+    if positive.all() or not positive.any():
+        return float("nan")
+    return float(roc_auc_score(positive, score[asked]))
+
+
+def confusion(kinds: Sequence[str], found: Sequence[str]) -> Int64[np.ndarray, "kind found"]:
+    """How many features of each kind, in the order of `KINDS`, were given each class, in the order of `COLUMNS`.
+
+    Example:
+        >>> confusion(["local", "local"], ["local", "undefined"])[0].tolist()
+        [1, 0, 0, 0, 1]
+    """
+    from sklearn.metrics import confusion_matrix
+
+    matrix: Int64[np.ndarray, "kind found"] = confusion_matrix(list(kinds), list(found), labels=list(COLUMNS))
+    return matrix[: len(KINDS)]
+
+
+def balanced_accuracy(kinds: Sequence[str], found: Sequence[str]) -> float:
+    """Mean over the kinds there are of the share that got its class; ``undefined`` is wrong.
+
+    Example:
+        >>> balanced_accuracy(["local", "local", "global"], ["local", "undefined", "global"])
+        0.75
+    """
+    from sklearn.metrics import recall_score
+
+    present = [kind for kind in KINDS if kind in kinds]
+    return float(recall_score(list(kinds), list(found), labels=present, average="macro", zero_division=0))
+
+
+# What the table of features has of scope.parquet.
+_MEASURED = ("cds", "pairs", "effective_area", "position_control", "cds_null", "cds_calibrated", "trust", "scope_class")
+BATCH_TOKENS, LEARNING_RATE = 512, 2e-3
+"""Of the trained SAE. Our choice: few tokens, so many short steps."""
+_ONLY_TWO = (0.6, 0.4, 0.0, 0.0)
+"""Shares of the outlier model: the paper's two groups."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every case is measured with.
+
+    Attributes:
+        images: the photographs, held in memory.
+        config: the options.
+        backbone: a real model to plant into, at its block, where one is named.
+    """
+
+    images: ArraySource
+    config: ValidateConfig
+    backbone: Backbone | None = None
+
+    def run(self, case: Case) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The case's row of `CASES`, and its rows of `FEATURES`."""
+        start = time.monotonic()
+        images = self._some(case.photographs)
+        planted = self._plant(case, images)
+        sae = self._dictionary(case, planted, images)
+        scope = measure_scope(
+            planted.backbone,
+            sae,
+            images,
+            MeasureConfig(top_images=case.top_images, shift=case.shift),
+            show_progress=False,
+        )
+        features = _features(case, planted, sae, scope.table)
+        row = judge(features, case, planted.config)
+        return typed([row | {"seconds": round(time.monotonic() - start, 1)}], CASES), features
+
+    def _some(self, count: int) -> ArraySource:
+        """As many of the photographs, spread evenly."""
+        total = len(self.images)
+        sample = sorted(spread_evenly(total, count))
+        return ArraySource([self.images[i] for i in sample], name=self.images.name)
+
+    def _plant(self, case: Case, images: ArraySource) -> Planted:
+        options: dict[str, Any] = {name: getattr(case, name) for name in ("seed", "noise", "background")}
+        options["features"] = self.config.features
+        if case.outlier_model:
+            options["shares"] = _ONLY_TWO
+        config = planted_config(case.setting, **options)
+        if case.world == "planted":
+            return plant(images, config, show_progress=False)
+        assert self.backbone is not None
+        return plant_into(self.backbone, images, config, show_progress=False)
+
+    def _dictionary(self, case: Case, planted: Planted, images: ArraySource) -> SparseAutoencoder:
+        if case.dictionary == "planted":
+            return planted.dictionary
+        if case.dictionary == "turned":
+            return turned(planted.dictionary, case.cosine, case.seed)
+        return train_sae(
+            planted.backbone,
+            images,
+            features=self.config.trained_features,
+            k=self.config.trained_k,
+            tokens=self.config.tokens,
+            batch_tokens=BATCH_TOKENS,
+            learning_rate=LEARNING_RATE,
+            seed=case.seed,
+            show_progress=False,
+        )
+
+
+def _features(case: Case, planted: Planted, sae: SparseAutoencoder, scope: pl.DataFrame) -> pl.DataFrame:
+    """The measured table's rows for the planted features, with their truth."""
+    truth = planted.dictionary.W_dec.detach().cpu().numpy()
+    directions = sae.W_dec.detach().cpu().numpy()
+    if case.dictionary == "trained":
+        latent, cosine = match(truth, directions)
+    else:
+        latent = np.arange(len(truth))
+        cosine = (truth * directions).sum(1) / np.linalg.norm(directions, axis=1)
+    share = kind_share(truth, planted.kinds, directions[latent])
+    measured = scope[latent.tolist()]
+    inside = planted.inside(case.shift)
+    rows = [
+        asdict(case) | {"feature": j, "name": planted.names[j], "kind": kind, "inside": inside[j]}
+        for j, kind in enumerate(planted.kinds)
+    ]
+    given = pl.DataFrame(rows).with_columns(
+        latent=pl.Series(latent), match=pl.Series(cosine).cast(pl.Float64), kind_share=pl.Series(share)
+    )
+    columns = measured.select(_MEASURED)
+    joined: pl.DataFrame = pl.concat([given, columns], how="horizontal")
+    return joined.select([pl.col(name).cast(column.dtype) for name, column in FEATURES.items()])
+
+
+def judge(features: pl.DataFrame, case: Case, config: PlantedConfig) -> dict[str, Any]:
+    """One row of `CASES`, but for the seconds, from the rows of `FEATURES`."""
+    # Directions that were turned on purpose still stand for their features.
+    recovered = features if case.dictionary != "trained" else features.filter(pl.col("kind_share") >= RECOVERED)
+    kinds: Sequence[str] = recovered["kind"].to_list()
+    scored = recovered["cds"].drop_nulls().to_numpy()
+    classes = recovered["scope_class"].to_list() or None
+    diffuse = recovered.filter(pl.col("kind") == "diffuse")["scope_class"].to_list()
+    glued = recovered.filter(pl.col("inside"))["cds"].median()
+    calibrated = scope_auc(kinds, _floats(recovered["cds_calibrated"]))
+    return asdict(case) | {
+        "features": features.height,
+        "recovered": recovered.height / features.height,
+        "auc": _number(scope_auc(kinds, _floats(recovered["cds"]))),
+        "auc_calibrated": _number(calibrated),
+        "unscored": None if not kinds else recovered["cds"].null_count() / len(kinds),
+        "balanced_accuracy": None if classes is None else balanced_accuracy(kinds, classes),
+        "confusion": None if classes is None else confusion(kinds, classes).tolist(),
+        "diffuse_as_local": None if classes is None or not diffuse else diffuse.count("local") / len(diffuse),
+        "line": case.shift / (config.grid - case.shift - 1),
+        "position_cds": glued,
+        "dip_p": _number(dip_test(scored)[1]),
+    }
+
+
+def _floats(column: pl.Series) -> np.ndarray:
+    return column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,230 @@
+"""`validate`: does the score find planted truth, and where does it stop finding it?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from PIL import Image
+
+from infoscope.analyses.planted.config import LEAST_IMAGES
+from infoscope.analyses.validation.cases import CASES, COLUMNS, FEATURES, Bench
+from infoscope.analyses.validation.config import ValidateConfig
+from infoscope.backbones.backbone import Backbone
+from infoscope.errors import InfoscopeError
+from infoscope.images.prefetch import all_unreadable, decode_ahead
+from infoscope.images.source import ArraySource, Images, ImageSource, open_images
+from infoscope.images.spread import spread_evenly
+from infoscope.measurement.identity import model_record
+from infoscope.runtime.manifest import software_versions
+from infoscope.runtime.progress import progress
+from infoscope.runtime.run import PARTIALS, claim_directory
+from infoscope.runtime.schema import read_table, write_table
+from infoscope.runtime.seal import read_whole, write_sealed
+
+SHORTER_SIDE = 384
+"""Pixels of the shorter side of what is held. Our choice: more than any view of a validation, and under 1 MB each."""
+
+
+def hold(images: ImageSource, count: int, show_progress: bool = True) -> ArraySource:
+    """A sample of the images, spread evenly over them, in memory; those that cannot be read are left out.
+
+    Raises:
+        InfoscopeError: none of them can be read.
+    """
+    sample = sorted(spread_evenly(len(images), count))
+    found: list[np.ndarray] = []
+    reason = ""
+    with progress("Reading photographs", len(sample), "images", enabled=show_progress) as advance:
+        for index in sample:
+            for batch in decode_ahead(images, [index], _small, 1, 1):
+                found += list(batch.pixels)
+                reason = reason or next((why for _, why in batch.unreadable), "")
+            advance(1)
+    if not found:
+        raise all_unreadable(images, reason)
+    return ArraySource(found, name=images.name)
+
+
+def _small(image: Image.Image) -> np.ndarray:
+    side = min(image.size)
+    if side > SHORTER_SIDE:
+        width, height = (round(length * SHORTER_SIDE / side) for length in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image)
+
+
+_LEAST = ("auc", "auc_calibrated", "balanced_accuracy")
+_POINT = ("auc", "balanced_accuracy", "unscored")
+_MEAN = ("recovered", "unscored", "diffuse_as_local", "position_cds")
+
+
+def summarise(cases: pl.DataFrame) -> dict[str, Any]:
+    """Least and mean figures over seeds, by world, setting and dictionary.
+
+    Args:
+        cases: rows of `infoscope.analyses.validation.cases.CASES`.
+
+    Returns:
+        ``groups``: one entry for each of them, with the number of seeds, the least and the mean over seeds of each
+        figure (None where no case has it), and the confusion summed over seeds; ``classes``: its columns;
+        ``outlier_model``: the dip test's p and the AUC on local and global features alone; ``curves``: by setting, axis
+        and value what becomes of AUC and classes, each with the main case of the same seed as its point of comparison.
+    """
+    main = cases.filter((pl.col("axis") == "main") & ~pl.col("outlier_model"))
+    groups = []
+    for key, group in main.group_by(["world", "setting", "dictionary"], maintain_order=True):
+        entry: dict[str, Any] = dict(zip(("world", "setting", "dictionary"), key, strict=True)) | {
+            "seeds": group.height
+        }
+        for name in _LEAST:
+            entry |= {f"{name}_least": group[name].min(), f"{name}_mean": group[name].mean()}
+        entry |= {name: group[name].mean() for name in _MEAN}
+        known = group["confusion"].drop_nulls().to_list()
+        entry["line"] = group["line"][0]
+        entry["confusion"] = np.sum(known, axis=0).tolist() if known else None
+        entry["seconds"] = group["seconds"].sum()
+        groups.append(entry)
+    alone = cases.filter(pl.col("outlier_model"))
+    model = alone.select("auc", "dip_p").row(0, named=True) if alone.height else None
+    return {"groups": groups, "classes": list(COLUMNS), "outlier_model": model, "curves": _curves(cases)}
+
+
+def _curves(cases: pl.DataFrame) -> list[dict[str, Any]]:
+    varied = cases.filter(pl.col("axis") != "main")
+    points = []
+    for (setting, axis), group in varied.group_by(["setting", "axis"], maintain_order=True):
+        same = (pl.col("setting") == setting) & (pl.col("seed") == group["seed"][0]) & (pl.col("world") == "planted")
+        main = cases.filter(same & (pl.col("axis") == "main") & (pl.col("dictionary") == "planted"))
+        rows = pl.concat([main.filter(~pl.col("outlier_model")), group])
+        points += [
+            {"setting": setting, "axis": axis, "value": float(row[str(axis)])} | {name: row[name] for name in _POINT}
+            for row in rows.sort(str(axis)).iter_rows(named=True)
+        ]
+    return points
+
+
+SUMMARY = "validation.json"
+CASES_FILE, FEATURES_FILE = "cases.parquet", "features.parquet"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What `validate` found.
+
+    Attributes:
+        cases: one row a measurement; columns in `infoscope.analyses.validation.cases.CASES`.
+        features: one row a measurement and planted feature; columns in `infoscope.analyses.validation.cases.FEATURES`.
+    """
+
+    cases: pl.DataFrame
+    features: pl.DataFrame
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of the main cases, as JSON values; see `infoscope.analyses.validation.validate.summarise`."""
+        return summarise(self.cases)
+
+
+def validate(
+    images: Images,
+    config: ValidateConfig | None = None,
+    *,
+    backbone: Backbone | None = None,
+    out: Path | str | None = None,
+    show_progress: bool = True,
+    **options: Any,
+) -> Validation:
+    """Measure planted models, whose features are known, and hold the result against the truth.
+
+    Args:
+        images: photographs to plant in.
+        config: the options (see `ValidateConfig`).
+        backbone: a real model at its block, to plant features into as well.
+        out: a directory for the tables, ``cases.parquet``, ``features.parquet`` and ``validation.json``; every finished
+            case is kept there, and the same call goes on with the next.
+        show_progress: report progress on stderr.
+        **options: options by name, which come before those of ``config``.
+
+    Raises:
+        InfoscopeError: too few photographs can be read, or ``out`` is another's directory or cannot be written.
+
+    Example:
+        >>> import numpy as np
+        >>> noise = np.random.default_rng(0).integers(0, 256, (12, 7, 7, 3), dtype=np.uint8)
+        >>> found = validate(noise.repeat(8, 1).repeat(8, 2), seeds=1, features=20, top_images=2, trained=False,
+        ...                  curves=False, show_progress=False)
+        >>> found.cases.select("setting", "shift", "outlier_model").rows(), found.features.height
+        ([('default', 2, False), ('adversarial', 2, False), ('default', 2, True)], 60)
+    """
+    config = replace(config or ValidateConfig(), **options)
+    held = hold(open_images(images), config.photographs, show_progress)
+    if len(held) < LEAST_IMAGES:
+        raise InfoscopeError(f"{held.name} has {len(held)} readable images; a validation takes {LEAST_IMAGES} or more")
+    config = replace(config, photographs=len(held))
+    if backbone is not None and backbone.width < config.features:
+        raise InfoscopeError(
+            f"{backbone.name} has tokens of width {backbone.width}, too few for {config.features} directions at right "
+            "angles: choose --features no larger"
+        )
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        model = None if backbone is None else asdict(model_record(backbone))
+        claim_directory(
+            folder,
+            {
+                "command": "validate",
+                "options": asdict(config),
+                "model": model,
+                "images": held.fingerprint,
+                "software": software_versions(),
+            },
+        )
+    bench = Bench(held, config, backbone)
+    cases = config.cases(real=backbone is not None)
+    rows, features = [], []
+    with progress("Validating", len(cases), "cases", enabled=show_progress) as advance:
+        for number, case in enumerate(cases):
+            row, found = _kept(folder, number, lambda case=case: bench.run(case))  # type: ignore[misc]
+            rows.append(row)
+            features.append(found)
+            advance(1, case.title)
+    result = Validation(pl.concat(rows), pl.concat(features))
+    if folder is not None:
+        write_table(folder / FEATURES_FILE, result.features, FEATURES)
+        write_table(folder / CASES_FILE, result.cases, CASES)
+        write_sealed(folder / SUMMARY, result.summary(), [CASES_FILE, FEATURES_FILE])
+    return result
+
+
+def load_validation(path: Path | str) -> Validation:
+    """Read what `validate` wrote.
+
+    Raises:
+        InfoscopeError: a table is not there or cannot be read.
+    """
+    path = Path(path)
+    if (path / SUMMARY).is_file():
+        read_whole(path / SUMMARY, "restore it, or validate again into a new directory")
+    return Validation(read_table(path / CASES_FILE, CASES), read_table(path / FEATURES_FILE, FEATURES))
+
+
+def _kept(
+    folder: Path | None, number: int, compute: Callable[[], tuple[pl.DataFrame, pl.DataFrame]]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A case's two tables: read when finished before, else computed and kept."""
+    if folder is None:
+        return compute()
+    case, features = (folder / PARTIALS / f"{name}-{number:03}.parquet" for name in ("case", "features"))
+    # The last to be written: where it is, the case is whole.
+    done = case.with_suffix(".json")
+    if not all(file.is_file() for file in (done, case, features)):
+        row, found = compute()
+        write_table(features, found, FEATURES)
+        write_table(case, row, CASES)
+        write_sealed(done, {"case": number}, [case.name, features.name])
+    read_whole(done, f"delete {done} and run the same command again")
+    return read_table(case, CASES), read_table(features, FEATURES)

@@ -1,0 +1,354 @@
+"""`measure_zeroshot`: how predictions without training change when feature groups are removed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Int64
+
+from infoscope.analyses.probes.labelled_images import LabelledImages, open_labelled
+from infoscope.analyses.removal.edited import EditedBackbone
+from infoscope.analyses.removal.statistics import CodeStatistics
+from infoscope.analyses.removal.variants import Variant, check_variants
+from infoscope.analyses.zeroshot.classes import UNKNOWN
+from infoscope.analyses.zeroshot.config import ZeroshotConfig
+from infoscope.analyses.zeroshot.embeddings import ClassEmbeddings
+from infoscope.analyses.zeroshot.image_head import ImageHead, load_image_head
+from infoscope.analyses.zeroshot.metrics import Scores, calibration_error, estimate_changes, estimate_levels, top_k
+from infoscope.analyses.zeroshot.record import (
+    FORMAT_VERSION,
+    ClassesRecord,
+    HeadRecord,
+    ZeroshotRecord,
+    control_records,
+    variant_record,
+)
+from infoscope.analyses.zeroshot.result import (
+    ZeroshotResult,
+    predictions_table,
+    read_predictions,
+    variant_row,
+    variants_table,
+)
+from infoscope.analyses.zeroshot.scoring import Shard, Task, score_images
+from infoscope.backbones.backbone import Backbone
+from infoscope.backbones.families import TokenSet, token_set_of
+from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.errors import InfoscopeError
+from infoscope.images.prefetch import all_unreadable
+from infoscope.images.source import Images, ImageSource, ids_sha256, notes_of, open_images
+from infoscope.images.views import Views
+from infoscope.images.watched import watch
+from infoscope.measurement.fit import check_belongs, say_other_images
+from infoscope.measurement.identity import dictionary_record, model_identity, model_record
+from infoscope.measurement.measure import Clock
+from infoscope.runtime.manifest import ImagesRecord, SkippedImage, software_versions
+from infoscope.runtime.partials import Partials
+from infoscope.runtime.run import Run
+
+_TOP = 5
+
+
+def summarise(task: Task, shards: Sequence[Shard], config: ZeroshotConfig, labelled: bool) -> pl.DataFrame:
+    """The table of variants; of one at a time all images are in memory, and of the untouched model."""
+    statistics = task.edited.statistics
+    mass = None if statistics is None else statistics.mass
+    rows, untouched = [], None
+    for place, variant in enumerate(task.variants):
+        scores = Scores.joined([shard.scores(place) for shard in shards])
+        estimates = estimate_levels(scores, config.draws, config.seed)
+        if untouched is None:
+            untouched = scores
+        else:
+            estimates |= estimate_changes(untouched, scores, config.draws, config.seed)
+        plain: dict[str, float | None] = {}
+        if labelled:
+            plain["calibration_error"] = calibration_error(scores.confidence, scores.right)
+            plain["top5"] = top_k(scores.rank, _TOP) if len(task.vectors) > _TOP else None
+        rows.append(variant_row(variant, mass, len(scores), estimates, plain))
+    return variants_table(rows)
+
+
+def key_of(task: Task, images: ImageSource, options: dict[str, Any]) -> str:
+    """A hash of all that a shard's result depends on, in 16 hex digits.
+
+    Args:
+        task: what is done to each image.
+        images: the images.
+        options: the options, as they are recorded.
+    """
+    statistics = task.edited.statistics
+    replaced = statistics is not None and any(variant.replacement != "zero" for variant in task.variants)
+    said = {
+        "model": model_identity(model_record(task.edited.backbone)),
+        "dictionary": [task.edited.sae.sha256, str(task.edited.sae.activation), task.edited.token_set],
+        # What each image is like is kept with its shard.
+        "images": [len(images), ids_sha256(images)],
+        "label": hashlib.sha256(task.label.tobytes()).hexdigest(),
+        "classes": hashlib.sha256(task.vectors.cpu().numpy().tobytes()).hexdigest(),
+        "head": [task.head.logits.scale, task.head.logits.bias],
+        "variants": [asdict(variant_record(variant)) for variant in task.variants],
+        "options": {name: options[name] for name in ("pooled", "probability", "resize")},
+        "statistics": [hashlib.sha256(statistics.mean.tobytes()).hexdigest(), statistics.donor_ids, task.edited.seed]
+        if replaced and statistics is not None
+        else None,
+        "software": software_versions(),
+    }
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+UNTOUCHED = "untouched"
+
+
+def measure_zeroshot(
+    backbone: Backbone,
+    sae: SparseAutoencoder,
+    images: Images,
+    labels: str | Path | Sequence[str] | None,
+    classes: ClassEmbeddings,
+    variants: Sequence[Variant] = (),
+    config: ZeroshotConfig | None = None,
+    *,
+    run: Run | None = None,
+    token_set: TokenSet | None = None,
+    statistics: CodeStatistics | None = None,
+    random_seed: int = 0,
+    out: Path | str | None = None,
+    batch_size: int | None = None,
+    threads: int | None = None,
+    show_progress: bool = True,
+    command: str = "infoscope.measure_zeroshot",
+    **options: Any,
+) -> ZeroshotResult:
+    """Classify images by class embeddings, with and without feature groups (method, section 7).
+
+    The untouched model comes first, whether it is named or not, and every other variant is compared with it image by
+    image. Memory grows with images times variants, 48 bytes each, unless there is ``out``: finished shards then lie
+    there, and the same call goes on where it was stopped.
+
+    Args:
+        backbone: the model, at the SAE's block.
+        sae: the dictionary.
+        images: the images: a source, or what `infoscope.open_images` opens.
+        labels: what each image is of, by its class's folder or name: ``folder`` for the folder it is in, ``column`` of
+            a data set, a list or ImageNet's devkit (see `open_labelled`), the labels themselves, or ``auto`` for what
+            the images come with. None where it is not known: then nothing is said of what is right.
+        classes: class embeddings, by `embed_classes` or `read_embeddings`.
+        variants: the variants; of the site ``rerun``, since the rest of the model makes the output.
+        config: the options (see `ZeroshotConfig`).
+        run: the run that the groups are of: its SAE and model are checked, and its resize is the default.
+        token_set: which tokens the SAE is of; by default what it says itself, else its patch tokens.
+        statistics: codes over a sample, by `read_statistics`; needed for a replacement other than zero, and for the
+            column ``mass``.
+        random_seed: of the choice of images that codes are taken from, under the replacement ``resampled``.
+        out: a folder to write; without it nothing is written.
+        batch_size: images to a forward pass; changes memory and speed, not the result.
+        threads: decoding threads; one a core by default.
+        show_progress: report progress on stderr.
+        command: how this was asked for, for the record.
+        **options: options of ``config`` by name, such as ``pooled="cls"``; they come before its own.
+
+    Raises:
+        InfoscopeError: model, SAE, run and class embeddings do not belong together, a variant is of the site ``site``,
+            an image is of none of the classes, no image can be read, or ``out`` cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from transformers import ViTConfig, ViTModel
+        >>> from infoscope.backbones.loading import load_backbone
+        >>> from infoscope.dictionaries.activations import TopK
+        >>> from infoscope.analyses.removal.groups import FeatureGroup
+        >>> from infoscope.analyses.zeroshot.classes import Classes
+        >>> from infoscope.analyses.zeroshot.embeddings import class_embeddings
+        >>> directory = tempfile.mkdtemp()
+        >>> ViTModel(ViTConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        ...                    image_size=64, patch_size=16)).save_pretrained(directory)
+        >>> backbone = load_backbone(directory, block=0, device="cpu")
+        >>> sae = SparseAutoencoder(torch.eye(32), torch.zeros(32), torch.eye(32), torch.zeros(32), TopK(8))
+        >>> photographs = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+        >>> classes = class_embeddings(Classes(("cat", "dog")), np.eye(2, 32))
+        >>> half = FeatureGroup("half", "list", np.arange(16, dtype=np.uint32))
+        >>> found = measure_zeroshot(backbone, sae, photographs, ["cat", "dog"] * 3, classes, [Variant("half", half)],
+        ...                          show_progress=False)
+        >>> found.variants["name"].to_list(), found.predictions.height
+        (['untouched', 'half'], 12)
+    """
+    config = replace(config or ZeroshotConfig(), **options)
+    sae = sae.to(backbone.device)
+    if run is not None:
+        check_belongs(run, backbone, sae)
+    resize = config.resize or (run.manifest.options["resize"] if run is not None else "stretch")
+    variants = _ordered(variants)
+    labelled = None if labels is None else open_labelled(images, None if labels == "auto" else labels)
+    images = open_images(images) if labelled is None else labelled.images
+    images = watch(images)
+    label, classes, notes = _matched(images, labelled, classes, config)
+    if run is not None:
+        say_other_images(run, images)
+    head = load_image_head(backbone, classes, config.pooled, config.logit_scale, config.logit_bias)
+    tokens = token_set or token_set_of(sae.site)
+    notes += _notes(head, tokens, config)
+    task = Task(
+        edited=EditedBackbone(backbone, sae, tokens, statistics, random_seed),
+        head=head,
+        vectors=torch.from_numpy(classes.vectors).to(backbone.device),
+        label=label,
+        probability=config.probability,
+        variants=variants,
+        views=Views(backbone.patch_size, backbone.grid, 0, resize),
+    )
+    stored = asdict(config) | {"resize": resize, "pooled": head.pooled, "labels": _option(labels)}
+    stored["random_seed"] = random_seed
+    partials = Partials(None if out is None else Path(out) / "partials")
+    clock = Clock()
+    with clock("images"):
+        shards, skipped = score_images(
+            task,
+            images,
+            partials,
+            key_of(task, images, stored),
+            config.shard_images,
+            batch_size,
+            threads,
+            show_progress,
+        )
+    if not shards:
+        raise all_unreadable(images, skipped[0][1])
+    with clock("intervals"):
+        table = summarise(task, shards, config, labels is not None)
+    images.check(show_progress)
+    record = ZeroshotRecord(
+        format_version=FORMAT_VERSION,
+        command=command,
+        options=stored,
+        model=model_record(backbone),
+        dictionary=dictionary_record(sae),
+        token_set=tokens,
+        images=ImagesRecord(
+            source=images.name,
+            count=len(images),
+            ids_sha256=ids_sha256(images),
+            skipped=[SkippedImage(index, images.ids[index], reason) for index, reason in skipped],
+            notes=notes_of(images),
+            stamp=images.stamp(),
+        ),
+        read=int(table["images"][0]),
+        labelled=labels is not None,
+        classes=ClassesRecord(
+            list(classes.classes.names),
+            None if classes.classes.folders is None else list(classes.classes.folders),
+            classes.classes.source,
+            classes.source,
+        ),
+        head=HeadRecord(
+            pooled=head.pooled,
+            projected=head.projection is not None,
+            width=head.width,
+            scale=head.logits.scale,
+            bias=head.logits.bias,
+            scale_source=head.logits.source,
+            probability=config.probability,
+        ),
+        variants=[variant_record(variant) for variant in variants],
+        controls=control_records(table),
+        software=software_versions(),
+        timings=clock.seconds,
+        notes=notes,
+    )
+    names = classes.classes.names
+
+    def parts() -> Iterator[pl.DataFrame]:
+        for shard in shards:
+            image = shard.image()
+            ids = [images.ids[index] for index in image.tolist()]
+            scores = [(variant, shard.scores(place)) for place, variant in enumerate(variants)]
+            yield predictions_table(image, ids, label[image], names, scores)
+
+    result = ZeroshotResult(record, table, parts)
+    if out is None:
+        return result
+    result.save(out)
+    partials.clear()
+    with suppress(OSError):  # there may be something of somebody else's in it
+        (Path(out) / "partials").rmdir()
+    return replace(result, parts=lambda: iter([read_predictions(out)]))
+
+
+def _ordered(variants: Sequence[Variant]) -> list[Variant]:
+    """The variants, the untouched model first."""
+    for variant in variants:
+        if variant.site != "rerun":
+            raise InfoscopeError(
+                f"{variant.name} is of the site {variant.site}: zero-shot reads the model's own output, which the "
+                "blocks after the edit make; choose rerun"
+            )
+    untouched = [variant for variant in variants if not variant.edited] or [Variant(UNTOUCHED)]
+    ordered = untouched + [variant for variant in variants if variant.edited]
+    check_variants(ordered)
+    return ordered
+
+
+def _matched(
+    images: ImageSource, labelled: LabelledImages | None, classes: ClassEmbeddings, config: ZeroshotConfig
+) -> tuple[Int64[np.ndarray, " image"], ClassEmbeddings, list[str]]:
+    """Each image's class, the classes there are to choose from, and what a reader must know of them."""
+    notes: list[str] = []
+    if labelled is None:
+        if config.among == "present":
+            raise InfoscopeError("--among present needs to know the images' classes: give labels, or choose all")
+        label = np.full(len(images), UNKNOWN, np.int64)
+    else:
+        places, note = classes.classes.match(labelled.classes)
+        notes += [note] if note else []
+        label = places[labelled.labels]
+        unknown = labelled.labels[label == UNKNOWN]
+        if len(unknown):
+            raise InfoscopeError(
+                f"{len(unknown):,} of {len(images):,} images are of {labelled.classes[unknown[0]]!r}, which "
+                f"{classes.classes.source} does not name: add that class, or leave these images out"
+            )
+        if config.among == "present":
+            present, label = np.unique(label, return_inverse=True)
+            classes = classes.chosen(present.tolist())
+    shared = classes.classes.shared_names
+    if shared:
+        notes.append(
+            f"{len(shared)} names are of several classes ({', '.join(shared[:3])}): no text tells these apart."
+        )
+    return label.astype(np.int64), classes, notes
+
+
+def _notes(head: ImageHead, token_set: TokenSet, config: ZeroshotConfig) -> list[str]:
+    """What a reader must know of what is read and of the logits."""
+    notes = []
+    backbone = head.backbone
+    of_cls = head.pooled == "cls" or (head.pooled == "own" and backbone.layout.special_tokens > 0)
+    if of_cls and token_set == "patch" and backbone.block == backbone.blocks - 1:
+        notes.append(
+            f"The image is read from the CLS token, and block {backbone.block} is the last: patch tokens edited there "
+            "cannot reach it, so that no removal changes anything."
+        )
+    if head.logits.source == "default":
+        notes.append(
+            f"Nothing states a logit scale, so {head.logits.scale:g} is taken: entropy, margin, confidence and the "
+            "calibration error follow from it; predictions do not."
+        )
+    if config.probability == "sigmoid" and head.logits.bias is None:
+        raise InfoscopeError(
+            f"--probability sigmoid needs a bias, which neither {head.backbone.name} nor the class embeddings state: "
+            "give --logit-bias, or choose softmax"
+        )
+    return notes
+
+
+def _option(labels: str | Path | Sequence[str] | None) -> str | None:
+    return str(labels) if isinstance(labels, str | Path) else None if labels is None else "given"

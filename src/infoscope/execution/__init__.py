@@ -1,1 +1,0 @@
-"""How long work is cut into shards, and how finished shards are kept."""

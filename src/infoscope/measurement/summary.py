@@ -1,0 +1,283 @@
+"""What a run found, as numbers and plain sentences; the page prints them, and nothing here knows HTML."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from infoscope.errors import InfoscopeError
+from infoscope.images.views import Views
+from infoscope.measurement.fit_judgement import FVU_FITS, FVU_LOOSE
+from infoscope.runtime.choices import Metric
+from infoscope.runtime.manifest import FitRecord
+from infoscope.runtime.run import Run
+from infoscope.scope.classes import CLASSES, ClassRules
+from infoscope.scope.geometry import Geometry
+from infoscope.scope.modes import Evidence, estimate_density
+from infoscope.scope.partition import Partition
+
+QUANTILES = (("minimum", 0.0), ("5 %", 0.05), ("25 %", 0.25), ("median", 0.5), ("75 %", 0.75), ("95 %", 0.95))
+# Our choice: an unscored feature above this share of vanished pairs is one the score may have missed.
+MOSTLY_VANISHED = 0.5
+
+# What the page says of a measurement rests on these.
+OPTIONS = ("shift", "resize", "top_images", "min_pairs", "rank_by", "rank_view", "ground_distance", "empty_as")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The geometry and options of the measurement that the page's numbers rest on.
+
+    Attributes:
+        grid: p, patches per side of a crop.
+        shift: s, patches between the crops.
+        patch_size: n, in pixels.
+        resize: ``stretch`` or ``crop``.
+        top_images: k.
+        min_pairs: fewest valid pairs a score is given for.
+        rank_by: how an image is scored for the ranking.
+        rank_view: ``full`` or ``crops``.
+        metric: ground distance.
+        empty_as: what a pair with exactly one empty map counts as.
+    """
+
+    grid: int
+    shift: int
+    patch_size: int
+    resize: str
+    top_images: int
+    min_pairs: int
+    rank_by: str
+    rank_view: str
+    metric: Metric
+    empty_as: str
+
+    @property
+    def geometry(self) -> Geometry:
+        """The grid that maps were measured on, and the lengths that follow from it."""
+        return Geometry(self.grid, self.shift, self.metric)
+
+    @property
+    def side(self) -> int:
+        """Patches per side of the overlap, p - s."""
+        return self.geometry.side
+
+    @property
+    def cells(self) -> int:
+        """Patches of the overlap."""
+        return self.geometry.cells
+
+    @property
+    def unrelated(self) -> float:
+        """Mean CDS of two independent single-patch maps, uniform over the overlap (method, section 3)."""
+        return self.geometry.unrelated
+
+    @property
+    def broad_area(self) -> float:
+        """Effective area, in patches, from which the classes call a map broad: it has hardly any room to move."""
+        return ClassRules().broad * self.cells
+
+    @property
+    def position_glued(self) -> float | None:
+        """CDS of a peak glued to one absolute position, s/(p-s-1); None where it would leave the overlap."""
+        return self.shift / (self.side - 1) if 0 < self.shift <= self.side - 1 else None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many features there are of each kind.
+
+    Attributes:
+        features: in the dictionary.
+        scored: with a CDS.
+        unscored: without.
+        silent: unscored, and no image of the pool activates them.
+        rare: unscored, and fewer images than ``min_pairs`` activate them, but some do.
+        vanishing: unscored, and mass vanished in one crop for more than half of the top images.
+        low_cds: scored, CDS at or under the threshold.
+        high_cds: scored, CDS above it.
+        low_cds_diffuse: of those with a low CDS, the ones of class diffuse: their maps cannot move.
+    """
+
+    features: int
+    scored: int
+    unscored: int
+    silent: int
+    rare: int
+    vanishing: int
+    low_cds: int
+    high_cds: int
+    low_cds_diffuse: int
+
+
+def settings_of(run: Run) -> Settings:
+    """The measurement's settings, from the manifest."""
+    options, model = run.manifest.options, run.manifest.model
+    absent = [name for name in OPTIONS if name not in options]
+    if absent:
+        raise InfoscopeError(f"the manifest of {run.path} lacks the options {', '.join(absent)}; measure again")
+    return Settings(
+        grid=model.grid,
+        shift=int(options["shift"]),
+        patch_size=model.patch_size,
+        resize=str(options["resize"]),
+        top_images=int(options["top_images"]),
+        min_pairs=int(options["min_pairs"]),
+        rank_by=str(options["rank_by"]),
+        rank_view=str(options["rank_view"]),
+        metric="l1" if options["ground_distance"] == "l1" else "euclidean",
+        empty_as=str(options["empty_as"]),
+    )
+
+
+def views_of(run: Run) -> Views:
+    """The geometry of the crops that a run's maps are on."""
+    settings, options = settings_of(run), run.manifest.options
+    shifts = tuple(options.get("shifts", ()))  # runs from before there were several have none
+    return Views(settings.patch_size, settings.grid, settings.shift, options["resize"], shifts)
+
+
+def counts_of(scope: pl.DataFrame, partition: Partition | None, settings: Settings) -> Counts:
+    """The counts of a run's features."""
+    unscored = scope.filter(pl.col("cds").is_null())
+    return Counts(
+        features=scope.height,
+        scored=scope.height - unscored.height,
+        unscored=unscored.height,
+        silent=unscored.filter(pl.col("images_active") == 0).height,
+        rare=unscored.filter(pl.col("images_active").is_between(1, settings.min_pairs - 1)).height,
+        vanishing=unscored.filter(pl.col("vanished") > MOSTLY_VANISHED).height,
+        low_cds=len(partition.low_cds) if partition else 0,
+        high_cds=len(partition.high_cds) if partition else 0,
+        low_cds_diffuse=scope.filter(pl.col("cds") <= partition.threshold, scope_class="diffuse").height
+        if partition
+        else 0,
+    )
+
+
+def quantiles_of(scope: pl.DataFrame) -> list[tuple[str, float]]:
+    """Quantiles of CDS over the scored features, by name; empty when none is scored.
+
+    Example:
+        >>> quantiles_of(pl.DataFrame({"cds": [0.1, None, 0.3]}))[3]
+        ('median', 0.2)
+    """
+    cds = scope["cds"].drop_nulls()
+    if cds.is_empty():
+        return []
+    values = [(name, cds.quantile(share, "linear")) for name, share in (*QUANTILES, ("maximum", 1.0))]
+    return [(name, value) for name, value in values if value is not None]
+
+
+def fit_sentence(fit: FitRecord) -> tuple[str, str]:
+    """A word on whether the SAE fits, and the sentence that says why.
+
+    Example:
+        >>> fit_sentence(FitRecord(fvu=0.18, l0=32.0, dead=0.02, sample=1000))[0]
+        'fits'
+    """
+    if fit.note is not None:
+        return "no SAE", fit.note if fit.fvu is None else f"{fit.note} Here it is {fit.fvu:.3f}."
+    if fit.fvu is None:
+        return "not checked", "Whether the SAE fits is not known: no image of the fit check's sample can be read."
+    share = f"it leaves {100 * fit.fvu:.1f} % of the tokens' variance unexplained"
+    if fit.fvu < FVU_FITS and fit.warnings:
+        return "doubtful", f"By its FVU alone the SAE fits, for {share}; the warnings say what speaks against it."
+    if fit.fvu < FVU_FITS:
+        return "fits", f"The SAE fits this model on these images: {share}."
+    if fit.fvu < FVU_LOOSE:
+        return "fits loosely", (
+            f"The SAE fits this model on these images only loosely: {share}. "
+            "What its features miss is not in any number below."
+        )
+    return "does not fit", (
+        f"The SAE does not fit this model on these images: {share}. "
+        "Scores of its features say little about the model; see the warnings."
+    )
+
+
+def partition_of(run: Run) -> Partition | None:
+    """The partition of a run, so that the page and the terminal say the same of it; None where no feature is scored."""
+    scope = run.scope
+    scored = scope.filter(pl.col("cds").is_not_null())
+    if scored.is_empty():
+        return None
+    saved = run.partition
+    absent = [name for name in ("method", "kind", "threshold", "dip", "bic", "mixture_modes") if name not in saved]
+    if absent:
+        raise InfoscopeError(f"partition.json of {run.path} lacks {', '.join(absent)}; measure again")
+    threshold, dip = float(saved["threshold"]), saved["dip"]
+    evidence = Evidence(
+        dip=math.nan if dip["statistic"] is None else dip["statistic"],
+        dip_p=math.nan if dip["p"] is None else dip["p"],
+        modes=len(estimate_density(scored["cds"].to_numpy()).modes()),
+        bic=tuple(saved["bic"]),
+        mixture_modes=saved["mixture_modes"],
+    )
+    return Partition(
+        method=saved["method"],
+        kind=saved["kind"],
+        threshold=threshold,
+        low_cds=scored.filter(pl.col("cds") <= threshold)["feature"].to_numpy(),
+        high_cds=scored.filter(pl.col("cds") > threshold)["feature"].to_numpy(),
+        unscored=scope.filter(pl.col("cds").is_null())["feature"].to_numpy(),
+        evidence=evidence,
+    )
+
+
+def retention_flag(feature: dict[str, Any], threshold: float) -> str | None:
+    """Why a feature's CDS may come from top images that peak outside the overlap, or None.
+
+    Normalising such a pair blows what is left on the overlap up to full mass, so the score over the pairs that keep
+    at least half of the ranking score is compared with the score over all (method, section 4).
+
+    Args:
+        feature: a row of ``scope.parquet`` with a CDS.
+        threshold: of the partition.
+
+    Example:
+        >>> row = {"cds": 0.3, "cds_retained": 0.1, "cds_ci_lower": 0.2, "cds_ci_upper": 0.4}
+        >>> retention_flag(row, threshold=0.05)
+        'over the pairs that keep half of their peak it is 0.100, outside the interval'
+    """
+    cds, retained = feature["cds"], feature["cds_retained"]
+    if retained is None:
+        return "too few pairs keep half of their peak on the overlap: most top images peak outside it"
+    text = f"over the pairs that keep half of their peak it is {retained:.3f}"
+    if (retained <= threshold) != (cds <= threshold):
+        return f"{text}, on the other side of the threshold"
+    lower, upper = feature["cds_ci_lower"], feature["cds_ci_upper"]
+    if lower is not None and upper is not None and not lower <= retained <= upper:
+        return f"{text}, outside the interval"
+    return None
+
+
+def extremes(scope: pl.DataFrame, shown: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The ``shown`` features of the lowest and of the highest CDS, ties by feature; no feature is in both.
+
+    Where fewer than twice as many are scored, each end gets half, the lower one the odd feature.
+
+    Example:
+        >>> frame = pl.DataFrame({"feature": [0, 1, 2, 3], "cds": [0.2, None, 0.1, 0.2]})
+        >>> [side["feature"].to_list() for side in extremes(frame, 2)]
+        [[2, 0], [3]]
+    """
+    scored = scope.filter(pl.col("cds").is_not_null())
+    lowest = scored.sort("cds", "feature").head(min(shown, (scored.height + 1) // 2))
+    rest = scored.join(lowest, on="feature", how="anti")
+    return lowest, rest.sort("cds", "feature", descending=[True, False]).head(shown)
+
+
+def most_trusted(scope: pl.DataFrame, shown: int) -> dict[str, pl.DataFrame]:
+    """The ``shown`` features of each scope class with the highest trust, ties by feature; undefined ones have no class.
+
+    Example:
+        >>> frame = pl.DataFrame({"feature": [0, 1, 2], "scope_class": ["local"] * 3, "trust": [0.2, 0.9, 0.9]})
+        >>> {name: rows["feature"].to_list() for name, rows in most_trusted(frame, 2).items()}
+        {'local': [1, 2], 'diffuse': [], 'position-bound': [], 'global': []}
+    """
+    ranked = scope.sort("trust", "feature", descending=[True, False], nulls_last=True)
+    return {name: ranked.filter(scope_class=name).head(shown) for name in CLASSES if name != "undefined"}

@@ -1,0 +1,91 @@
+"""How passes over images are run: batches, threads, shards, where, and on how many cores."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from infoscope.errors import InfoscopeError, check_choice, check_counts
+
+# OpenMP's own variable, which its libraries read as they are loaded. By default threads that wait for work spin, and
+# torch and numba bring a pool each: on few cores, or busy ones, the one then starves the other.
+WAITING, PASSIVE = "OMP_WAIT_POLICY", "passive"
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def available_cores() -> int:
+    """Cores that this process may run on, which in a container or under ``taskset`` are fewer than the machine's.
+
+    Example:
+        >>> available_cores() >= 1
+        True
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def wait_passively() -> None:
+    """Have this process's threads, and those of processes it starts, sleep while they wait, unless somebody chose.
+
+    Only who owns the process may say so: the command line does, and the library does not. It counts only before torch
+    is loaded, so afterwards nothing is set.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault(WAITING, PASSIVE)
+
+
+@cache
+def note_waiting() -> None:
+    """Tell the log once how to have threads sleep while they wait, where nobody chose before torch was loaded."""
+    if WAITING not in os.environ and "torch" in sys.modules:
+        _LOGGER.debug(
+            "torch was loaded while %s was not set, so its threads spin while they wait and may take the cores from "
+            "other work: set %s=%s before Python starts, or before torch is imported",
+            WAITING,
+            WAITING,
+            PASSIVE,
+        )
+
+
+ExecutorName = Literal["local", "ray"]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How the passes run; none of it changes a result.
+
+    Raises:
+        InfoscopeError: an option is out of range, or belongs to another executor.
+
+    Example:
+        >>> Execution(batch_size=4).shard_images
+        1024
+        >>> Execution(workers=2)
+        Traceback (most recent call last):
+        ...
+        infoscope.errors.InfoscopeError: --workers belongs to --executor ray; give that too, or leave it out
+    """
+
+    batch_size: int | None = None
+    """Views to a forward pass; a picture's two crops are two. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
+    threads: int | None = None
+    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+    shard_images: int = 1024
+    """Images to a shard, which is what a killed run can lose. Our choice: a minute or two of work on two cores."""
+    executor: ExecutorName = "local"
+    """local (this process) or ray (a process for each worker, on this machine or a cluster)."""
+    workers: int | None = None
+    """Under ray: how many workers. Default: one a GPU, or one for every four CPU cores."""
+    address: str | None = None
+    """Under ray: the address of a running cluster, or auto. Default: one of its own on this machine."""
+
+    def __post_init__(self) -> None:
+        check_choice("executor", self.executor, ExecutorName)
+        check_counts(**{name: getattr(self, name) for name in ("batch_size", "threads", "shard_images", "workers")})
+        for name in ("workers", "address"):
+            if self.executor == "local" and getattr(self, name) is not None:
+                raise InfoscopeError(f"--{name} belongs to --executor ray; give that too, or leave it out")

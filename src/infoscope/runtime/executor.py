@@ -1,0 +1,170 @@
+"""Jobs, and an executor that has them done."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numba
+import torch
+
+from infoscope.runtime.partials import Arrays, Partials
+from infoscope.runtime.progress import Advance
+
+# Where the wheels of numpy and scipy keep a BLAS of their own. Elsewhere (conda's MKL) torch shares it.
+_OWN = ("numpy.libs", "scipy.libs", ".dylibs")
+
+
+def limit_threads(threads: int) -> None:
+    """Have this thread's computations share ``threads`` cores, as several processes on one machine must.
+
+    Example:
+        >>> before = torch.get_num_threads()
+        >>> limit_threads(1)
+        >>> torch.get_num_threads(), numba.get_num_threads()
+        (1, 1)
+        >>> limit_threads(before)
+    """
+    # numba's first: as its threads start, they set the number of torch's to that of all cores.
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    torch.set_num_threads(threads)
+    _own_blas().limit(limits=threads)
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Have numpy's and scipy's linear algebra use the calling thread alone.
+
+    Each has a pool of threads beside torch's, and threads that wait spin: where small products of one alternate with
+    torch's, they take the cores from each other, and on a busy machine a step takes ten times as long. It holds for the
+    whole process, so enter it from one thread at a time, and import scipy's module first.
+
+    Example:
+        >>> import numpy as np
+        >>> with one_blas_thread():
+        ...     np.linalg.eigvalsh(np.eye(2)).tolist()
+        [1.0, 1.0]
+    """
+    with _own_blas().limit(limits=1):
+        yield
+
+
+def _own_blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    # Asked anew each time, in milliseconds, because scipy's library is loaded with its first module that needs it.
+    controller = ThreadpoolController()
+    own = [
+        each["filepath"]
+        for each in controller.info()
+        if each["user_api"] == "blas" and any(part in _OWN for part in Path(each["filepath"]).parts)
+    ]
+    return controller.select(filepath=own)
+
+
+Task = Callable[[], None]
+
+
+@contextmanager
+def trailing(aside: bool) -> Iterator[Callable[[Task], None]]:
+    """Do tasks in order: at once, or aside in one thread, of which at most one is ahead of the caller.
+
+    Args:
+        aside: whether there is a device to keep busy meanwhile; on a CPU the tasks would only take turns.
+
+    Yields:
+        A function that takes a task; it waits for the one before, and raises what that one raised. When the block ends
+        all are done.
+
+    Example:
+        >>> done = []
+        >>> with trailing(aside=True) as follow:
+        ...     for number in range(3):
+        ...         follow(lambda number=number: done.append(number))
+        >>> done
+        [0, 1, 2]
+    """
+    if not aside:
+        yield lambda task: task()
+        return
+    before: list[Future[None]] = []
+
+    def follow(task: Task) -> None:
+        if before:
+            before.pop().result()
+        before.append(pool.submit(task))
+
+    with ThreadPoolExecutor(1, thread_name_prefix="trailing") as pool:
+        yield follow
+        if before:
+            before.pop().result()
+
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard of a stage.
+
+    Attributes:
+        name: of the shard, unlike any other of the run; its result is kept under it.
+        size: steps of progress it makes.
+        method: the worker's method that does it: a pure function of ``arguments``, called with them and with
+            ``advance``. What it returns has ``arrays()``.
+        arguments: what the shard is.
+    """
+
+    name: str
+    size: int
+    method: str
+    arguments: tuple[Any, ...]
+
+    def run(self, worker: object, advance: Advance) -> Arrays:
+        """Have a worker do it."""
+        began = time.monotonic()
+        arrays: Arrays = getattr(worker, self.method)(*self.arguments, advance).arrays()
+        _LOGGER.debug("shard %s: %d steps in %.2f s", self.name, self.size, time.monotonic() - began)
+        return arrays
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Hands jobs to workers."""
+
+    def run(self, jobs: Sequence[Job], partials: Partials, advance: Advance) -> Iterator[Arrays]:
+        """The results in the order of the jobs, whoever did them and when; finished ones are read from ``partials``."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalExecutor:
+    """One job after the other, in this process.
+
+    Example:
+        >>> from infoscope.measurement.maps import ImageMaps
+        >>> class Empty:
+        ...     def maps(self, cells, advance):
+        ...         advance(1)
+        ...         return ImageMaps.empty(cells)
+        >>> jobs = [Job("one", size=1, method="maps", arguments=(9,))]
+        >>> [int(arrays["cells"][0]) for arrays in LocalExecutor(Empty()).run(jobs, Partials(None), lambda steps: None)]
+        [9]
+    """
+
+    worker: object
+
+    def run(self, jobs: Sequence[Job], partials: Partials, advance: Advance) -> Iterator[Arrays]:
+        """See `Executor`."""
+        for job in jobs:
+            if job.name in partials:
+                _LOGGER.debug("shard %s: finished before", job.name)
+                advance(job.size)
+            yield partials.get_or_compute(job.name, partial(job.run, self.worker, advance))

@@ -1,0 +1,183 @@
+"""Checksums in the records that are written last: of the files beside a record, and of the record itself.
+
+Disks, copies over a network and memory flip bits. A table or a JSON file with another digit in it reads as well as
+before, so nothing but a checksum tells it from the one that was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from infoscope.errors import InfoscopeError
+from infoscope.runtime.atomic import as_read, read_json, write_json
+from infoscope.runtime.typed import from_json
+
+# The entries of a record that hold the two.
+CHECKSUM, FILES = "checksum", "files"
+
+
+@dataclass(frozen=True)
+class FileSum:
+    """What a file is recognised by: the SHA-256 of its bytes, and how many there are."""
+
+    sha256: str
+    bytes: int
+
+
+def write_sealed(path: Path, record: Mapping[str, Any], files: Sequence[str] = (), flag: str = "--out") -> None:
+    """Write a record as JSON, with checksums of files that lie beside it and of itself.
+
+    Args:
+        path: the record.
+        record: its entries; values that JSON has.
+        files: names of the files beside it that it vouches for, written already.
+        flag: the option that names the folder, for the message.
+
+    Raises:
+        InfoscopeError: a file cannot be read, or the record not be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "table").write_text("1 2 3")
+        >>> write_sealed(folder / "record.json", {"seed": 0}, ["table"])
+        >>> record = read_sealed(folder / "record.json")
+        >>> check_files(folder, sums_of(record, folder / "record.json"), "record.json")
+        >>> _ = (folder / "table").write_text("1 2 7")
+        >>> check_files(folder, sums_of(record, folder / "record.json"), "record.json")
+        Traceback (most recent call last):
+        ...
+        infoscope.errors.InfoscopeError: cannot read table of ...: it is damaged, for its checksum is not the one in
+        record.json; restore it, or make it anew
+    """
+    entries = {name: value for name, value in record.items() if name not in (CHECKSUM, FILES)}
+    if files:
+        entries[FILES] = {name: asdict(file_sum(path.parent / name)) for name in sorted(files)}
+    write_json(path, entries | {CHECKSUM: checksum_of(entries)}, flag)
+
+
+def read_sealed(path: Path, remedy: str = "restore it, or make it anew") -> Any:
+    """A record, held against its own checksum where it has one.
+
+    Args:
+        path: the record.
+        remedy: what to do where it is damaged, for the message.
+
+    Raises:
+        InfoscopeError: it cannot be read, or was changed since it was written.
+    """
+    record = read_json(path)
+    check_record(record, path, remedy)
+    return record
+
+
+def read_whole(path: Path, remedy: str, names: Sequence[str] | None = None) -> Any:
+    """A record, held against its checksum, and the files beside it against those that it has of them.
+
+    Args:
+        path: the record.
+        remedy: what to do where something is damaged, for the message.
+        names: of the files; all by default.
+
+    Raises:
+        InfoscopeError: the record or a file cannot be read, or was changed since it was written.
+    """
+    record = read_sealed(path, remedy)
+    check_files(path.parent, sums_of(record, path), path.name, names, remedy)
+    return record
+
+
+def check_record(record: Any, path: Path, remedy: str = "restore it, or make it anew") -> None:
+    """Refuse a record that is not what its own checksum was taken of; one without a checksum is from before.
+
+    Raises:
+        InfoscopeError: it was changed since it was written.
+    """
+    if isinstance(record, dict) and CHECKSUM in record and record[CHECKSUM] != checksum_of(record):
+        raise InfoscopeError(
+            f"{path} is damaged, for it does not match its own checksum; {remedy}; if you changed it on purpose, take "
+            f'the entry "{CHECKSUM}" out of it'
+        )
+
+
+def checksum_of(record: Mapping[str, Any]) -> str:
+    """The SHA-256 of a record's entries but for the checksum; the order of keys and the white space do not matter.
+
+    Example:
+        >>> checksum_of({"a": 1, "b": (2, 3)}) == checksum_of({"b": [2, 3], "a": 1, "checksum": "old"})
+        True
+    """
+    entries = {name: value for name, value in record.items() if name != CHECKSUM}
+    text = json.dumps(as_read(entries), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sum(path: Path) -> FileSum:
+    """The checksum of a file; reading takes about half a second a GiB.
+
+    Raises:
+        InfoscopeError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return FileSum(digest, file.tell())
+    except OSError as error:
+        raise InfoscopeError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
+
+
+def sums_of(record: Any, path: Path) -> dict[str, FileSum] | None:
+    """The checksums that a record holds of the files beside it; None where it is from before there were any.
+
+    Raises:
+        InfoscopeError: the entry is no such thing.
+    """
+    if not isinstance(record, dict) or FILES not in record:
+        return None
+    try:
+        sums: dict[str, FileSum] = from_json(dict[str, FileSum], record[FILES])
+        if any(Path(name).name != name for name in sums):
+            raise ValueError("a name is a path")
+    except ValueError as error:
+        raise InfoscopeError(f"{path} is damaged: {FILES}: {error}; restore it, or make it anew") from error
+    return sums
+
+
+def check_files(
+    folder: Path,
+    sums: Mapping[str, FileSum] | None,
+    record: str,
+    names: Sequence[str] | None = None,
+    remedy: str = "restore it, or make it anew",
+) -> None:
+    """Refuse files that are not those a record vouches for; where it is from before checksums, nothing is checked.
+
+    Args:
+        folder: where they are.
+        sums: what `sums_of` found.
+        record: the record's name, for the message.
+        names: those to check; all by default.
+        remedy: what to do, for the message.
+
+    Raises:
+        InfoscopeError: one is missing, cut short or has other content.
+    """
+    for name in (sums or {}) if names is None else names:
+        if sums is None:
+            return
+        what = f"cannot read {name} of {folder}"
+        if name not in sums:
+            raise InfoscopeError(f"{what}: {record} says nothing of such a file; {remedy}")
+        file = folder / name
+        if not file.is_file():
+            raise InfoscopeError(f"{what}: it is missing; {remedy}")
+        size = file.stat().st_size
+        if size != sums[name].bytes:
+            raise InfoscopeError(f"{what}: it is damaged, for it has {size} bytes of {sums[name].bytes}; {remedy}")
+        if file_sum(file) != sums[name]:
+            raise InfoscopeError(f"{what}: it is damaged, for its checksum is not the one in {record}; {remedy}")

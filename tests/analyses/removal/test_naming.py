@@ -1,0 +1,157 @@
+"""Groups by every way of naming them, on a run of a dozen features."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from infoscope.analyses.removal.groups import feature_groups, named_group, quantile_group
+from infoscope.errors import InfoscopeError
+from infoscope.runtime.run import Run
+
+CDS = [0.1, 0.3, None, 0.2, 0.5, 0.2, 0.9, None, 0.05, 0.4]
+CLASS = ["local", "global", "undefined", "local", "global", "local", "global", "undefined", "diffuse", "position-bound"]
+
+
+def make_run(threshold: float | None = 0.3) -> Run:
+    scope = pl.DataFrame(
+        {
+            "feature": pl.Series(range(10), dtype=pl.UInt32),
+            "cds": CDS,
+            "pairs": pl.Series([9, 8, 7, 6, 5, 4, 3, 2, 1, 0], dtype=pl.UInt32),
+            "density": [1e-3, 2e-3, 0.0, 5e-4, 1e-3, 1e-3, 1e-2, 0.0, 1.0, 1e-4],
+            "scope_class": CLASS,
+        }
+    )
+    run = Run.__new__(Run)
+    # As a finished run would hold them once its tables have been read.
+    vars(run).update(path=Path("my-run"), scope=scope, partition={"threshold": threshold})
+    return run
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "kind", "features"),
+    [
+        ("high-CDS", "high-CDS", "partition", [4, 6, 9]),
+        ("low-cds", "low-CDS", "partition", [0, 1, 3, 5, 8]),
+        ("unscored", "unscored", "partition", [2, 7]),
+        ("global", "global", "class", [1, 4, 6]),
+        ("Position-Bound", "position-bound", "class", [9]),
+        ("cds > 0.3", "cds > 0.3", "rule", [4, 6, 9]),
+        ("cds>=0.3", "cds >= 0.3", "rule", [1, 4, 6, 9]),
+        ("cds < .2", "cds < .2", "rule", [0, 8]),
+        ("cds <= 0.2", "cds <= 0.2", "rule", [0, 3, 5, 8]),
+        ("cds > -1", "cds > -1", "rule", [0, 1, 3, 4, 5, 6, 8, 9]),
+        ("pairs >= 8", "pairs >= 8", "rule", [0, 1]),
+        ("density >= 1e-2", "density >= 1e-2", "rule", [6, 8]),
+        ("density < 1e+0", "density < 1e+0", "rule", [0, 1, 2, 3, 4, 5, 6, 7, 9]),
+        # In order: 8 (0.05), 0, 3, 5 (0.2 both), 1, 9, 4, 6 (0.9); two have no score.
+        ("cds@0.75-1", "cds@0.75-1", "rule", [4, 6]),
+        ("cds @ 0 - 0.375", "cds@0-0.375", "rule", [0, 3, 8]),
+        ("cds@3.75e-1-5e-1", "cds@0.375-0.5", "rule", [5]),
+        ("global + cds < 0.1", "global + cds < 0.1", "rule", [1, 4, 6, 8]),
+        ("local+diffuse+density>=1e+0", "local + diffuse + density >= 1e+0", "rule", [0, 3, 5, 8]),
+    ],
+)
+def test_every_way(text, name, kind, features):
+    group = named_group(make_run(), text)
+    assert (group.name, group.kind, group.features.tolist()) == (name, kind, features)
+    assert group.features.dtype == np.uint32
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("high", r"'high' is no feature group: choose high-CDS, low-CDS, unscored, a class, 'cds > 0.2', cds@0.9-1"),
+        ("", "'' is no feature group"),
+        ("global + ", "'' is no feature group"),
+        ("globallist:a", "'globallist:a' is no feature group"),
+        ("cds > 0.2.1", "is no feature group"),
+        ("cds > high", "is no feature group"),
+        ("cds > 0.2 or more", "is no feature group"),
+        ("norm > 2", "my-run has no number 'norm' of its features: choose cds, pairs, density"),
+        ("scope_class@0-1", "has no number 'scope_class'"),
+        ("feature < 5", "has no number 'feature'"),
+        ("cds@0.9-0.1", "quantiles 0.9 to 0.1 of cds: give two from 0 to 1, the lower first"),
+        ("cds@0.5-1.5", "quantiles 0.5 to 1.5"),
+        ("cds@-0.5-0.5", "quantiles -0.5 to 0.5"),
+        ("cds > 7", "--remove 'cds > 7' names no feature of my-run: choose another group"),
+        ("cds@0-0.01", "names no feature"),
+    ],
+)
+def test_what_names_no_group(text, message):
+    with pytest.raises(InfoscopeError, match=message):
+        named_group(make_run(), text)
+
+
+def test_a_class_without_features_is_known_and_empty():
+    run = make_run()
+    vars(run)["scope"] = run.scope.with_columns(scope_class=pl.lit("local"))
+    with pytest.raises(InfoscopeError, match="'global' names no feature"):
+        named_group(run, "global")
+    assert named_group(run, "global + cds > 0.8").features.tolist() == [6]
+
+
+def test_without_a_threshold_nothing_is_high_or_low():
+    run = make_run(threshold=None)
+    assert [(group.name, len(group.features)) for group in feature_groups(run)[:3]] == [
+        ("high-CDS", 0),
+        ("low-CDS", 0),
+        ("unscored", 10),
+    ]
+    with pytest.raises(InfoscopeError, match="'high-CDS' names no feature"):
+        named_group(run, "high-CDS")
+
+
+def test_quantiles_next_to_each_other_share_the_features_out():
+    run = make_run()
+    for parts in (2, 3, 7):
+        edges = np.linspace(0, 1, parts + 1)
+        groups = [quantile_group(run, "pairs", low, high).features for low, high in pairwise(edges)]
+        assert sorted(np.concatenate(groups)) == list(range(10))
+        assert max(map(len, groups)) - min(map(len, groups)) <= 1
+
+
+@pytest.mark.parametrize("text", ["[7, 0, 3, 7]", "7\n0\n3\n", " 7 0\t3", '["7", 0, 3]'])
+def test_lists(tmp_path, text):
+    file = tmp_path / "mine + yours.txt"
+    file.write_text(text)
+    group = named_group(make_run(), f"list:{file}")
+    assert (group.name, group.kind, group.features.tolist()) == (f"list:{file}", "list", [0, 3, 7])
+    both = named_group(make_run(), f"diffuse + list:{file}")
+    assert (both.kind, both.features.tolist()) == ("rule", [0, 3, 7, 8])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1\ntwo\n", "is no list of feature numbers: write one a line, or a JSON list"),
+        ("[1.5]", "is no list of feature numbers"),
+        ("[1, [2]]", "is no list of feature numbers"),
+        ("[1, 2", "is no list of feature numbers"),
+        ("[true]", "is no list of feature numbers"),
+        ("1, 2", "is no list of feature numbers"),
+        ("3\n10\n", "names feature 10, and my-run has features 0 to 9"),
+        ("[-1]", "names feature -1"),
+        (json.dumps([2**40]), "names feature 1099511627776"),
+        ("", "names no feature of my-run"),
+    ],
+)
+def test_lists_that_are_none(tmp_path, text, message):
+    file = tmp_path / "list.txt"
+    file.write_text(text)
+    with pytest.raises(InfoscopeError, match=message):
+        named_group(make_run(), f"list:{file}")
+
+
+def test_lists_that_cannot_be_read(tmp_path):
+    with pytest.raises(InfoscopeError, match=r"cannot read the list of features .*absent.txt"):
+        named_group(make_run(), f"list:{tmp_path}/absent.txt")
+    with pytest.raises(InfoscopeError, match="cannot read the list of features"):
+        named_group(make_run(), f"list:{tmp_path}")
+    (tmp_path / "image.png").write_bytes(b"\x89PNG\xff")
+    with pytest.raises(InfoscopeError, match="cannot read the list of features"):
+        named_group(make_run(), f"list:{tmp_path}/image.png")
