@@ -32,6 +32,19 @@ install_import_hook(
     "beartype.beartype",
 )
 
+# Markers that follow from what a test asks for. Where a test starts Ray or Chromium itself, or is slow, it says so.
+MARKED_BY_FIXTURE = {"data_root": "real", "dinov2_path": "real", "imagenette": "real", "browser": "browser"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their fixtures, before pytest chooses among them by their marks."""
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            if fixture in MARKED_BY_FIXTURE:
+                item.add_marker(MARKED_BY_FIXTURE[fixture])
+
+
 DATA = Path(os.environ.get("INFOSCOPE_DATA", Path(__file__).parents[2] / "shared"))
 
 

@@ -16,6 +16,7 @@ from infoscope.errors import InfoscopeError
 BLOCKS = 3
 
 
+@pytest.mark.slow
 def test_equals_transformers_hidden_states(checkpoint, pixels):
     case = checkpoint.case
     images = pixels(3, case.side)
@@ -104,6 +105,7 @@ def test_another_input_side_interpolates_as_transformers_does(checkpoint, pixels
     )
 
 
+@pytest.mark.slow
 def test_real_model_on_photographs(dinov2_path, imagenette):
     from transformers import Dinov2WithRegistersModel
 

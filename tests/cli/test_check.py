@@ -42,6 +42,7 @@ def edit_site(place, folder, **changed):
     return folder
 
 
+@pytest.mark.slow
 def test_an_sae_fits_where_it_was_trained(place, capsys):
     out = printed(capsys, check(place))
     for part in ("96 features", "block 1", "30 of 30; 1,080 patch tokens", "1 is the mean token", "(k 16)", "a token"):
@@ -50,6 +51,7 @@ def test_an_sae_fits_where_it_was_trained(place, capsys):
     assert "warning" not in out
 
 
+@pytest.mark.slow
 def test_another_block_is_a_warning_and_no_error(place, capsys):
     out = printed(capsys, check(place, block=2))
     assert "warning The SAE was trained on block 1, and these tokens are of block 2: give --block 1." in out
@@ -57,6 +59,7 @@ def test_another_block_is_a_warning_and_no_error(place, capsys):
     assert "fit The SAE does not fit" in out or "fit By its FVU alone" in out or "only loosely" in out
 
 
+@pytest.mark.slow
 def test_json_says_the_same(place, capsys):
     value = document(capsys, check(place))["result"]
     assert value["fits"] is True
@@ -70,6 +73,7 @@ def test_json_says_the_same(place, capsys):
     assert found["warnings"] == value["fit"]["warnings"]
 
 
+@pytest.mark.slow
 def test_python_says_the_same(place, capsys):
     import infoscope
 
@@ -78,6 +82,7 @@ def test_python_says_the_same(place, capsys):
     assert document(capsys, check(place))["result"]["fit"]["fvu"] == pytest.approx(fit.fvu)
 
 
+@pytest.mark.slow
 def test_what_the_description_says_is_judged(place, capsys, tmp_path):
     cls = edit_site(place, tmp_path / "cls", tokens="cls")
     assert "trained on CLS tokens only" in printed(capsys, check(place, sae=cls))
@@ -89,12 +94,14 @@ def test_what_the_description_says_is_judged(place, capsys, tmp_path):
     assert "trained on another checkpoint: weights 000000000000" in printed(capsys, check(place, sae=other))
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_read_is_counted(place, capsys, tmp_path):
     shutil.copytree(place / "images", tmp_path / "images")
     (tmp_path / "images" / "07.png").write_bytes(b"no")
     assert "29 of 30; 1 could not be read" in printed(capsys, check(place, images=tmp_path / "images"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -113,12 +120,14 @@ def test_bad_flags_are_one_line(place, capsys, changed, message):
     assert message in fails(capsys, check(place, **changed))
 
 
+@pytest.mark.slow
 def test_a_site_that_is_not_stated_is_asked_for(place, capsys, tmp_path):
     silent = edit_site(place, tmp_path / "silent", model=None, block=None)
     assert "does not say which site it was trained on; give --model" in fails(capsys, check(place, sae=silent))
     assert "give --block" in fails(capsys, check(place, sae=silent, model=place / "model"))
 
 
+@pytest.mark.slow
 def test_measure_and_report_say_the_warnings_too(place, capsys, tmp_path):
     cls = edit_site(place, tmp_path / "cls", tokens="cls")
     options = ["--sae", str(cls), "--images", f"{place}/images", "--top-images", "4", "--out", f"{tmp_path}/run"]
@@ -132,6 +141,7 @@ def test_measure_and_report_say_the_warnings_too(place, capsys, tmp_path):
     assert "<b>doubtful</b>" in page
 
 
+@pytest.mark.slow
 def test_a_name_of_the_registry_gives_model_block_and_tokens(place, capsys, tmp_path, monkeypatch):
     silent = edit_site(place, tmp_path / "silent", model=None, block=None, tokens=None)
     # What the hub would give is put in its place.

@@ -268,6 +268,7 @@ def test_an_sae_is_never_written_over(place, capsys):
     assert "never written over" in fails(capsys, [*train, "--out", f"{place}/sae"])
 
 
+@pytest.mark.slow
 def test_tokens_on_disk_train_the_same_sae_without_model_and_images(place, capsys, tmp_path):
     shutil.copytree(place / "images", tmp_path / "images")
     shutil.copytree(place / "model", tmp_path / "model")
@@ -311,6 +312,7 @@ def test_an_output_that_cannot_be_written(place, capsys, tmp_path):
     assert "cannot write" in fails(capsys, [*measure(place), "--out", f"{tmp_path}/file/run"])
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(place, tmp_path):
     # No file may outgrow 2 kB: what a disk that fills up looks like to a program.
     code = (
@@ -352,6 +354,7 @@ def test_a_run_that_is_none(capsys, tmp_path):
         assert "is not a run directory" in fails(capsys, [command, f"{tmp_path}"])
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_one_line_and_the_same_command_goes_on(place, tmp_path):
     many = tmp_path / "images"
     many.mkdir()

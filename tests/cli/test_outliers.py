@@ -99,6 +99,7 @@ def test_images_sae_and_model_may_have_moved(place, capsys, tmp_path):
     assert main([*words, "--sae", f"{place}/sae"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dictionary", "features"),
     [(["pca", "--components", "3"], 6), (["channels", "--no-centre"], 64), (["neurons"], 128)],

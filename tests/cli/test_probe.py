@@ -22,6 +22,7 @@ def probe_folder(probed_run, coloured_folder, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_a_probe_is_printed_and_goes_on_where_it_is_finished(probe_folder, probed_run, coloured_folder, capsys):
     given = ["--data", str(coloured_folder), "--out", str(probe_folder), "--remove", "cds@0.8-1", "--random-draws", "1"]
     assert main(["probe", str(probed_run.path), *given]) == 0
@@ -41,6 +42,7 @@ def test_a_probe_is_printed_and_goes_on_where_it_is_finished(probe_folder, probe
     assert found["skipped"]["test"][0]["id"] == "red/broken.png"
 
 
+@pytest.mark.slow
 def test_tables_stand_beside_the_papers(probe_folder, capsys):
     found = document(capsys, ["table", str(probe_folder), "--reported", "clip-b16"])["result"]
     untouched = next(row for row in found["rows"] if row["name"] == "untouched")
@@ -59,6 +61,7 @@ def test_tables_stand_beside_the_papers(probe_folder, capsys):
     assert "reconstruction" not in printed
 
 
+@pytest.mark.slow
 def test_probes_of_one_task_have_a_column_each(probe_folder, tmp_path, capsys):
     other = tmp_path / "without-mass"
     shutil.copytree(probe_folder, other)
@@ -81,6 +84,7 @@ def test_probes_of_one_task_have_a_column_each(probe_folder, tmp_path, capsys):
     assert "without-mass" in printed
 
 
+@pytest.mark.slow
 def test_a_selection_is_printed_and_its_features_can_be_removed(probed_run, coloured_folder, tmp_path, capsys):
     given = ["--data", str(coloured_folder), "--out", str(tmp_path / "selection")]
     given += ["--shares", "0.5", "1", "--ends", "top", "--random-draws", "1"]
@@ -102,6 +106,7 @@ def test_a_selection_is_printed_and_its_features_can_be_removed(probed_run, colo
     assert own[-1]["features"] == open_run(probed_run.path).scope["cds"].count()
 
 
+@pytest.mark.slow
 def test_segmentation_and_depth_by_folders(probed_run, coloured_folder, tmp_path, capsys):
     random = np.random.default_rng(0)
     for split, count in (("train", 6), ("test", 3)):

@@ -17,6 +17,8 @@ from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.runtime.run import open_run
 from small import FEATURES, SIDE, WIDTH, pictures, save_model
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 120
 
 

@@ -95,6 +95,7 @@ def test_every_command_is_tried_and_has_the_flags():
         assert kind.interrupted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRIED)
 def test_one_document_on_stdout(place, capsys, name):
     found = document(capsys, words(place, name))
@@ -192,6 +193,7 @@ def test_a_fault_of_its_own_is_1_with_a_traceback():
     assert "ZeroDivisionError" in done.stderr
 
 
+@pytest.mark.slow
 def test_no_colour_where_it_is_not_wanted():
     """Under a terminal that is none but says so: what is printed there has escape codes unless told otherwise."""
 

@@ -36,6 +36,7 @@ def shown(tmp_path_factory):
     return out, "\n".join(printed)
 
 
+@pytest.mark.slow
 def test_it_leaves_a_finished_run_with_its_site(shown):
     out, _ = shown
     run = infoscope.open_run(out)
@@ -44,6 +45,7 @@ def test_it_leaves_a_finished_run_with_its_site(shown):
     assert "<html" in (out / "report" / "index.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_what_it_says_of_removal_is_what_was_measured(shown):
     out, printed = shown
     variants = pl.read_parquet(out / "zeroshot" / "zeroshot.parquet")
@@ -60,6 +62,7 @@ def test_what_it_says_of_removal_is_what_was_measured(shown):
         )
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_page_the_time_and_the_memory(shown):
     out, printed = shown
     assert f"The site: {out / 'report' / 'index.html'}" in printed
@@ -67,6 +70,7 @@ def test_it_ends_with_the_page_the_time_and_the_memory(shown):
     assert printed.splitlines()[-1].startswith("took ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--json", "--quiet"])
 def test_a_program_reads_nothing_but_the_answer_and_no_browser_opens(shown, flag, capsys, monkeypatch):
     """Of the run that is there already, which the same command reads and shows again."""

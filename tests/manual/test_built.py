@@ -77,6 +77,7 @@ def pages(manual):
     return {path: Page(path) for path in sorted((manual / "site").rglob("*.html")) if path.name != "404.html"}
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_from_elsewhere(manual, pages):
     assert len(pages) > 30
     for path, page in pages.items():
@@ -92,6 +93,7 @@ def test_nothing_is_loaded_from_elsewhere(manual, pages):
             assert target.startswith("data:") or not urlsplit(target).netloc, f"{style.name} loads {target}"
 
 
+@pytest.mark.slow
 def test_every_link_leads_somewhere(pages):
     led = 0
     for path, page in pages.items():
@@ -116,12 +118,14 @@ def listed(entries) -> list[str]:
     return [page for entry in entries for page in listed(entry)]
 
 
+@pytest.mark.slow
 def test_every_page_is_in_the_navigation(manual):
     nav = listed(tomllib.loads((manual / "zensical.toml").read_text())["project"]["nav"])
     there = {path.relative_to(manual / "docs").as_posix() for path in (manual / "docs").rglob("*.md")}
     assert sorted(nav) == sorted(there), "the navigation is in zensical.toml"
 
 
+@pytest.mark.slow
 def test_every_public_name_and_command_is_there(manual, pages):
     found = [anchor for path, page in pages.items() if path.parent.name == "api" for anchor in page.anchors]
     for name in infoscope.__all__:
@@ -147,6 +151,7 @@ def test_what_leads_nowhere_is_an_error(tmp_path):
     assert "2 issues found" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_readme_leads_somewhere(pages):
     text = (ROOT / "README.md").read_text()
     links = re.findall(r"\]\((?!https?:)([^)\s]+)\)", text)
@@ -158,6 +163,8 @@ def test_readme_leads_somewhere(pages):
         assert not anchor or anchor in by_name[Path(path).stem].anchors, link
 
 
+@pytest.mark.slow
+@pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the manual with")
 def test_it_is_read_and_searched_from_disk(manual):
     sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright to drive the browser with")

@@ -102,6 +102,7 @@ def reason(snippet: Snippet) -> str | None:
     return next((why for command, (why, _) in PARSED.items() if re.match(command, snippet.text)), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", documents(), ids=lambda path: path.stem)
 def test_commands_and_code(document, place, ran, only_parse, monkeypatch, capsys):
     found = snippets(document)

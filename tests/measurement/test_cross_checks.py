@@ -142,6 +142,7 @@ def agree(found, expected, within=1e-6):
     assert max(np.abs(a - b) for a, b in known) < within
 
 
+@pytest.mark.slow
 def test_everything_follows_the_definition(backbone, sae, few, measured):
     slowly = Slowly(backbone, sae, few, reach=3)
     score = slowly.ranking()
@@ -182,6 +183,7 @@ def test_everything_follows_the_definition(backbone, sae, few, measured):
     assert checks["quantiles"]["difference"].null_count() == sae.features
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "rank_view"), [("topk", "full"), ("relu", "crops")])
 def test_nothing_depends_on_batches_threads_shards_or_memory(
     backbone, sae, relu, few, measured, monkeypatch, kind, rank_view
@@ -198,6 +200,7 @@ def test_nothing_depends_on_batches_threads_shards_or_memory(
         assert same(whole, again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
 def test_a_stop_after_any_file(backbone, sae, few, measured, tmp_path, monkeypatch, rank_view):
     whole = measured if rank_view == "full" else measure(backbone, sae, few, rank_view=rank_view, **ALL)
@@ -313,6 +316,7 @@ def test_competition_is_what_the_pre_activations_leave_out(backbone, relu, few):
     assert check["difference"].drop_nulls().abs().max() < 1e-6
 
 
+@pytest.mark.slow
 def test_the_rank_correlation_of_a_check_is_scipys(measured):
     check = measured.cross_checks.filter(check="pre-activations")
     both = pl.DataFrame({"a": measured.table["cds"], "b": check["cds"]}).drop_nulls()

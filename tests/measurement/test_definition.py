@@ -9,6 +9,8 @@ import pytest
 import infoscope
 from reference import Reference, emd
 
+pytestmark = pytest.mark.slow
+
 PHOTOGRAPHS, TOP = 200, 16
 
 

@@ -78,6 +78,7 @@ def dense_codes(backbone, sae, pixels):
     return np.stack([sae.encode(backbone.tokens(view[None]))[0].numpy() for view in pixels])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank_by", ["max", "mean", "sum"])
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
 @pytest.mark.parametrize("resize", ["stretch", "crop"])
@@ -128,6 +129,7 @@ def test_every_option_follows_the_definition(backbone, sae, images, rank_by, ran
     assert scope.table["cds"].count() > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
 @pytest.mark.parametrize("kind", ["topk", "relu"])
 def test_nothing_depends_on_batches_threads_or_shards(backbone, sae, images, rank_view, kind):
@@ -141,6 +143,7 @@ def test_nothing_depends_on_batches_threads_or_shards(backbone, sae, images, ran
         assert again.manifest.fit.fvu == pytest.approx(whole.manifest.fit.fvu, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_nothing_depends_on_how_pairs_are_cut_for_scoring(backbone, sae, images, monkeypatch):
     whole = measure(backbone, sae, images)
     monkeypatch.setattr(stages, "SHARD_PAIRS", 5)
@@ -227,6 +230,7 @@ def test_a_finished_run_is_read_and_another_is_refused(backbone, sae, images, tm
         measure(backbone, other, images, out=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
 @pytest.mark.parametrize("stopped_after", [1, 6, 9])
 def test_an_interrupted_run_goes_on(backbone, sae, images, tmp_path, monkeypatch, rank_view, stopped_after):
@@ -299,6 +303,7 @@ def test_a_finished_run_without_its_maps_is_not_finished(backbone, sae, images, 
     assert measure(backbone, sae, images, out=tmp_path).maps.height
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
 def test_ranking_a_batch_while_the_model_has_the_next_changes_nothing(backbone, sae, images, monkeypatch, rank_view):
     sae = with_relu(sae)

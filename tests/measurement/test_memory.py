@@ -31,6 +31,7 @@ def same(one, other):
     return all(getattr(one, name).equals(getattr(other, name)) for name in TABLES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
 @pytest.mark.parametrize("stored", [True, False])
 def test_small_groups_and_folds_change_nothing(request, backbone, sae, images, tmp_path, rank_view, stored):
@@ -46,6 +47,7 @@ def test_small_groups_and_folds_change_nothing(request, backbone, sae, images, t
         assert same(whole, type(whole).load(out))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
 @pytest.mark.usefixtures("little")
 def test_a_stop_before_or_after_any_file(backbone, sae, images, tmp_path, monkeypatch, rank_view):

@@ -35,6 +35,7 @@ def kill_a_worker(partials, killed):
     killed.append(workers)
 
 
+@pytest.mark.ray
 def test_measurement_with_a_worker_killed_half_way_is_the_same_as_in_one_process(backbone, sae, tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()

@@ -40,6 +40,7 @@ def tracked(*under):
     return set(listed.stdout.split("\n")) - {""}
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_what_it_reads(built):
     (wheel,) = built.glob("infoscope-*-py3-none-any.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
@@ -67,6 +68,7 @@ def test_the_wheel_holds_the_package_and_what_it_reads(built):
     assert {name for name in names if name.startswith("infoscope/")} == expected
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_the_checkout(built):
     (sdist,) = built.glob("infoscope-*.tar.gz")
     with tarfile.open(sdist) as archive:
@@ -75,6 +77,7 @@ def test_the_sdist_holds_the_checkout(built):
     assert tracked(*wanted, "README.md", "CHANGELOG.md", "LICENSE", "Makefile", "constraints.txt") <= names
 
 
+@pytest.mark.slow
 def test_the_wheel_works_where_it_is_installed(built, tmp_path):
     (wheel,) = built.glob("*.whl")
     site = tmp_path / "site"

@@ -54,6 +54,7 @@ def inputs(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_rows_are_printed_beside_the_reported_ones(inputs, tmp_path):
     own = {
         "MODEL": str(inputs / "clip"),

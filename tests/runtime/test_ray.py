@@ -16,7 +16,7 @@ ray = pytest.importorskip("ray", reason="needs infoscope[ray]")
 from infoscope.runtime.ray import RayExecutor  # noqa: E402
 
 # What Ray itself warns of is not this project's.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 
 
 class Result:

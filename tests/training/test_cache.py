@@ -68,6 +68,7 @@ def same(first, second):
     return all(torch.equal(a, b) for a, b in zip(first.weights().values(), second.weights().values(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_memory_model_and_disk_train_the_same_sae(backbone, folder, tmp_path):
     expected = train_sae(backbone, folder, CONFIG, **OPTIONS)
@@ -173,6 +174,7 @@ def test_tokens_that_are_not_finite_are_not_stored(backbone, folder, tmp_path, m
     assert not list((tmp_path / "caches").rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_neither_the_model_nor_the_images_are_needed(backbone, folder, tmp_path):
     train_sae(backbone, folder, CONFIG, cache=tmp_path / "caches", **OPTIONS)
     shutil.rmtree(folder)

@@ -60,6 +60,7 @@ class Stop(BaseException):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [5, 12, 23])
 def test_stopped_and_gone_on_with_is_bit_equal(tokens, tmp_path, moment):
     """Two passes and a half over the tokens, stopped in each; all variants, with features dying and coming back."""
@@ -219,6 +220,7 @@ def results(tokens, tmp_path_factory):
     return [run_processes(folder, tokens, count) for count in (1, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", VARIANTS)
 def test_two_processes_learn_what_one_does(results, activation):
     one, two = (of_all[activation] for of_all in results)

@@ -104,6 +104,7 @@ def test_no_readable_image(backbone, tmp_path):
         train_sae(backbone, open_images(tmp_path), **OPTIONS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "after"), [("sae.safetensors", False), ("sae.safetensors", True), ("sae.json", False), ("sae.json", True)]
 )

@@ -35,6 +35,7 @@ def explained(sae, tokens):
     return fvu
 
 
+@pytest.mark.slow
 def test_recovers_a_planted_dictionary():
     tokens, directions = planted()
     config = TrainConfig(features=48, k=3, tokens=100_000, batch_tokens=250, learning_rate=5e-3, dead_after=5000)
@@ -65,6 +66,7 @@ def test_the_curves_say_what_the_sae_does():
     assert trained.history[-1].learning_rate == pytest.approx(SMALL.highest_rate * SMALL.factor(79))
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights_however_tokens_come():
     tokens, _ = planted(count=3000)
     expected = train_on_tokens([tokens], SMALL)
@@ -99,12 +101,14 @@ def share_that_fires(config):
     return (autoencoder(torch.cat(batches), 1.0).active[10:] > 0).float().mean().item()
 
 
+@pytest.mark.slow
 def test_auxk_brings_dead_features_back():
     config = TrainConfig(features=40, k=3, tokens=100_000, batch_tokens=500, dead_after=1000, learning_rate=3e-3)
     assert share_that_fires(config) > 0.6
     assert share_that_fires(replace(config, auxk_coefficient=0.0)) == 0
 
 
+@pytest.mark.slow
 def test_relu_is_made_sparse_by_its_penalty():
     tokens, directions = planted()
     config = replace(SMALL, activation="relu", tokens=100_000, learning_rate=5e-3, l1=1.0)

@@ -139,6 +139,7 @@ def run(place, *words):
     return main([*common, *words])
 
 
+@pytest.mark.slow
 def test_the_command_line_measures_them(place, backbone, images, capsys, tmp_path):
     model = ["--model", f"{place}/model", "--block", "1", "--input-side", str(SIDE)]
     assert run(place, *model, "--dictionary", "pca", "--components", "6", "--out", f"{tmp_path}/pca") == 0

@@ -9,6 +9,8 @@ from infoscope.measurement.measure import measure_scope
 from infoscope.runtime.run import open_run
 from planting import GRID, SHAPE, scenes
 
+pytestmark = pytest.mark.slow
+
 IMAGES, OUTLIERS = 100, 3
 
 

@@ -16,6 +16,8 @@ from infoscope.analyses.removal.groups import FeatureGroup
 from infoscope.errors import InfoscopeError
 from small import WIDTH
 
+pytestmark = pytest.mark.slow
+
 ALL = FeatureGroup("all", "list", np.arange(2 * WIDTH, dtype=np.uint32))
 FEW = FeatureGroup("few", "list", np.arange(3, dtype=np.uint32))
 REMOVAL = RemovalConfig(sites=("rerun", "site"), method="reconstruct", random_draws=2)

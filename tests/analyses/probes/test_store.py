@@ -57,6 +57,7 @@ def test_removed_features_are_gone(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_too_small_is_an_error_at_once(tmp_path):
     code = f"""
 import resource

@@ -19,6 +19,8 @@ from infoscope.analyses.removal.variants import Variant
 from infoscope.images.source import open_images
 from planting import SHAPE, SIDE, scenes
 
+pytestmark = pytest.mark.slow
+
 IMAGES, TRAINED = 210, 140
 STRENGTHS = np.logspace(-3, 4, 15)
 

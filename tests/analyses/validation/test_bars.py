@@ -7,6 +7,8 @@ from sklearn.metrics import roc_auc_score
 import infoscope
 from infoscope.analyses.validation.validate import hold
 
+pytestmark = pytest.mark.slow
+
 SEED, PHOTOGRAPHS = 5, 150
 
 

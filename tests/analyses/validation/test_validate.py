@@ -43,6 +43,7 @@ def found(pictures, tmp_path_factory):
     return validate(pictures, backbone=backbone, out=out, show_progress=False, **options), out, backbone
 
 
+@pytest.mark.slow
 def test_every_case_has_its_rows(found):
     cases, features = found[0].cases, found[0].features
     assert cases.select("world", "setting", "dictionary", "outlier_model").rows() == [
@@ -63,6 +64,7 @@ def test_every_case_has_its_rows(found):
     assert counted.tolist() == [10, 6, 6, 2]
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_features(found):
     case = found[0].cases.row(0, named=True)
     rows = found[0].features.filter(world="planted", setting="default", dictionary="planted", outlier_model=False)
@@ -76,6 +78,7 @@ def test_figures_are_those_of_the_features(found):
     assert found[0].summary()["groups"][0]["auc_least"] == case["auc"]
 
 
+@pytest.mark.slow
 def test_a_stopped_validation_goes_on_and_a_finished_one_is_read(found, pictures):
     first, out, backbone = found
     (out / "validation.json").unlink()
@@ -122,6 +125,7 @@ def test_options_out_of_range_are_refused_before_the_first_case(options, line):
         ValidateConfig(**options)
 
 
+@pytest.mark.slow
 def test_a_real_model_too_narrow_for_the_features_is_refused_before_the_first_case(found, pictures, tmp_path):
     backbone = found[2]
     features = backbone.width + 1
@@ -158,6 +162,7 @@ def test_photographs_are_held_small_and_in_order(tmp_path):
     assert [held[i].size for i in range(len(held))] == [(384, 691), (30, 40), (731, 384)]
 
 
+@pytest.mark.slow
 def test_the_command(pictures, tmp_path, capsys):
     for number, picture in enumerate(pictures[:12]):
         Image.fromarray(picture).save(tmp_path / f"{number:02}.png")

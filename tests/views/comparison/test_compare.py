@@ -190,6 +190,7 @@ window.onload = () => parent.postMessage(JSON.stringify({
 """
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the page with")
 @pytest.mark.parametrize("width", [1440, 390])
 def test_the_page_fits_the_screen_and_the_console_is_silent(runs, tmp_path, width):

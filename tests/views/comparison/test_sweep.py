@@ -13,6 +13,7 @@ from infoscope.runtime.run import open_run
 from small import SIDE
 
 
+@pytest.mark.slow
 def test_each_block_is_what_measure_gives_alone(place, tmp_path):
     for block in (0, 2):
         run = open_run(place / "sweep" / f"block-{block:02}" / "scope")
@@ -26,6 +27,7 @@ def test_each_block_is_what_measure_gives_alone(place, tmp_path):
     assert (place / "sweep" / "comparison" / "comparison.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_goes_on_and_takes_in_further_blocks(place, words, tmp_path, capsys, monkeypatch):
     measure = sweep_module.measure_scope
     asked = []
@@ -86,6 +88,7 @@ def test_an_sae_is_trained_at_each_block_where_none_is_given(place, words, tmp_p
     )
 
 
+@pytest.mark.slow
 def test_saes_that_exist_say_model_and_block(place, words, tmp_path):
     saes = [f"{place}/sweep/block-{block}/sae" for block in ("02", "00")]
     assert main([*words("--saes", *saes), "--out", f"{tmp_path}/sweep"]) == 0

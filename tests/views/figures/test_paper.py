@@ -27,6 +27,7 @@ def drawings(charts, tmp_path_factory):
     return {kind: save_figure(chart, folder / f"{kind}.svg") for kind, chart in charts.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["histogram", "scatter", "gallery", "shift", "removal"])
 def test_an_svg_is_as_wide_as_a_column_with_letters_one_can_read(drawings, charts, kind):
     root = ElementTree.parse(drawings[kind]).getroot()
