@@ -61,7 +61,7 @@ test: $(VENV)/.installed check
 # Every reader against thousands of damaged inputs, and a table of what came of them; FUZZ="--replay 'CASE'" tries one.
 fuzz: $(VENV)/.installed
 	PYTHONPATH=tests $(BIN)/python -m fuzz.campaign --seed $(SEED) --count $(COUNT) --readers "$(READERS)" $(FUZZ)
-# What a change is tried on while it is written: every package, in under a minute on two cores. `make test` has the rest.
+
 # What a change is tried on while it is written: the quick tests of every package. `make test` has the rest.
 fast: $(VENV)/.installed
 	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \

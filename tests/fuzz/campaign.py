@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import queue
-import select
 import shutil
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 GOOD = ("handled", "equal", "other")
 # Longer than any read takes on a busy machine.
@@ -67,6 +66,7 @@ class Attacker:
         self._root, self._limit = root, limit
         self._process: subprocess.Popen[str] | None = None
         self._readers: dict[str, float] = {}
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     @property
     def readers(self) -> dict[str, float]:
@@ -106,9 +106,8 @@ class Attacker:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout):
-                if stream is not None:
-                    stream.close()
+            if self._process.stdin is not None:
+                self._process.stdin.close()
             self._process = None
 
     def _start(self) -> None:
@@ -127,6 +126,10 @@ class Attacker:
             [sys.executable, "-m", "fuzz.worker", str(self._root)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=os.environ | environment,
         )  # fmt: skip
+        # By a thread, which has every line as it comes: asking the system whether there is more to read says no where
+        # two lines came together and the second lies in Python's buffer.
+        self._lines = queue.SimpleQueue()
+        threading.Thread(target=_collect, args=(self._process.stdout, self._lines), daemon=True).start()
         ready = self._answer(STARTING)
         if ready is None:
             raise RuntimeError(f"the worker does not start: {self._last_words()}")
@@ -134,19 +137,27 @@ class Attacker:
 
     def _answer(self, seconds: float) -> dict[str, Any] | None:
         assert self._process is not None
-        assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], seconds)
-        line = self._process.stdout.readline() if ready else ""
-        if line:
-            answer: dict[str, Any] = json.loads(line)
-            return answer
-        if ready:
+        try:
+            line = self._lines.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        if line is None:
             self._process.wait()
-        return None
+            return None
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def _last_words(self) -> str:
         said = self._root / "said.txt"
         return said.read_text(errors="replace")[-600:] if said.is_file() else ""
+
+
+def _collect(stream: IO[str], lines: queue.SimpleQueue[str | None]) -> None:
+    """Put a process's lines into a queue as they come, and None after the last."""
+    with stream:
+        for line in stream:
+            lines.put(line)
+    lines.put(None)
 
 
 class Attack:

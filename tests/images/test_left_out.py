@@ -117,9 +117,10 @@ def an_unfinished_sae(folder):
 
 def a_sweep(folder):
     from infoscope.analyses import sweep
+    from infoscope.images.watched import watch
 
     identity = {"images": {"source": "p", "count": 1, "ids_sha256": "0"}, "model": {}, "options": {}}
-    sweep._claim(folder, identity)
+    sweep._claim(folder, identity, watch(open_images(np.zeros((1, 8, 8, 3), np.uint8))), False)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from infoscope.measurement.result import Scope
 from infoscope.runtime.partials import Partials
 from infoscope.runtime.run import open_run
 from infoscope.scope.geometry import patch_distances
-from infoscope.views.report.sections import check_sentence, cross_check_rows
+from infoscope.views.report.cross_checks import check_sentence, cross_check_rows
 from reference import emd
 
 TABLES = ("table", "top_images", "maps", "shift_curve", "cross_checks", "quantile_images")

@@ -50,9 +50,9 @@ def test_the_wheel_holds_the_package_and_what_it_reads(built):
         "views/report/web/bundle/site.js",
         "views/report/web/bundle/site.css",
         "views/report/web/bundle/LICENCES.txt",
-        "report/site.html.j2",
-        "comparison/comparison.html.j2",
-        "probes/ade20k_classes.txt",
+        "views/report/site.html.j2",
+        "views/comparison/comparison.html.j2",
+        "analyses/probes/ade20k_classes.txt",
     ):
         assert f"infoscope/{name}" in names
     (info,) = {name.split("/")[0] for name in names if not name.startswith("infoscope/")}

@@ -191,7 +191,9 @@ def _claim(out: Path, plan: dict[str, Any], images: Watched, show_progress: bool
     remove_leftovers_of([out / PLAN])
     if (out / PLAN).is_file():
         found = read_json(out / PLAN)
-        known = (out / CONTENTS).is_file() and _without_stamp(found) == _without_stamp(plan)
+        # Sweeps from before contents were kept have neither them nor a stamp.
+        kept = (out / CONTENTS).is_file() or _without_stamp(found) == found
+        known = kept and _without_stamp(found) == _without_stamp(plan)
         if found != plan and not known:
             raise InfoscopeError(
                 f"{out} is another sweep's directory ({first_difference(found, plan)}); choose another --out"

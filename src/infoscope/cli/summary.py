@@ -16,7 +16,7 @@ from infoscope.measurement.controls import RunControls, run_controls
 from infoscope.measurement.summary import counts_of, fit_sentence, partition_of, quantiles_of, settings_of
 from infoscope.runtime.manifest import FitRecord, ModelRecord
 from infoscope.runtime.run import MANIFEST, Run
-from infoscope.views.report.sections import cross_check_rows
+from infoscope.views.report.cross_checks import cross_check_rows
 
 
 def print_inputs(run: Run) -> None:

@@ -17,6 +17,7 @@ from infoscope.images.decode import UnreadableImageError
 from infoscope.images.ids import StoredIn
 from infoscope.images.prefetch import ahead, decode_threads
 from infoscope.images.source import ImageSource
+from infoscope.runtime.atomic import remedy_of
 from infoscope.runtime.file_states import digest_states, file_states, stamp_of
 from infoscope.runtime.progress import progress
 
@@ -104,6 +105,11 @@ class Watched:
         self._states = None if self._files is None else file_states(self._files.files)
         self._stamp = source.stamp() if self._states is None else stamp_of(self._states)
         self._bytes: Encoded | None = source if isinstance(source, Encoded) else None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        # Ray gives its workers arrays that cannot be written to.
+        self.contents = np.array(self.contents)
 
     @property
     def name(self) -> str:
@@ -295,9 +301,7 @@ def _kept_contents(path: Path, count: int) -> UInt64[np.ndarray, " image"]:
                     file.truncate(size)
         return np.memmap(path, "<u8", "r+", shape=(count,))
     except OSError as error:
-        raise InfoscopeError(
-            f"cannot write {path}: {error.strerror or error}; free the space or choose another --out"
-        ) from error
+        raise InfoscopeError(f"cannot write {path}: {error.strerror or error}; {remedy_of(error)}") from error
 
 
 def check_all(images: Iterable[object], show_progress: bool = True) -> None:

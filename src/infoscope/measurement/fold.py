@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt64
 
+from infoscope.errors import InfoscopeError
 from infoscope.measurement.map_sets import MapParts
 from infoscope.measurement.ranking import CONTENTS, Ranked
 from infoscope.runtime.partials import Arrays, Part, Partials
@@ -115,14 +116,14 @@ def ranked_contents(partials: Partials, images: int) -> UInt64[np.ndarray, " ima
     Args:
         partials: where it kept its shards.
         images: how many images there are.
-
-    Raises:
-        InfoscopeError: a kept file cannot be read.
     """
     contents = np.zeros(images, np.uint64)
     for name in partials.names():
         if found := _RANKED.fullmatch(name):
-            known = partials.part(name, {}).rows(CONTENTS)
+            try:
+                known = partials.part(name, {}).rows(CONTENTS)
+            except InfoscopeError:  # from before contents were kept, or damaged: not known
+                continue
             first = int(found["first"] or 0)
             contents[first : first + len(known)] = known
     return contents

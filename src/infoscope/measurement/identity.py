@@ -34,7 +34,10 @@ def plan(
 
 
 def with_kept_stamp(
-    out: Path, planned: dict[str, Any], merge: Callable[[dict[str, Any]], dict[str, Any]], check: Callable[[], bool]
+    out: Path,
+    planned: dict[str, Any],
+    merge: Callable[[dict[str, Any]], dict[str, Any]],
+    check: Callable[[dict[str, Any]], bool],
 ) -> dict[str, Any]:
     """A plan with the stamp of the images that the directory's own plan has, where nothing else differs.
 
@@ -44,7 +47,7 @@ def with_kept_stamp(
         out: the directory.
         planned: the plan.
         merge: the plan with the stamp of another one.
-        check: whether the images are known to be the same; raises where they are others.
+        check: given the plan that is there, whether its images are known to be the same; raises where they are others.
 
     Raises:
         InfoscopeError: as ``check`` raises.
@@ -55,7 +58,7 @@ def with_kept_stamp(
     same = merge(found)
     if found != as_read(same):
         return planned
-    return same if check() else planned
+    return same if check(found) else planned
 
 
 def model_identity(model: ModelRecord) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def measure_scope(
             Path(out),
             planned,
             lambda found: _with_stamp_of(found, planned),
-            lambda: _check_kept(Path(out), images, partials, show_progress),
+            lambda found: _check_kept(Path(out), found, images, partials, show_progress),
         )
         if claim_directory(Path(out), planned):
             partials.clear()
@@ -191,7 +191,7 @@ def _with_stamp_of(found: dict[str, Any], planned: dict[str, Any]) -> dict[str, 
     return planned | {"images": planned["images"] | {"stamp": stamp}}
 
 
-def _check_kept(out: Path, images: Watched, partials: Partials, show_progress: bool) -> bool:
+def _check_kept(out: Path, found: dict[str, Any], images: Watched, partials: Partials, show_progress: bool) -> bool:
     """Make sure that images whose files have other times than when a measurement was begun are the same all the same.
 
     Returns:
@@ -205,8 +205,8 @@ def _check_kept(out: Path, images: Watched, partials: Partials, show_progress: b
         images.verify(read := np.flatnonzero(images.contents), show_progress)
         return len(read) > 0
     recorded = Manifest.read(out / MANIFEST).images.contents_sha256
-    if recorded is None:
-        return False
+    if recorded is None:  # from before contents were kept, when a plan had the files' sizes and times
+        return bool(found["images"]["stamp"] == images.stamp())
     if images.whole(show_progress) != recorded:
         raise InfoscopeError(
             f"the images of {images.name} have changed since they were measured into {out}; put back what was there, "

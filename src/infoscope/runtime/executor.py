@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -57,9 +58,15 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def _own_blas() -> Any:
+    # Looked for anew only when something was imported: scipy's library comes with its first module that needs it, and
+    # looking goes through every library of the process, too long for a loop.
+    return _own_blas_among(len(sys.modules))
+
+
+@lru_cache(maxsize=1)
+def _own_blas_among(modules: int) -> Any:
     from threadpoolctl import ThreadpoolController
 
-    # Asked anew each time, in milliseconds, because scipy's library is loaded with its first module that needs it.
     controller = ThreadpoolController()
     own = [
         each["filepath"]

@@ -216,7 +216,7 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the record of a state.
 
     Raises:
-        InfoscopeError: the file is cut short or damaged, or an earlier version wrote it, without a checksum.
+        InfoscopeError: the file is cut short or damaged.
     """
     try:
         with safe_open(file, "pt") as stored:
@@ -229,7 +229,7 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     text = metadata.get(STATE, "")
     # One flipped bit of a weight would train on to an SAE that looks like any other.
     if metadata.get(CHECKSUM) != _checksum(text, tensors):
-        what = "does not hold what was written to it" if CHECKSUM in metadata else "has no checksum"
+        what = "does not hold what was written to it" if CHECKSUM in metadata else "is of a version without checksums"
         raise InfoscopeError(f"{file} {what}; delete it to start the training again")
     record: dict[str, Any] = json.loads(text)
     return tensors, record

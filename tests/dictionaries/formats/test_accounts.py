@@ -328,3 +328,32 @@ def test_settings_are_handed_out_once():
         settings.close()
     assert settings.get("threshold") == 0.5
     settings.close()
+
+
+# Keys of published configurations that speak of training, in words that elsewhere speak of codes.
+@pytest.mark.parametrize("project", ["saelens", "prisma", "saev", "infoscope"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"feature_reinit_scale": 0.2}, {"log_activations_store_to_wandb": True}, {"activations_mixing_fraction": 0.5},
+        {"max_activation_norm_multiple": 10.0},
+    ],
+    ids=lambda setting: next(iter(setting)),
+)  # fmt: skip
+def test_settings_of_published_trainings_pass(write, project, setting):
+    tokens = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(load_sae(write(project)).encode(tokens), load_sae(write(project, setting)).encode(tokens))
+
+
+@pytest.mark.parametrize("project", ["patchsae", "dictionary_learning", "sparsify"])
+@pytest.mark.parametrize("key", ["apply_b_dec_to_input", "apply_relu", "use_bias"])
+def test_a_false_that_takes_a_step_away_is_refused(write, project, key):
+    with pytest.raises(InfoscopeError, match=f"{key} is False"):
+        load_sae(write(project, {key: False}))
+
+
+@pytest.mark.parametrize(("stated", "subtracted"), [({}, 1.0), ({"apply_b_dec_to_input": False}, 0.0)], ids=str)
+def test_a_pickle_says_whether_b_dec_is_subtracted(write, weights, stated, subtracted):
+    tokens = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
+    codes = torch.relu((tokens - subtracted * weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"])
+    torch.testing.assert_close(load_sae(write("prisma", stated)).encode(tokens), codes)

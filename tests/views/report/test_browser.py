@@ -9,6 +9,7 @@ import pytest
 
 from infoscope.images.source import open_images
 from infoscope.views.report.page import write_report
+from waiting import wait_until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the site with")
@@ -128,7 +129,7 @@ def test_a_drag_selects_and_the_address_keeps_it(tab):
     assert all(area[0] - 0.01 <= found[3] <= area[1] + 0.01 for found in shown)
     selected = page.locator(".counts").inner_text()
     assert f"of {FEATURES} features are selected" in selected
-    page.wait_for_function("location.hash.includes('in.cds=')")
+    wait_until(page, "location.hash.includes('in.cds=')")
     page.reload()
     page.wait_for_selector(".features tbody tr")
     assert page.locator(".counts").inner_text() == selected
@@ -149,7 +150,7 @@ def test_classes_ranges_and_sorting_choose_what_the_table_lists(tab):
     page.get_by_role("button", name="Clear the selection").click()
     page.get_by_label("Sort by").select_option("feature")
     page.get_by_label("highest first").check()
-    page.wait_for_function(f"document.querySelector('.features tbody th').innerText === '{FEATURES - 1}'")
+    wait_until(page, f"document.querySelector('.features tbody th').innerText === '{FEATURES - 1}'")
     page.get_by_role("button", name="Next").click()
     assert page.locator(".features tbody th").first.inner_text() == str(FEATURES - 26)
     page.get_by_label("Limit another column").select_option("trust")
@@ -159,7 +160,7 @@ def test_classes_ranges_and_sorting_choose_what_the_table_lists(tab):
     page.get_by_label("trust, at least").fill("2")
     assert one.has("No feature is in this selection.")
     page.locator("#column-y").select_option("trust")
-    page.wait_for_function("document.querySelector('.scatter').ariaLabel.startsWith('trust against')")
+    wait_until(page, "document.querySelector('.scatter').ariaLabel.startsWith('trust against')")
 
 
 def test_a_deep_link_opens_the_feature(tab):
@@ -192,7 +193,7 @@ def test_a_deep_link_opens_the_feature(tab):
     ):
         assert one.has(text), text
     page.evaluate("document.querySelectorAll('.gallery img').forEach((image) => image.scrollIntoView())")
-    page.wait_for_function("[...document.querySelectorAll('.gallery img')].every((image) => image.naturalWidth > 0)")
+    wait_until(page, "[...document.querySelectorAll('.gallery img')].every((image) => image.naturalWidth > 0)")
 
 
 def test_what_is_missing_is_said(tab):

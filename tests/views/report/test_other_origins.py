@@ -16,6 +16,7 @@ from infoscope.views.report.page import write_report
 from infoscope.views.report.serving import make_server
 from infoscope.views.report.site import Options, Site
 from infoscope.views.report.training import write_training_page
+from waiting import wait_until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the site with")
@@ -234,7 +235,7 @@ def test_the_readers_visit_works_whole_and_in_silence(browser, site, port, where
     page.keyboard.press("Enter")
     page.wait_for_selector("h1:has-text('Feature 3')")
     page.evaluate("document.querySelectorAll('.gallery img').forEach((image) => image.scrollIntoView())")
-    page.wait_for_function("[...document.querySelectorAll('.gallery img')].every((image) => image.naturalWidth > 0)")
+    wait_until(page, "[...document.querySelectorAll('.gallery img')].every((image) => image.naturalWidth > 0)")
     assert page.locator(".gallery .route").count() == 1
     assert page.locator(".curve canvas").count() == 1
     page.get_by_role("button", name="Copy link").click()

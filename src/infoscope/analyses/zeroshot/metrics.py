@@ -244,15 +244,15 @@ def _estimates(
         name: [calibration_gaps(scores.confidence, scores.right) for scores in pair]
         for name, pair in calibrated.items()
     }
-    for draw in range(draws):
-        times = np.bincount(random.integers(0, count, count), minlength=count).astype(np.float64)
-        with one_blas_thread():
+    with one_blas_thread():
+        for draw in range(draws):
+            times = np.bincount(random.integers(0, count, count), minlength=count).astype(np.float64)
             drawn[draw] = columns @ times / count
-        for name, pair in binned.items():
-            first, second = (
-                np.abs(np.bincount(place, gap * times, CALIBRATION_BINS)).sum() / count for place, gap in pair
-            )
-            errors[name][draw] = second - first
+            for name, pair in binned.items():
+                first, second = (
+                    np.abs(np.bincount(place, gap * times, CALIBRATION_BINS)).sum() / count for place, gap in pair
+                )
+                errors[name][draw] = second - first
     tail = (1 - LEVEL) / 2
     found = {}
     for number, name in enumerate(means):

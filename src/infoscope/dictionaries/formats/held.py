@@ -26,14 +26,17 @@ _PARTS = ("encoder", "decoder", "dictionary", "activation")
 
 # Words in the keys of a configuration that speak of what happens between a token and its codes.
 _STEMS = re.compile(
-    r"activ|norm|scal|thresh|top_?k|gat(e|ing)|bias|b_dec|b_enc|pre_b|cent(er|re)|whiten|nois|clamp|transcod|relu|jump"
+    r"activ|nonlin|norm|scal|thresh|top_?k|gat(e|ing)|bias|b_dec|b_enc|pre_b|cent(er|re)|whiten|nois|clamp|transcod|relu|jump"
     r"|temper|quantiz|multiplier|architecture|dropout|shift|offset|signed|tied|rotat|projection|subtract|w_skip"
     r"|skip_connection|(^|_)(k|eps|mask|mean|std)(_|$)"
 )
+# Of these, what SAEs do as a rule, so that False changes codes and does not mean "switched off".
+_USUAL = re.compile(r"^(apply|use)_\w*(b_dec|bias|relu|cent)|^(enc\w*_)?bias$|^relu$|^cent(er|re)_")
 # Keys with such a word that take part in training alone, or describe a place: ends and beginnings, then whole names.
 _TRAINING = re.compile(
     r"_(lr|beta|momentum|coeff(icient)?s?|penalty|steps?|warm_?up|alpha|window|path|dir|init|method|scheduler|grads?)$"
     r"|_loss(_|$)|_aux(_|$)|_init_|^(lr|l1|aux|dead|wandb|resample|checkpoint|dataset|optim|adam|decoder_heuristic)_"
+    r"|reinit|resampl|^log_|_mixing_fraction$|_norm_multiple$"
 )
 _HARMLESS = {
     "activation_dim": "a size",
@@ -328,12 +331,21 @@ class Settings:
         """
         for key in sorted(self._left):
             low = key.lower()
-            if _off(self._values[key]) or not _STEMS.search(low) or low in _HARMLESS or _TRAINING.search(low):
+            if (
+                (_off(self._values[key]) and not self._acts_when_false(key))
+                or not _STEMS.search(low)
+                or low in _HARMLESS
+                or _TRAINING.search(low)
+            ):
                 continue
             raise InfoscopeError(
                 f"{self.where}: {shown(key)[1:-1]} is {shown(self._values[key])}, which may change codes and is not "
                 "known; name another checkpoint, or take the key out if it changes none"
             )
+
+    def _acts_when_false(self, key: str) -> bool:
+        """Whether a setting is False that takes something away from what SAEs do as a rule."""
+        return self._values[key] is False and _USUAL.search(key.lower()) is not None
 
     def _wrong(self, key: str, expected: str) -> InfoscopeError:
         return InfoscopeError(f"{self.where}: {key} is {shown(self._values.get(key))}, expected {expected}; correct it")

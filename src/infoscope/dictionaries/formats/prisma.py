@@ -62,12 +62,14 @@ def read(file: TorchFile, k: int | None) -> SparseAutoencoder:
         (b_enc,) = held.take("b_enc")
     spare_factors(held)
     norm = token_norm(_normalised(config, file), file.name)
+    # Prisma always subtracts b_dec; SAELens, whose pickles look the same, says where it does not.
+    centred = config.flag("apply_b_dec_to_input", True)
     site = _site(config)
     held.close(f"Prisma's {architecture} architecture with {activation}")
     config.close()
     return SparseAutoencoder(
         W_enc,
-        fold_centring(W_enc, b_enc, b_dec),
+        fold_centring(W_enc, b_enc, b_dec) if centred else b_enc,
         W_dec,
         b_dec,
         activation,

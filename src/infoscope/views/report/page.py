@@ -19,11 +19,12 @@ from infoscope.runtime.atomic import atomic_write, remedy_of, remove_leftovers_o
 from infoscope.runtime.progress import progress
 from infoscope.runtime.run import Run
 from infoscope.views.report.charts import area_chart, axis_end, cds_histogram
+from infoscope.views.report.cross_checks import cross_check_rows
 from infoscope.views.report.neighbours import PATCHES_KEPT
 from infoscope.views.report.photographs import thumbnail_path
 from infoscope.views.report.probe_tables import probe_tables
 from infoscope.views.report.records import ROUTES_SHOWN
-from infoscope.views.report.sections import class_section, cross_check_rows, outlier_section
+from infoscope.views.report.sections import class_section, outlier_section
 from infoscope.views.report.site import EACH_CLASS_SHOWN, Options, Site
 from infoscope.views.report.template import make_environment
 from infoscope.views.report.zeroshot_table import zeroshot_table

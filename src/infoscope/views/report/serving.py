@@ -163,8 +163,9 @@ class _Handler(BaseHTTPRequestHandler):
         if len(hosts) != 1:
             return HTTPStatus.BAD_REQUEST, "one Host header is needed"
         host = hosts[0].strip().lower()
-        # A page elsewhere whose name was made to mean this machine must not read the run.
-        if host not in self._addresses():
+        # A page elsewhere whose name was made to mean this machine must not read the run. The port says nothing: a
+        # tunnel to another machine has its own.
+        if not _names_this_machine(host):
             return HTTPStatus.FORBIDDEN, "this server has another name"
         # A path alone: an address in full may name another host than the header. A body would be taken for the next
         # request on this connection.
@@ -174,11 +175,6 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._from_this_site(host, path):
             return HTTPStatus.FORBIDDEN, "another site's page may not read this one"
         return None
-
-    def _addresses(self) -> set[str]:
-        """What a browser says in ``Host`` when it means this server."""
-        port = self.connection.getsockname()[1]
-        return {f"{name}:{port}" for name in NAMES} | (set(NAMES) if port == 80 else set())
 
     def _from_this_site(self, host: str, path: str) -> bool:
         """Whether the site itself asks, or its reader by an address, a bookmark or a link.
@@ -229,3 +225,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Say nothing: a page asks for hundreds of files."""
+
+
+def _names_this_machine(host: str) -> bool:
+    """Whether a ``Host`` header, in lower case, names the address that is served at, with any port or none."""
+    name, _, port = host.partition(":")
+    return name in NAMES and (port.isdecimal() if ":" in host else True)
