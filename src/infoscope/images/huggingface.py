@@ -55,6 +55,8 @@ class HuggingFaceSource:
             )
         self._column = columns[0]
         self._below = below
+        # Whatever form and columns it was left in for training.
+        dataset = dataset.with_format(None)
         self._dataset = dataset.select_columns(self._column)
         if self._column not in raw:
             self._dataset = self._dataset.cast_column(self._column, ImageFeature(decode=False))

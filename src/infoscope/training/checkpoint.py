@@ -218,6 +218,8 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InfoscopeError: the file is cut short or damaged.
     """
+    if not file.is_file():  # opening a pipe would wait for somebody to write to it
+        raise InfoscopeError(f"{file} is no file; delete it to start the training again")
     try:
         with safe_open(file, "pt") as stored:
             metadata = stored.metadata() or {}

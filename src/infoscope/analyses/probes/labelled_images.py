@@ -104,7 +104,7 @@ def read_devkit(place: Path) -> Devkit:
     wnid, words = read_synsets(meta)
     try:
         numbers = np.array([int(line) for line in read_text(truth).split()], np.int64)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InfoscopeError(
             f"{truth} is no list of class numbers, one a line: {error}; fetch the devkit again"
         ) from error
@@ -285,7 +285,7 @@ def _listed(images: ImageSource, file: Path) -> LabelledImages:
         path = stated.removeprefix("./").lstrip("/")
         if not path:
             raise InfoscopeError(
-                f"line {number} of {file} is not a path and a label: {name}; complete it or take it out"
+                f"line {number} of {file} is not a path and a label: {name[:200]}; complete it or take it out"
             )
         if path not in known:
             raise InfoscopeError(

@@ -115,6 +115,8 @@ class NyuImages:
         # What HDF5 says of a damaged block is an OSError with lines of its own.
         except OSError as error:
             raise UnreadableImageError(f"image {row}: {str(error).splitlines()[0]}") from error
+        if pixels.dtype != np.uint8:
+            raise UnreadableImageError(f"image {row}: its pixels are {pixels.dtype}, not 8-bit")
         # MATLAB's arrays are [row, column, channel, image], and HDF5 has them the other way round.
         return Image.fromarray(np.ascontiguousarray(pixels.transpose(2, 1, 0)))
 
