@@ -126,6 +126,16 @@ def no_memory_to(what: str) -> InfoscopeError:
     return InfoscopeError(f"there is not enough memory to {what}; close other programs, or use a machine with more")
 
 
+def first_line(error: BaseException) -> str:
+    r"""What an error of a library says, in one line; its type where it says nothing.
+
+    Example:
+        >>> first_line(ValueError("no header\nin a.npy")), first_line(KeyboardInterrupt())
+        ('no header', 'KeyboardInterrupt')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def shown(value: Any) -> str:
     """A value out of somebody's file as part of a message: one line, and short whatever it is.
 

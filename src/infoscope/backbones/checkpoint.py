@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 
 from infoscope.backbones.preprocessing import FILES as PREPROCESSOR_FILES
-from infoscope.errors import InfoscopeError, few, shown
+from infoscope.errors import InfoscopeError, few, first_line, shown
 from infoscope.runtime.arrays import read_safetensors
 from infoscope.runtime.atomic import read_json
 from infoscope.runtime.file_states import file_states
@@ -177,7 +177,7 @@ def _fetch(model: str, revision: str | None, beside: Sequence[str]) -> Path:
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
     except Exception as error:  # the network's failures are an open set: offline, gated, no such model or revision
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InfoscopeError(
             f"{model} is no directory here and the hub does not give it ({reason}); check the name and the network"
         ) from error

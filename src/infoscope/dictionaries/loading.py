@@ -27,7 +27,7 @@ from infoscope.dictionaries.formats.files import TorchFile, open_torch_file
 from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.dictionaries.formats.saelens import save_saelens
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.errors import InfoscopeError, few, no_memory_to, ran_out_of_memory
+from infoscope.errors import InfoscopeError, few, first_line, no_memory_to, ran_out_of_memory
 from infoscope.runtime.file_states import file_states
 from infoscope.runtime.hub import split_hub_path
 
@@ -188,7 +188,7 @@ def _fetch(name: str) -> Path:
     except InfoscopeError:
         raise
     except Exception as error:  # the network's failures are an open set: offline, gated, no such repository
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InfoscopeError(
             f"no such SAE: {name} is no directory here and the hub does not give it ({reason}); "
             "check the name and the network"

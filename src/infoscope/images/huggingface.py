@@ -213,7 +213,7 @@ def load_saved(path: Path) -> datasets.Dataset:
             split.data.table.validate(full=True)
     except Exception as error:  # arrow, JSON and file errors alike: the directory cannot be read
         raise InfoscopeError(
-            f"cannot read the data set in {path}: {first_line(error)}; save it again, or name another"
+            f"cannot read the data set in {path}: {reason_of(error)}; save it again, or name another"
         ) from error
     if isinstance(dataset, DatasetDict):
         raise InfoscopeError(f"{path} holds several splits; give one of {', '.join(str(path / s) for s in dataset)}")
@@ -234,7 +234,7 @@ def load_hub(name: str) -> datasets.Dataset:
         dataset = load_dataset(repository, split=split or "train")
     except Exception as error:  # network, naming and parsing errors alike
         raise InfoscopeError(
-            f"no such folder of images: {name}, nor a data set of the hub ({first_line(error)}); check --images"
+            f"no such folder of images: {name}, nor a data set of the hub ({reason_of(error)}); check --images"
         ) from error
     return dataset
 
@@ -244,8 +244,3 @@ def _require_datasets(prefix: str = "to read a data set, ") -> None:
         import datasets  # noqa: F401
     except ImportError as error:
         raise InfoscopeError(f"{prefix}install infoscope[datasets]") from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return reason_of(error)

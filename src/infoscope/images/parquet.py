@@ -15,8 +15,8 @@ from PIL import Image
 
 from infoscope.errors import InfoscopeError
 from infoscope.images.class_numbers import ClassNumbers, choose_column, number_classes
-from infoscope.images.decode import UnreadableImageError, decode
-from infoscope.images.huggingface import cell_bytes, first_line, first_of_pictures
+from infoscope.images.decode import UnreadableImageError, decode, reason_of
+from infoscope.images.huggingface import cell_bytes, first_of_pictures
 from infoscope.images.ids import RowIds, StoredIn
 from infoscope.images.own import kind_of_own
 from infoscope.images.patterns import matching_files
@@ -141,7 +141,7 @@ class ParquetSource:
                     values += opened.read(columns=[column]).column(0).to_pylist()
             except (OSError, IndexError, pa.ArrowException) as error:
                 raise InfoscopeError(
-                    f"cannot read the column {column} of {file}: {first_line(error)}"
+                    f"cannot read the column {column} of {file}: {reason_of(error)}"
                     "; fetch it again, or take it out of the folder"
                 ) from error
         return number_classes(values, names, self.name)
@@ -156,7 +156,7 @@ class ParquetSource:
             with parquet.ParquetFile(file) as opened:
                 return opened.read_row_group(within, columns=[self._column]).column(0)
         except (OSError, IndexError, pa.ArrowException) as error:
-            raise UnreadableImageError(f"{file.name}, row group {within}: {first_line(error)}") from error
+            raise UnreadableImageError(f"{file.name}, row group {within}: {reason_of(error)}") from error
 
 
 def open_parquet(pattern: str) -> ParquetSource:
@@ -265,7 +265,7 @@ def _footer(file: Path) -> tuple[bytes, str, list[int]]:
             footer = stream.read(length)
     except (OSError, pa.ArrowException) as error:
         raise InfoscopeError(
-            f"cannot read {file}: {first_line(error)}; fetch it again, or take it out of the folder"
+            f"cannot read {file}: {reason_of(error)}; fetch it again, or take it out of the folder"
         ) from error
     columns = _image_columns(schema)
     raw = [] if columns else _byte_columns(schema)

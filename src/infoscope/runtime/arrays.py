@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from infoscope.errors import InfoscopeError, no_memory_to, ran_out_of_memory, shown
+from infoscope.errors import InfoscopeError, first_line, no_memory_to, ran_out_of_memory, shown
 
 # numpy's reader takes a header for Python, so that what is wrong with it is whatever Python says of it.
 _RAISED = (EOFError, SyntaxError, TypeError, OverflowError, RecursionError, tokenize.TokenError)
@@ -62,7 +62,7 @@ def read_array(path: Path) -> np.ndarray:
             stream.seek(0)
             return np.asarray(np.load(stream, allow_pickle=False))
     except _RAISED as error:
-        raise ValueError((str(error) or type(error).__name__).splitlines()[0]) from error
+        raise ValueError(first_line(error)) from error
 
 
 def read_npy(path: Path, problem: str = "is not a readable .npy file", remedy: str = "write it anew") -> np.ndarray:
@@ -88,7 +88,7 @@ def read_npy(path: Path, problem: str = "is not a readable .npy file", remedy: s
     except (OSError, ValueError, MemoryError) as error:
         if ran_out_of_memory(error):
             raise no_memory_to(f"read {path}") from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InfoscopeError(f"{path} {problem} ({reason[:200]}); {remedy}") from error
 
 
@@ -134,8 +134,5 @@ def unreadable(path: Path, error: Exception, remedy: str = "fetch it again") -> 
     """
     if ran_out_of_memory(error):
         return no_memory_to(f"read {path}")
-    if isinstance(error, SafetensorError | OSError):
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    else:
-        reason = shown(str(error))
+    reason = first_line(error) if isinstance(error, SafetensorError | OSError) else shown(str(error))
     return InfoscopeError(f"{path} is cut short or not a safetensors file ({reason[:200]}); {remedy}")

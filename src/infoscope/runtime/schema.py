@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, first_line
 from infoscope.runtime.atomic import atomic_write, remedy_of
 
 METADATA_KEY = "infoscope.columns"
@@ -285,7 +285,7 @@ def _writing(path: Path) -> Iterator[Path]:
         with atomic_write(path) as temporary:
             yield temporary
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # how polars reports a full disk
-        raise InfoscopeError(f"cannot write {path}: {_first_line(error)}; {remedy_of(error)}") from error
+        raise InfoscopeError(f"cannot write {path}: {_reason(error)}; {remedy_of(error)}") from error
 
 
 def _metadata(table: Table) -> dict[str, str]:
@@ -358,7 +358,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise InfoscopeError(
-            f"cannot read {path} ({_first_line(error)}); restore it, or measure again into a new directory"
+            f"cannot read {path} ({_reason(error)}); restore it, or measure again into a new directory"
         ) from error
 
 
@@ -372,9 +372,8 @@ def _scan(files: Sequence[Path]) -> pl.LazyFrame:
     return pl.scan_parquet([file.absolute() for file in files], glob=False)
 
 
-def _first_line(error: BaseException) -> str:
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return reason.splitlines()[0] if reason else type(error).__name__
+def _reason(error: BaseException) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
 
 
 def _check_types(path: Path, found: Mapping[str, Any], table: Table, cast: bool) -> None:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, first_line
 from infoscope.runtime.atomic import as_read, atomic_write, remove_leftovers
 from infoscope.training.config import TrainConfig
 from infoscope.training.processes import Processes
@@ -226,7 +226,7 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
     # A damaged header can name types that torch lacks, and shapes that nothing fills.
     except (OSError, SafetensorError, KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InfoscopeError(f"cannot read {file} ({reason}); delete it to start the training again") from error
     text = metadata.get(STATE, "")
     # One flipped bit of a weight would train on to an SAE that looks like any other.

@@ -1,5 +1,6 @@
 """Runs and photographs of `fake_runs`."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,3 +38,16 @@ def photographs(tmp_path: Path) -> Path:
 @pytest.fixture
 def folder_sha256(photographs: Path) -> str:
     return ids_sha256(open_images(photographs))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, which a test is skipped without."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium to open the site with")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright to drive the browser with")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -1,7 +1,6 @@
 """The site in a real browser, opened from files: views, brush, search, keyboard, both widths, no request."""
 
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +10,12 @@ from infoscope.images.source import open_images
 from infoscope.views.report.page import write_report
 from waiting import wait_until
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the site with")
-sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright to drive the browser with")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-core to judge the pages with")
 
 WIDTHS = {1440: 1000, 390: 844}
 LONG = "a-name-without-a-place-to-break-" * 8
 FEATURES = 200
 VIEWS = ("", "#/explore", "#/feature/3")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

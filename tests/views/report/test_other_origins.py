@@ -1,7 +1,6 @@
 """A served run in a real browser: it works whole for its reader, and a page of another origin gets nothing of it."""
 
 import json
-import shutil
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -17,10 +16,6 @@ from infoscope.views.report.serving import make_server
 from infoscope.views.report.site import Options, Site
 from infoscope.views.report.training import write_training_page
 from waiting import wait_until
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the site with")
-sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright to drive the browser with")
 
 FEATURES = 40
 # What a curious page tries. Each way ends with a word of what it got, or null.
@@ -132,14 +127,6 @@ def running(server):
         yield server.server_port
         server.shutdown()
         thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64, Shaped
 from PIL import Image
 
 from infoscope.analyses.probes.matlab import load_mat
-from infoscope.errors import InfoscopeError, check_choice
+from infoscope.errors import InfoscopeError, check_choice, first_line
 from infoscope.images.decode import UnreadableImageError
 from infoscope.images.ids import StoredIn
 from infoscope.images.recent import Recent
@@ -114,7 +114,7 @@ class NyuImages:
             pixels = self._pixels[row]
         # What HDF5 says of a damaged block is an OSError with lines of its own.
         except OSError as error:
-            raise UnreadableImageError(f"image {row}: {str(error).splitlines()[0]}") from error
+            raise UnreadableImageError(f"image {row}: {first_line(error)}") from error
         if pixels.dtype != np.uint8:
             raise UnreadableImageError(f"image {row}: its pixels are {pixels.dtype}, not 8-bit")
         # MATLAB's arrays are [row, column, channel, image], and HDF5 has them the other way round.
@@ -159,7 +159,7 @@ class NyuDepths:
             stored = self._maps[self._rows[index]]
         except OSError as error:
             raise InfoscopeError(
-                f"cannot read {self.where(index)}: {str(error).splitlines()[0]}; fetch the file again"
+                f"cannot read {self.where(index)}: {first_line(error)}; fetch the file again"
             ) from error
         return np.ascontiguousarray(stored.T, dtype=np.float32)
 

@@ -25,7 +25,7 @@ from infoscope.dictionaries.formats.archives import (
     ZipStorages,
     checked_tensor,
 )
-from infoscope.errors import InfoscopeError, no_memory_to, ran_out_of_memory, shown
+from infoscope.errors import InfoscopeError, first_line, no_memory_to, ran_out_of_memory, shown
 
 _ADVICE = "fetch it again, or name another file"
 # Bytes of a pickle beside its tensors: a configuration has thousands. A list takes one, and 56 in memory.
@@ -103,7 +103,7 @@ def load_torch(file: io.BufferedReader | io.BytesIO, path: Path) -> Any:
     except Exception as error:  # a broken file can fail in any way
         if ran_out_of_memory(error):
             raise no_memory_to(f"read {path}") from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InfoscopeError(f"{path} is cut short or not a torch file ({reason[:120]}); {_ADVICE}") from error
 
 
