@@ -50,13 +50,13 @@ def main(options: Benchmark) -> None:
     sae = infoscope.load_sae(options.sae)
     files = sorted(options.images.glob("*/*.JPEG"))
     every = {name for chosen in OPTIONS.values() for name in chosen.items()}
-    infoscope.measure_scope(backbone, sae, Pool(files, 4), show_progress=False, **dict(every))  # compiles
+    infoscope.measure_scope(backbone, sae, Pool(files, 4), **dict(every))  # compiles
     images = Pool(files, options.count)
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in OPTIONS}
     for _ in range(options.rounds):
         for name, chosen in OPTIONS.items():
             start = time.process_time()
-            scope = infoscope.measure_scope(backbone, sae, images, show_progress=False, **chosen)
+            scope = infoscope.measure_scope(backbone, sae, images, **chosen)
             taken[name].append({"all": time.process_time() - start, **scope.manifest.timings})
     table = Table(title=f"{options.count} photographs, {sae.features:,} features; processor's seconds over --shift 2's")
     for title in ("option", "views", "seconds", "ratio", "maps, wall", "cross-checks, wall"):

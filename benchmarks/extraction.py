@@ -60,7 +60,7 @@ def main(options: Options) -> None:
     every = open_images(options.images)
     pictures = [every[index] for index in np.linspace(0, len(every) - 1, options.count).astype(int)]
     images = open_images(pictures)
-    statistics = read_statistics(backbone, sae, images, sample_images=32, show_progress=False)
+    statistics = read_statistics(backbone, sae, images, sample_images=32)
     edited = EditedBackbone(backbone, sae, statistics=statistics)
     groups = [named_group(run, name) for name in ("high-CDS", "low-CDS")]
     variants = plan_variants(groups, statistics.mass, RemovalConfig(sites=("rerun", "site")))
@@ -79,7 +79,7 @@ def main(options: Options) -> None:
                 for number in range(len(variants))
             ]
             wanted = [Wanted(variant, readout, store) for variant, store in zip(variants, stores, strict=True)]
-            extract(edited, images, wanted, resize="stretch", show_progress=False)
+            extract(edited, images, wanted, resize="stretch")
 
     jobs: dict[str, Callable[[], None]] = {"bare": bare}
     for name, readout in READOUTS.items():

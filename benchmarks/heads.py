@@ -114,9 +114,7 @@ def classification(width: int, classes: int, images: int, products: Products) ->
     def run(rates: int) -> object:
         solver = Sgd(learning_rates=RATES[-rates:], epochs=1, least_steps=1)
         recipe = ClassificationRecipe((LAST,), final_norm=True, solver=solver)
-        return fit_classification(
-            features, labels, recipe, classes=classes, validation=judged, products=products, show_progress=False
-        )
+        return fit_classification(features, labels, recipe, classes=classes, validation=judged, products=products)
 
     return run
 
@@ -147,9 +145,7 @@ def segmentation(images: int) -> Callable[[int], object]:
     recipe = find_recipe("dinov2").segmentation
 
     def run(rates: int) -> object:
-        return fit_segmentation(
-            features, masks, _short(recipe, rates), classes=11, validation=judged, show_progress=False
-        )
+        return fit_segmentation(features, masks, _short(recipe, rates), classes=11, validation=judged)
 
     return run
 
@@ -162,7 +158,7 @@ def depth(images: int) -> Callable[[int], object]:
     recipe = find_recipe("dinov2").depth
 
     def run(rates: int) -> object:
-        return fit_depth(features, maps, _short(recipe, rates), validation=judged, show_progress=False)
+        return fit_depth(features, maps, _short(recipe, rates), validation=judged)
 
     return run
 
@@ -186,13 +182,7 @@ def plan() -> None:
             some = stored[:, : WIDTH * len(short.parts)]
             start = time.process_time()
             fit_classification(
-                some,
-                labels,
-                short,
-                classes=CLASSES,
-                validation=(some[:8], labels[:8]),
-                products=products,
-                show_progress=False,
+                some, labels, short, classes=CLASSES, validation=(some[:8], labels[:8]), products=products
             )
             each = (time.process_time() - start) / images
             name = f"SGD, 13 rates x {len(inputs)} inputs, {products}"

@@ -70,13 +70,7 @@ def measure_one(options: Benchmark, model: str, activation: str, count: int) -> 
     ]
     with tempfile.TemporaryDirectory() as out:
         scope = infoscope.measure_scope(
-            backbone,
-            sae,
-            pictures,
-            out=out,
-            top_images=options.top_images,
-            rank_view=options.rank_view,
-            show_progress=False,
+            backbone, sae, pictures, out=out, top_images=options.top_images, rank_view=options.rank_view
         )
         # Before the table of maps is read, for its size.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -150,7 +150,7 @@ def measure(
     backbone: infoscope.Backbone, sae: infoscope.SparseAutoencoder, images: ImageSource, rank_view: str = "full"
 ) -> infoscope.Scope:
     """A measurement as the command line makes it, without the directory."""
-    return infoscope.measure_scope(backbone, sae, images, rank_view=rank_view, show_progress=False)
+    return infoscope.measure_scope(backbone, sae, images, rank_view=rank_view)
 
 
 @dataclass

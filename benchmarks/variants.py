@@ -78,7 +78,7 @@ def row(options: Benchmark, name: str, folder: Path) -> str:
         backbone = infoscope.load_backbone(options.model, block=sae.site["block"], device="cpu")
         images = infoscope.open_images(options.images)
         some = [images[i] for i in np.linspace(0, len(images) - 1, options.count).round().astype(int)]
-        cds = infoscope.measure_scope(backbone, sae, some, show_progress=False).table["cds"].drop_nulls()
+        cds = infoscope.measure_scope(backbone, sae, some).table["cds"].drop_nulls()
         cells += [f"{len(cds) / sae.features:.1%}"]
         cells += [f"{value:.3f}" for value in np.quantile(cds.to_numpy(), (0.5, 0.95))] if len(cds) else ["", ""]
     return "| " + " | ".join(cells) + " |"

@@ -42,7 +42,7 @@ def directions(tmp_path_factory):
 @pytest.fixture(scope="session")
 def probed_run(probed, directions, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "run"
-    measure_scope(probed, directions, pictures(12), out=folder, top_images=4, show_progress=False)
+    measure_scope(probed, directions, pictures(12), out=folder, top_images=4)
     return open_run(folder)
 
 

@@ -117,5 +117,4 @@ def _run(folder: str, model: str, block: int, sae: str) -> None:
         out=folder,
         top_images=4,
         execution=Execution(batch_size=8),
-        show_progress=False,
     )

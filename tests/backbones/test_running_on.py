@@ -143,7 +143,7 @@ def test_blocks_that_there_are_not(saved, block):
 
 def test_features_planted_into_a_model_are_not_written_twice(tmp_path):
     real = load_backbone(small.save_model(tmp_path), block=1, input_side=small.SIDE, device="cpu")
-    planted = plant_into(real, scenes(10), features=20, show_progress=False).backbone
+    planted = plant_into(real, scenes(10), features=20).backbone
     pixels = photographs(planted)
     untouched = WholePass(planted, pixels, blocks=[1, 2])
     assert torch.equal(untouched.stream, planted.all_tokens(pixels))

@@ -40,7 +40,7 @@ from infoscope.views.report.site import Options, Site
 from small import SIDE, WIDTH
 
 CHANGED = "has changed since it was first read; put back what was there and give the same command again"
-QUIET = {"show_progress": False}
+QUIET = {}
 
 
 @pytest.fixture

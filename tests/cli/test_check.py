@@ -78,7 +78,7 @@ def test_python_says_the_same(place, capsys):
     import infoscope
 
     backbone = infoscope.load_backbone(place / "model", 1, input_side=SIDE, device="cpu")
-    fit = infoscope.check_fit(backbone, infoscope.load_sae(place / "sae"), place / "images", show_progress=False)
+    fit = infoscope.check_fit(backbone, infoscope.load_sae(place / "sae"), place / "images")
     assert document(capsys, check(place))["result"]["fit"]["fvu"] == pytest.approx(fit.fvu)
 
 

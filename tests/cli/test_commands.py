@@ -177,11 +177,7 @@ def test_python_and_the_command_line_measure_the_same(place):
 
     backbone = infoscope.load_backbone(place / "model", 1, input_side=SIDE, device="cpu")
     scope = infoscope.measure_scope(
-        backbone,
-        infoscope.load_sae(place / "sae"),
-        infoscope.open_images(place / "images"),
-        top_images=4,
-        show_progress=False,
+        backbone, infoscope.load_sae(place / "sae"), infoscope.open_images(place / "images"), top_images=4
     )
     assert scope.table.equals(open_run(place / "run").scope)
 

@@ -26,9 +26,7 @@ def place(probed, directions, coloured_folder, tmp_path_factory):
     from infoscope.measurement.measure import measure_scope
 
     folder = tmp_path_factory.mktemp("killed")
-    measure_scope(
-        probed, directions, str(coloured_folder / "train"), out=folder / "run", top_images=4, show_progress=False
-    )
+    measure_scope(probed, directions, str(coloured_folder / "train"), out=folder / "run", top_images=4)
     vectors = np.random.default_rng(0).normal(size=(len(COLOURS), WIDTH))
     write_embeddings(folder / "classes.safetensors", class_embeddings(Classes(tuple(COLOURS)), vectors))
     return folder

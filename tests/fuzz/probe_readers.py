@@ -240,7 +240,7 @@ def _read_masks(folder: Path, found: Found) -> None:
         "camvid": lambda: open_segmentation(folder / "camvid", "train"),
         "ade": lambda: open_ade20k(folder / "ade", "train"),
         "named": lambda: open_masks(own / "images", own / "masks", classes=own / "classes.txt"),
-        "numbered": lambda: open_masks(own / "images", own / "masks", show_progress=False),
+        "numbered": lambda: open_masks(own / "images", own / "masks"),
     }
     for name, opened in sets.items():
 

@@ -97,7 +97,7 @@ def unfinished_tokens(folder):
 
     backbone = load_backbone(small.save_model(folder.parent / "model"), block=1, device="cpu")
     config = TrainConfig(features=32, tokens=512, batch_tokens=128, buffer_tokens=256)
-    train_sae(backbone, small.pictures(8), config, cache=folder.parent / "caches", show_progress=False)
+    train_sae(backbone, small.pictures(8), config, cache=folder.parent / "caches")
     (made,) = (folder.parent / "caches").iterdir()
     (made / "manifest.json").unlink()
     made.rename(folder)
@@ -213,7 +213,7 @@ def test_what_is_not_read_is_in_the_record_of_a_measurement(photographs, tmp_pat
     sae = SparseAutoencoder(
         torch.randn(small.WIDTH, 8), torch.zeros(8), torch.randn(8, small.WIDTH), torch.zeros(small.WIDTH), TopK(2)
     )
-    measure_scope(backbone, sae, photographs, out=tmp_path / "run", top_images=4, show_progress=False)
+    measure_scope(backbone, sae, photographs, out=tmp_path / "run", top_images=4)
     notes = open_run(tmp_path / "run").manifest.images.notes
     assert notes[0].startswith("not read: 1 .heic file (a.heic)")
     assert notes[1].startswith("doubtful values: 1 of 25 images; dark.png has values up to 1,000 of 65,535")

@@ -36,7 +36,7 @@ TOP, SEED, COUNT = 4, 5, 14
 
 
 def measure(backbone, sae, images, **options):
-    chosen = {"top_images": TOP, "shift": 2, "seed": SEED, "show_progress": False} | options
+    chosen = {"top_images": TOP, "shift": 2, "seed": SEED} | options
     return measure_scope(backbone, sae, images, **chosen)
 
 

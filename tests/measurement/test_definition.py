@@ -29,10 +29,8 @@ def run(dinov2_path, photographs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     backbone = infoscope.load_backbone(dinov2_path, block=10, device="cpu")
     images = infoscope.open_images(photographs)
-    sae = infoscope.train_sae(
-        backbone, images, features=512, k=16, tokens=200_000, out=folder / "sae", show_progress=False
-    )
-    infoscope.measure_scope(backbone, sae, images, top_images=TOP, shift=2, out=folder / "scope", show_progress=False)
+    sae = infoscope.train_sae(backbone, images, features=512, k=16, tokens=200_000, out=folder / "sae")
+    infoscope.measure_scope(backbone, sae, images, top_images=TOP, shift=2, out=folder / "scope")
     return folder
 
 
@@ -82,9 +80,7 @@ def test_a_second_measurement_of_other_batches_is_the_same_to_the_bit(run, dinov
         (few / file.name).symlink_to(Path(file).resolve())
     images = infoscope.open_images(few)
     tables = [
-        infoscope.measure_scope(
-            backbone, sae, images, top_images=4, batch_size=size, threads=threads, show_progress=False
-        ).table
+        infoscope.measure_scope(backbone, sae, images, top_images=4, batch_size=size, threads=threads).table
         for size, threads in ((1, 1), (7, 3), (16, 2))
     ]
     assert tables[0]["cds"].count() > 0

@@ -194,7 +194,7 @@ def plain_numbers(backbone, sae, images):
 def test_the_numbers_are_those_of_the_plain_formulas(backbone, sae, images, activation):
     sae = SparseAutoencoder(sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec, activation)
     fvu, l0, dead, norm = plain_numbers(backbone, sae, images)
-    fit = check_fit(backbone, sae, images, show_progress=False, batch_size=7)
+    fit = check_fit(backbone, sae, images, batch_size=7)
     assert fit.fvu == pytest.approx(fvu, rel=1e-5)
     assert fit.sample_l0 == fit.l0 == pytest.approx(l0)
     assert fit.sample_dead == fit.dead == dead
@@ -207,8 +207,8 @@ def test_a_measurement_stores_the_same_check(backbone, sae, images, tmp_path):
     sae = SparseAutoencoder(
         sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec, TopK(6), site={"mean_token_norm": 1e-3, "block": 0}
     )
-    alone = check_fit(backbone, sae, images, show_progress=False)
-    scope = measure_scope(backbone, sae, images, top_images=4, out=tmp_path / "run", show_progress=False)
+    alone = check_fit(backbone, sae, images)
+    scope = measure_scope(backbone, sae, images, top_images=4, out=tmp_path / "run")
     stored = scope.manifest.fit
     assert stored.warnings == alone.warnings
     assert any("block 0" in line for line in stored.warnings)
@@ -222,7 +222,7 @@ def test_the_sample_of_a_measurement_is_the_checks_and_no_more(backbone, sae, im
     assert fit_sample(40) == {0, 10, 20, 29, 39}
     sae = SparseAutoencoder(sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec, ReLU())
     some = open_images([images[i] for i in sorted(fit_sample(40))])
-    scope = measure_scope(backbone, sae, images, top_images=4, show_progress=False)
+    scope = measure_scope(backbone, sae, images, top_images=4)
     fit = scope.manifest.fit
     fvu, l0, dead, norm = plain_numbers(backbone, sae, some)
     assert (fit.sample_l0, fit.sample_dead) == (pytest.approx(l0), pytest.approx(dead))
@@ -252,22 +252,22 @@ def test_sums_merge_and_go_through_a_file():
 def test_an_sae_of_another_width_is_refused(backbone, images):
     narrow = SparseAutoencoder(torch.eye(8), torch.zeros(8), torch.eye(8), torch.zeros(8), ReLU())
     with pytest.raises(InfoscopeError, match=f"width 8, but .* has width {WIDTH}"):
-        check_fit(backbone, narrow, images, show_progress=False)
+        check_fit(backbone, narrow, images)
 
 
 def test_images_that_cannot_be_read_are_left_out(backbone, sae, tmp_path):
     for i, picture in enumerate(pictures(3)):
         picture.save(tmp_path / f"{i}.png")
     (tmp_path / "1.png").write_bytes(b"no")
-    assert check_fit(backbone, sae, tmp_path, show_progress=False).sample == 2 * backbone.grid**2
+    assert check_fit(backbone, sae, tmp_path).sample == 2 * backbone.grid**2
     for name in ("0.png", "2.png"):
         (tmp_path / name).write_bytes(b"no")
     with pytest.raises(InfoscopeError, match="none of the 3 images"):
-        check_fit(backbone, sae, tmp_path, show_progress=False)
+        check_fit(backbone, sae, tmp_path)
 
 
 def test_a_manifest_from_before_the_judgement_is_read(backbone, sae, images, tmp_path):
-    measure_scope(backbone, sae, images, top_images=4, out=tmp_path / "run", show_progress=False)
+    measure_scope(backbone, sae, images, top_images=4, out=tmp_path / "run")
     file = tmp_path / "run" / "manifest.json"
     value = json.loads(file.read_text())
     assert value["fit"]["warnings"] == Manifest.read(file).fit.warnings

@@ -36,7 +36,7 @@ TABLES = ("table", "top_images", "maps")
 
 
 def measure(backbone, sae, images, **options):
-    return measure_scope(backbone, sae, images, **{"top_images": 4, "shift": 2, "show_progress": False} | options)
+    return measure_scope(backbone, sae, images, **{"top_images": 4, "shift": 2} | options)
 
 
 def same(first, second):
@@ -382,7 +382,7 @@ def test_a_picture_whose_file_is_cut_short_is_skipped(backbone, sae, images):
 
 def test_named_options_come_before_those_of_a_config(backbone, sae, images):
     config = measure_module.MeasureConfig(top_images=3)
-    options = measure_scope(backbone, sae, images, config, shift=1, show_progress=False).manifest.options
+    options = measure_scope(backbone, sae, images, config, shift=1).manifest.options
     assert (options["top_images"], options["shift"]) == (3, 1)
 
 

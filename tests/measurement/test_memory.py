@@ -17,7 +17,7 @@ TABLES = ("table", "top_images", "maps")
 
 
 def measure(backbone, sae, images, **options):
-    return measure_scope(backbone, sae, images, top_images=4, shift=1, show_progress=False, **options)
+    return measure_scope(backbone, sae, images, top_images=4, shift=1, **options)
 
 
 @pytest.fixture

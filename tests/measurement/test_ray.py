@@ -42,7 +42,7 @@ def test_measurement_with_a_worker_killed_half_way_is_the_same_as_in_one_process
     for i, picture in enumerate(pictures(40)):
         picture.save(folder / f"{i:02}.png")
     (folder / "07-broken.png").write_bytes(b"no")
-    options = {"top_images": 4, "shard_images": 6, "show_progress": False, "shifts": (1,), "quantile_images": 2}
+    options = {"top_images": 4, "shard_images": 6, "shifts": (1,), "quantile_images": 2}
     here = measure_scope(backbone, sae, str(folder), out=tmp_path / "here", **options)
     killed = []
     killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "there" / "partials", killed))

@@ -24,7 +24,7 @@ from infoscope.training.train import train_sae
 from small import SIDE, pictures, save_model
 
 CONFIG = TrainConfig(features=40, k=4, tokens=4000, batch_tokens=200, buffer_tokens=600)
-OPTIONS = {"batch_size": 4, "show_progress": False}
+OPTIONS = {"batch_size": 4}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_memory_model_and_disk_train_the_same_sae(backbone, folder, tmp_path):
     path = only(tmp_path / "caches")
     assert len(open_token_cache(path).shards) == 4
     shutil.rmtree(folder)
-    alone = train_on_cache(path, CONFIG, device="cpu", show_progress=False)
+    alone = train_on_cache(path, CONFIG, device="cpu")
     for sae in (streamed, written, found, alone):
         assert same(sae, expected)
         assert sae.site == expected.site
@@ -103,7 +103,7 @@ def test_a_killed_writer_ends_with_the_same_files(backbone, folder, tmp_path, mo
     def passes():
         return TokenPasses(backbone, open_images(folder), "stretch", CONFIG, batch_size=4, threads=2)
 
-    whole = cache_tokens(passes(), tmp_path / "whole", show_progress=False)
+    whole = cache_tokens(passes(), tmp_path / "whole")
     run = type(backbone).tokens
     batches = 0
 
@@ -116,12 +116,12 @@ def test_a_killed_writer_ends_with_the_same_files(backbone, folder, tmp_path, mo
 
     monkeypatch.setattr(type(backbone), "tokens", killed)
     with pytest.raises(KeyboardInterrupt):
-        cache_tokens(passes(), tmp_path / "killed", show_progress=False)
+        cache_tokens(passes(), tmp_path / "killed")
     kept = list((tmp_path / "killed").rglob("*.safetensors"))
     assert len(kept) == stop // 2
     monkeypatch.setattr(type(backbone), "tokens", run)
     again = passes()
-    cache = cache_tokens(again, tmp_path / "killed", show_progress=False)
+    cache = cache_tokens(again, tmp_path / "killed")
     assert sorted(again.skipped) == [4, 17]
     files = sorted(file.name for file in whole.path.iterdir())
     assert sorted(file.name for file in cache.path.iterdir()) == files
@@ -218,11 +218,11 @@ def test_a_shard_that_changes_ends_the_training_and_a_touched_one_does_not(backb
     monkeypatch.setattr(from_cache, "train_with_progress", trained)
     written = changed
     with pytest.raises(InfoscopeError, match="has changed since it was written or first read"):
-        train_on_cache(cache, CONFIG, out=tmp_path / "sae", show_progress=False)
+        train_on_cache(cache, CONFIG, out=tmp_path / "sae")
     assert not (tmp_path / "sae" / "sae.json").exists()
     with pytest.raises(InfoscopeError, match="is damaged, for its tokens do not match their checksum"):
-        train_on_cache(cache, CONFIG, out=tmp_path / "sae", show_progress=False)
+        train_on_cache(cache, CONFIG, out=tmp_path / "sae")
     shard.write_bytes(content)
     written = content
-    train_on_cache(cache, CONFIG, out=tmp_path / "sae", show_progress=False)
+    train_on_cache(cache, CONFIG, out=tmp_path / "sae")
     assert (tmp_path / "sae" / "sae.json").exists()

@@ -19,7 +19,7 @@ def backbone(tmp_path_factory):
 @pytest.mark.parametrize("centre", [True, False])
 def test_given_directions(backbone, tmp_path, centre):
     np.save(tmp_path / "given.npy", np.eye(2, WIDTH, dtype=np.float32))
-    options = {"images": pictures(6), "show_progress": False}
+    options = {"images": pictures(6)}
     made = make_dictionary(f"directions:{tmp_path}/given.npy", backbone, centre=centre, **options)
     record = dictionary_record(made)
     assert is_untrained(record)
@@ -30,7 +30,7 @@ def test_given_directions(backbone, tmp_path, centre):
 
 
 def test_a_saved_one_is_a_file_like_any_sae(backbone, tmp_path):
-    made = make_dictionary("channels", backbone, pictures(6), show_progress=False)
+    made = make_dictionary("channels", backbone, pictures(6))
     save_sae(made, tmp_path / "channels")
     assert is_untrained(dictionary_record(made))
     assert not is_untrained(dictionary_record(load_sae(tmp_path / "channels")))

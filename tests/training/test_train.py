@@ -17,7 +17,7 @@ from infoscope.training.passes import TokenPasses
 from infoscope.training.train import train_sae, train_saes
 from small import SIDE, pictures, save_model
 
-OPTIONS = {"features": 40, "k": 4, "tokens": 4000, "batch_tokens": 200, "buffer_tokens": 600, "show_progress": False}
+OPTIONS = {"features": 40, "k": 4, "tokens": 4000, "batch_tokens": 200, "buffer_tokens": 600}
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +110,8 @@ def test_no_readable_image(backbone, tmp_path):
 )
 def test_a_stop_while_the_saes_are_written_loses_nothing(backbone, images, tmp_path, monkeypatch, name, after):
     """Each file of the second SAE: before it is there, and after."""
-    options = {key: value for key, value in OPTIONS.items() if key != "show_progress"}
-    configs = [TrainConfig(**options), TrainConfig(**options | {"k": 3})]
-    train_saes(backbone, images, configs, out=tmp_path / "whole", show_progress=False)
+    configs = [TrainConfig(**OPTIONS), TrainConfig(**OPTIONS | {"k": 3})]
+    train_saes(backbone, images, configs, out=tmp_path / "whole")
     replace = Path.replace
 
     def stop(self, target):
@@ -129,12 +128,12 @@ def test_a_stop_while_the_saes_are_written_loses_nothing(backbone, images, tmp_p
         patch.setattr("infoscope.dictionaries.formats.infoscope.shutil.rmtree", lambda *arguments, **options: None)
         patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
         with pytest.raises(KeyboardInterrupt):
-            train_saes(backbone, images, configs, out=tmp_path / "again", show_progress=False)
-    train_saes(backbone, images, configs, out=tmp_path / "again", show_progress=False)
+            train_saes(backbone, images, configs, out=tmp_path / "again")
+    train_saes(backbone, images, configs, out=tmp_path / "again")
     for folder in ("k4", "k3"):
         files = [sorted((tmp_path / run / folder).iterdir()) for run in ("whole", "again")]
         assert [file.name for file in files[0]] == [file.name for file in files[1]]
         assert all(one.read_bytes() == other.read_bytes() for one, other in zip(*files, strict=True))
     assert sorted(path.name for path in (tmp_path / "again").iterdir()) == ["k3", "k4"]
     with pytest.raises(InfoscopeError, match="never written over"):
-        train_saes(backbone, images, configs, out=tmp_path / "again", show_progress=False)
+        train_saes(backbone, images, configs, out=tmp_path / "again")

@@ -44,13 +44,13 @@ def tokens(backbone, images):
 
 
 def quiet(dictionary, backbone, images=None, **options):
-    return make_dictionary(dictionary, backbone, images, show_progress=False, **options)
+    return make_dictionary(dictionary, backbone, images, **options)
 
 
 def test_moments_are_numpys_whatever_the_batch(backbone, images, tokens):
     exact = tokens.astype(np.float64)
     for batch_size in (3, 20):
-        (moments,) = token_moments(backbone, [1], images, batch_size=batch_size, show_progress=False)
+        (moments,) = token_moments(backbone, [1], images, batch_size=batch_size)
         assert moments.tokens == len(tokens)
         np.testing.assert_allclose(moments.mean, exact.mean(0), rtol=1e-5)
         np.testing.assert_allclose(moments.covariance, np.cov(exact.T), rtol=1e-4, atol=1e-4)
@@ -64,14 +64,14 @@ def test_pca_of_a_models_tokens_is_scikit_learns(backbone, images, tokens):
 
 def test_blocks_made_together_are_those_made_alone(backbone, images):
     several = [backbone.at(block) for block in (0, 2)]
-    together = make_dictionaries("pca", several, images, show_progress=False)
+    together = make_dictionaries("pca", several, images)
     for made, each in zip(together, several, strict=True):
         assert torch.equal(made.W_enc, quiet("pca", each, images).W_enc)
         assert made.site["block"] == each.block
 
 
 def test_pca_keeps_each_token_whole_and_the_fit_says_what_that_means(backbone, images):
-    scope = measure_scope(backbone, quiet("pca", backbone, images), images, top_images=4, show_progress=False)
+    scope = measure_scope(backbone, quiet("pca", backbone, images), images, top_images=4)
     assert scope.table.height == 2 * WIDTH
     assert scope.table["cds"].count() > WIDTH
     assert scope.manifest.dictionary.format == "pca"
@@ -83,7 +83,7 @@ def test_pca_keeps_each_token_whole_and_the_fit_says_what_that_means(backbone, i
 
 def test_scores_of_channels_are_those_of_their_codes(backbone, images):
     # Computed from the tokens themselves: the ranking of a channel's positive part around its mean.
-    scope = measure_scope(backbone, quiet("channels", backbone, images), images, top_images=4, show_progress=False)
+    scope = measure_scope(backbone, quiet("channels", backbone, images), images, top_images=4)
     full = Views(PATCH, GRID, 0, "stretch").full
     each = np.stack([backbone.tokens(full(images[i])[None])[0].numpy() for i in range(len(images))])
     above = each - each.mean((0, 1))
@@ -96,7 +96,7 @@ def test_scores_of_channels_are_those_of_their_codes(backbone, images):
 
 def test_neurons_are_measured_and_reconstruct_nothing(backbone, images):
     neurons = backbone.at(reads="neurons")
-    scope = measure_scope(neurons, quiet("neurons", neurons), images, top_images=4, show_progress=False)
+    scope = measure_scope(neurons, quiet("neurons", neurons), images, top_images=4)
     assert scope.table.height == 4 * WIDTH
     assert scope.manifest.model.reads == "neurons"
     assert scope.manifest.fit.fvu is None
@@ -145,7 +145,7 @@ def test_the_command_line_measures_them(place, backbone, images, capsys, tmp_pat
     assert run(place, *model, "--dictionary", "pca", "--components", "6", "--out", f"{tmp_path}/pca") == 0
     assert "share of variance outside the components kept" in " ".join(capsys.readouterr().out.split())
     pca = quiet("pca", backbone, images, components=6)
-    alone = measure_scope(backbone, pca, images, top_images=4, show_progress=False)
+    alone = measure_scope(backbone, pca, images, top_images=4)
     assert open_run(tmp_path / "pca").scope.equals(alone.table)
     assert run(place, *model, "--dictionary", "neurons", "--out", f"{tmp_path}/neurons") == 0
     # Saved, it is named by --sae, and knows what of the block to read.

@@ -44,7 +44,6 @@ def sweep_blocks(
     train: TrainConfig | None = None,
     config: MeasureConfig | None = None,
     execution: Execution | None = None,
-    show_progress: bool = True,
     command: str = "infoscope.sweep_blocks",
 ) -> list[Path]:
     """Measure a dictionary at each of several blocks, into ``out/block-03/scope`` and so on.
@@ -65,7 +64,6 @@ def sweep_blocks(
         train: how an SAE is trained at each block, where neither of the two is given.
         config: the options of the measurements.
         execution: how passes over images run.
-        show_progress: report progress on stderr.
         command: how this was asked for, for the manifests.
 
     Returns:
@@ -88,7 +86,7 @@ def sweep_blocks(
         if dictionary is not None
         else {"train": asdict(train or TrainConfig())}
     )
-    _claim(out, _plan(backbone, images, config, source), images, show_progress)
+    _claim(out, _plan(backbone, images, config, source), images)
     folders = {block: out / f"block-{block:02}" for block in chosen}
     if dictionary is not None:
         _make(
@@ -101,12 +99,11 @@ def sweep_blocks(
             resize=config.resize,
             batch_size=execution.batch_size,
             threads=execution.threads,
-            show_progress=show_progress,
         )
     for place, (block, folder) in enumerate(folders.items()):
         here = backbone.at(block)
         state = "finished before" if (folder / SCOPE / MANIFEST).is_file() else folder
-        tell(f"Block {block} ({place + 1} of {len(folders)}): {state}", enabled=show_progress)
+        tell(f"Block {block} ({place + 1} of {len(folders)}): {state}")
         if saes is not None:
             sae = saes[block]
         else:
@@ -119,19 +116,9 @@ def sweep_blocks(
                     resize=config.resize,
                     batch_size=execution.batch_size,
                     threads=execution.threads,
-                    show_progress=show_progress,
                 )
             sae = load_sae(folder / DICTIONARY)
-        measure_scope(
-            here,
-            sae,
-            images,
-            config,
-            out=folder / SCOPE,
-            execution=execution,
-            show_progress=show_progress,
-            command=command,
-        )
+        measure_scope(here, sae, images, config, out=folder / SCOPE, execution=execution, command=command)
     return [folder / SCOPE for folder in folders.values()]
 
 
@@ -178,7 +165,7 @@ def _plan(backbone: Backbone, images: Watched, config: MeasureConfig, source: Ma
     }
 
 
-def _claim(out: Path, plan: dict[str, Any], images: Watched, show_progress: bool) -> None:
+def _claim(out: Path, plan: dict[str, Any], images: Watched) -> None:
     """Make ``out`` this sweep's directory, and keep there what its images are like; or refuse.
 
     Raises:
@@ -201,7 +188,7 @@ def _claim(out: Path, plan: dict[str, Any], images: Watched, show_progress: bool
         images.keep(out / CONTENTS)
         if found != plan:
             # Other copies of the files, or others under their names: the SAEs of earlier blocks were made of them.
-            images.verify(np.flatnonzero(images.contents), show_progress)
+            images.verify(np.flatnonzero(images.contents))
         return
     if out.is_dir() and any(out.iterdir()):
         raise InfoscopeError(f"{out} is not empty and no sweep's directory; choose another --out")

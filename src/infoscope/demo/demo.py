@@ -58,12 +58,7 @@ class DemoResult:
 
 
 def run_demo(
-    out: Path | str,
-    *,
-    photographs: int | None = None,
-    tell: Tell = print,
-    show_progress: bool = True,
-    command: str = "infoscope.run_demo",
+    out: Path | str, *, photographs: int | None = None, tell: Tell = print, command: str = "infoscope.run_demo"
 ) -> DemoResult:
     """Measure the bundled SAE on the bundled photographs, split its features, remove groups, and write the site.
 
@@ -73,7 +68,6 @@ def run_demo(
         out: the run directory to write.
         photographs: how many of the bundled ones are taken, evenly spread; all by default.
         tell: is given each line that says what happens, and each stage's title.
-        show_progress: report progress on stderr.
         command: how the demo was asked for, for the record.
 
     Raises:
@@ -88,7 +82,7 @@ def run_demo(
     for line in say_inputs(backbone, sae, images):
         tell(line)
     tell(Stage("Measuring how far each feature's map moves"))
-    measure_scope(backbone, sae, images, out=out, show_progress=show_progress, command=command)
+    measure_scope(backbone, sae, images, out=out, command=command)
     run = open_run(out)
     tell(say_fit(run))
     tell(Stage("Splitting the features into low-CDS and high-CDS"))
@@ -98,7 +92,7 @@ def run_demo(
     if partition_of(run) is not None:
         tell(Stage("Removing either part"))
         subjects = read_embeddings(bundle.subjects)
-        variants = _remove(run, backbone, sae, images, subjects, show_progress, command)
+        variants = _remove(run, backbone, sae, images, subjects, command)
         for line in say_lost(variants, len(subjects.classes)):
             tell(line)
     tell(Stage("Writing the site"))
@@ -124,18 +118,10 @@ def _photographs(bundle: Bundle, wanted: int | None) -> FileSource:
 
 
 def _remove(
-    run: Run,
-    backbone: Backbone,
-    sae: SparseAutoencoder,
-    images: ImageSource,
-    subjects: ClassEmbeddings,
-    show_progress: bool,
-    command: str,
+    run: Run, backbone: Backbone, sae: SparseAutoencoder, images: ImageSource, subjects: ClassEmbeddings, command: str
 ) -> pl.DataFrame:
     """What the model takes the photographs for, with and without each part of its features."""
-    statistics = read_statistics(
-        backbone, sae, images, resize=run.manifest.options["resize"], show_progress=show_progress
-    )
+    statistics = read_statistics(backbone, sae, images, resize=run.manifest.options["resize"])
     groups = []
     for name in REMOVED:
         with suppress(InfoscopeError):  # a part without features
@@ -151,7 +137,6 @@ def _remove(
         run=run,
         statistics=statistics,
         out=run.path / "zeroshot",
-        show_progress=show_progress,
         command=command,
     )
     return result.variants

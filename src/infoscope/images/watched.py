@@ -194,7 +194,7 @@ class Watched:
             raise self._changed(int(index[differ[0]]))
         self.contents[index] = np.where(known == UNREAD, contents, known)
 
-    def check(self, show_progress: bool = True) -> None:
+    def check(self) -> None:
         """Make sure that all images that were read are still what they were.
 
         Raises:
@@ -203,13 +203,13 @@ class Watched:
         read = np.flatnonzero(self.contents)
         if self._files is None or self._states is None:
             if self.source.stamp() != self._stamp:
-                self.verify(read, show_progress)
+                self.verify(read)
             return
         differing = np.flatnonzero((file_states(self._files.files) != self._states).any(1))
         if len(differing):
-            self.verify(np.intersect1d(read, self._files.images_in(differing)), show_progress)
+            self.verify(np.intersect1d(read, self._files.images_in(differing)))
 
-    def verify(self, index: Int64[np.ndarray, " image"], show_progress: bool = True) -> None:
+    def verify(self, index: Int64[np.ndarray, " image"]) -> None:
         """Read the bytes of some images again, whatever their files' times.
 
         Raises:
@@ -217,13 +217,13 @@ class Watched:
         """
         if isinstance(self.source, Remembering):
             self.source.forget()
-        with progress("Comparing", len(index), "images", enabled=show_progress and len(index) > QUIET_IMAGES) as step:
+        with progress("Comparing", len(index), "images", enabled=len(index) > QUIET_IMAGES) as step:
             for place, _ in ahead(self._look, index.tolist(), 4 * decode_threads()):
                 step(1, self.ids[place])
 
-    def whole(self, show_progress: bool = True) -> str:
+    def whole(self) -> str:
         """SHA-256 over what all images are like, of which those that were not read yet are read."""
-        self.verify(np.flatnonzero(self.contents == UNREAD), show_progress)
+        self.verify(np.flatnonzero(self.contents == UNREAD))
         return contents_sha256(self.contents)
 
     def _look(self, index: int) -> None:
@@ -304,7 +304,7 @@ def _kept_contents(path: Path, count: int) -> UInt64[np.ndarray, " image"]:
         raise InfoscopeError(f"cannot write {path}: {error.strerror or error}; {remedy_of(error)}") from error
 
 
-def check_all(images: Iterable[object], show_progress: bool = True) -> None:
+def check_all(images: Iterable[object]) -> None:
     """`Watched.check` of each that is watched.
 
     Raises:
@@ -312,4 +312,4 @@ def check_all(images: Iterable[object], show_progress: bool = True) -> None:
     """
     for each in images:
         if isinstance(each, Watched):
-            each.check(show_progress)
+            each.check()

@@ -58,20 +58,19 @@ class CrossScoring:
     config: MeasureConfig
     partials: Partials
 
-    def run(self, main: PairScores, ids: Sequence[str], show_progress: bool) -> CrossChecks:
+    def run(self, main: PairScores, ids: Sequence[str]) -> CrossChecks:
         """Score all sets.
 
         Args:
             main: the score's own pairs.
             ids: the images' names.
-            show_progress: report progress on stderr.
 
         Raises:
             InfoscopeError: a file cannot be read or written.
         """
         sets = [made for made in map_sets(self.config) if made.name != MAIN]
         total = sum(int((self._ranking(made).image >= 0).sum()) for made in sets)
-        with progress("Cross-checks", total, "pairs", enabled=show_progress) as advance:
+        with progress("Cross-checks", total, "pairs") as advance:
             pairs = {made.name: self._pairs(made, advance) for made in sets}
         curve = {
             shift: self._features(main if shift == self.config.shift else pairs[f"shift-{shift}"], self.ranking)

@@ -61,7 +61,6 @@ def check_fit(
     resize: Resize = "stretch",
     batch_size: int | None = None,
     threads: int | None = None,
-    show_progress: bool = True,
 ) -> FitRecord:
     """Check whether an SAE fits a model on a sample of images, in one pass over that sample and nothing else.
 
@@ -72,7 +71,6 @@ def check_fit(
         resize: how an image becomes square.
         batch_size: images to a forward pass; changes memory and speed, not the result.
         threads: decoding threads; one a core by default.
-        show_progress: report progress on stderr.
 
     Returns:
         The numbers, and in ``warnings`` what speaks against the SAE: an empty list where it fits.
@@ -92,7 +90,7 @@ def check_fit(
         >>> identity = torch.cat([torch.eye(32), -torch.eye(32)], dim=1)
         >>> sae = SparseAutoencoder(identity, torch.zeros(64), identity.T.contiguous(), torch.zeros(32), TopK(32))
         >>> photographs = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
-        >>> fit = check_fit(backbone, sae, photographs, show_progress=False)
+        >>> fit = check_fit(backbone, sae, photographs)
         >>> round(fit.fvu, 6), fit.l0, fit.sample, fit.warnings    # it keeps each token whole
         (0.0, 32.0, 384, [])
     """
@@ -103,7 +101,7 @@ def check_fit(
     sample = sorted(fit_sample(len(images)))
     sums = FitSums.empty(backbone.width, sae.features)
     reason = ""
-    with progress("Checking the fit", len(sample), "images", enabled=show_progress) as advance:
+    with progress("Checking the fit", len(sample), "images") as advance:
         for batch in decode_ahead(images, sample, view, batch_size or backbone.batch_size, threads):
             reason = reason or next((why for _, why in batch.unreadable), "")
             if batch.index:

@@ -44,7 +44,6 @@ def measure_scope(
     *,
     out: Path | str | None = None,
     execution: Execution | None = None,
-    show_progress: bool = True,
     command: str = "infoscope.measure_scope",
     **options: Any,
 ) -> Scope:
@@ -58,7 +57,6 @@ def measure_scope(
         out: a run directory to write; an interrupted measurement with the same options goes on there, and a finished
             one is read. Without it nothing is written.
         execution: how the passes run (see `Execution`); it changes memory and speed, not the result.
-        show_progress: report progress on stderr.
         command: how this measurement was asked for, for the manifest.
         **options: options of both by name, such as ``top_images=16, shift=2, batch_size=4``; they come before those of
             ``config`` and ``execution``.
@@ -82,7 +80,7 @@ def measure_scope(
         >>> backbone = load_backbone(directory, block=-1, device="cpu")
         >>> sae = SparseAutoencoder(torch.eye(32, 64), torch.zeros(64), torch.eye(64, 32), torch.zeros(32), TopK(4))
         >>> photographs = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
-        >>> scope = measure_scope(backbone, sae, photographs, top_images=4, shift=0, show_progress=False)
+        >>> scope = measure_scope(backbone, sae, photographs, top_images=4, shift=0)
         >>> scope.table.height, scope.table["cds"].max()    # without a shift nothing moves
         (64, 0.0)
     """
@@ -106,7 +104,7 @@ def measure_scope(
             Path(out),
             planned,
             lambda found: _with_stamp_of(found, planned),
-            lambda found: _check_kept(Path(out), found, images, partials, show_progress),
+            lambda found: _check_kept(Path(out), found, images, partials),
         )
         if claim_directory(Path(out), planned):
             partials.clear()
@@ -120,9 +118,7 @@ def measure_scope(
     with _executor(passes, execution) as executor:
         shard_images = execution.shard_images
         with clock("ranking"):
-            fold = rank_images(
-                executor, len(images), shard_images, config, partials, groups, passes.cells, show_progress
-            )
+            fold = rank_images(executor, len(images), shard_images, config, partials, groups, passes.cells)
         assert fold.ranked is not None  # a source is never empty
         ranked, ranking = fold.ranked, fold.ranked.ranking
         # Of those that other processes ranked, now or in an earlier start.
@@ -133,13 +129,11 @@ def measure_scope(
         with clock("maps"):
             spread = None if ranked.sample is None else ranked.sample.spread(config.quantile_images)
             wanted = wanted_maps(ranking, spread, map_sets(config), gathered=bool(fold.parts))
-            parts = map_images(
-                executor, wanted, images.contents, config, passes.cells, shard_images, partials, show_progress
-            )
+            parts = map_images(executor, wanted, images.contents, config, passes.cells, shard_images, partials)
     with clock("scores"):
         maps = MapParts(fold.parts or parts, groups, passes.cells)
         pair_scores, pair_controls, maps_source = Scoring(maps, groups, ranking, backbone.grid, config, partials).run(
-            None if out is None else Path(out) / MAPS_FILE, show_progress
+            None if out is None else Path(out) / MAPS_FILE
         )
         fit = fit_record(ranked, backbone, sae)
         features = gather_features(pair_scores, pair_controls, ranking, backbone.grid, config, fit.fvu)
@@ -147,7 +141,7 @@ def measure_scope(
     if len(map_sets(config)) > 1:
         with clock("cross-checks"):
             checking = CrossScoring(parts, groups, ranking, spread, backbone.grid, sae.features, config, partials)
-            checks = checking.run(pair_scores, images.ids, show_progress)
+            checks = checking.run(pair_scores, images.ids)
     scope = Scope(
         scope_table(features, ranking),
         top_images_table(ranking, pair_scores, images.ids),
@@ -177,7 +171,7 @@ def measure_scope(
         checks.cross_checks,
         checks.quantile_images,
     )
-    images.check(show_progress)
+    images.check()
     if out is not None:
         scope.save(out)
         partials.clear()
@@ -191,7 +185,7 @@ def _with_stamp_of(found: dict[str, Any], planned: dict[str, Any]) -> dict[str, 
     return planned | {"images": planned["images"] | {"stamp": stamp}}
 
 
-def _check_kept(out: Path, found: dict[str, Any], images: Watched, partials: Partials, show_progress: bool) -> bool:
+def _check_kept(out: Path, found: dict[str, Any], images: Watched, partials: Partials) -> bool:
     """Make sure that images whose files have other times than when a measurement was begun are the same all the same.
 
     Returns:
@@ -202,12 +196,12 @@ def _check_kept(out: Path, found: dict[str, Any], images: Watched, partials: Par
     """
     if not (out / MANIFEST).is_file():
         images.expect(np.arange(len(images)), ranked_contents(partials, len(images)))
-        images.verify(read := np.flatnonzero(images.contents), show_progress)
+        images.verify(read := np.flatnonzero(images.contents))
         return len(read) > 0
     recorded = Manifest.read(out / MANIFEST).images.contents_sha256
     if recorded is None:  # from before contents were kept, when a plan had the files' sizes and times
         return bool(found["images"]["stamp"] == images.stamp())
-    if images.whole(show_progress) != recorded:
+    if images.whole() != recorded:
         raise InfoscopeError(
             f"the images of {images.name} have changed since they were measured into {out}; put back what was there, "
             "or choose another --out"

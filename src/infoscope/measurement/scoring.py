@@ -45,7 +45,7 @@ class Scoring:
     config: MeasureConfig
     partials: Partials
 
-    def run(self, out: Path | None, show_progress: bool) -> tuple[PairScores, PairControls, pl.DataFrame | Path]:
+    def run(self, out: Path | None) -> tuple[PairScores, PairControls, pl.DataFrame | Path]:
         """All pairs' scores and controls, by feature, then rank, and the table of maps: in memory, or the file ``out``.
 
         Raises:
@@ -57,7 +57,7 @@ class Scoring:
         controls: list[PairControls] = []
         tables: list[pl.DataFrame] = []
         files: list[Path] = []
-        with progress("Earth mover's distances", total, "pairs", enabled=show_progress) as advance:
+        with progress("Earth mover's distances", total, "pairs") as advance:
             for group in range(len(self.groups)):
                 kept = f"{name}-{group:06}"
                 if out is None:

@@ -34,7 +34,6 @@ def rank_images(
     partials: Partials,
     groups: Sequence[range],
     cells: int,
-    show_progress: bool,
 ) -> RankingFold:
     """Rank every image."""
     crops = config.rank_view == "crops"
@@ -43,7 +42,7 @@ def rank_images(
         range(fold.stop + shard.start, fold.stop + shard.stop) for shard in shards(images - fold.stop, shard_images)
     ]
     jobs = [Job(fold.shard_name(shard), len(shard), "rank_crops" if crops else "rank", (shard,)) for shard in left]
-    with progress("Crops" if crops else "Ranking", images, "images", enabled=show_progress) as advance:
+    with progress("Crops" if crops else "Ranking", images, "images") as advance:
         advance(fold.stop)
         for shard, arrays in zip(left, executor.run(jobs, partials, advance), strict=True):
             fold.take(shard, arrays)
@@ -58,7 +57,6 @@ def map_images(
     cells: int,
     shard_images: int,
     partials: Partials,
-    show_progress: bool,
 ) -> list[Part]:
     """The maps of every chosen image, as parts for `MapParts`; ``contents`` is what images were like when ranked."""
     # Each pair as often as maps of it are made.
@@ -79,7 +77,7 @@ def map_images(
     if not jobs:
         return []
     total = sum(job.size for job in jobs)
-    with progress("Crops of the chosen images", total, "images", enabled=show_progress) as advance:
+    with progress("Crops of the chosen images", total, "images") as advance:
         done = zip(jobs, executor.run(jobs, partials, advance), strict=True)
         return [partials.part(job.name, arrays) for job, arrays in done]
 

@@ -28,7 +28,6 @@ def train_on_cache(
     out: Path | str | None = None,
     device: str | torch.device = "auto",
     checkpoint_seconds: float = EVERY_SECONDS,
-    show_progress: bool = True,
     **options: Any,
 ) -> SparseAutoencoder:
     """Train a sparse autoencoder on a finished token cache.
@@ -42,7 +41,6 @@ def train_on_cache(
         out: an SAE directory to write. Without it nothing is written.
         device: ``auto`` (a CUDA GPU where there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, ...
         checkpoint_seconds: how much of the work a stop may lose; see `train_sae`.
-        show_progress: report progress on stderr, with FVU, L0 and the share of dead features.
         **options: options by name, such as ``features=4096, k=32``; they come before those of ``config``.
 
     Returns:
@@ -59,14 +57,12 @@ def train_on_cache(
         >>> tokens = torch.randn(20, 16, 8, generator=torch.Generator().manual_seed(0))
         >>> writer.add(list(range(20)), tokens, skipped=[])
         >>> cache = writer.finish({"block": 10})
-        >>> sae = train_on_cache(cache.path, features=12, k=4, tokens=1000, show_progress=False)
+        >>> sae = train_on_cache(cache.path, features=12, k=4, tokens=1000)
         >>> sae.features, sae.site["block"]
         (12, 10)
     """
     config = replace(config or TrainConfig(), **options)
-    return train_several_on_cache(
-        path, [config], out=out, device=device, checkpoint_seconds=checkpoint_seconds, show_progress=show_progress
-    )[0]
+    return train_several_on_cache(path, [config], out=out, device=device, checkpoint_seconds=checkpoint_seconds)[0]
 
 
 def train_several_on_cache(
@@ -76,7 +72,6 @@ def train_several_on_cache(
     out: Path | str | None = None,
     device: str | torch.device = "auto",
     checkpoint_seconds: float = EVERY_SECONDS,
-    show_progress: bool = True,
 ) -> list[SparseAutoencoder]:
     """Train several sparse autoencoders on the same batches of a finished token cache, read once.
 
@@ -86,7 +81,6 @@ def train_several_on_cache(
         out: a directory to write them to.
         device: as for `train_on_cache`.
         checkpoint_seconds: how much of the work a stop may lose.
-        show_progress: report progress on stderr.
 
     Raises:
         InfoscopeError: as for `train_on_cache`, or the options differ in the batches.
@@ -105,7 +99,6 @@ def train_several_on_cache(
         cache if processes.count == 1 else Share(cache, processes),
         output,
         place,
-        show_progress and processes.rank == 0,
         held_out=hold_out(stored // processes.count),
         processes=processes,
         # As `train_sae` has it, so that either goes on with what the other began.

@@ -143,12 +143,11 @@ def train_with_progress(
     tokens: Iterable[Tensor],
     output: Destination,
     device: str | torch.device,
-    show_progress: bool,
     **options: Any,
 ) -> list[TrainedSAE]:
     """`train_several`, with FVU, L0 and the share of dead features of the last SAE on stderr."""
     total = output.configs[0].tokens
-    with progress("Training", total, "tokens", enabled=show_progress) as advance:
+    with progress("Training", total, "tokens") as advance:
         seen = 0
 
         def report(number: int, point: TrainingPoint) -> None:

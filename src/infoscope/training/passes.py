@@ -176,7 +176,7 @@ class TokenPasses:
         }
 
 
-def cache_tokens(passes: TokenPasses, directory: Path | str, *, show_progress: bool = True) -> TokenCache:
+def cache_tokens(passes: TokenPasses, directory: Path | str) -> TokenCache:
     """The tokens of one pass on disk, in the order of the pass; written unless they are there.
 
     A writer that was stopped goes on with the first shard that is missing.
@@ -184,7 +184,6 @@ def cache_tokens(passes: TokenPasses, directory: Path | str, *, show_progress: b
     Args:
         passes: the model, the images and their order; its skipped images are filled in.
         directory: the folder of all caches; this one gets a directory ``<hash>`` in it.
-        show_progress: report progress, and where the tokens are, on stderr.
 
     Raises:
         InfoscopeError: no image can be read, one has changed meanwhile, tokens are not finite, the disk is too full, or
@@ -199,15 +198,15 @@ def cache_tokens(passes: TokenPasses, directory: Path | str, *, show_progress: b
         passes.skipped.update(writer.skipped)
         needed = 4 * width * passes.per_image * (len(passes.order) - writer.done)
         check_space(path, needed, "the tokens take", "choose another --cache, such as none")
-        with progress("Writing tokens", len(passes.order), "images", enabled=show_progress) as advance:
+        with progress("Writing tokens", len(passes.order), "images") as advance:
             advance(writer.done)
             for group in passes.image_tokens(writer.done):
                 check_finite(group.tokens)
                 writer.add(group.images, group.tokens, group.unreadable)
                 advance(len(group.images) + len(group.unreadable))
-        check_all([passes.images], show_progress)
+        check_all([passes.images])
         cache = writer.finish(passes.site())
     else:
         passes.skipped.update((image["index"], image["reason"]) for image in cache.site["images"]["skipped"])
-    tell(f"The tokens of {cache.images:,} images are in {cache.path}", enabled=show_progress)
+    tell(f"The tokens of {cache.images:,} images are in {cache.path}")
     return cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -82,6 +83,9 @@ def join_processes(device: str | torch.device) -> Processes:
             ) from error
         # gloo's threads have to be joined while there is an interpreter; the end of the program aborts on those left.
         atexit.register(_part)
+    if distributed.get_rank() > 0:
+        # One report for the whole job: the processes do the same steps at the same time.
+        logging.getLogger("infoscope.progress").setLevel(logging.ERROR)
     return Processes(distributed.get_rank(), distributed.get_world_size())
 
 

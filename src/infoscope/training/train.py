@@ -31,9 +31,7 @@ from infoscope.training.processes import join_processes
 from infoscope.training.stream import TokenPool
 
 
-def look_downstream(
-    saes: Sequence[SparseAutoencoder], passes: TokenPasses, show_progress: bool = False
-) -> list[Downstream | None]:
+def look_downstream(saes: Sequence[SparseAutoencoder], passes: TokenPasses) -> list[Downstream | None]:
     """Put each SAE into the model, on the photographs whose tokens are all held out.
 
     Only the tokens that the SAEs were trained on are replaced.
@@ -41,7 +39,6 @@ def look_downstream(
     Args:
         saes: on the model's own tokens.
         passes: what they were trained on.
-        show_progress: report progress on stderr.
 
     Returns:
         None for each where no whole photograph was held out, or none can be read.
@@ -52,7 +49,7 @@ def look_downstream(
     for sae in saes:
         sae.to(backbone.device)
     sums = [(FVU(backbone.width), FVU(backbone.width)) for _ in saes]
-    with progress("Downstream", len(held_out), "images", enabled=show_progress) as advance:
+    with progress("Downstream", len(held_out), "images") as advance:
         for batch in decode_ahead(passes.images, held_out, views.full, passes.batch_size, passes.threads):
             if batch.index:
                 own = WholePass(backbone, batch.pixels)
@@ -107,7 +104,6 @@ def train_sae(
     cache: Path | str = "memory",
     cache_bytes: int = CACHE_BYTES,
     checkpoint_seconds: float = EVERY_SECONDS,
-    show_progress: bool = True,
     **options: Any,
 ) -> SparseAutoencoder:
     """Train a sparse autoencoder on the tokens of the full views, in a random order of the images.
@@ -130,7 +126,6 @@ def train_sae(
         cache_bytes: memory for the tokens under ``memory``; those that do not fit are computed anew for every pass.
         checkpoint_seconds: how much of the work a stop may lose. An unfinished training's state is kept in
             ``out/unfinished``, and the same call goes on from there to the same weights.
-        show_progress: report progress on stderr, with FVU, L0 and the share of dead features.
         **options: options by name, such as ``features=4096, k=32``; they come before those of ``config``.
 
     Returns:
@@ -149,7 +144,7 @@ def train_sae(
         ...                    image_size=64, patch_size=8)).save_pretrained(directory)
         >>> backbone = load_backbone(directory, block=-1, device="cpu")
         >>> photographs = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
-        >>> sae = train_sae(backbone, photographs, features=40, k=4, tokens=1000, show_progress=False)
+        >>> sae = train_sae(backbone, photographs, features=40, k=4, tokens=1000)
         >>> sae.features, str(sae.activation), sae.site["block"]
         (40, 'topk(4)', 1)
     """
@@ -166,7 +161,6 @@ def train_sae(
         cache=cache,
         cache_bytes=cache_bytes,
         checkpoint_seconds=checkpoint_seconds,
-        show_progress=show_progress,
     )[0]
 
 
@@ -183,7 +177,6 @@ def train_saes(
     cache: Path | str = "memory",
     cache_bytes: int = CACHE_BYTES,
     checkpoint_seconds: float = EVERY_SECONDS,
-    show_progress: bool = True,
 ) -> list[SparseAutoencoder]:
     """Train several sparse autoencoders on the same batches of tokens, which the model gives once.
 
@@ -199,7 +192,6 @@ def train_saes(
         cache: where the tokens are kept.
         cache_bytes: memory for the tokens under ``memory``.
         checkpoint_seconds: how much of the work a stop may lose.
-        show_progress: report progress on stderr.
 
     Returns:
         The SAEs; each is, to the bit, the one that `train_sae` gives alone on a CPU with as many threads.
@@ -212,22 +204,20 @@ def train_saes(
     processes = join_processes(backbone.device)
     if processes.rank == 0:
         output.check(backbone.width, processes.count)
-    show_progress = show_progress and processes.rank == 0
     threads_and_size = batch_size or backbone.batch_size, threads
     passes = TokenPasses(backbone, images, resize, configs[0], *threads_and_size, processes, token_set)
     tokens: Iterable[Tensor]
     if cache == "memory":
-        tokens = _in_memory(passes, cache_bytes, show_progress)
+        tokens = _in_memory(passes, cache_bytes)
     elif cache == "none":
         tokens = TokenPool(passes, cache_bytes=0)
     else:
-        tokens = cache_tokens(passes, cache, show_progress=show_progress)
+        tokens = cache_tokens(passes, cache)
     shards = WatchedCache(tokens) if isinstance(tokens, TokenCache) else None
     trained = train_with_progress(
         tokens,
         output,
         backbone.device,
-        show_progress,
         held_out=passes.held_out,
         processes=processes,
         # What is on disk does not depend on the batches it was made in; what is computed anew does, in the last bits.
@@ -237,8 +227,8 @@ def train_saes(
     )
     if shards is not None:
         shards.check()
-    downstream = look_downstream([each.sae for each in trained], passes, show_progress)
-    images.check(show_progress)
+    downstream = look_downstream([each.sae for each in trained], passes)
+    images.check()
     trained = [replace(each, downstream=found) for each, found in zip(trained, downstream, strict=True)]
     for skipped in processes.gather(passes.skipped):
         passes.skipped.update(skipped)
@@ -247,12 +237,12 @@ def train_saes(
     )
 
 
-def _in_memory(passes: TokenPasses, cache_bytes: int, show_progress: bool) -> TokenPool:
+def _in_memory(passes: TokenPasses, cache_bytes: int) -> TokenPool:
     """A pool; already filled where that saves a second pass, so that the model's part shows its own progress."""
     pool = TokenPool(passes, cache_bytes)
     size = 4 * passes.tokens * passes.backbone.width
     if size <= cache_bytes and passes.tokens < passes.config.tokens:
-        with progress("Reading tokens", len(passes.order), "images", enabled=show_progress) as advance:
+        with progress("Reading tokens", len(passes.order), "images") as advance:
             for tokens in pool:
                 advance(len(tokens) // passes.per_image)
             advance(len(passes.skipped))

@@ -92,7 +92,6 @@ def token_moments(
     resize: Resize = "stretch",
     batch_size: int | None = None,
     threads: int | None = None,
-    show_progress: bool = True,
 ) -> list[Moments]:
     """Moments of the full views' patch tokens, on at most 256 of the images, spread evenly over them.
 
@@ -103,7 +102,6 @@ def token_moments(
         resize: how an image becomes square.
         batch_size: images to a forward pass.
         threads: decoding threads; one a core by default.
-        show_progress: report progress on stderr.
 
     Returns:
         The moments at each block.
@@ -119,7 +117,7 @@ def token_moments(
 
     sample = sorted(spread_evenly(len(images), MOMENT_IMAGES))
     reason = ""
-    with progress("Mean and covariance", len(sample), "images", enabled=show_progress) as advance:
+    with progress("Mean and covariance", len(sample), "images") as advance:
         for batch in decode_ahead(images, sample, view, batch_size or backbone.batch_size, threads):
             reason = reason or next((why for _, why in batch.unreadable), "")
             if batch.index:
@@ -140,7 +138,6 @@ def make_dictionary(
     resize: Resize = "stretch",
     batch_size: int | None = None,
     threads: int | None = None,
-    show_progress: bool = True,
 ) -> SparseAutoencoder:
     """A dictionary that nobody trains, as an SAE that `measure_scope` takes.
 
@@ -154,7 +151,6 @@ def make_dictionary(
         resize: how an image becomes square.
         batch_size: images to a forward pass.
         threads: decoding threads; one a core by default.
-        show_progress: report progress on stderr.
 
     Raises:
         InfoscopeError: there is no such dictionary, its file cannot be read or is of another width, an option belongs
@@ -169,7 +165,7 @@ def make_dictionary(
         ...                    image_size=64, patch_size=8)).save_pretrained(directory)
         >>> backbone = load_backbone(directory, block=-1, device="cpu")
         >>> photographs = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
-        >>> make_dictionary("pca", backbone, photographs, components=5, show_progress=False).features
+        >>> make_dictionary("pca", backbone, photographs, components=5).features
         10
         >>> make_dictionary("neurons", backbone.at(reads="neurons")).features
         64
@@ -183,7 +179,6 @@ def make_dictionary(
         resize=resize,
         batch_size=batch_size,
         threads=threads,
-        show_progress=show_progress,
     )[0]
 
 
@@ -285,7 +280,7 @@ def remake_dictionary(record: DictionaryRecord, backbone: Backbone, images: Imag
         record: the run's dictionary, one of those `is_untrained` tells.
         backbone: the run's model at its block, reading what the run read.
         images: the run's images.
-        **passes: ``resize``, ``batch_size``, ``threads`` and ``show_progress``, as for `make_dictionary`.
+        **passes: ``resize``, ``batch_size`` and ``threads``, as for `make_dictionary`.
 
     Raises:
         InfoscopeError: it cannot be made, or comes out with other weights than the run's.

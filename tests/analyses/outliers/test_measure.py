@@ -35,9 +35,7 @@ LABELS = ["red" if red > np.median(REDS) else "pale" for red in REDS]
 @pytest.fixture(scope="module")
 def found(planted, images, run, sae, tmp_path_factory):
     folder = tmp_path_factory.mktemp("outliers")
-    result = measure_outliers(
-        planted, images, run=run, sae=sae, labels=LABELS, out=folder, show_progress=False, cutoff="valley"
-    )
+    result = measure_outliers(planted, images, run=run, sae=sae, labels=LABELS, out=folder, cutoff="valley")
     return result, folder
 
 
@@ -47,7 +45,7 @@ def pixels_of(images, view):
 
 def test_norms_are_those_of_the_tokens_at_every_block(planted, images, at):
     views = Views(PATCH, GRID, 2)
-    norms = read_norms(planted, images, views, list(range(6)), batch_size=4, show_progress=False)
+    norms = read_norms(planted, images, views, list(range(6)), batch_size=4)
     few = [images[index] for index in range(6)]
     for block in range(planted.blocks):
         tokens = at(planted, block).all_tokens(np.stack([views.full(image) for image in few]))
@@ -66,9 +64,7 @@ def test_tokens_pixels_and_codes_are_those_asked_for(planted, images, sae):
     outlier[0, 5] = outlier[3, 35] = True
     chosen = {"a": Chosen(np.array([3, 0, 3]), np.array([35, 0, 7])), "b": Chosen(np.array([1]), np.array([8]))}
     results = [
-        read_tokens(
-            planted, sae, images, views, image, outlier, chosen, np.array([1, 3]), batch_size=size, show_progress=False
-        )
+        read_tokens(planted, sae, images, views, image, outlier, chosen, np.array([1, 3]), batch_size=size)
         for size in (1, 3)
     ]
     pixels = np.stack([views.full(images[index]) for index in image.tolist()])
@@ -86,7 +82,7 @@ def test_tokens_pixels_and_codes_are_those_asked_for(planted, images, sae):
         np.testing.assert_allclose(found.sums.outlier, codes[outlier].sum(0), rtol=1e-4)
         np.testing.assert_allclose(found.sums.normal, codes[~outlier].sum(0), rtol=1e-4)
     # Without an SAE only what is needed is read, and there are no sums.
-    bare = read_tokens(planted, None, images, views, image, outlier, chosen, np.array([1, 3]), show_progress=False)
+    bare = read_tokens(planted, None, images, views, image, outlier, chosen, np.array([1, 3]))
     assert bare.sums is None
     np.testing.assert_allclose(bare.vectors["a"], results[0].vectors["a"], rtol=1e-5, atol=1e-5)
 
@@ -121,12 +117,12 @@ def test_planted_outlier_tokens_sit_all_over_and_jump(found):
 
 def test_crops_are_the_runs_where_it_has_several_shifts(planted, images, run, sae):
     several = Run(run.path, replace(run.manifest, options=run.manifest.options | {"shifts": [1, 2, 3]}))
-    some = {"sample_images": 12, "cutoff": "valley", "show_progress": False}
+    some = {"sample_images": 12, "cutoff": "valley"}
     found = measure_outliers(planted, images, run=several, sae=sae, **some)
     distances = []
     for shifts in ((1, 2, 3), ()):
         views = Views(PATCH, GRID, 2, shifts=shifts)
-        norms = read_norms(planted, images, views, sample_of(80, 12), show_progress=False)
+        norms = read_norms(planted, images, views, sample_of(80, 12))
         threshold = found.record.cutoff.threshold
         distances.append(shift_masks(norms.crops, threshold, grid=GRID, shift=2, image=norms.image).outlier)
     theirs = found.stability["outlier"].to_numpy()
@@ -190,7 +186,7 @@ def test_the_run_gives_its_groups_and_its_classes(run):
 
 
 def test_the_result_does_not_depend_on_the_batch(planted, images, run, sae):
-    some = {"run": run, "sae": sae, "sample_images": 30, "cutoff": "valley", "show_progress": False}
+    some = {"run": run, "sae": sae, "sample_images": 30, "cutoff": "valley"}
     whole, parts = (measure_outliers(planted, images, **some, **how) for how in ({}, {"batch_size": 5, "threads": 1}))
     first, second = (json.loads(json.dumps(result.to_json())) for result in (whole, parts))
     for value in (first, second):
@@ -239,7 +235,7 @@ def test_figures_are_drawings(found):
 
 
 def test_a_model_without_them_is_said_to_have_none(plain, images):
-    found = measure_outliers(plain, images, sample_images=60, show_progress=False)
+    found = measure_outliers(plain, images, sample_images=60)
     record = found.record
     assert record.presence.kind == "tail"
     assert record.presence.blocks == []
@@ -250,15 +246,13 @@ def test_a_model_without_them_is_said_to_have_none(plain, images):
     assert record.groups is None
     assert found.features is None
     assert any("single one decides" in note for note in record.notes)
-    without_valley = measure_outliers(plain, images, sample_images=20, cutoff="valley", show_progress=False).record
+    without_valley = measure_outliers(plain, images, sample_images=20, cutoff="valley").record
     assert (without_valley.cutoff.asked, without_valley.cutoff.used) == ("valley", "std")
     assert any("no valley: mean + 3 std is taken" in note for note in without_valley.notes)
 
 
 def test_a_cutoff_that_nothing_passes(plain, images, tmp_path):
-    found = measure_outliers(
-        plain, images, sample_images=10, cutoff="value", cutoff_value=1e6, out=tmp_path, show_progress=False
-    )
+    found = measure_outliers(plain, images, sample_images=10, cutoff="value", cutoff_value=1e6, out=tmp_path)
     assert found.record.cutoff.tokens == 0
     assert found.record.stability.pairs == 0
     assert found.record.places.likeliest is None
@@ -270,13 +264,13 @@ def test_a_picture_that_cannot_be_read_is_named(planted, tmp_path):
     for index, picture in enumerate(pictures(4)):
         picture.save(tmp_path / f"{index}.png")
     (tmp_path / "1.png").write_bytes(b"no")
-    record = measure_outliers(planted, tmp_path, show_progress=False).record
+    record = measure_outliers(planted, tmp_path).record
     assert record.sample == 3
     assert [skipped.id for skipped in record.images.skipped] == ["1.png"]
     for file in tmp_path.iterdir():
         file.write_bytes(b"no")
     with pytest.raises(InfoscopeError, match=r"none of the 4 images in .* can be read"):
-        measure_outliers(planted, tmp_path, show_progress=False)
+        measure_outliers(planted, tmp_path)
 
 
 def test_tokens_that_are_not_finite_are_refused(plain, images):
@@ -292,7 +286,7 @@ def test_tokens_that_are_not_finite_are_refused(plain, images):
     good, blocks[2] = blocks[2], Broken(blocks[2])
     try:
         with pytest.raises(InfoscopeError, match="gives tokens that are NaN or infinite on 0: choose another"):
-            measure_outliers(plain, images, sample_images=3, show_progress=False)
+            measure_outliers(plain, images, sample_images=3)
     finally:
         blocks[2] = good
 
@@ -303,12 +297,12 @@ def test_run_model_and_sae_must_belong_together(planted, images, run, sae, at):
         ({"sae": sae}, "give the run that measured it too"),
     ):
         with pytest.raises(InfoscopeError, match=message):
-            measure_outliers(planted, images, show_progress=False, **options)
+            measure_outliers(planted, images, **options)
     with pytest.raises(InfoscopeError, match="was measured with block 1, not 2"):
-        measure_outliers(at(planted, 2), images, run=run, sae=sae, show_progress=False)
+        measure_outliers(at(planted, 2), images, run=run, sae=sae)
     other = replace(run.manifest, dictionary=replace(run.manifest.dictionary, sha256="0" * 64))
     with pytest.raises(InfoscopeError, match="was measured with SAE weights 000"):
-        measure_outliers(planted, images, run=Run(run.path, other), sae=sae, show_progress=False)
+        measure_outliers(planted, images, run=Run(run.path, other), sae=sae)
 
 
 def test_labels_must_fit(planted, images):
@@ -318,20 +312,20 @@ def test_labels_must_fit(planted, images):
         ("folder", "0 of .* is in no folder"),
     ):
         with pytest.raises(InfoscopeError, match=message):
-            measure_outliers(planted, images, labels=labels, show_progress=False)
+            measure_outliers(planted, images, labels=labels)
 
 
 def test_the_sample_is_spread_evenly(planted, images):
     assert sample_of(80, 80) == list(range(80))
     assert sample_of(3, 1) == [0]
-    record = measure_outliers(planted, images, OutlierConfig(sample_images=3), show_progress=False)
+    record = measure_outliers(planted, images, OutlierConfig(sample_images=3))
     assert record.stability["image"].to_list() == [0, 40, 79]
 
 
 def test_the_real_model_has_no_outlier_tokens(dinov2_path, imagenette):
     backbone = infoscope.load_backbone(dinov2_path, block=10, device="cpu")
     pool = open_images(imagenette / "val")
-    record = measure_outliers(backbone, pool, sample_images=2, show_progress=False).record
+    record = measure_outliers(backbone, pool, sample_images=2).record
     assert record.presence.kind == "tail"
     assert record.presence.blocks == []
     assert 1.3 < record.presence.reach < 2

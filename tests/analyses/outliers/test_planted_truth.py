@@ -18,12 +18,10 @@ IMAGES, OUTLIERS = 100, 3
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "run"
     pictures = scenes(IMAGES)
-    planted = plant(pictures, **SHAPE, show_progress=False)
-    options = {"top_images": 8, "shift": 1, "show_progress": False}
+    planted = plant(pictures, **SHAPE)
+    options = {"top_images": 8, "shift": 1}
     measure_scope(planted.backbone, planted.dictionary, pictures, out=folder, **options)
-    result = measure_outliers(
-        planted.backbone, pictures, run=open_run(folder), sae=planted.dictionary, show_progress=False
-    )
+    result = measure_outliers(planted.backbone, pictures, run=open_run(folder), sae=planted.dictionary)
     return planted, result
 
 

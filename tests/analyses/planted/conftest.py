@@ -19,9 +19,9 @@ def views(pictures):
 @pytest.fixture(scope="session")
 def silent(pictures):
     """Without noise and false positives, and with every code above 0 counted."""
-    return plant(pictures, **SHAPE, **SILENT, show_progress=False)
+    return plant(pictures, **SHAPE, **SILENT)
 
 
 @pytest.fixture(scope="session")
 def noisy(pictures):
-    return plant(pictures, **SHAPE, show_progress=False)
+    return plant(pictures, **SHAPE)

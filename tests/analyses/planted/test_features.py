@@ -91,7 +91,7 @@ def test_tokens_do_not_depend_on_the_batch(noisy, views):
 
 
 def test_false_positives_are_a_tenth_of_the_images_and_keep_their_strength(pictures, silent):
-    wrong = plant(pictures, **SHAPE, noise=0.0, background=0.0, show_progress=False)
+    wrong = plant(pictures, **SHAPE, noise=0.0, background=0.0)
     full = [Views(PATCH, GRID, 0).full(Image.fromarray(picture)) for picture in pictures]
     placed = torch.stack([wrong.features(torch.tensor(view), wrong.windows).placed for view in full])
     assert placed.float().mean(0).tolist() == pytest.approx([0.1] * 40)
@@ -103,14 +103,7 @@ def test_false_positives_are_a_tenth_of_the_images_and_keep_their_strength(pictu
 
 
 def test_the_traps_of_the_adversarial_setting(pictures, views):
-    planted = plant(
-        pictures,
-        planted_config("adversarial", **SHAPE),
-        noise=0.0,
-        background=0.0,
-        false_positives=0.0,
-        show_progress=False,
-    )
+    planted = plant(pictures, planted_config("adversarial", **SHAPE), noise=0.0, background=0.0, false_positives=0.0)
     window = planted.features.window_of
     maps = planted.codes(torch.tensor(pictures[:, :SIDE, :SIDE])).view(-1, GRID, GRID, 40)
     row, column = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
@@ -147,7 +140,7 @@ def test_the_traps_of_the_adversarial_setting(pictures, views):
 def test_settings_that_cannot_be(wrong, message, pictures):
     if message is None:
         with pytest.raises(InfoscopeError, match="width 20 are too short"):
-            plant(pictures, **{**SHAPE, **wrong}, show_progress=False)
+            plant(pictures, **{**SHAPE, **wrong})
     else:
         with pytest.raises(InfoscopeError, match=message):
             PlantedConfig(**wrong)
@@ -155,8 +148,8 @@ def test_settings_that_cannot_be(wrong, message, pictures):
 
 def test_too_few_images_or_all_alike(pictures):
     with pytest.raises(InfoscopeError, match="has 3 readable images; planting takes at least 8"):
-        plant(pictures[:3], **SHAPE, show_progress=False)
+        plant(pictures[:3], **SHAPE)
     with pytest.raises(InfoscopeError, match="too much alike"):
-        plant(pictures[:1].repeat(10, axis=0), **SHAPE, show_progress=False)
+        plant(pictures[:1].repeat(10, axis=0), **SHAPE)
     with pytest.raises(InfoscopeError, match="block 4 is out of range: a planted model has 4 blocks"):
-        plant(pictures, **SHAPE, block=4, show_progress=False)
+        plant(pictures, **SHAPE, block=4)

@@ -14,7 +14,7 @@ from infoscope.errors import InfoscopeError
 from infoscope.measurement.measure import measure_scope
 from planting import GRID, PATCH, SHAPE, SIDE, SILENT
 
-KEYS = {"top_images": 4, "shift": 1, "show_progress": False}
+KEYS = {"top_images": 4, "shift": 1}
 
 
 def test_blocks_write_one_kind_after_the_other(silent, views):
@@ -51,7 +51,7 @@ def test_the_pixels_decide_how_long_normal_tokens_are(noisy, views):
 
 
 def test_position_bound_features_read_the_position_table(pictures, views):
-    planted = plant(pictures, **SHAPE, **SILENT, show_progress=False)
+    planted = plant(pictures, **SHAPE, **SILENT)
     pixels, table = views[:8, 0], planted.backbone.position_table
     before = planted.dictionary.encode(planted.backbone.tokens(pixels))[..., 26:36].view(-1, GRID, GRID, 10)
     moved = table[1:].view(GRID, GRID, -1).roll(1, 0).reshape(GRID**2, -1).clone()
@@ -66,7 +66,7 @@ def test_position_bound_features_read_the_position_table(pictures, views):
 
 def test_a_measurement_finds_what_was_planted(pictures):
     """Where outlier patches keep all that they hold, the scores are known to the last digits."""
-    planted = plant(pictures, **SHAPE, **SILENT, outlier_keeps=1.0, show_progress=False)
+    planted = plant(pictures, **SHAPE, **SILENT, outlier_keeps=1.0)
     found = measure_scope(planted.backbone, planted.dictionary, pictures, **KEYS)
     cds, kinds = found.table["cds"].to_numpy(), np.array(planted.kinds)
     inside = np.array(planted.inside(1)) & ~np.isnan(cds)
@@ -90,8 +90,8 @@ def test_a_measurement_does_not_depend_on_batches(noisy, pictures):
 
 
 def test_the_hash_is_that_of_the_tensors(pictures, noisy):
-    again = plant(pictures, **SHAPE, show_progress=False)
-    other = plant(pictures, **SHAPE, seed=1, show_progress=False)
+    again = plant(pictures, **SHAPE)
+    other = plant(pictures, **SHAPE, seed=1)
     assert again.backbone.sha256 == noisy.backbone.sha256 != other.backbone.sha256
     assert len(noisy.backbone.sha256) == 64
 
@@ -113,7 +113,7 @@ def real(tmp_path_factory):
 
 
 def test_features_are_added_to_a_real_models_tokens(real, pictures, views):
-    planted = plant_into(real, pictures, features=20, noise=0.0, show_progress=False)
+    planted = plant_into(real, pictures, features=20, noise=0.0)
     assert (planted.backbone.grid, planted.backbone.block, planted.backbone.blocks) == (GRID, 1, 3)
     pixels = views[:5, 0]
     before, after = real.all_tokens(pixels), planted.backbone.all_tokens(pixels)
@@ -135,10 +135,10 @@ def test_features_are_added_to_a_real_models_tokens(real, pictures, views):
 
 def test_what_cannot_be_planted_into_a_real_model(real, pictures):
     with pytest.raises(InfoscopeError, match="infinitely stronger"):
-        plant_into(real, pictures, features=20, background=0.0, show_progress=False)
+        plant_into(real, pictures, features=20, background=0.0)
     with pytest.raises(InfoscopeError, match="has tokens of 32: plant at most as many features"):
-        plant_into(real, pictures, features=40, show_progress=False)
+        plant_into(real, pictures, features=40)
     naflex = replace(real, layout=replace(real.layout, patchified=True))
     with pytest.raises(InfoscopeError, match="takes flattened patches"):
-        plant_into(naflex, pictures, features=20, show_progress=False)
+        plant_into(naflex, pictures, features=20)
     assert real.patch_size == PATCH

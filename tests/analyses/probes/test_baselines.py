@@ -67,14 +67,14 @@ def test_mean_depth_is_the_best_constant(tmp_path):
         Image.new("RGB", (6, 4)).save(tmp_path / "pictures" / f"{index}.png")
         np.save(tmp_path / "depths" / f"{index}.npy", depth)
     split = open_depths(tmp_path / "pictures", tmp_path / "depths")
-    counts = measure_depths(split, show_progress=False)
+    counts = measure_depths(split)
     seen = depths[depths > 0].astype(float)
     assert counts.mean == pytest.approx(seen.mean())
-    rmse = mean_depth(counts, split, show_progress=False).scores("pixels").rmse
+    rmse = mean_depth(counts, split).scores("pixels").rmse
     assert rmse == pytest.approx(seen.std())
     for other in (0.99, 1.01):
         worse = DepthCounts(counts.mean * other, counts.pixels, counts.holes)
-        assert mean_depth(worse, split, show_progress=False).scores("pixels").rmse > rmse
-    assert mean_depth(counts, split, [2], show_progress=False).scores().rmse == pytest.approx(
+        assert mean_depth(worse, split).scores("pixels").rmse > rmse
+    assert mean_depth(counts, split, [2]).scores().rmse == pytest.approx(
         np.sqrt(np.mean((depths[2][depths[2] > 0] - counts.mean) ** 2))
     )

@@ -96,9 +96,7 @@ def test_training_together_is_training_alone():
     heads = {}
     for some in (rates, *((rate,) for rate in rates)):
         recipe = one_input(dataclasses.replace(solver, learning_rates=some))
-        heads[some] = fit_classification(
-            features, labels, recipe, classes=CLASSES, validation=judged, show_progress=False
-        )
+        heads[some] = fit_classification(features, labels, recipe, classes=CLASSES, validation=judged)
     together = heads[rates]
     for candidate in together.candidates:
         alone = heads[(candidate.setting,)]
@@ -112,7 +110,7 @@ def test_sgd_is_torchs_sgd():
     features /= 10
     solver = Sgd(learning_rates=(0.2,), batch=30, least_steps=20, epochs=1)
     head = fit_classification(
-        features, labels, one_input(solver), classes=CLASSES, validation=(features, labels), seed=3, show_progress=False
+        features, labels, one_input(solver), classes=CLASSES, validation=(features, labels), seed=3
     )
     layer = torch.nn.Linear(WIDTH, CLASSES)
     with torch.no_grad():
@@ -136,7 +134,7 @@ def test_sgd_is_torchs_sgd():
 @pytest.mark.parametrize("products", ["float32", "bfloat16"])
 def test_sgd_comes_close_to_the_convex_optimum(products):
     features, labels = data(400, turned=False)
-    options = {"classes": CLASSES, "validation": data(400, seed=2, turned=False), "show_progress": False}
+    options = {"classes": CLASSES, "validation": data(400, seed=2, turned=False)}
     exact = fit_classification(features, labels, one_input(LogisticPath()), **options)
     near = fit_classification(features, labels, one_input(Sgd(least_steps=400)), products=products, **options)
     assert abs(exact.chosen.score - near.chosen.score) < 0.02
@@ -155,7 +153,7 @@ def test_the_best_input_is_chosen_and_read_from_its_own_columns():
     stored = np.concatenate([noise, features / 10], axis=1).astype(np.float16)
     recipe = find_recipe("dinov2").classification
     recipe = dataclasses.replace(recipe, solver=Sgd(least_steps=100))
-    head = fit_classification(stored, labels, recipe, classes=CLASSES, show_progress=False)
+    head = fit_classification(stored, labels, recipe, classes=CLASSES)
     assert head.input.mean
     assert len(head.candidates) == 4 * 13
     assert (head.logits(stored).argmax(1) == labels).mean() > 0.9
@@ -167,17 +165,14 @@ def test_a_memmap_gives_what_an_array_gives(tmp_path):
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
     for solver in (LogisticPath((0.1, 0.01)), Sgd(least_steps=20)):
         heads = [
-            fit_classification(each, labels, one_input(solver), classes=CLASSES, show_progress=False)
-            for each in (mapped, np.array(mapped))
+            fit_classification(each, labels, one_input(solver), classes=CLASSES) for each in (mapped, np.array(mapped))
         ]
         np.testing.assert_array_equal(heads[0].linear.weight, heads[1].linear.weight)
 
 
 def test_a_class_that_training_lacks_is_never_predicted():
     features, labels = data(80)
-    head = fit_classification(
-        features, labels, one_input(LogisticPath((0.1,))), classes=CLASSES + 2, show_progress=False
-    )
+    head = fit_classification(features, labels, one_input(LogisticPath((0.1,))), classes=CLASSES + 2)
     logits = head.logits(features)
     assert np.isfinite(logits).all()
     assert logits.argmax(1).max() < CLASSES
@@ -191,7 +186,7 @@ def test_wrong_input_is_refused(solver):
 
     def refused(message, features=features, labels=labels, **options):
         with pytest.raises(InfoscopeError, match=message):
-            fit_classification(features, labels, recipe, **{"classes": CLASSES, "show_progress": False, **options})
+            fit_classification(features, labels, recipe, **{"classes": CLASSES, **options})
 
     broken = features.copy()
     broken[7, 3] = np.nan
@@ -205,6 +200,6 @@ def test_wrong_input_is_refused(solver):
     refused("no images", validation=(features[:0], labels[:0]))
     with pytest.raises(InfoscopeError, match="not 5 vectors"):
         fit_classification(features, labels, find_recipe("dinov2").classification, classes=CLASSES)
-    head = fit_classification(features, labels, recipe, classes=CLASSES, show_progress=False)
+    head = fit_classification(features, labels, recipe, classes=CLASSES)
     with pytest.raises(InfoscopeError, match="these have 5"):
         head.logits(features[:, :5])

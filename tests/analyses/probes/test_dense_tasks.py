@@ -41,7 +41,7 @@ def of_split(folders, split, kind):
 
 @pytest.fixture(scope="module")
 def segmentation(folders):
-    train = infoscope.open_masks(*of_split(folders, "train", "masks"), show_progress=False)
+    train = infoscope.open_masks(*of_split(folders, "train", "masks"))
     return infoscope.segmentation_task(
         train, infoscope.open_masks(*of_split(folders, "test", "masks"), classes=train.classes)
     )

@@ -33,14 +33,14 @@ def training():
 
 
 def rmse(head, features, maps):
-    errors = [(found - truth)[truth > 0] for found, truth in head.predictions(features, maps, show_progress=False)]
+    errors = [(found - truth)[truth > 0] for found, truth in head.predictions(features, maps)]
     return np.sqrt((np.concatenate(errors) ** 2).mean())
 
 
 def test_ridge_is_scikit_learns(training):
     features, maps = training
     recipe = dataclasses.replace(SIMPLE, solver=RidgePath((0.05,)))
-    head = fit_depth(features, maps, recipe, validation=training, show_progress=False)
+    head = fit_depth(features, maps, recipe, validation=training)
     targets = mean_depths(maps, np.arange(12), GRID)
     rows = features.rows[targets.rows].astype(np.float64)
     scaler = StandardScaler().fit(rows, sample_weight=targets.weight)
@@ -62,7 +62,7 @@ def test_mean_depths_leave_holes_out():
 def test_the_binned_training_is_torchs_autograd_and_adamw(training):
     features, maps = training
     recipe = of_rates(2e-3, least_steps=12)
-    head = fit_depth(features, maps, recipe, validation=training, seed=4, show_progress=False)
+    head = fit_depth(features, maps, recipe, validation=training, seed=4)
     layer = torch.nn.Linear(2 * WIDTH, 32)
     with torch.no_grad():
         layer.weight.normal_(0, 0.01, generator=torch.Generator().manual_seed(4))
@@ -94,7 +94,7 @@ def test_the_binned_training_is_torchs_autograd_and_adamw(training):
 # A short training by gradients comes some of the way.
 @pytest.mark.parametrize(("recipe", "left"), [(SIMPLE, 0.65), (of_rates(3e-3, 3e-2, least_steps=80), 0.85)])
 def test_depth_is_found_at_the_maps_size(recipe, left, training):
-    head = fit_depth(*training, recipe, show_progress=False)
+    head = fit_depth(*training, recipe)
     test = depths(5, seed=1, shape=(25, 17))
     spread = np.std(np.concatenate([each[each > 0] for each in test[1]]))
     # What blurs between patches is lost to any head: the true patch depths, upsampled, do hardly better.
@@ -108,7 +108,7 @@ def test_depth_is_found_at_the_maps_size(recipe, left, training):
 def test_training_together_is_training_alone(training):
     rates = (1e-3, 2e-2)
     heads = {
-        some: fit_depth(*training, of_rates(*some, least_steps=12), validation=training, show_progress=False)
+        some: fit_depth(*training, of_rates(*some, least_steps=12), validation=training)
         for some in (rates, *((rate,) for rate in rates))
     }
     for candidate in heads[rates].candidates:
@@ -121,7 +121,7 @@ def test_wrong_input_is_refused(recipe, training):
 
     def refused(message, features=features, maps=maps, **options):
         with pytest.raises(InfoscopeError, match=message):
-            fit_depth(features, maps, recipe, show_progress=False, **options)
+            fit_depth(features, maps, recipe, **options)
 
     refused("negative or not finite", maps=Maps(each - 5 for each in maps))
     refused("negative or not finite", maps=Maps(np.where(each > 0, each, np.nan) for each in maps))
@@ -135,6 +135,6 @@ def test_wrong_input_is_refused(recipe, training):
 def test_a_recipe_with_cls_tokens_asks_for_them(training):
     features, maps = training
     with pytest.raises(InfoscopeError, match="CLS token beside each patch, and none is stored"):
-        fit_depth(DenseFeatures(features.patches), maps, of_rates(1e-3), show_progress=False)
+        fit_depth(DenseFeatures(features.patches), maps, of_rates(1e-3))
     with pytest.raises(InfoscopeError, match="do not belong"):
         DenseFeatures(features.patches, features.cls[:, :3])

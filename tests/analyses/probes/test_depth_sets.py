@@ -184,7 +184,7 @@ def test_nyus_frames(scenes, listed):
     inside = eigen_crop(ROWS, COLUMNS)
     for index, metres in ((0, 1.5), (1, 3.0)):
         np.testing.assert_array_equal(found.target(index), np.where(inside, np.float32(metres), 0))
-    counts = measure_depths(found, show_progress=False)
+    counts = measure_depths(found)
     assert counts.mean == 2.25
     assert counts.pixels == 2 * inside.sum()
     assert counts.holes == 2 * (~inside).sum()

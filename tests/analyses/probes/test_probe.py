@@ -22,7 +22,7 @@ ALL = FeatureGroup("all", "list", np.arange(2 * WIDTH, dtype=np.uint32))
 FEW = FeatureGroup("few", "list", np.arange(3, dtype=np.uint32))
 REMOVAL = RemovalConfig(sites=("rerun", "site"), method="reconstruct", random_draws=2)
 FEWER = RemovalConfig(sites=("rerun", "site"), method="reconstruct", random_draws=0)
-QUIET = {"show_progress": False}
+QUIET = {}
 
 
 @pytest.fixture(scope="module")

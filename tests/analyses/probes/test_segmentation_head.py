@@ -36,7 +36,7 @@ def test_set():
 
 
 def score(head, features, masks):
-    right = [(found == mask)[mask != 255] for found, mask in head.predictions(features, masks, show_progress=False)]
+    right = [(found == mask)[mask != 255] for found, mask in head.predictions(features, masks)]
     return np.concatenate(right).mean()
 
 
@@ -51,7 +51,7 @@ def test_shares_of_classes_in_patches_by_hand():
 def test_the_convex_head_is_scikit_learns_on_a_row_for_each_pixel(training):
     features, masks = training
     recipe = dataclasses.replace(SIMPLE, solver=LogisticPath((0.01,), tolerance=1e-11))
-    head = fit_segmentation(features, masks, recipe, classes=CLASSES, validation=training, show_progress=False)
+    head = fit_segmentation(features, masks, recipe, classes=CLASSES, validation=training)
     shares = class_shares(masks, np.arange(16), GRID, CLASSES)
     # A row for each class of each patch, with the weight that its pixels have.
     row, kind = np.nonzero(shares.values.toarray())
@@ -66,20 +66,18 @@ def test_the_convex_head_is_scikit_learns_on_a_row_for_each_pixel(training):
 
 @pytest.mark.parametrize("recipe", [SIMPLE, of_rates(1e-3, 1e-2, least_steps=60)])
 def test_patches_are_told_apart_at_the_masks_size(recipe, training, test_set):
-    head = fit_segmentation(*training, recipe, classes=CLASSES, show_progress=False)
+    head = fit_segmentation(*training, recipe, classes=CLASSES)
     assert score(head, *test_set) > 0.8
     assert head.chosen.score == max(candidate.score for candidate in head.candidates)
     assert head.held_out == 3
-    again = fit_segmentation(*training, recipe, classes=CLASSES, show_progress=False)
+    again = fit_segmentation(*training, recipe, classes=CLASSES)
     np.testing.assert_array_equal(again.linear.weight, head.linear.weight)
 
 
 def test_training_together_is_training_alone(training):
     rates = (1e-3, 5e-3, 2e-2)
     heads = {
-        some: fit_segmentation(
-            *training, of_rates(*some, least_steps=25), classes=CLASSES, validation=training, show_progress=False
-        )
+        some: fit_segmentation(*training, of_rates(*some, least_steps=25), classes=CLASSES, validation=training)
         for some in (rates, *((rate,) for rate in rates))
     }
     together = heads[rates]
@@ -93,9 +91,9 @@ def test_training_together_is_training_alone(training):
 
 def test_the_choice_is_made_on_every_so_many_th_pixel(training, test_set):
     recipe = dataclasses.replace(SIMPLE, choice_step=3)
-    head = fit_segmentation(*training, recipe, classes=CLASSES, validation=test_set, show_progress=False)
+    head = fit_segmentation(*training, recipe, classes=CLASSES, validation=test_set)
     seen = Confusion(CLASSES)
-    for found, mask in head.predictions(*test_set, show_progress=False):
+    for found, mask in head.predictions(*test_set):
         seen.add(mask[1::3, 1::3], found[1::3, 1::3])
     assert head.chosen.score == seen.mean_iou
 
@@ -106,7 +104,7 @@ def test_wrong_input_is_refused(recipe, training):
 
     def refused(message, features=features, masks=masks, **options):
         with pytest.raises(InfoscopeError, match=message):
-            fit_segmentation(features, masks, recipe, **{"classes": CLASSES, "show_progress": False, **options})
+            fit_segmentation(features, masks, recipe, **{"classes": CLASSES, **options})
 
     refused("class 2, and there are 2 classes", classes=2)
     refused("16 images' features and 15 targets", masks=Maps(masks[:15]))
@@ -123,9 +121,7 @@ def test_wrong_input_is_refused(recipe, training):
 def test_one_class_only_is_refused_by_the_convex_head(training):
     features, masks = training
     with pytest.raises(InfoscopeError, match="one class"):
-        fit_segmentation(
-            features, Maps(np.zeros_like(mask) for mask in masks), SIMPLE, classes=CLASSES, show_progress=False
-        )
+        fit_segmentation(features, Maps(np.zeros_like(mask) for mask in masks), SIMPLE, classes=CLASSES)
 
 
 def test_a_memmap_of_half_floats_gives_what_an_array_gives(training, tmp_path):
@@ -134,7 +130,6 @@ def test_a_memmap_of_half_floats_gives_what_an_array_gives(training, tmp_path):
     mapped = np.load(tmp_path / "patches.npy", mmap_mode="r")
     assert mapped.shape == (16, GRID * GRID, WIDTH)
     heads = [
-        fit_segmentation(DenseFeatures(each), masks, SIMPLE, classes=CLASSES, show_progress=False)
-        for each in (mapped, np.array(mapped))
+        fit_segmentation(DenseFeatures(each), masks, SIMPLE, classes=CLASSES) for each in (mapped, np.array(mapped))
     ]
     np.testing.assert_array_equal(heads[0].linear.weight, heads[1].linear.weight)

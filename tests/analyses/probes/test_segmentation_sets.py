@@ -92,7 +92,7 @@ def test_the_sample_of_ade20k(data_root):
     if not folder.is_dir():
         pytest.skip(f"no {folder}: set INFOSCOPE_DATA")
     sample = open_ade20k(folder, None)
-    counts = count_classes(sample, show_progress=False)
+    counts = count_classes(sample)
     stored = [np.asarray(Image.open(file)) for file in sample.files]
     assert counts.ignored == sum((one == 0).sum() for one in stored)
     assert counts.pixels.sum() + counts.ignored == sum(one.size for one in stored)
@@ -107,7 +107,7 @@ def test_camvid(data_root):
         pytest.skip(f"no {folder}: set INFOSCOPE_DATA")
     splits = [open_segmentation(folder, split, "crop") for split in ("train", "val", "test")]
     assert [len(split) for split in splits] == [367, 101, 233]
-    counts = count_classes(splits[0], range(5), show_progress=False)
+    counts = count_classes(splits[0], range(5))
     assert counts.pixels.sum() + counts.ignored == 5 * 360 * 360
     assert counts.ignored > 0
     # The sky is above the road.
@@ -122,11 +122,11 @@ def test_any_masks_by_their_numbers(tmp_path):
     for stem, numbers in (("a", (0, 3)), ("b/c", (1, 255))):
         photograph(tmp_path / "pictures" / f"{stem}.jpeg")
         mask(tmp_path / "masks" / f"{stem}.png", values(*numbers))
-    found = open_masks(tmp_path / "pictures", tmp_path / "masks", show_progress=False)
+    found = open_masks(tmp_path / "pictures", tmp_path / "masks")
     assert found.classes == ("0", "1", "2", "3")
     assert list(found.images.ids) == ["a.jpeg", "b/c.jpeg"]
     assert np.unique(found.target(1)).tolist() == [1, 255]
-    reduced = open_masks(tmp_path / "pictures", tmp_path / "masks", reduce_zero_label=True, show_progress=False)
+    reduced = open_masks(tmp_path / "pictures", tmp_path / "masks", reduce_zero_label=True)
     assert reduced.classes == ("1", "2", "3")
     assert [np.unique(reduced.target(index)).tolist() for index in (0, 1)] == [[2, 255], [0, 255]]
     other = open_masks(tmp_path / "pictures", tmp_path / "masks", ignore_index=3, classes=("x", "y"))
@@ -162,11 +162,7 @@ def test_endings_say_what_belongs_together(tmp_path):
     with pytest.raises(InfoscopeError, match=r"2 of 2 photographs in .*left have no mask .*say how names end"):
         open_masks(tmp_path / "left", tmp_path / "fine")
     found = open_masks(
-        tmp_path / "left",
-        tmp_path / "fine",
-        image_ending="_leftImg8bit.png",
-        mask_ending="_gtFine_labelTrainIds.png",
-        show_progress=False,
+        tmp_path / "left", tmp_path / "fine", image_ending="_leftImg8bit.png", mask_ending="_gtFine_labelTrainIds.png"
     )
     assert len(found) == 2
     assert len(found.classes) == 19
@@ -190,18 +186,18 @@ def test_kinds_of_masks(tmp_path, name, stored, mode):
     photograph(tmp_path / "pictures" / "a.jpg")
     with Image.open(mask(tmp_path / "masks" / name, stored, mode)) as image:
         assert mode is None or image.mode == mode
-    found = open_masks(tmp_path / "pictures", tmp_path / "masks", show_progress=False)
+    found = open_masks(tmp_path / "pictures", tmp_path / "masks")
     np.testing.assert_array_equal(found.target(0), stored)
 
 
 def test_many_classes_are_wide(tmp_path):
     photograph(tmp_path / "pictures" / "a.jpg")
     mask(tmp_path / "masks" / "a.png", values(0, 255, 299, 65535, dtype=np.uint16))
-    found = open_masks(tmp_path / "pictures", tmp_path / "masks", ignore_index=65535, show_progress=False)
+    found = open_masks(tmp_path / "pictures", tmp_path / "masks", ignore_index=65535)
     assert len(found.classes) == 300
     assert found.target(0).dtype == np.uint16
     np.testing.assert_array_equal(np.unique(found.target(0)), [0, 255, 299, 65535])
-    counts = count_classes(found, show_progress=False)
+    counts = count_classes(found)
     assert counts.ignored == 6
     assert np.flatnonzero(counts.pixels).tolist() == [0, 255, 299]
 
@@ -231,10 +227,10 @@ def test_what_is_no_mask_is_refused(tmp_path):
         shutil.rmtree(masks, ignore_errors=True)
         mask(masks / name, content)
         with pytest.raises(InfoscopeError, match=message):
-            found(tmp_path / "pictures", masks, show_progress=False)
+            found(tmp_path / "pictures", masks)
     (masks / "a.tif").write_bytes(b"no picture")
     with pytest.raises(InfoscopeError, match=r"cannot read the mask .*a.tif: .*move it and its photograph away"):
-        open_masks(tmp_path / "pictures", masks, show_progress=False)
+        open_masks(tmp_path / "pictures", masks)
 
 
 def test_photographs_and_masks_must_fit(ade):
@@ -243,7 +239,7 @@ def test_photographs_and_masks_must_fit(ade):
     with pytest.raises(InfoscopeError, match=r"00000001.png has 4 x 6 pixels, its photograph ADE_.*jpg has 6 x 4"):
         open_segmentation(ade, "train").target(0)
     with pytest.raises(InfoscopeError, match="has 4 x 6 pixels"):
-        count_classes(open_segmentation(ade, "train"), show_progress=False)
+        count_classes(open_segmentation(ade, "train"))
     mask(annotations / "ADE_train_00000002.png", values(151))
     with pytest.raises(InfoscopeError, match=r"has the number 151, but 150 classes are numbered 1 to 150"):
         open_segmentation(ade, "train").target(1)
@@ -273,7 +269,7 @@ def test_a_photograph_on_its_side_is_judged_upright(tmp_path):
     (tmp_path / "pictures").mkdir()
     picture.save(tmp_path / "pictures" / "a.jpg", exif=exif)
     mask(tmp_path / "masks" / "a.png", values(0, 1))
-    found = open_masks(tmp_path / "pictures", tmp_path / "masks", show_progress=False)
+    found = open_masks(tmp_path / "pictures", tmp_path / "masks")
     assert found.images[0].size == SIZE[::-1]
     assert found.target(0).shape == SIZE
 
@@ -316,4 +312,4 @@ def test_a_split_of_ignored_pixels_alone(tmp_path):
     photograph(tmp_path / "pictures" / "a.jpg")
     mask(tmp_path / "masks" / "a.png", values(255))
     with pytest.raises(InfoscopeError, match=r"no pixel of the masks of .* counts"):
-        count_classes(open_masks(tmp_path / "pictures", tmp_path / "masks", classes=("a", "b")), show_progress=False)
+        count_classes(open_masks(tmp_path / "pictures", tmp_path / "masks", classes=("a", "b")))

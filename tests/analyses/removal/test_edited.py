@@ -68,7 +68,7 @@ def stream(backbone, pixels):
 @pytest.mark.parametrize("replacement", ["zero", "mean", "resampled"])
 def test_patches_against_dense_algebra(backbone, saes, images, pixels, stream, group, kind, method, replacement):
     sae, prefix = saes[kind], backbone.prefix_tokens
-    statistics = read_statistics(backbone, sae, images, sample_images=7, donors=4, show_progress=False)
+    statistics = read_statistics(backbone, sae, images, sample_images=7, donors=4)
     edited = EditedBackbone(backbone, sae, statistics=statistics, seed=3)
     (found,) = outputs_of(edited, pixels, Variant("minus", group, method, replacement, "site"))
     instead = 0.0
@@ -98,7 +98,7 @@ def tokens_of_image(backbone, images, index):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("site", ["rerun", "site"])
 def test_removing_nothing_is_the_untouched_model_to_the_bit(backbone, saes, images, pixels, kind, site):
-    statistics = read_statistics(backbone, saes[kind], images, sample_images=3, donors=2, show_progress=False)
+    statistics = read_statistics(backbone, saes[kind], images, sample_images=3, donors=2)
     edited = EditedBackbone(backbone, saes[kind], statistics=statistics)
     same = [
         Variant(f"minus nothing, {how}", NOTHING, replacement=how, site=site) for how in ("zero", "mean", "resampled")
@@ -148,9 +148,7 @@ def test_the_reconstruction_is_the_saes_own(backbone, saes, pixels, stream, kind
 def test_only_the_tokens_of_the_set_are_edited(backbone, saes, images, pixels, stream, group, token_set, chosen):
     assert backbone.prefix_tokens == 3
     sae = saes["topk"]
-    statistics = read_statistics(
-        backbone, sae, images, token_set=token_set, sample_images=4, donors=3, show_progress=False
-    )
+    statistics = read_statistics(backbone, sae, images, token_set=token_set, sample_images=4, donors=3)
     count = len(range(3 + GRID**2)[chosen])
     assert (statistics.tokens, tuple(statistics.donors.shape)) == (4 * count, (3, count, WIDTH))
     edited = EditedBackbone(backbone, sae, token_set, statistics)
@@ -175,7 +173,7 @@ def test_only_the_tokens_of_the_set_are_edited(backbone, saes, images, pixels, s
 
 
 def test_a_variant_does_not_depend_on_the_others_or_on_the_batch(backbone, saes, images, pixels, group):
-    statistics = read_statistics(backbone, saes["relu"], images, sample_images=6, donors=4, show_progress=False)
+    statistics = read_statistics(backbone, saes["relu"], images, sample_images=6, donors=4)
     edited = EditedBackbone(backbone, saes["relu"], statistics=statistics, seed=1)
     variants = [
         Variant("reconstruction", method="reconstruct"),
@@ -201,7 +199,7 @@ def test_a_variant_does_not_depend_on_the_others_or_on_the_batch(backbone, saes,
 
 
 def test_the_model_is_run_once_and_its_codes_taken_once(backbone, saes, images, pixels, group, monkeypatch):
-    statistics = read_statistics(backbone, saes["topk"], images, sample_images=4, donors=3, show_progress=False)
+    statistics = read_statistics(backbone, saes["topk"], images, sample_images=4, donors=3)
     edited = EditedBackbone(backbone, saes["topk"], statistics=statistics)
     runs, encodes = [0] * 3, []
     own = edited_module.encode_parts
@@ -239,7 +237,7 @@ def test_what_cannot_be_removed(backbone, saes, images, pixels, group, tmp_path)
     refuse("there is no variant to read")
     refuse("two variants are called minus at rerun", Variant("minus", group), Variant("minus", NOTHING))
     refuse("minus: a mean replacement needs a sample's codes", Variant("minus", group, replacement="mean"))
-    one = read_statistics(backbone, sae, images, sample_images=2, donors=1, show_progress=False)
+    one = read_statistics(backbone, sae, images, sample_images=2, donors=1)
     refuse(
         "takes at least 2 other images",
         Variant("minus", group, replacement="resampled"),

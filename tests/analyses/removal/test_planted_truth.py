@@ -49,7 +49,7 @@ def table():
     """By variant: R^2 of what the local features see in a patch, from its token, and of the global strengths from
     one outlier token; AUC of whether these are more than usual, from that token and from the mean patch."""
     pictures = scenes(IMAGES)
-    planted = plant(pictures, **SHAPE, show_progress=False)
+    planted = plant(pictures, **SHAPE)
     views = pictures[:, :SIDE, :SIDE]
     kinds = np.array(planted.kinds)
     codes = planted.codes(torch.tensor(views)).numpy()
@@ -58,9 +58,7 @@ def table():
 
     groups = {kind: FeatureGroup(kind, "list", np.flatnonzero(kinds == kind).astype(np.uint32)) for kind in set(kinds)}
     sample = open_images(pictures[:TRAINED])
-    mass = read_statistics(
-        planted.backbone, planted.dictionary, sample, sample_images=60, donors=0, show_progress=False
-    ).mass
+    mass = read_statistics(planted.backbone, planted.dictionary, sample, sample_images=60, donors=0).mass
     for kind in ("global", "local"):
         (groups[f"random of equal mass as {kind}"],) = matched_groups(groups[kind], mass, "mass", draws=1)
     variants = [Variant("untouched", site="site")]

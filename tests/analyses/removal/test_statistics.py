@@ -9,7 +9,7 @@ from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from infoscope.images.views import Views
 
-KEYS = {"show_progress": False}
+KEYS = {}
 
 
 def tokens_of(backbone, images, indices):

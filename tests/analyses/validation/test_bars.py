@@ -14,9 +14,9 @@ SEED, PHOTOGRAPHS = 5, 150
 
 @pytest.fixture(scope="module")
 def measured(imagenette):
-    photographs = hold(infoscope.open_images(str(imagenette / "val")), PHOTOGRAPHS, show_progress=False)
-    planted = infoscope.plant(photographs, seed=SEED, show_progress=False)
-    scope = infoscope.measure_scope(planted.backbone, planted.dictionary, photographs, show_progress=False)
+    photographs = hold(infoscope.open_images(str(imagenette / "val")), PHOTOGRAPHS)
+    planted = infoscope.plant(photographs, seed=SEED)
+    scope = infoscope.measure_scope(planted.backbone, planted.dictionary, photographs)
     return np.array(planted.kinds), scope.table["cds"].to_numpy(), np.array(scope.table["scope_class"].to_list())
 
 

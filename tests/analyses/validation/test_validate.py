@@ -40,7 +40,7 @@ def found(pictures, tmp_path_factory):
         small.save_model(tmp_path_factory.mktemp("model")), block=1, input_side=small.SIDE, device="cpu"
     )
     options = {**OPTIONS, "features": 24}
-    return validate(pictures, backbone=backbone, out=out, show_progress=False, **options), out, backbone
+    return validate(pictures, backbone=backbone, out=out, **options), out, backbone
 
 
 @pytest.mark.slow
@@ -85,14 +85,14 @@ def test_a_stopped_validation_goes_on_and_a_finished_one_is_read(found, pictures
     last = sorted((out / "partials").glob("case-*.parquet"))[-1]
     before = {file.name: file.stat().st_mtime_ns for file in (out / "partials").glob("case-*.parquet")}
     last.unlink()
-    again = validate(pictures, backbone=backbone, out=out, show_progress=False, **{**OPTIONS, "features": 24})
+    again = validate(pictures, backbone=backbone, out=out, **{**OPTIONS, "features": 24})
     assert again.features.equals(first.features)
     assert again.cases.drop("seconds").equals(first.cases.drop("seconds"))
     after = {file.name: file.stat().st_mtime_ns for file in (out / "partials").glob("case-*.parquet")}
     assert [name for name in before if before[name] != after[name]] == [last.name]
     assert load_validation(out).features.equals(first.features)
     with pytest.raises(InfoscopeError, match="another run's directory"):
-        validate(pictures[:12], backbone=backbone, out=out, show_progress=False, **{**OPTIONS, "features": 24})
+        validate(pictures[:12], backbone=backbone, out=out, **{**OPTIONS, "features": 24})
 
 
 def test_the_cases_of_a_whole_validation():
@@ -133,7 +133,7 @@ def test_a_real_model_too_narrow_for_the_features_is_refused_before_the_first_ca
     with pytest.raises(
         InfoscopeError, match=f"has tokens of width {backbone.width}, too few for {features} directions"
     ):
-        validate(pictures, backbone=backbone, out=tmp_path / "new", show_progress=False, **options)
+        validate(pictures, backbone=backbone, out=tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()
 
 
@@ -158,7 +158,7 @@ def test_photographs_are_held_small_and_in_order(tmp_path):
     for number, size in enumerate(((500, 900), (30, 40), (800, 420))):
         Image.new("RGB", size, (number, 0, 0)).save(tmp_path / f"{number}.png")
     (tmp_path / "3.png").write_bytes(b"no picture")
-    held = hold(open_images(str(tmp_path)), 10, show_progress=False)
+    held = hold(open_images(str(tmp_path)), 10)
     assert [held[i].size for i in range(len(held))] == [(384, 691), (30, 40), (731, 384)]
 
 

@@ -33,7 +33,7 @@ def classes_of(width, count=3, seed=0):
 
 
 def test_logits_are_those_of_transformers(whole, photographs):
-    classes = embed_classes(whole.folder, CLASSES, device="cpu", show_progress=False)
+    classes = embed_classes(whole.folder, CLASSES, device="cpu")
     backbone = backbone_of(whole.folder)
     head = load_image_head(backbone, classes)
     outputs = WholePass(backbone, photographs, head.blocks).outputs
@@ -73,7 +73,7 @@ def test_the_vision_part_with_its_projection_will_do(saved, photographs, tmp_pat
     torch.testing.assert_close(found, torch.nn.functional.normalize(expected), rtol=1e-4, atol=1e-5)
     # It has no scale of its own: that of the text tower's checkpoint comes with the classes, else the stated default.
     assert (head.logits.scale, head.logits.source) == (100.0, "default")
-    classes = embed_classes(saved("clip").folder, CLASSES, device="cpu", show_progress=False)
+    classes = embed_classes(saved("clip").folder, CLASSES, device="cpu")
     assert load_image_head(backbone, classes).logits.scale == pytest.approx(np.exp(2.5))
 
 

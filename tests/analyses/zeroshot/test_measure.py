@@ -55,14 +55,14 @@ def place(saved, photographs):
     made = {}
     for kind in ("clip", "siglip"):
         folder = saved(kind).folder
-        classes = embed_classes(folder, Classes(NAMES), device="cpu", show_progress=False)
+        classes = embed_classes(folder, Classes(NAMES), device="cpu")
         made[kind] = load_backbone(folder, block=1, device="cpu"), classes
     return made
 
 
 def evaluated(place, kind, photographs, **options):
     backbone, classes = place[kind]
-    options = {"show_progress": False, "draws": 50} | options
+    options = {"draws": 50} | options
     variants = options.pop("variants", VARIANTS_RUN)
     return measure_zeroshot(
         backbone, lossy_sae(), photographs, options.pop("labels", LABELS), classes, variants, **options
@@ -265,7 +265,7 @@ def test_imagenet_as_it_is_unpacked(place, tmp_path):
         Image.fromarray(pixels).save(tmp_path / "val" / f"ILSVRC2012_val_{number:08d}.JPEG")
     backbone, clip = place["clip"]
     classes = class_embeddings(read_classes(tmp_path), clip.vectors, clip.logits)
-    result = measure_zeroshot(backbone, lossy_sae(), tmp_path / "val", "auto", classes, draws=10, show_progress=False)
+    result = measure_zeroshot(backbone, lossy_sae(), tmp_path / "val", "auto", classes, draws=10)
     assert result.predictions["label"].to_list() == ["red garbage truck", "dog", "dog", "cat"]
 
 
@@ -305,7 +305,7 @@ def test_other_replacements_take_a_samples_codes(place, photographs):
     variant = Variant("mean for even", EVEN, replacement="mean")
     with pytest.raises(InfoscopeError, match="a mean replacement needs a sample's codes"):
         evaluated(place, "clip", photographs, variants=[variant])
-    statistics = read_statistics(backbone, sae, images, show_progress=False)
+    statistics = read_statistics(backbone, sae, images)
     result = evaluated(
         place, "clip", photographs, variants=[variant, Variant("minus even", EVEN)], statistics=statistics
     )
@@ -316,9 +316,7 @@ def test_other_replacements_take_a_samples_codes(place, photographs):
 def test_what_the_image_is_read_from_may_not_see_an_edit(place, photographs):
     """CLS of the last block has nothing after it: patch tokens edited there reach no output of CLIP's."""
     backbone, classes = place["clip"]
-    result = measure_zeroshot(
-        backbone.at(block=-1), lossy_sae(), photographs, LABELS, classes, VARIANTS_RUN, draws=10, show_progress=False
-    )
+    result = measure_zeroshot(backbone.at(block=-1), lossy_sae(), photographs, LABELS, classes, VARIANTS_RUN, draws=10)
     assert result.variants["flips"].to_list()[1:] == [0, 0, 0, 0]
     (note,) = result.record.notes
     assert "patch tokens edited there cannot reach" in note
@@ -357,13 +355,13 @@ def test_what_cannot_be_evaluated_is_refused(place, photographs):
     refused("two variants are called minus even", variants=[Variant("minus even", EVEN)] * 2)
     other = class_embeddings(Classes(NAMES), np.eye(3))
     with pytest.raises(InfoscopeError, match="of width 3 do not go with"):
-        measure_zeroshot(backbone, lossy_sae(), photographs, LABELS, other, show_progress=False)
+        measure_zeroshot(backbone, lossy_sae(), photographs, LABELS, other)
     broken = replace(classes, logits=None)
     infinite = SparseAutoencoder(
         torch.eye(WIDTH), torch.zeros(WIDTH), torch.full((WIDTH, WIDTH), 1e38), torch.zeros(WIDTH), TopK(4)
     )
     with pytest.raises(InfoscopeError, match=r"\(reconstruction\) gives logits that are NaN or infinite on 0"):
-        measure_zeroshot(backbone, infinite, photographs, LABELS, broken, VARIANTS_RUN[:1], show_progress=False)
+        measure_zeroshot(backbone, infinite, photographs, LABELS, broken, VARIANTS_RUN[:1])
 
 
 def test_names_of_the_package(place):

@@ -33,7 +33,7 @@ def test_text_features_are_those_of_transformers(whole):
 
 def test_a_class_is_the_mean_of_its_prompts_at_length_one(whole):
     templates = ("a photo of a {}.", "this is {}", "{}")
-    made = embed_classes(whole.folder, CLASSES, templates, device="cpu", show_progress=False)
+    made = embed_classes(whole.folder, CLASSES, templates, device="cpu")
     for place, name in enumerate(("dog", "red garbage truck", "cat")):
         each = unit(whole.texts([template.format(name) for template in templates]).numpy())
         np.testing.assert_allclose(made.vectors[place], unit(each.mean(0)), rtol=1e-4, atol=1e-5)
@@ -43,7 +43,7 @@ def test_a_class_is_the_mean_of_its_prompts_at_length_one(whole):
 
 
 def test_the_default_template_is_the_familys(whole):
-    made = embed_classes(whole.folder, CLASSES, device="cpu", show_progress=False)
+    made = embed_classes(whole.folder, CLASSES, device="cpu")
     expected = "a photo of a {}." if whole.kind == "clip" else "This is a photo of {}."
     assert made.source["templates"] == [expected]
     np.testing.assert_allclose(
@@ -54,13 +54,13 @@ def test_the_default_template_is_the_familys(whole):
 def test_many_prompts_come_in_batches(saved):
     names = tuple(f"{first} {second}" for first in ("dog", "cat", "red", "of") for second in "abcdefghijklmnopqrst")
     assert len(names) > 64
-    made = embed_classes(saved("siglip").folder, Classes(names), ("{}",), device="cpu", show_progress=False)
+    made = embed_classes(saved("siglip").folder, Classes(names), ("{}",), device="cpu")
     np.testing.assert_allclose(made.vectors, unit(saved("siglip").texts(list(names)).numpy()), rtol=1e-4, atol=1e-5)
 
 
 def test_a_cache_is_taken_only_for_the_same_question(saved, tmp_path, monkeypatch):
     whole, cache = saved("clip"), tmp_path / "classes.safetensors"
-    options = {"cache": cache, "device": "cpu", "show_progress": False}
+    options = {"cache": cache, "device": "cpu"}
     made = embed_classes(whole.folder, CLASSES, **options)
     calls = []
     original = transformers.CLIPTextModelWithProjection.forward

@@ -55,7 +55,6 @@ def measure_outliers(
     out: Path | str | None = None,
     batch_size: int | None = None,
     threads: int | None = None,
-    show_progress: bool = True,
     command: str = "infoscope.measure_outliers",
     **options: Any,
 ) -> OutlierResult:
@@ -75,7 +74,6 @@ def measure_outliers(
         out: a folder to write; without it nothing is written.
         batch_size: views to a forward pass; changes memory and speed, not the result.
         threads: decoding threads; one a core by default.
-        show_progress: report progress on stderr.
         command: how this was asked for, for the record.
         **options: options of ``config`` by name, such as ``cutoff="percentile"``; they come before its own.
 
@@ -92,7 +90,7 @@ def measure_outliers(
         ...                    image_size=64, patch_size=8)).save_pretrained(directory)
         >>> backbone = load_backbone(directory, block=-1, device="cpu")
         >>> photographs = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
-        >>> found = measure_outliers(backbone, photographs, show_progress=False)
+        >>> found = measure_outliers(backbone, photographs)
         >>> found.record.presence.kind, found.blocks.height
         ('tail', 2)
     """
@@ -106,7 +104,7 @@ def measure_outliers(
     if run is not None:
         say_other_images(run, images)
     clock = Clock()
-    running: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "show_progress": show_progress}
+    running: dict[str, Any] = {"batch_size": batch_size, "threads": threads}
 
     with clock("norms"):
         norms = read_norms(backbone, images, views, sample_of(len(images), config.sample_images), **running)
@@ -129,10 +127,10 @@ def measure_outliers(
             backbone, sae, images, views, norms.image, outlier, probing.chosen, probing.label_rows, **running
         )
     with clock("probes"):
-        probes = probing.score(tokens, backbone.layout.special_tokens > 0, backbone.grid, show_progress)
+        probes = probing.score(tokens, backbone.layout.special_tokens > 0, backbone.grid)
     groups, features = (None, None) if run is None or tokens.sums is None else _groups(run, tokens.sums, outlier)
 
-    images.check(show_progress)
+    images.check()
     record = OutlierRecord(
         format_version=FORMAT_VERSION,
         command=command,

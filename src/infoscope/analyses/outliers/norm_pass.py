@@ -69,7 +69,6 @@ def read_norms(
     *,
     batch_size: int | None = None,
     threads: int | None = None,
-    show_progress: bool = True,
 ) -> Norms:
     """Norms of the sample: one forward pass for the full view, which is read at every block, and one for both crops.
 
@@ -87,7 +86,7 @@ def read_norms(
     def view(image: Image.Image) -> np.ndarray:
         return np.concatenate([views.full(image)[None], views.crops(image)])
 
-    with progress("Reading norms", len(sample), "images", enabled=show_progress) as advance:
+    with progress("Reading norms", len(sample), "images") as advance:
         for batch in decode_ahead(images, sample, view, count, threads):
             skipped.extend(batch.unreadable)
             if batch.index:

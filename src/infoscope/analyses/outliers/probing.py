@@ -54,18 +54,17 @@ class Probing:
         """The images of the label probe, ascending."""
         return self.labels.outlier.row
 
-    def score(self, tokens: Tokens, special: bool, grid: int, show_progress: bool = True) -> Probes:
+    def score(self, tokens: Tokens, special: bool, grid: int) -> Probes:
         """Train and test every probe that can be made.
 
         Args:
             tokens: what `read_tokens` found.
             special: whether the token before the patches is a CLS token.
             grid: p, patches per side.
-            show_progress: report progress on stderr.
         """
         vectors, label, rows = tokens.vectors, self.label, self.label_rows
         has_special = special and len(rows) > 0
-        with progress("Probing", len(self.chosen) + has_special, "probes", enabled=show_progress) as advance:
+        with progress("Probing", len(self.chosen) + has_special, "probes") as advance:
 
             def both(pair: Pairs, probe: Callable[[str, Chosen], T]) -> tuple[T | None, T | None]:
                 """A probe on outlier and on normal tokens, where there are any."""

@@ -191,7 +191,6 @@ def read_tokens(
     *,
     batch_size: int | None = None,
     threads: int | None = None,
-    show_progress: bool = True,
 ) -> Tokens:
     """Read the chosen tokens, and with an SAE the codes of all tokens, at the backbone's block.
 
@@ -206,7 +205,6 @@ def read_tokens(
         first: rows of ``image`` whose token before the patches is kept, ascending.
         batch_size: images to a forward pass.
         threads: decoding threads.
-        show_progress: report progress on stderr.
 
     Raises:
         InfoscopeError: an image that was read before cannot be read now.
@@ -235,7 +233,7 @@ def read_tokens(
         wanted = np.flatnonzero(np.isin(first, here))
         before[wanted] = host[np.searchsorted(here, first[wanted]), 0]
 
-    with progress("Reading tokens", len(rows), "images", enabled=show_progress) as advance:
+    with progress("Reading tokens", len(rows), "images") as advance:
         count = batch_size or backbone.batch_size
         for batch in decode_ahead(images, image[rows].tolist(), views.full, count, threads):
             if batch.unreadable:

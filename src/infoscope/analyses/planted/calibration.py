@@ -38,7 +38,7 @@ _SHORTEST = 0.05
 _CANDIDATES = 8
 
 
-def read_views(images: ImageSource, patch_size: int, grid: int, show_progress: bool) -> list[tuple[int, np.ndarray]]:
+def read_views(images: ImageSource, patch_size: int, grid: int) -> list[tuple[int, np.ndarray]]:
     """Full views of a sample spread evenly over the images: at most `SAMPLE_IMAGES`, with their positions.
 
     Raises:
@@ -48,7 +48,7 @@ def read_views(images: ImageSource, patch_size: int, grid: int, show_progress: b
     view = Views(patch_size, grid, 0).full
     found: list[tuple[int, np.ndarray]] = []
     reason = ""
-    with progress("Looking at photographs to plant in", len(sample), "images", enabled=show_progress) as advance:
+    with progress("Looking at photographs to plant in", len(sample), "images") as advance:
         for batch in decode_ahead(images, sample, view, 16, None):
             found += zip(batch.index, batch.pixels, strict=True)
             reason = reason or next((why for _, why in batch.unreadable), "")

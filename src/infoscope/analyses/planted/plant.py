@@ -67,16 +67,13 @@ class Planted:
             )
 
 
-def plant(
-    images: Images, config: PlantedConfig | None = None, *, block: int = -1, show_progress: bool = True, **options: Any
-) -> Planted:
+def plant(images: Images, config: PlantedConfig | None = None, *, block: int = -1, **options: Any) -> Planted:
     """A model of transformer shape over photographs, whose features are known by construction (method, section 9).
 
     Args:
         images: photographs; what is common and what is rare among at most 256 of them sets the features' ramps.
         config: the settings (see `PlantedConfig` and `planted_config`).
         block: the block it is read at; see `PlantedModel` for what each block adds.
-        show_progress: report progress on stderr.
         **options: settings by name, which come before those of ``config``.
 
     Raises:
@@ -85,7 +82,7 @@ def plant(
     Example:
         >>> import numpy as np
         >>> noise = np.random.default_rng(0).integers(0, 256, (12, 6, 6, 3), dtype=np.uint8)
-        >>> planted = plant(noise.repeat(9, 1).repeat(9, 2), features=20, patch_size=8, grid=6, show_progress=False)
+        >>> planted = plant(noise.repeat(9, 1).repeat(9, 2), features=20, patch_size=8, grid=6)
         >>> planted.backbone.family, planted.backbone.grid, planted.dictionary.features, planted.names[16]
         ('planted', 6, 20, 'position-bound: mixture 0')
         >>> planted.backbone.tokens(np.zeros((1, 48, 48, 3), np.uint8)).shape
@@ -94,7 +91,7 @@ def plant(
     config = replace(config or PlantedConfig(), **options)
     if not -BLOCKS <= block < BLOCKS:
         raise InfoscopeError(f"block {block} is out of range: a planted model has {BLOCKS} blocks, 0 to {BLOCKS - 1}")
-    views = read_views(open_images(images), config.patch_size, config.grid, show_progress)
+    views = read_views(open_images(images), config.patch_size, config.grid)
     features, names = calibrate([view for _, view in views], config)
     windows = make_windows(config)
     model = PlantedModel(features, windows).eval()
@@ -119,8 +116,6 @@ def plant_into(
     backbone: Backbone,
     images: Images,
     config: PlantedConfig | None = None,
-    *,
-    show_progress: bool = True,
     **options: Any,
 ) -> Planted:
     """Plant features into the tokens of a real model at its block: there, the model's own tokens are the background.
@@ -132,7 +127,6 @@ def plant_into(
         backbone: the model; its weights stay as they are.
         images: photographs, as for `plant`.
         config: the settings; ``width``, ``patch_size`` and ``grid`` are the model's.
-        show_progress: report progress on stderr.
         **options: settings by name, which come before those of ``config``.
 
     Raises:
@@ -149,7 +143,7 @@ def plant_into(
         raise InfoscopeError(f"{backbone.name} has tokens of {backbone.width}: plant at most as many features")
     if config.background == 0:
         raise InfoscopeError("planted background 0 asks for features infinitely stronger than the model's own tokens")
-    views = read_views(open_images(images), config.patch_size, config.grid, show_progress)
+    views = read_views(open_images(images), config.patch_size, config.grid)
     features, names = calibrate([view for _, view in views], config)
     windows = make_windows(config).to(backbone.device)
     random = torch.Generator().manual_seed(config.seed + 2)

@@ -93,23 +93,20 @@ def majority_class(train: ClassCounts, test: ClassCounts) -> Confusion:
     return found
 
 
-def mean_depth(
-    train: DepthCounts, test: DenseTargets, indices: Iterable[int] | None = None, *, show_progress: bool = True
-) -> DepthErrors:
+def mean_depth(train: DepthCounts, test: DenseTargets, indices: Iterable[int] | None = None) -> DepthErrors:
     """Depth by the training split's mean everywhere, which no other constant beats in RMSE on that split.
 
     Args:
         train: what `measure_depths` found in the training split.
         test: the split that is judged.
         indices: which of its photographs; all when not given.
-        show_progress: report progress on stderr.
 
     Raises:
         InfoscopeError: a depth map of the test split is wrong.
     """
     errors = DepthErrors(most=float(np.finfo(np.float32).max))
     chosen = list(range(len(test)) if indices is None else indices)
-    with progress("Guessing the mean depth", len(chosen), "targets", enabled=show_progress) as advance:
+    with progress("Guessing the mean depth", len(chosen), "targets") as advance:
         for _, target in targets_ahead(test, chosen):
             errors.add(target, np.full(target.shape, train.mean, np.float32))
             advance()
@@ -120,7 +117,7 @@ _BATCH = 64
 
 
 def split_colours(
-    images: ImageSource, backbone: Backbone, resize: Resize, show_progress: bool, threads: int | None = None
+    images: ImageSource, backbone: Backbone, resize: Resize, threads: int | None = None
 ) -> tuple[Float32[np.ndarray, "image patch 6"], Int64[np.ndarray, " image"]]:
     """Every patch's colours, and the positions of the images that could be read.
 
@@ -130,27 +127,25 @@ def split_colours(
         images: the images.
         backbone: whose patches they are; it is not run.
         resize: how an image becomes square.
-        show_progress: report progress on stderr.
         threads: decoding threads.
 
     Raises:
         InfoscopeError: no image can be read.
     """
-    return _read(images, backbone, resize, show_progress, threads, lambda colours: colours)
+    return _read(images, backbone, resize, threads, lambda colours: colours)
 
 
 def image_colours(
-    images: ImageSource, backbone: Backbone, resize: Resize, show_progress: bool, threads: int | None = None
+    images: ImageSource, backbone: Backbone, resize: Resize, threads: int | None = None
 ) -> tuple[Float32[np.ndarray, "image 6"], Int64[np.ndarray, " image"]]:
     """Each image's mean over its patches' colours, six numbers an image; see `split_colours`."""
-    return _read(images, backbone, resize, show_progress, threads, lambda colours: colours.mean(1))
+    return _read(images, backbone, resize, threads, lambda colours: colours.mean(1))
 
 
 def _read(
     images: ImageSource,
     backbone: Backbone,
     resize: Resize,
-    show_progress: bool,
     threads: int | None,
     keep: Callable[[np.ndarray], np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -158,7 +153,7 @@ def _read(
     found: list[np.ndarray] = []
     rows: list[int] = []
     reason = ""
-    with progress("Reading colours", len(images), "images", enabled=show_progress) as advance:
+    with progress("Reading colours", len(images), "images") as advance:
         for batch in decode_ahead(images, range(len(images)), view, _BATCH, threads):
             reason = reason or next((why for _, why in batch.unreadable), "")
             if batch.index:

@@ -75,7 +75,7 @@ class ClassificationTask:
         """Their names."""
         return self.labelled["train"].classes
 
-    def check(self, show_progress: bool) -> AllLabels:
+    def check(self) -> AllLabels:
         """Labels were checked when they were opened."""
         hashes = {
             split: hashlib.sha256(labelled.labels.tobytes()).hexdigest() for split, labelled in self.labelled.items()
@@ -87,26 +87,22 @@ class ClassificationTask:
         own = _without_cls(recipe.classification, backbone)
         return Readout(vectors=own.parts, final_norm=own.final_norm)
 
-    def fit(
-        self, features: Mapping[str, FeatureStore], recipe: Recipe, backbone: Backbone, seed: int, show_progress: bool
-    ) -> Score:
+    def fit(self, features: Mapping[str, FeatureStore], recipe: Recipe, backbone: Backbone, seed: int) -> Score:
         """A head on a variant's vectors, scored on the test split."""
         arrays = {split: (store.read("vectors"), self._labels(split, store.rows)) for split, store in features.items()}
-        return self._fit(arrays, _without_cls(recipe.classification, backbone), backbone.device, seed, show_progress)
+        return self._fit(arrays, _without_cls(recipe.classification, backbone), backbone.device, seed)
 
-    def baselines(
-        self, backbone: Backbone, recipe: Recipe, resize: Resize, seed: int, show_progress: bool
-    ) -> list[Baseline]:
+    def baselines(self, backbone: Backbone, recipe: Recipe, resize: Resize, seed: int) -> list[Baseline]:
         """The most frequent class, and a head on the patches' mean colours and spreads."""
         arrays = {}
         for split, images in self.splits.items():
-            colours, rows = image_colours(images, backbone, resize, show_progress)
+            colours, rows = image_colours(images, backbone, resize)
             arrays[split] = (colours, self._labels(split, rows))
         guessed, top_1, top_5 = majority_label(arrays["train"][1], arrays["test"][1], len(self.classes))
         majority = {"top-1": top_1} | ({"top-5": top_5} if len(self.classes) > 5 else {})
         # Colours have no CLS token and no blocks: their mean over patches is all there is to read.
         own = replace(recipe.classification, inputs=(ClassificationInput(cls=False, mean=True),))
-        score = self._fit(arrays, own, backbone.device, seed, show_progress)
+        score = self._fit(arrays, own, backbone.device, seed)
         return [
             Baseline("majority", majority, None, {}, [f"always {self.classes[guessed]}"]),
             Baseline("colours", dict(score.test), score.validation, dict(score.per_class), list(score.notes)),
@@ -138,7 +134,6 @@ class ClassificationTask:
         recipe: ClassificationRecipe,
         device: torch.device,
         seed: int,
-        show_progress: bool,
     ) -> Score:
         head = fit_classification(
             *arrays["train"],
@@ -147,7 +142,6 @@ class ClassificationTask:
             validation=arrays.get("validation"),
             seed=seed,
             device=device,
-            show_progress=show_progress,
         )
         check_score("validation top-1", head.chosen.score, DIVERGED)
         features, labels = arrays["test"]

@@ -69,7 +69,6 @@ def fit_classification(
     seed: int = 0,
     products: Products = "float32",
     device: str | torch.device = "cpu",
-    show_progress: bool = True,
 ) -> ClassificationHead:
     """Train a classifier by its recipe.
 
@@ -86,7 +85,6 @@ def fit_classification(
         seed: decides the held-out share, the start and the order of images.
         products: the type in which SGD's products are taken.
         device: where SGD runs.
-        show_progress: report progress on stderr.
 
     Raises:
         InfoscopeError: shapes do not fit, a label is out of range, features are not finite, there is one class only,
@@ -117,7 +115,7 @@ def fit_classification(
         )
     inputs = [(each, recipe.columns(each, width)) for each in recipe.inputs]
     if isinstance(recipe.solver, LogisticPath):
-        trained = _by_logistic(features, labels, train, inputs, recipe.solver, classes, judged, show_progress)
+        trained = _by_logistic(features, labels, train, inputs, recipe.solver, classes, judged)
     else:
         trained = _by_sgd(
             features,
@@ -130,7 +128,6 @@ def fit_classification(
             seed,
             product_type(products),
             torch.device(device),
-            show_progress,
         )
     candidates = tuple(candidate for candidate, _ in trained)
     at = best(candidates)
@@ -139,7 +136,7 @@ def fit_classification(
     if validation is None and isinstance(recipe.solver, LogisticPath):
         again = replace(recipe.solver, strengths=recipe.solver.strengths[: _place(recipe.solver, chosen) + 1])
         stream = _stream(features, labels, index, columns, classes)
-        with progress("Training on all images", len(again.strengths), "strengths", enabled=show_progress) as advance:
+        with progress("Training on all images", len(again.strengths), "strengths") as advance:
             for fitted in fit_path(stream, again):
                 linear = fitted.linear
                 advance()
@@ -191,18 +188,11 @@ Trained = list[tuple[Candidate, Callable[[], Linear]]]
 
 
 def _by_logistic(
-    features: Rows,
-    labels: Labels,
-    train: Index,
-    inputs: Inputs,
-    solver: LogisticPath,
-    classes: int,
-    judged: Judged,
-    show_progress: bool,
+    features: Rows, labels: Labels, train: Index, inputs: Inputs, solver: LogisticPath, classes: int, judged: Judged
 ) -> Trained:
     trained: Trained = []
     total = len(inputs) * len(solver.strengths)
-    with progress("Training", total, "heads", enabled=show_progress) as advance:
+    with progress("Training", total, "heads") as advance:
         for each, columns in inputs:
             for fitted in fit_path(_stream(features, labels, train, columns, classes), solver):
                 score, loss = _judge(fitted.linear, columns, judged)
@@ -238,7 +228,6 @@ def _by_sgd(
     seed: int,
     product: torch.dtype,
     device: torch.device,
-    show_progress: bool,
 ) -> Trained:
     batch, steps = steps_of(solver, len(train))
     generator = torch.Generator().manual_seed(seed)
@@ -246,7 +235,7 @@ def _by_sgd(
         Stack.start(columns.stop - columns.start, classes, solver, batch, generator, device, product)
         for _, columns in inputs
     ]
-    with progress("Training", steps, "steps", enabled=show_progress) as advance:
+    with progress("Training", steps, "steps") as advance:
         _descend(stacks, features, labels, train, inputs, solver, (batch, steps), seed, product, device, advance)
     trained: Trained = []
     for (each, columns), stack in zip(inputs, stacks, strict=True):

@@ -73,11 +73,11 @@ def stored_pairs(features: Mapping[str, FeatureStore], targets: Mapping[str, Den
     }
 
 
-def colour_pairs(targets: Mapping[str, DenseTargets], backbone: Backbone, resize: Resize, show_progress: bool) -> Pairs:
+def colour_pairs(targets: Mapping[str, DenseTargets], backbone: Backbone, resize: Resize) -> Pairs:
     """Patches' colours in the place of tokens, by split."""
     pairs = {}
     for split, some in targets.items():
-        colours, rows = split_colours(some.images, backbone, resize, show_progress)
+        colours, rows = split_colours(some.images, backbone, resize)
         pairs[split] = (DenseFeatures(colours), SomeTargets(some, rows))
     return pairs
 

@@ -65,35 +65,31 @@ class DepthTask:
         """The photographs by split."""
         return images_by_split(self.targets)
 
-    def check(self, show_progress: bool) -> Labels:
+    def check(self) -> Labels:
         """Every depth map is read once.
 
         Raises:
             InfoscopeError: a depth map is wrong, or none has a depth.
         """
-        found = {split: measure_depths(each, show_progress=show_progress) for split, each in self.targets.items()}
+        found = {split: measure_depths(each) for split, each in self.targets.items()}
         return Labels({split: asdict(each) for split, each in found.items()})
 
     def readout(self, recipe: Recipe, backbone: Backbone) -> Readout:
         """Every patch token of the last block, and the CLS token where the head has it beside each."""
         return dense_readout(recipe.depth.cls, recipe.depth.final_norm, backbone)
 
-    def fit(
-        self, features: Mapping[str, FeatureStore], recipe: Recipe, backbone: Backbone, seed: int, show_progress: bool
-    ) -> Score:
+    def fit(self, features: Mapping[str, FeatureStore], recipe: Recipe, backbone: Backbone, seed: int) -> Score:
         """A head on a variant's patch tokens, scored at the size of each test map."""
         pairs = stored_pairs(features, self.targets, recipe.depth.cls)
-        return self._fit(pairs, recipe.depth, backbone.device, seed, show_progress)
+        return self._fit(pairs, recipe.depth, backbone.device, seed)
 
-    def baselines(
-        self, backbone: Backbone, recipe: Recipe, resize: Resize, seed: int, show_progress: bool
-    ) -> list[Baseline]:
+    def baselines(self, backbone: Backbone, recipe: Recipe, resize: Resize, seed: int) -> list[Baseline]:
         """The training split's mean depth everywhere, and a head on the patches' colours."""
-        pairs = colour_pairs(self.targets, backbone, resize, show_progress)
-        known = measure_depths(self.targets["train"], pairs["train"][1].rows.tolist(), show_progress=show_progress)
-        guessed = mean_depth(known, self.targets["test"], pairs["test"][1].rows.tolist(), show_progress=show_progress)
+        pairs = colour_pairs(self.targets, backbone, resize)
+        known = measure_depths(self.targets["train"], pairs["train"][1].rows.tolist())
+        guessed = mean_depth(known, self.targets["test"], pairs["test"][1].rows.tolist())
         # Colours have no CLS token.
-        score = self._fit(pairs, replace(recipe.depth, cls=False), backbone.device, seed, show_progress)
+        score = self._fit(pairs, replace(recipe.depth, cls=False), backbone.device, seed)
         return [
             Baseline("majority", _scores(guessed), None, {}, [f"{known.mean:.3f} m everywhere"]),
             Baseline("colours", dict(score.test), score.validation, {}, list(score.notes)),
@@ -107,7 +103,7 @@ class DepthTask:
             splits[split] = splits[split] | own
         return {"task": self.name, "splits": splits}
 
-    def _fit(self, pairs: Judged, recipe: DepthRecipe, device: torch.device, seed: int, show_progress: bool) -> Score:
+    def _fit(self, pairs: Judged, recipe: DepthRecipe, device: torch.device, seed: int) -> Score:
         test = self.targets["test"]
         head = fit_depth(
             *pairs["train"],
@@ -116,11 +112,10 @@ class DepthTask:
             validation=pairs.get("validation"),
             seed=seed,
             device=device,
-            show_progress=show_progress,
         )
         check_score("validation RMSE", head.chosen.score, UNJUDGED)
         errors = DepthErrors(test.least, test.most)
-        for predicted, depth in head.predictions(*pairs["test"], show_progress=show_progress):
+        for predicted, depth in head.predictions(*pairs["test"]):
             errors.add(depth, predicted)
         scores = _scores(errors)
         for name, value in scores.items():

@@ -47,12 +47,10 @@ class DepthHead:
         """The depth of each pixel of an image in metres, ``[row, column]``, at any size."""
         return _depths(self.recipe, self.linear, features, index, shape)
 
-    def predictions(
-        self, features: DenseFeatures, targets: Targets, *, show_progress: bool = True
-    ) -> Iterator[tuple[Depths, Depths]]:
+    def predictions(self, features: DenseFeatures, targets: Targets) -> Iterator[tuple[Depths, Depths]]:
         """Image by image, what is predicted at the map's own size, and the map with 0 for holes."""
         check_pairs(features, targets)
-        with progress("Predicting", len(features), "images", enabled=show_progress) as advance:
+        with progress("Predicting", len(features), "images") as advance:
             for index in range(len(features)):
                 truth = depth_map(targets, index)
                 yield self.predict(features, index, (truth.shape[0], truth.shape[1])), truth
@@ -67,7 +65,6 @@ def fit_depth(
     validation: tuple[DenseFeatures, Targets] | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
-    show_progress: bool = True,
 ) -> DepthHead:
     """Train a predictor of depth by its recipe.
 
@@ -79,7 +76,6 @@ def fit_depth(
             regression is then trained once more on all of them.
         seed: decides the held-out share, the start and the order of images.
         device: where AdamW's steps run.
-        show_progress: report progress on stderr.
 
     Raises:
         InfoscopeError: features and maps do not fit, a depth is negative or not finite, no pixel has one, or features
@@ -93,7 +89,7 @@ def fit_depth(
         >>> random = np.random.default_rng(0)
         >>> patches = random.uniform(1, 5, (10, 4, 1)).astype(np.float32)
         >>> maps = Maps(np.kron(each.reshape(2, 2), np.ones((3, 3))).astype(np.float32) for each in patches)
-        >>> head = fit_depth(DenseFeatures(patches), maps, find_recipe("simple").depth, show_progress=False)
+        >>> head = fit_depth(DenseFeatures(patches), maps, find_recipe("simple").depth)
         >>> head.linear.weight.round(2).tolist(), head.predict(DenseFeatures(patches), 0, (6, 6)).shape
         ([[1.0]], (6, 6))
     """
@@ -108,11 +104,11 @@ def fit_depth(
     solver = recipe.solver
     if isinstance(solver, AdamW):
         settings = solver.learning_rates
-        heads = _Descent(features, targets, recipe, solver).heads(train, seed, torch.device(device), show_progress)
+        heads = _Descent(features, targets, recipe, solver).heads(train, seed, torch.device(device))
     else:
         settings = solver.strengths
-        heads = _by_ridge(features, targets, solver, train, show_progress)
-    scores = _errors(recipe, heads, judged, show_progress)
+        heads = _by_ridge(features, targets, solver, train)
+    scores = _errors(recipe, heads, judged)
     candidates = tuple(
         Candidate("patches + cls" if recipe.cls else "patches", setting, score, float("nan"))
         for setting, score in zip(settings, scores, strict=True)
@@ -120,16 +116,14 @@ def fit_depth(
     at = best(candidates, lowest=True)
     linear = heads[at]
     if validation is None and isinstance(solver, RidgePath):
-        linear = _by_ridge(features, targets, RidgePath(settings[at : at + 1]), every, show_progress)[0]
+        linear = _by_ridge(features, targets, RidgePath(settings[at : at + 1]), every)[0]
         train = every
     return DepthHead(recipe, linear, candidates[at], candidates, len(train), len(judged[2]))
 
 
-def _by_ridge(
-    features: DenseFeatures, targets: Targets, solver: RidgePath, train: Index, show_progress: bool
-) -> list[Linear]:
+def _by_ridge(features: DenseFeatures, targets: Targets, solver: RidgePath, train: Index) -> list[Linear]:
     """A head a strength, from each patch's token to the mean depth of its pixels, which count by their share."""
-    with progress("Reading depths", len(train), "images", enabled=show_progress) as advance:
+    with progress("Reading depths", len(train), "images") as advance:
         depths = mean_depths(targets, train, features.grid, advance)
     return ridge_path(moments_of(depths.stream(features)), solver)
 
@@ -143,7 +137,7 @@ class _Descent:
     recipe: DepthRecipe
     solver: AdamW
 
-    def heads(self, train: Index, seed: int, device: torch.device, show_progress: bool) -> list[Linear]:
+    def heads(self, train: Index, seed: int, device: torch.device) -> list[Linear]:
         """A head a learning rate."""
         width = self.features.width * (2 if self.recipe.cls else 1)
         assert self.recipe.bins is not None
@@ -151,7 +145,7 @@ class _Descent:
         binned = Binned.of(self.recipe, self.features.grid, str(device))
         batch, count = plan(self.solver, len(train))
         steps = Steps(layers, self.solver, count)
-        with progress("Training", count, "steps", enabled=show_progress) as advance:
+        with progress("Training", count, "steps") as advance:
             for images in batches(train, batch, count, seed):
                 rows = np.concatenate([self.features.read(int(i), with_cls=self.recipe.cls) for i in images])
                 maps = [torch.from_numpy(depth_map(self.targets, int(i))).to(device) for i in images]
@@ -221,16 +215,11 @@ def _depths(recipe: DepthRecipe, linear: Linear, features: DenseFeatures, index:
     return found
 
 
-def _errors(
-    recipe: DepthRecipe,
-    heads: Sequence[Linear],
-    judged: tuple[DenseFeatures, Targets, Index],
-    show_progress: bool,
-) -> list[float]:
+def _errors(recipe: DepthRecipe, heads: Sequence[Linear], judged: tuple[DenseFeatures, Targets, Index]) -> list[float]:
     """Each head's RMSE of the pixels that have a depth, the mean over held-out images that have any."""
     features, targets, held = judged
     errors, count = np.zeros(len(heads)), 0
-    with progress("Choosing", len(held), "images", enabled=show_progress) as advance:
+    with progress("Choosing", len(held), "images") as advance:
         for index in held:
             truth = depth_map(targets, int(index))
             some = truth > 0

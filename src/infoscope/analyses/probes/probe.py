@@ -60,7 +60,7 @@ def prepare(
         task: whose training images are read.
         config: the options.
         seed: of the images whose codes take the place of others'.
-        **running: ``batch_size``, ``threads``, ``show_progress``.
+        **running: ``batch_size`` and ``threads``.
 
     Raises:
         InfoscopeError: they do not belong together, or no training image can be read.
@@ -93,7 +93,6 @@ def probe_groups(
     out: Path | str,
     batch_size: int | None = None,
     threads: int | None = None,
-    show_progress: bool = True,
     command: str = "infoscope.probe_groups",
 ) -> ProbeResult:
     """Remove feature groups from a frozen model and see what linear heads still find (method, section 7).
@@ -113,7 +112,6 @@ def probe_groups(
         out: the folder to write.
         batch_size: images to a forward pass; changes memory and speed, not the result.
         threads: decoding threads; one a core by default.
-        show_progress: report progress on stderr.
         command: how this was asked for, for the record.
 
     Raises:
@@ -127,11 +125,11 @@ def probe_groups(
     say_other_images(run, watched.images["train"])
     task = watched.task
     with clock("labels"):
-        labels = task.check(show_progress)
-    watched.claim(out, plan_probe(run, backbone, sae, watched, labels, named, config, removal), show_progress)
+        labels = task.check()
+    watched.claim(out, plan_probe(run, backbone, sae, watched, labels, named, config, removal))
     if (out / PROBE_FILE).is_file():
         return open_probe(out)
-    running: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "show_progress": show_progress}
+    running: dict[str, Any] = {"batch_size": batch_size, "threads": threads}
     with clock("codes"):
         prepared = prepare(run, backbone, sae, task, config, removal.random_seed, **running)
     variants = plan_variants(named, prepared.statistics.mass, removal, reconstructs(sae.format))
@@ -141,11 +139,11 @@ def probe_groups(
         )
     with clock("baselines"):
         baselines = (
-            task.baselines(backbone, find_recipe(config.recipe), prepared.resize, config.seed, show_progress)
+            task.baselines(backbone, find_recipe(config.recipe), prepared.resize, config.seed)
             if config.baselines
             else []
         )
-    watched.check(show_progress)
+    watched.check()
     record = make_record(
         run,
         prepared,

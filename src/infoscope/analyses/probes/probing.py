@@ -40,7 +40,6 @@ def score_variants(
     *,
     batch_size: int | None = None,
     threads: int | None = None,
-    show_progress: bool = True,
 ) -> tuple[list[Scored], dict[str, dict[int, str]]]:
     """Extract each variant's features, train a head on them and score it.
 
@@ -53,7 +52,6 @@ def score_variants(
         resize: how an image becomes square.
         batch_size: images to a forward pass; changes memory and speed, not the result.
         threads: decoding threads.
-        show_progress: report progress on stderr.
 
     Returns:
         The scores in the order of ``variants``, and by split the images that could not be read, with the reason.
@@ -77,8 +75,7 @@ def score_variants(
     if len(groups) > 1:
         tell(
             f"infoscope: the features of {len(left)} variants do not fit into --disk-gib {config.disk_gib:g} together: "
-            f"the images are passed over {len(groups)} times",
-            enabled=show_progress,
+            f"the images are passed over {len(groups)} times"
         )
     for group in groups:
         stores: dict[int, dict[str, FeatureStore]] = {number: {} for number in group}
@@ -98,7 +95,6 @@ def score_variants(
                 resize=resize,
                 batch_size=batch_size,
                 threads=threads,
-                show_progress=show_progress,
                 title=f"Extracting {len(group)} of {len(variants)} variants, {split}",
             )
             skipped[split] = stores[group[0]][split].skipped
@@ -106,7 +102,7 @@ def score_variants(
         for number in group:
             variant = variants[number]
             own = recipe_at(recipe, variant.site, edited.token_set)
-            score = task.fit(stores[number], own, edited.backbone, config.seed, show_progress)
+            score = task.fit(stores[number], own, edited.backbone, config.seed)
             kept.keep(number, variant, score)
             if not config.keep_features:
                 for store in stores[number].values():

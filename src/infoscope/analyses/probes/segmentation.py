@@ -71,13 +71,13 @@ class SegmentationTask:
         """Their names."""
         return self.targets["train"].classes
 
-    def check(self, show_progress: bool) -> Labels:
+    def check(self) -> Labels:
         """Every mask is read once; classes that a split is judged by and no training mask has are noted.
 
         Raises:
             InfoscopeError: a mask is wrong, or all training pixels are of one class.
         """
-        counts = {split: count_classes(targets, show_progress=show_progress) for split, targets in self.targets.items()}
+        counts = {split: count_classes(targets) for split, targets in self.targets.items()}
         check_trainable(counts["train"])
         missing = sorted({name for other in counts.values() for name in untrained_classes(counts["train"], other)})
         found = {split: {"pixels": each.pixels.tolist(), "ignored": each.ignored} for split, each in counts.items()}
@@ -89,25 +89,18 @@ class SegmentationTask:
         """Every patch token of the last block."""
         return dense_readout(False, recipe.segmentation.final_norm, backbone)
 
-    def fit(
-        self, features: Mapping[str, FeatureStore], recipe: Recipe, backbone: Backbone, seed: int, show_progress: bool
-    ) -> Score:
+    def fit(self, features: Mapping[str, FeatureStore], recipe: Recipe, backbone: Backbone, seed: int) -> Score:
         """A head on a variant's patch tokens, scored at the size of each test mask."""
-        return self._fit(
-            stored_pairs(features, self.targets, False), recipe.segmentation, backbone.device, seed, show_progress
-        )
+        return self._fit(stored_pairs(features, self.targets, False), recipe.segmentation, backbone.device, seed)
 
-    def baselines(
-        self, backbone: Backbone, recipe: Recipe, resize: Resize, seed: int, show_progress: bool
-    ) -> list[Baseline]:
+    def baselines(self, backbone: Backbone, recipe: Recipe, resize: Resize, seed: int) -> list[Baseline]:
         """The most frequent class everywhere, and a head on the patches' colours."""
-        pairs = colour_pairs(self.targets, backbone, resize, show_progress)
+        pairs = colour_pairs(self.targets, backbone, resize)
         counts = {
-            split: count_classes(self.targets[split], pairs[split][1].rows.tolist(), show_progress=show_progress)
-            for split in ("train", "test")
+            split: count_classes(self.targets[split], pairs[split][1].rows.tolist()) for split in ("train", "test")
         }
         guessed = majority_class(counts["train"], counts["test"])
-        score = self._fit(pairs, recipe.segmentation, backbone.device, seed, show_progress)
+        score = self._fit(pairs, recipe.segmentation, backbone.device, seed)
         most = self.classes[counts["train"].most_frequent]
         return [
             Baseline("majority", _scores(guessed), None, _per_class(guessed), [f"{most} everywhere"]),
@@ -118,9 +111,7 @@ class SegmentationTask:
         """The splits, with what they are told apart by."""
         return {"task": self.name, "classes": list(self.classes), "splits": describe_splits(self.targets)}
 
-    def _fit(
-        self, pairs: Judged, recipe: SegmentationRecipe, device: torch.device, seed: int, show_progress: bool
-    ) -> Score:
+    def _fit(self, pairs: Judged, recipe: SegmentationRecipe, device: torch.device, seed: int) -> Score:
         head = fit_segmentation(
             *pairs["train"],
             recipe,
@@ -128,11 +119,10 @@ class SegmentationTask:
             validation=pairs.get("validation"),
             seed=seed,
             device=device,
-            show_progress=show_progress,
         )
         check_score("validation mIoU", head.chosen.score, UNJUDGED)
         found = Confusion(self.classes)
-        for predicted, mask in head.predictions(*pairs["test"], show_progress=show_progress):
+        for predicted, mask in head.predictions(*pairs["test"]):
             found.add(mask, predicted)
         scores = _scores(found)
         for name, value in scores.items():

@@ -47,12 +47,10 @@ class SegmentationHead:
         """The class of each pixel of an image, ``[row, column]`` of int64, at any size."""
         return _classes(self.linear, features, index, shape)
 
-    def predictions(
-        self, features: DenseFeatures, targets: Targets, *, show_progress: bool = True
-    ) -> Iterator[tuple[Target, Target]]:
+    def predictions(self, features: DenseFeatures, targets: Targets) -> Iterator[tuple[Target, Target]]:
         """Image by image, what is predicted at the mask's own size, and the mask."""
         check_pairs(features, targets)
-        with progress("Predicting", len(features), "images", enabled=show_progress) as advance:
+        with progress("Predicting", len(features), "images") as advance:
             for index in range(len(features)):
                 mask = targets.target(index)
                 yield self.predict(features, index, (mask.shape[0], mask.shape[1])), mask
@@ -69,7 +67,6 @@ def fit_segmentation(
     seed: int = 0,
     device: str | torch.device = "cpu",
     keep_bytes: int = KEEP_BYTES,
-    show_progress: bool = True,
 ) -> SegmentationHead:
     """Train a classifier of patches by its recipe.
 
@@ -83,7 +80,6 @@ def fit_segmentation(
         seed: decides the held-out share, the start and the order of images.
         device: where AdamW's steps run.
         keep_bytes: what logistic regression may hold of the features between its passes; no result depends on it.
-        show_progress: report progress on stderr.
 
     Raises:
         InfoscopeError: features and masks do not fit, a class is out of range, features are not finite, or the training
@@ -109,13 +105,13 @@ def fit_segmentation(
     else:
         check_pairs(*validation)
         train, judged = every, (*validation, np.arange(len(validation[0])))
-    fit = _Fit(features, targets, classes, keep_bytes, show_progress)
+    fit = _Fit(features, targets, classes, keep_bytes)
     solver = recipe.solver
     if isinstance(solver, AdamW):
         settings, heads = solver.learning_rates, fit.by_adamw(recipe, solver, train, seed, torch.device(device))
     else:
         settings, heads = solver.strengths, fit.by_logistic(solver, solver.strengths, train)
-    scores = _mean_ious(heads, judged, classes, recipe.choice_step, show_progress)
+    scores = _mean_ious(heads, judged, classes, recipe.choice_step)
     candidates = tuple(
         Candidate(INPUT, setting, score, np.nan) for setting, score in zip(settings, scores, strict=True)
     )
@@ -134,19 +130,18 @@ class _Fit:
     targets: Targets
     classes: int
     keep_bytes: int
-    show_progress: bool
 
     def by_logistic(self, solver: LogisticPath, strengths: Sequence[float], train: Index) -> list[Linear]:
         """A head a strength: convex in the shares of classes that each patch holds."""
         from dataclasses import replace
 
-        with progress("Reading masks", len(train), "images", enabled=self.show_progress) as advance:
+        with progress("Reading masks", len(train), "images") as advance:
             shares = class_shares(self.targets, train, self.features.grid, self.classes, advance)
         path = fit_path(
             shares.stream(self.features), replace(solver, strengths=tuple(strengths)), keep_bytes=self.keep_bytes
         )
         heads = []
-        with progress("Training", len(strengths), "heads", enabled=self.show_progress) as advance:
+        with progress("Training", len(strengths), "heads") as advance:
             for fitted in path:
                 heads.append(fitted.linear)
                 advance()
@@ -162,7 +157,7 @@ class _Fit:
         batch, count = plan(solver, len(train))
         steps = Steps(layers, solver, count)
         seen = 0
-        with progress("Training", count, "steps", enabled=self.show_progress) as advance:
+        with progress("Training", count, "steps") as advance:
             for images in batches(train, batch, count, seed):
                 rows = torch.from_numpy(np.concatenate([self.features.read(int(i)) for i in images])).to(device)
                 rows = moments.normalise(rows) if recipe.batch_norm else rows
@@ -228,16 +223,12 @@ def _first_largest(values: Float32[torch.Tensor, "row channel column"]) -> Int64
 
 
 def _mean_ious(
-    heads: Sequence[Linear],
-    judged: tuple[DenseFeatures, Targets, Index],
-    classes: int,
-    step: int,
-    show_progress: bool,
+    heads: Sequence[Linear], judged: tuple[DenseFeatures, Targets, Index], classes: int, step: int
 ) -> list[float]:
     """Each head's mIoU on every ``step``-th row and column of held-out masks."""
     features, targets, held = judged
     found = [Confusion(classes) for _ in heads]
-    with progress("Choosing", len(held), "images", enabled=show_progress) as advance:
+    with progress("Choosing", len(held), "images") as advance:
         for index in held:
             mask = targets.target(int(index))
             thin = min(step, *mask.shape)

@@ -113,7 +113,7 @@ def read_mask(file: str) -> Shaped[np.ndarray, "row column"]:
     return values.astype(np.int32)
 
 
-def numbers_in(files: Sequence[str], show_progress: bool = True) -> list[int]:
+def numbers_in(files: Sequence[str]) -> list[int]:
     """All numbers that occur in masks, ascending.
 
     Raises:
@@ -122,7 +122,7 @@ def numbers_in(files: Sequence[str], show_progress: bool = True) -> list[int]:
     seen = np.zeros(GREATEST + 1, bool)
     executor = ThreadPoolExecutor(decode_threads(), thread_name_prefix="masks")
     try:
-        with progress("Looking for classes", len(files), "masks", enabled=show_progress) as advance:
+        with progress("Looking for classes", len(files), "masks") as advance:
             for file, numbers in zip(files, executor.map(lambda file: np.unique(read_mask(file)), files), strict=True):
                 if len(numbers) and not (numbers[0] >= 0 and numbers[-1] <= GREATEST):
                     raise InfoscopeError(
@@ -299,7 +299,6 @@ def open_masks(
     image_ending: str = "",
     mask_ending: str = "",
     resize: Resize = "stretch",
-    show_progress: bool = True,
 ) -> SegmentationSet:
     """Any folder of photographs and any of masks, paired by their paths up to the endings.
 
@@ -313,7 +312,6 @@ def open_masks(
         image_ending: see `pair_folders`.
         mask_ending: its ``target_ending``.
         resize: how the view is made square.
-        show_progress: report progress on stderr.
 
     Raises:
         InfoscopeError: a folder is missing or empty, photographs have no masks, or masks hold no class numbers.
@@ -324,7 +322,7 @@ def open_masks(
     ignore = (ignore_index,) if isinstance(ignore_index, int) else tuple(ignore_index)
     coding = Coding(ignore, reduce_zero_label)
     if classes is None:
-        named = classes_from(numbers_in(pairs.files, show_progress), coding)
+        named = classes_from(numbers_in(pairs.files), coding)
     elif isinstance(classes, str | Path):
         named = _names(Path(classes).expanduser(), int(reduce_zero_label))
     else:

@@ -330,7 +330,6 @@ def extract(
     resize: Resize,
     batch_size: int | None = None,
     threads: int | None = None,
-    show_progress: bool = True,
     title: str = "Extracting",
 ) -> None:
     """Extract the features of some variants in one pass over the images; images that are in are not read again.
@@ -344,7 +343,6 @@ def extract(
         resize: how an image becomes square.
         batch_size: images to a forward pass; changes memory and speed, not the result.
         threads: decoding threads.
-        show_progress: report progress on stderr.
         title: of the progress.
 
     Raises:
@@ -361,7 +359,7 @@ def extract(
     blocks = sorted({block for want in wanted for block in want.readout.blocks(backbone, want.variant.site)})
     of_variant = {id(want.variant): want for want in wanted}
     done, unkept, place = first, 0, first - len(skipped)
-    with progress(title, len(images) - first, "images", enabled=show_progress) as advance:
+    with progress(title, len(images) - first, "images") as advance:
         count = batch_size or backbone.batch_size
         for batch in decode_ahead(images, range(first, len(images)), views.full, count, threads):
             skipped.update(batch.unreadable)

@@ -60,15 +60,12 @@ def targets_ahead(
     return ahead(targets.target, indices, 4 * (threads or decode_threads()), threads)
 
 
-def count_classes(
-    targets: DenseTargets, indices: Iterable[int] | None = None, *, show_progress: bool = True
-) -> ClassCounts:
+def count_classes(targets: DenseTargets, indices: Iterable[int] | None = None) -> ClassCounts:
     """Read every mask of a split once.
 
     Args:
         targets: the split.
         indices: which photographs; all when not given.
-        show_progress: report progress on stderr.
 
     Raises:
         InfoscopeError: a mask is wrong (`DenseTargets.target`), or no pixel counts.
@@ -76,7 +73,7 @@ def count_classes(
     count = len(targets.classes)
     ignore = ignore_value(count)
     pixels, ignored = np.zeros(count, np.int64), 0
-    for target in _each(targets, indices, show_progress):
+    for target in _each(targets, indices):
         found = np.bincount(target.ravel(), minlength=count)
         pixels += found[:count]
         ignored += int(found[ignore:].sum())
@@ -85,21 +82,18 @@ def count_classes(
     return ClassCounts(targets.classes, pixels, ignored)
 
 
-def measure_depths(
-    targets: DenseTargets, indices: Iterable[int] | None = None, *, show_progress: bool = True
-) -> DepthCounts:
+def measure_depths(targets: DenseTargets, indices: Iterable[int] | None = None) -> DepthCounts:
     """Read every depth map of a split once.
 
     Args:
         targets: the split.
         indices: which photographs; all when not given.
-        show_progress: report progress on stderr.
 
     Raises:
         InfoscopeError: a depth map is wrong (`DenseTargets.target`), or there is none.
     """
     total, pixels, holes = 0.0, 0, 0
-    for target in _each(targets, indices, show_progress):
+    for target in _each(targets, indices):
         counted = target[target > 0]
         total += float(counted.sum(dtype=np.float64))
         pixels += len(counted)
@@ -138,11 +132,9 @@ def untrained_classes(train: ClassCounts, other: ClassCounts) -> tuple[str, ...]
     return tuple(train.classes[number] for number in np.flatnonzero((other.pixels > 0) & (train.pixels == 0)))
 
 
-def _each(
-    targets: DenseTargets, indices: Iterable[int] | None, show_progress: bool
-) -> Iterator[Shaped[np.ndarray, "row column"]]:
+def _each(targets: DenseTargets, indices: Iterable[int] | None) -> Iterator[Shaped[np.ndarray, "row column"]]:
     chosen = list(range(len(targets)) if indices is None else indices)
-    with progress("Reading targets", len(chosen), "targets", enabled=show_progress) as advance:
+    with progress("Reading targets", len(chosen), "targets") as advance:
         for _, target in targets_ahead(targets, chosen):
             yield target
             advance()

@@ -79,7 +79,7 @@ class Task(Protocol):
     def splits(self) -> Mapping[str, ImageSource]:
         """The images: ``train``, ``test``, and ``validation`` where it is given."""
 
-    def check(self, show_progress: bool) -> Labels:
+    def check(self) -> Labels:
         """Look at all labels before anything is computed.
 
         Raises:
@@ -89,9 +89,7 @@ class Task(Protocol):
     def readout(self, recipe: Recipe, backbone: Backbone) -> Readout:
         """What is kept of a variant for a head to read."""
 
-    def fit(
-        self, features: Mapping[str, FeatureStore], recipe: Recipe, backbone: Backbone, seed: int, show_progress: bool
-    ) -> Score:
+    def fit(self, features: Mapping[str, FeatureStore], recipe: Recipe, backbone: Backbone, seed: int) -> Score:
         """Train a head on a variant's features and score it.
 
         Args:
@@ -99,12 +97,9 @@ class Task(Protocol):
             recipe: how.
             backbone: whose features they are; it is not run.
             seed: of what is held out, and of heads that start at random.
-            show_progress: report progress on stderr.
         """
 
-    def baselines(
-        self, backbone: Backbone, recipe: Recipe, resize: Resize, seed: int, show_progress: bool
-    ) -> list[Baseline]:
+    def baselines(self, backbone: Backbone, recipe: Recipe, resize: Resize, seed: int) -> list[Baseline]:
         """Scores without a model: the most frequent answer, and the patches' colours.
 
         Args:
@@ -112,7 +107,6 @@ class Task(Protocol):
             recipe: how a head is trained on colours.
             resize: how an image becomes square.
             seed: of what is held out.
-            show_progress: report progress on stderr.
         """
 
     def describe(self) -> dict[str, Any]:

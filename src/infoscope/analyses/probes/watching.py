@@ -45,13 +45,12 @@ class WatchedTask:
         """By split, what tells that photographs may have changed."""
         return {split: images.states for split, images in self.images.items()}
 
-    def claim(self, out: Path, plan: dict[str, Any], show_progress: bool = True) -> None:
+    def claim(self, out: Path, plan: dict[str, Any]) -> None:
         """Make ``out`` the directory of a probe, and keep there what photographs and targets are like.
 
         Args:
             out: the folder.
             plan: all that the result depends on, `states` under ``stamps``.
-            show_progress: report progress on stderr.
 
         Raises:
             InfoscopeError: it is another probe's, or a photograph or target has changed since that was begun.
@@ -71,7 +70,7 @@ class WatchedTask:
                 if not place[images].is_file():
                     return False
                 images.keep(place[images])
-                images.verify(np.flatnonzero(images.contents), show_progress)
+                images.verify(np.flatnonzero(images.contents))
             return True
 
         def merge(found: dict[str, Any]) -> dict[str, Any]:
@@ -81,14 +80,14 @@ class WatchedTask:
         for each, path in place.items():
             each.keep(path)
 
-    def check(self, show_progress: bool = True) -> None:
+    def check(self) -> None:
         """Make sure that all that was read is still what it was.
 
         Raises:
             ChangedImageError: something is not.
         """
         for each in (*self.images.values(), *self.targets.values()):
-            each.check(show_progress)
+            each.check()
 
 
 def watch_task(task: Task) -> WatchedTask:

@@ -75,7 +75,6 @@ def read_statistics(
     donors: int = DONORS,
     batch_size: int | None = None,
     threads: int | None = None,
-    show_progress: bool = True,
 ) -> CodeStatistics:
     """Read the codes of a sample of images, spread evenly over the source.
 
@@ -89,7 +88,6 @@ def read_statistics(
         donors: of how many the tokens are kept.
         batch_size: images to a forward pass; changes memory and speed, not the result.
         threads: decoding threads.
-        show_progress: report progress on stderr.
 
     Raises:
         InfoscopeError: model and SAE have different widths, no image of the sample can be read, or a number is below 1.
@@ -105,7 +103,7 @@ def read_statistics(
     kept: list[Tensor] = []
     kept_ids: list[str] = []
     reason = ""
-    with progress("Reading codes", len(sample), "images", enabled=show_progress) as advance:
+    with progress("Reading codes", len(sample), "images") as advance:
         for batch in decode_ahead(images, sample, views.full, batch_size or backbone.batch_size, threads):
             reason = reason or next((why for _, why in batch.unreadable), "")
             if batch.index:

@@ -116,7 +116,6 @@ def select_features(
     out: Path | str,
     batch_size: int | None = None,
     threads: int | None = None,
-    show_progress: bool = True,
     command: str = "infoscope.select_features",
 ) -> Selection:
     """Remove features from either end of a column in steps, and find the set that serves a task best.
@@ -136,7 +135,6 @@ def select_features(
         out: the folder to write; what is finished in it is kept, and the same call goes on there.
         batch_size: images to a forward pass; changes memory and speed, not the result.
         threads: decoding threads; one a core by default.
-        show_progress: report progress on stderr.
         command: how this was asked for, for the record.
 
     Raises:
@@ -152,10 +150,10 @@ def select_features(
     say_other_images(run, watched.images["train"])
     task = watched.task
     with clock("labels"):
-        labels = task.check(show_progress)
+        labels = task.check()
     plan = plan_probe(run, backbone, sae, watched, labels, (), probe, removal)
-    watched.claim(out, plan | {"select": asdict(config), "sets": sets}, show_progress)
-    running: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "show_progress": show_progress}
+    watched.claim(out, plan | {"select": asdict(config), "sets": sets})
+    running: dict[str, Any] = {"batch_size": batch_size, "threads": threads}
     with clock("codes"):
         prepared = prepare(run, backbone, sae, task, probe, removal.random_seed, **running)
     mass = prepared.statistics.mass
@@ -170,7 +168,7 @@ def select_features(
             prepared.resize,
             **running,
         )
-    watched.check(show_progress)
+    watched.check()
     record = make_record(
         run, prepared, task, probe, removal, scored, skipped, (), labels=labels, command=command, timings=clock.seconds
     )

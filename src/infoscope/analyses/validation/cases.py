@@ -233,11 +233,7 @@ class Bench:
         planted = self._plant(case, images)
         sae = self._dictionary(case, planted, images)
         scope = measure_scope(
-            planted.backbone,
-            sae,
-            images,
-            MeasureConfig(top_images=case.top_images, shift=case.shift),
-            show_progress=False,
+            planted.backbone, sae, images, MeasureConfig(top_images=case.top_images, shift=case.shift)
         )
         features = _features(case, planted, sae, scope.table)
         row = judge(features, case, planted.config)
@@ -256,9 +252,9 @@ class Bench:
             options["shares"] = _ONLY_TWO
         config = planted_config(case.setting, **options)
         if case.world == "planted":
-            return plant(images, config, show_progress=False)
+            return plant(images, config)
         assert self.backbone is not None
-        return plant_into(self.backbone, images, config, show_progress=False)
+        return plant_into(self.backbone, images, config)
 
     def _dictionary(self, case: Case, planted: Planted, images: ArraySource) -> SparseAutoencoder:
         if case.dictionary == "planted":
@@ -274,7 +270,6 @@ class Bench:
             batch_tokens=BATCH_TOKENS,
             learning_rate=LEARNING_RATE,
             seed=case.seed,
-            show_progress=False,
         )
 
 

@@ -30,7 +30,7 @@ SHORTER_SIDE = 384
 """Pixels of the shorter side of what is held. Our choice: more than any view of a validation, and under 1 MB each."""
 
 
-def hold(images: ImageSource, count: int, show_progress: bool = True) -> ArraySource:
+def hold(images: ImageSource, count: int) -> ArraySource:
     """A sample of the images, spread evenly over them, in memory; those that cannot be read are left out.
 
     Raises:
@@ -39,7 +39,7 @@ def hold(images: ImageSource, count: int, show_progress: bool = True) -> ArraySo
     sample = sorted(spread_evenly(len(images), count))
     found: list[np.ndarray] = []
     reason = ""
-    with progress("Reading photographs", len(sample), "images", enabled=show_progress) as advance:
+    with progress("Reading photographs", len(sample), "images") as advance:
         for index in sample:
             for batch in decode_ahead(images, [index], _small, 1, 1):
                 found += list(batch.pixels)
@@ -135,7 +135,6 @@ def validate(
     *,
     backbone: Backbone | None = None,
     out: Path | str | None = None,
-    show_progress: bool = True,
     **options: Any,
 ) -> Validation:
     """Measure planted models, whose features are known, and hold the result against the truth.
@@ -146,7 +145,6 @@ def validate(
         backbone: a real model at its block, to plant features into as well.
         out: a directory for the tables, ``cases.parquet``, ``features.parquet`` and ``validation.json``; every finished
             case is kept there, and the same call goes on with the next.
-        show_progress: report progress on stderr.
         **options: options by name, which come before those of ``config``.
 
     Raises:
@@ -156,12 +154,12 @@ def validate(
         >>> import numpy as np
         >>> noise = np.random.default_rng(0).integers(0, 256, (12, 7, 7, 3), dtype=np.uint8)
         >>> found = validate(noise.repeat(8, 1).repeat(8, 2), seeds=1, features=20, top_images=2, trained=False,
-        ...                  curves=False, show_progress=False)
+        ...                  curves=False)
         >>> found.cases.select("setting", "shift", "outlier_model").rows(), found.features.height
         ([('default', 2, False), ('adversarial', 2, False), ('default', 2, True)], 60)
     """
     config = replace(config or ValidateConfig(), **options)
-    held = hold(open_images(images), config.photographs, show_progress)
+    held = hold(open_images(images), config.photographs)
     if len(held) < LEAST_IMAGES:
         raise InfoscopeError(f"{held.name} has {len(held)} readable images; a validation takes {LEAST_IMAGES} or more")
     config = replace(config, photographs=len(held))
@@ -186,7 +184,7 @@ def validate(
     bench = Bench(held, config, backbone)
     cases = config.cases(real=backbone is not None)
     rows, features = [], []
-    with progress("Validating", len(cases), "cases", enabled=show_progress) as advance:
+    with progress("Validating", len(cases), "cases") as advance:
         for number, case in enumerate(cases):
             row, found = _kept(folder, number, lambda case=case: bench.run(case))  # type: ignore[misc]
             rows.append(row)

@@ -125,7 +125,6 @@ def measure_zeroshot(
     out: Path | str | None = None,
     batch_size: int | None = None,
     threads: int | None = None,
-    show_progress: bool = True,
     command: str = "infoscope.measure_zeroshot",
     **options: Any,
 ) -> ZeroshotResult:
@@ -153,7 +152,6 @@ def measure_zeroshot(
         out: a folder to write; without it nothing is written.
         batch_size: images to a forward pass; changes memory and speed, not the result.
         threads: decoding threads; one a core by default.
-        show_progress: report progress on stderr.
         command: how this was asked for, for the record.
         **options: options of ``config`` by name, such as ``pooled="cls"``; they come before its own.
 
@@ -177,8 +175,7 @@ def measure_zeroshot(
         >>> photographs = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
         >>> classes = class_embeddings(Classes(("cat", "dog")), np.eye(2, 32))
         >>> half = FeatureGroup("half", "list", np.arange(16, dtype=np.uint32))
-        >>> found = measure_zeroshot(backbone, sae, photographs, ["cat", "dog"] * 3, classes, [Variant("half", half)],
-        ...                          show_progress=False)
+        >>> found = measure_zeroshot(backbone, sae, photographs, ["cat", "dog"] * 3, classes, [Variant("half", half)])
         >>> found.variants["name"].to_list(), found.predictions.height
         (['untouched', 'half'], 12)
     """
@@ -212,20 +209,13 @@ def measure_zeroshot(
     clock = Clock()
     with clock("images"):
         shards, skipped = score_images(
-            task,
-            images,
-            partials,
-            key_of(task, images, stored),
-            config.shard_images,
-            batch_size,
-            threads,
-            show_progress,
+            task, images, partials, key_of(task, images, stored), config.shard_images, batch_size, threads
         )
     if not shards:
         raise all_unreadable(images, skipped[0][1])
     with clock("intervals"):
         table = summarise(task, shards, config, labels is not None)
-    images.check(show_progress)
+    images.check()
     record = ZeroshotRecord(
         format_version=FORMAT_VERSION,
         command=command,

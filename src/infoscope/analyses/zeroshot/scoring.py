@@ -78,7 +78,6 @@ def score_images(
     shard_images: int,
     batch_size: int | None,
     threads: int | None,
-    show_progress: bool,
 ) -> tuple[list[Shard], list[tuple[int, str]]]:
     """Pass all images through all variants, a shard at a time.
 
@@ -90,7 +89,6 @@ def score_images(
         shard_images: images to a shard.
         batch_size: images to a forward pass.
         threads: decoding threads.
-        show_progress: report progress on stderr.
 
     Returns:
         The shards in order, and position and reason of each image that could not be read.
@@ -101,7 +99,7 @@ def score_images(
     done: list[Shard] = []
     skipped: list[tuple[int, str]] = []
     count = batch_size or task.edited.backbone.batch_size
-    with progress("Scoring", len(images), f"images in {len(task.variants)} variants", enabled=show_progress) as advance:
+    with progress("Scoring", len(images), f"images in {len(task.variants)} variants") as advance:
         for shard in shards(len(images), shard_images):
             name = f"{key}-{shard.start}-{len(shard)}"
             found = partials.read(name) if name in partials else None

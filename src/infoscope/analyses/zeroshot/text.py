@@ -148,7 +148,6 @@ def embed_classes(
     cache: Path | None = None,
     device: str = "auto",
     revision: str | None = None,
-    show_progress: bool = True,
 ) -> ClassEmbeddings:
     """Class embeddings by a text tower: a class's prompts, each of length 1, averaged and brought to length 1 again.
 
@@ -159,7 +158,6 @@ def embed_classes(
         cache: a safetensors file: read where it is of the same model, tokenizer, names and templates, else written.
         device: as for `load_text_tower`.
         revision: as for `load_text_tower`.
-        show_progress: report progress on stderr.
 
     Raises:
         InfoscopeError: as for `load_text_tower`; or a template is none, a prompt too long, or the cache not writable.
@@ -180,19 +178,17 @@ def embed_classes(
         if kept.source.get("key") == source["key"]:
             return kept
     tower = _build(checkpoint, device)
-    vectors = _averaged(tower, classes, chosen, show_progress)
+    vectors = _averaged(tower, classes, chosen)
     made = class_embeddings(classes, vectors, read_logit_scale(checkpoint.weight_files), source)
     if cache is not None:
         write_embeddings(cache, made)
     return made
 
 
-def _averaged(
-    tower: TextTower, classes: Classes, templates: tuple[str, ...], show_progress: bool
-) -> Float32[np.ndarray, "class width"]:
+def _averaged(tower: TextTower, classes: Classes, templates: tuple[str, ...]) -> Float32[np.ndarray, "class width"]:
     prompts = [prompt for name in classes.names for prompt in prompts_of(name, templates)]
     parts = []
-    with progress("Embedding prompts", len(prompts), "prompts", enabled=show_progress) as advance:
+    with progress("Embedding prompts", len(prompts), "prompts") as advance:
         for start in range(0, len(prompts), PROMPT_BATCH):
             batch = prompts[start : start + PROMPT_BATCH]
             parts.append(nn.functional.normalize(tower.embed(batch).to(torch.float64), dim=-1).cpu().numpy())
