@@ -27,7 +27,7 @@ from infoscope.dictionaries.sparse import encode_sparse
 from infoscope.images.views import Views
 from infoscope.measurement.encode import encode_views
 from infoscope.measurement.ranking import Ranking
-from infoscope.measurement.stages import score_some
+from infoscope.measurement.scoring import score_with_controls
 from infoscope.scope.maps import MapPairs, SparseMaps
 from pipeline import DATA, Pool, random_sae
 from pipeline import Benchmark as Pipeline
@@ -124,9 +124,9 @@ def once(features: int, grid: int) -> tuple[float, float]:
         second,
     )
     config = infoscope.MeasureConfig()
-    score_some(pairs.take(range(16)), grid, config, lambda steps: None, features)
+    score_with_controls(pairs.take(range(16)), grid, config, lambda steps: None, features)
     start = time.perf_counter()
-    score_some(pairs, grid, config, lambda steps: None, features)
+    score_with_controls(pairs, grid, config, lambda steps: None, features)
     scored = time.perf_counter() - start
     from infoscope.measurement.tables import maps_table
     from infoscope.runtime.schema import MAPS, write_table

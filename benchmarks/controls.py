@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 import infoscope
-from infoscope.measurement.stages import SHARD_PAIRS, floor_sample, whole_features
+from infoscope.measurement.scoring import SHARD_PAIRS, floor_sample, whole_features
 from infoscope.scope.classes import classify, share_moves
 from infoscope.scope.controls import PairControls, control_features, control_pairs
 from infoscope.scope.geometry import Geometry

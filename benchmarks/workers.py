@@ -19,7 +19,7 @@ import torch
 import tyro
 
 import infoscope
-from infoscope.measurement.passes import Passes
+from infoscope.measurement.passes import Passes, Target
 from infoscope.runtime.executor import Job, LocalExecutor, limit_threads
 from infoscope.runtime.partials import Partials, shards
 from infoscope.runtime.ray import RayExecutor
@@ -44,10 +44,9 @@ def main(options: Benchmark) -> None:
     backbone = infoscope.load_backbone(options.model, options.block, device="cpu")
     files = sorted(options.images.glob("*/*.JPEG"))
     pool = Pool(files, options.count)
-    passes = Passes(
-        backbone, infoscope.load_sae(options.sae), pool, infoscope.MeasureConfig(), frozenset(), backbone.batch_size, 1
-    )
-    jobs = [Job(f"ranking-{shard.start}", len(shard), "rank", (shard,)) for shard in shards(options.count, SHARD)]
+    target = Target(backbone, infoscope.load_sae(options.sae))
+    passes = Passes((target,), pool, infoscope.MeasureConfig(), frozenset(), backbone.batch_size, threads=1)
+    jobs = [Job(f"ranking-{shard.start}", len(shard), Passes.rank, (shard,)) for shard in shards(options.count, SHARD)]
     seconds: dict[str, list[float]] = {"no Ray, 1 thread": [], "1 worker": [], "2 workers": []}
     for _ in range(options.rounds):
         threads = torch.get_num_threads()

@@ -30,7 +30,7 @@ from infoscope.dictionaries.loading import load_sae, save_sae
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from infoscope.measurement import measure as measuring
-from infoscope.measurement.fit import other_images
+from infoscope.measurement.identity import other_images
 from infoscope.measurement.measure import measure_scope
 from infoscope.runtime.run import open_run
 from infoscope.training import train as training

@@ -14,8 +14,7 @@ from infoscope.dictionaries.activations import ReLU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.images.views import Views
-from infoscope.measurement import fold
-from infoscope.measurement import map_sets as map_parts
+from infoscope.measurement import maps, ranking
 from infoscope.measurement.measure import measure_scope
 from infoscope.measurement.result import Scope
 from infoscope.runtime.partials import Partials
@@ -190,9 +189,9 @@ def test_nothing_depends_on_batches_threads_shards_or_memory(
 ):
     sae = relu if kind == "relu" else sae
     whole = measured if rank_view == "full" else measure(backbone, sae, few, rank_view=rank_view, **ALL)
-    monkeypatch.setattr(map_parts, "MAPS_BYTES", 60_000)
-    monkeypatch.setattr(fold, "SHARDS_TO_FOLD", 2)
-    assert len(map_parts.feature_groups(sae.features, TOP, backbone.grid**2)) > 1
+    monkeypatch.setattr(maps, "MAPS_BYTES", 60_000)
+    monkeypatch.setattr(ranking, "SHARDS_TO_FOLD", 2)
+    assert len(maps.feature_chunks(sae.features, TOP, backbone.grid**2)) > 1
     for batch_size, threads, shard in ((1, 1, 3), (9, 3, 5)):
         again = measure(
             backbone, sae, few, rank_view=rank_view, batch_size=batch_size, threads=threads, shard_images=shard, **ALL
@@ -204,7 +203,7 @@ def test_nothing_depends_on_batches_threads_shards_or_memory(
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
 def test_a_stop_after_any_file(backbone, sae, few, measured, tmp_path, monkeypatch, rank_view):
     whole = measured if rank_view == "full" else measure(backbone, sae, few, rank_view=rank_view, **ALL)
-    monkeypatch.setattr(map_parts, "MAPS_BYTES", 60_000)
+    monkeypatch.setattr(maps, "MAPS_BYTES", 60_000)
     put, moments, puts = Partials.put, random.Random(0), []
 
     def stopping(self, name, arrays):

@@ -14,8 +14,7 @@ from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from infoscope.images.views import Views
 from infoscope.measurement import fit as fit_module
-from infoscope.measurement.fit import check_fit, fit_sample
-from infoscope.measurement.fit_judgement import compare_site, judge_fit, same_model
+from infoscope.measurement.fit import check_fit, compare_site, fit_sample, judge_fit, same_model
 from infoscope.measurement.measure import measure_scope
 from infoscope.runtime.manifest import DictionaryRecord, FitRecord, Manifest, ModelRecord
 from small import FEATURES, WIDTH, pictures

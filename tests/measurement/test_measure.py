@@ -21,9 +21,8 @@ from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from infoscope.images.views import Views
 from infoscope.measurement import fit as fit_module
-from infoscope.measurement import map_sets as map_parts
+from infoscope.measurement import maps, scoring
 from infoscope.measurement import measure as measure_module
-from infoscope.measurement import stages
 from infoscope.measurement.measure import measure_scope
 from infoscope.measurement.passes import Passes
 from infoscope.measurement.result import Scope
@@ -146,8 +145,8 @@ def test_nothing_depends_on_batches_threads_or_shards(backbone, sae, images, ran
 @pytest.mark.slow
 def test_nothing_depends_on_how_pairs_are_cut_for_scoring(backbone, sae, images, monkeypatch):
     whole = measure(backbone, sae, images)
-    monkeypatch.setattr(stages, "SHARD_PAIRS", 5)
-    monkeypatch.setattr(map_parts, "MAPS_BYTES", 7000)
+    monkeypatch.setattr(scoring, "SHARD_PAIRS", 5)
+    monkeypatch.setattr(maps, "MAPS_BYTES", 7000)
     assert same(whole, measure(backbone, sae, images))
 
 
@@ -233,7 +232,7 @@ def test_a_finished_run_is_read_and_another_is_refused(backbone, sae, images, tm
 @pytest.mark.slow
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
 @pytest.mark.parametrize("stopped_after", [1, 6, 9])
-def test_an_interrupted_run_goes_on(backbone, sae, images, tmp_path, monkeypatch, rank_view, stopped_after):
+def test_an_interrupted_run_resumes(backbone, sae, images, tmp_path, monkeypatch, rank_view, stopped_after):
     whole = measure(backbone, sae, images, rank_view=rank_view)
     calls = []
 

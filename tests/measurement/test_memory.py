@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoscope.measurement import fold
-from infoscope.measurement import map_sets as map_parts
+from infoscope.measurement import maps, ranking
 from infoscope.measurement.measure import measure_scope
-from infoscope.measurement.stages import _image_shards
+from infoscope.measurement.passes import image_shards
 from infoscope.runtime.partials import Partials
 
 TABLES = ("table", "top_images", "maps")
@@ -23,8 +22,8 @@ def measure(backbone, sae, images, **options):
 @pytest.fixture
 def little(monkeypatch):
     """Room for the maps of few features, and three shards to a fold."""
-    monkeypatch.setattr(map_parts, "MAPS_BYTES", 10_000)
-    monkeypatch.setattr(fold, "SHARDS_TO_FOLD", 3)
+    monkeypatch.setattr(maps, "MAPS_BYTES", 10_000)
+    monkeypatch.setattr(ranking, "SHARDS_TO_FOLD", 3)
 
 
 def same(one, other):
@@ -34,10 +33,10 @@ def same(one, other):
 @pytest.mark.slow
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
 @pytest.mark.parametrize("stored", [True, False])
-def test_small_groups_and_folds_change_nothing(request, backbone, sae, images, tmp_path, rank_view, stored):
+def test_small_chunks_and_folds_change_nothing(request, backbone, sae, images, tmp_path, rank_view, stored):
     whole = measure(backbone, sae, images, rank_view=rank_view)
     request.getfixturevalue("little")
-    assert len(map_parts.feature_groups(sae.features, 4, backbone.grid**2)) > 3
+    assert len(maps.feature_chunks(sae.features, 4, backbone.grid**2)) > 3
     out = tmp_path / "run" if stored else None
     again = measure(backbone, sae, images, rank_view=rank_view, out=out, shard_images=2)
     assert same(whole, again)
@@ -51,7 +50,7 @@ def test_small_groups_and_folds_change_nothing(request, backbone, sae, images, t
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
 @pytest.mark.usefixtures("little")
 def test_a_stop_before_or_after_any_file(backbone, sae, images, tmp_path, monkeypatch, rank_view):
-    """Whatever is kept when it stops is gone on with, and old shards do not gather."""
+    """It resumes from whatever is kept when it stops, and old shards do not gather."""
     put, puts, most = Partials.put, [], []
 
     def stopping(self, name, arrays):
@@ -66,14 +65,14 @@ def test_a_stop_before_or_after_any_file(backbone, sae, images, tmp_path, monkey
     monkeypatch.setattr(Partials, "put", stopping)
     before = after = None
     whole = measure(backbone, sae, images, rank_view=rank_view, out=tmp_path / "whole", shard_images=2)
-    groups = len(map_parts.feature_groups(sae.features, 4, backbone.grid**2)) if rank_view == "crops" else 0
+    chunks = len(maps.feature_chunks(sae.features, 4, backbone.grid**2)) if rank_view == "crops" else 0
     # Three shards, and an old and a new fold, for the moment that both are there.
-    assert max(most) <= 3 + 2 * (1 + groups)
+    assert max(most) <= 3 + 2 * (1 + chunks)
     stops, moments = 0, random.Random(0)
     out = tmp_path / "run"
     for _ in range(400):
         # Now before a file, now after one; sometimes far enough for a fold.
-        further = moments.randint(1, 6 + 2 * groups)
+        further = moments.randint(1, 6 + 2 * chunks)
         before, after = (further, None) if moments.random() < 0.5 else (None, further)
         puts.clear()
         try:
@@ -92,7 +91,7 @@ def test_a_stop_before_or_after_any_file(backbone, sae, images, tmp_path, monkey
 )
 def test_shards_of_images_are_whole_and_small(counts, most_images, most):
     image = np.repeat(np.arange(len(counts)) * 3, counts)
-    cut = list(_image_shards(image, most_images, most))
+    cut = list(image_shards(image, most_images, most))
     assert [first for first, _ in cut] == [0, *(stop for _, stop in cut)][: len(cut)]
     assert sum(stop - first for first, stop in cut) == len(image)
     for first, stop in cut:

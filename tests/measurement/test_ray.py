@@ -13,7 +13,7 @@ from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.measure import measure_scope
-from infoscope.measurement.passes import Passes
+from infoscope.measurement.passes import Passes, Target
 from small import pictures
 
 pytest.importorskip("ray", reason="needs infoscope[ray]")
@@ -61,7 +61,9 @@ def test_measurement_with_a_worker_killed_half_way_is_the_same_as_in_one_process
 def test_a_machine_without_the_images_is_named(backbone, sae, tmp_path):
     for i, picture in enumerate(pictures(3)):
         picture.save(tmp_path / f"{i}.png")
-    passes = Passes(backbone, sae, open_images(str(tmp_path)), MeasureConfig(), frozenset(), 4, None).packed()
+    passes = Passes(
+        (Target(backbone, sae),), open_images(str(tmp_path)), MeasureConfig(), frozenset(), 4, None
+    ).packed()
     assert passes.witnesses == (0, 1, 2)
     assert pickle.loads(pickle.dumps(passes.images))[1].size == passes.images[1].size
     passes.unpacked(threads=1, gpu=False)

@@ -70,8 +70,8 @@ def executor():
     assert not ray.is_initialized()
 
 
-def jobs(method="square", *more):
-    return [Job(f"shard-{i}", 3, method, (np.arange(i, i + 3), *more)) for i in range(7)]
+def jobs(work=Squares.square, *more):
+    return [Job(f"shard-{i}", 3, work, (np.arange(i, i + 3), *more)) for i in range(7)]
 
 
 class Steps:
@@ -109,14 +109,14 @@ def test_finished_shards_are_not_done_again(executor, tmp_path):
 
 def test_a_worker_that_dies_is_replaced(executor, tmp_path):
     steps = Steps()
-    found = list(executor.run(jobs("die_once", tmp_path / "mark"), Partials(None), steps))
+    found = list(executor.run(jobs(Squares.die_once, tmp_path / "mark"), Partials(None), steps))
     assert [arrays["square"].tolist() for arrays in found] == [[i * i for i in range(s, s + 3)] for s in range(7)]
     assert (tmp_path / "mark").exists()
     assert steps.done == 21
 
 
 def test_a_worker_killed_at_work_is_replaced(executor, tmp_path):
-    found = executor.run(jobs("slow"), Partials(tmp_path), Steps())
+    found = executor.run(jobs(Squares.slow), Partials(tmp_path), Steps())
     victim = int(next(found)["process"])
     os.kill(victim, signal.SIGKILL)
     rest = list(found)
@@ -125,22 +125,22 @@ def test_a_worker_killed_at_work_is_replaced(executor, tmp_path):
 
 
 def test_jobs_that_were_left_do_not_answer_the_next(executor):
-    left = executor.run(jobs("slow"), Partials(None), Steps())
+    left = executor.run(jobs(Squares.slow), Partials(None), Steps())
     next(left)
     left.close()
-    other = [Job(job.name, 3, "square", (job.arguments[0] + 100,)) for job in jobs()]
+    other = [Job(job.name, 3, Squares.square, (job.arguments[0] + 100,)) for job in jobs()]
     found = list(executor.run(other, Partials(None), Steps()))
     assert [arrays["square"][0] for arrays in found] == [(i + 100) ** 2 for i in range(7)]
 
 
 def test_a_shard_that_always_kills_is_named(executor):
     with pytest.raises(InfoscopeError, match="3 workers died over shard-0"):
-        list(executor.run(jobs("die")[:1], Partials(None), Steps()))
+        list(executor.run(jobs(Squares.die)[:1], Partials(None), Steps()))
 
 
 def test_what_the_user_can_mend_is_said_as_here(executor):
     with pytest.raises(InfoscopeError, match=r"^the picture is upside down; turn it$"):
-        list(executor.run(jobs("complain"), Partials(None), Steps()))
+        list(executor.run(jobs(Squares.complain), Partials(None), Steps()))
 
 
 def test_a_cluster_that_others_fill_is_not_waited_for(executor):

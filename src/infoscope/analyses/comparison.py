@@ -11,7 +11,7 @@ import polars as pl
 
 from infoscope.dictionaries.untrained import KINDS
 from infoscope.errors import InfoscopeError
-from infoscope.measurement.fit_judgement import FVU_LOOSE, MOST_ACTIVE
+from infoscope.measurement.fit import FVU_LOOSE, MOST_ACTIVE
 from infoscope.measurement.summary import fit_sentence, partition_of, quantiles_of
 from infoscope.runtime.hub import short_name
 from infoscope.runtime.run import Run, open_run

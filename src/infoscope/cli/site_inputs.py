@@ -23,7 +23,7 @@ def open_run_images(run: Run, named: str | None) -> ImageSource | None:
     """
     from infoscope.images.source import open_images
     from infoscope.images.watched import watch
-    from infoscope.measurement.fit import other_images
+    from infoscope.measurement.identity import other_images
 
     try:
         images = watch(open_images(named or run.manifest.images.source))

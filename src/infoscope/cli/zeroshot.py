@@ -109,7 +109,7 @@ class Zeroshot:
         from infoscope.backbones.families import token_set_of
         from infoscope.images.source import open_images
         from infoscope.images.watched import watch
-        from infoscope.measurement.fit import check_belongs
+        from infoscope.measurement.identity import check_belongs
         from infoscope.runtime.run import open_run
 
         run = open_run(self.run_directory)

@@ -1,38 +1,49 @@
-"""The fit check: does this SAE describe this model's tokens on these images?"""
+"""The fit check: does this SAE describe this model's tokens on these images, and if not, what is the likely cause?"""
 
 from __future__ import annotations
 
-import base64
-import logging
 import math
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from jaxtyping import UInt64
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.activations import TopK
 from infoscope.dictionaries.fvu import FitSums
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.dictionaries.untrained import KINDS, reconstructs
-from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import all_unreadable, decode_ahead
-from infoscope.images.source import Images, ImageSource, ids_sha256, open_images
+from infoscope.images.source import Images, open_images
 from infoscope.images.spread import spread_evenly
 from infoscope.images.views import Views
-from infoscope.images.watched import Watched, contents_sha256, watch
 from infoscope.measurement.encode import encode_views
-from infoscope.measurement.fit_judgement import judge_fit
-from infoscope.measurement.identity import dictionary_record, model_record
+from infoscope.measurement.identity import check_width, dictionary_record, model_record
 from infoscope.measurement.ranking import Ranked
 from infoscope.runtime.choices import Resize
-from infoscope.runtime.manifest import FitRecord
+from infoscope.runtime.manifest import DictionaryRecord, FitRecord, ModelRecord
 from infoscope.runtime.progress import progress
-from infoscope.runtime.run import Run
 
 # Our choice: 65,536 tokens of a 16 x 16 grid fix an FVU to the third digit, at well under 1 % of a pass's cost.
 SAMPLE_IMAGES = 256
+# Our choices, argued in docs/defaults.md with the figures of docs/fit-check.md: under the first an SAE fits, from the
+# second on it does not.
+FVU_FITS, FVU_LOOSE = 0.25, 0.5
+# FVU of the mean token, by definition.
+FVU_OF_MEAN = 1.0
+# Norm of the tokens over the norm of those of the training.
+NORM_RATIOS = (1 / 1.5, 1.5)
+# Share of the features a token may use where nothing fixes how many, and share of k it must use where k does.
+MOST_ACTIVE, LEAST_OF_K = 0.1, 0.5
+# Share of dead features, where the sample has this many codes for each on average.
+MOST_DEAD, CODES_A_FEATURE = 0.9, 10
+
+Cause = Literal["checkpoint", "block", "normalisation", "cls", "images", "sae"]
+Verdict = Literal["sure", "likely", "open", "excluded"]
+# What the names of places other than a block's output have in them.
+_NO_OUTPUT = ("mlp", "attn", "resid_pre", "resid_mid")
+_RANK: dict[Verdict, int] = {"sure": 0, "likely": 1, "open": 2}
 
 
 def fit_sample(count: int) -> frozenset[int]:
@@ -115,19 +126,6 @@ def check_fit(
     return _judged(sums, sums.l0, sums.dead, backbone, sae)
 
 
-def check_width(backbone: Backbone, sae: SparseAutoencoder) -> None:
-    """Refuse an SAE that cannot read the model's tokens.
-
-    Raises:
-        InfoscopeError: it takes tokens of another width.
-    """
-    if sae.width != backbone.width:
-        raise InfoscopeError(
-            f"the SAE {sae.name} takes tokens of width {sae.width}, but {backbone.name} has width {backbone.width}: "
-            "give the SAE trained on this model"
-        )
-
-
 def _judged(sums: FitSums, l0: float, dead: float, backbone: Backbone, sae: SparseAutoencoder) -> FitRecord:
     site = sae.site or {}
     trained = site.get("mean_token_norm")
@@ -149,116 +147,184 @@ def _judged(sums: FitSums, l0: float, dead: float, backbone: Backbone, sae: Spar
     return replace(record, warnings=judge_fit(record, site, model_record(backbone), dictionary_record(sae)))
 
 
-_LOGGER = logging.getLogger(__name__)
-# Our choice: the hashes of so many images take 107 kB in a manifest, and their files are read within seconds.
-MOST_COMPARED = 10_000
+@dataclass(frozen=True)
+class Site:
+    """What the SAE says of where its tokens came from, against where they come from now.
 
-
-def check_belongs(run: Run, backbone: Backbone, sae: SparseAutoencoder) -> None:
-    """Refuse a model or an SAE that is not the one a run was measured with.
-
-    Raises:
-        InfoscopeError: naming what differs.
+    Attributes:
+        differences: each in one sentence.
+        verdicts: of the causes that a site can settle.
     """
-    check_width(backbone, sae)
-    manifest = run.manifest
-    for what, here, there in (
-        ("block", backbone.block, manifest.model.block),
-        ("reads", backbone.reads, manifest.model.reads),
-        ("grid", backbone.grid, manifest.model.grid),
-        ("model weights", backbone.sha256, manifest.model.sha256),
-        ("SAE weights", sae.sha256, manifest.dictionary.sha256),
-    ):
-        if here != there:
-            raise InfoscopeError(f"{run.path} was measured with {what} {there}, not {here}: give the run's own")
+
+    differences: list[str]
+    verdicts: dict[Cause, Verdict]
 
 
-def other_images(run: Run, images: ImageSource) -> str | None:
-    """In which way images are not those that a run was measured on, in a line; None where they are.
+def judge_fit(
+    fit: FitRecord, site: Mapping[str, Any] | None, model: ModelRecord, dictionary: DictionaryRecord
+) -> list[str]:
+    """Warnings, one line each: first what the SAE's own description contradicts, then what the numbers say.
 
-    They are the same where their number, their ids and their files' sizes and times are. Where only the times differ,
-    as after a copy, the files are read and compared, up to `MOST_COMPARED`; of more the ids decide.
+    Likely causes are named in the order of what is known: those that the SAE's description settles first, those it
+    rules out not at all.
 
     Args:
-        run: the run.
-        images: what was opened.
-    """
-    record = run.manifest.images
-    if len(images) != record.count:
-        return f"{images.name} has {len(images):,} images, and {run.path} was measured on {record.count:,}"
-    if ids_sha256(images) != record.ids_sha256:
-        what = "content" if images.fingerprint else "names"
-        return f"the images of {images.name} have other {what} than those that {run.path} was measured on"
-    watched, known = watch(images), recorded_contents(run)
-    if known is None or watched.stamp() == record.stamp:
-        return None
-    watched.whole()
-    changed = np.flatnonzero(watched.contents != known)
-    if not len(changed):
-        return None
-    return (
-        f"{len(changed):,} of the {len(images):,} images of {images.name} have changed since {run.path} was measured "
-        f"on them (the first: {images.ids[int(changed[0])]})"
-    )
+        fit: the numbers.
+        site: where the SAE's tokens came from (``model``, ``sha256``, ``block``, ``input_side``, ``hook``,
+            ``tokens``), each key if known.
+        model: the model the numbers are of.
+        dictionary: the SAE.
 
-
-def say_other_images(run: Run, images: ImageSource) -> None:
-    """Say in one line where images are not those that a run was measured on; it is a warning where they ought to be.
-
-    Args:
-        run: the run.
-        images: what is analysed, which may well be others.
-    """
-    difference = other_images(run, images)
-    if difference is not None:
-        level = logging.WARNING if images.name == run.manifest.images.source else logging.INFO
-        _LOGGER.log(level, "%s", difference)
-
-
-def as_measured(run: Run, images: ImageSource) -> Watched:
-    """Images that refuse what has changed since a run was measured on them, as far as the run knows.
-
-    Args:
-        run: the run.
-        images: the images, of the same ids in the same order; those of others are not compared.
-    """
-    known = recorded_contents(run)
-    if known is None or len(images) != len(known) or ids_sha256(images) != run.manifest.images.ids_sha256:
-        return watch(images)
-    # A watch of its own: what others have read meanwhile is no reason to refuse.
-    watched = Watched(images.source if isinstance(images, Watched) else images)
-    watched.expect(np.arange(len(images)), known)
-    return watched
-
-
-def packed_contents(contents: UInt64[np.ndarray, " image"]) -> str | None:
-    """What images are like (see `Watched`), as a manifest has it; None where there are too many.
+    Returns:
+        No line where nothing speaks against the SAE.
 
     Example:
-        >>> packed_contents(np.array([7], np.uint64))
-        'BwAAAAAAAAA='
+        >>> model = ModelRecord("openai/clip-vit-base-patch16", None, "ab" * 32, "CLIP", 9, 16, 14, 1)
+        >>> sae = DictionaryRecord("my-sae", "infoscope", "cd" * 32, 4096, "topk(32)")
+        >>> judge_fit(FitRecord(fvu=0.2, l0=32.0, dead=0.0, sample=50176), {"block": 9}, model, sae)
+        []
+        >>> for line in judge_fit(FitRecord(fvu=0.72, l0=32.0, dead=0.2, sample=50176), {"block": 10}, model, sae):
+        ...     print(line)
+        The SAE was trained on block 10, and these tokens are of block 9: give --block 10.
+        FVU 0.72, more than half of the tokens' variance. Likely causes, the likeliest first: the other block; a missing
+        normalisation or scale of the input; another checkpoint of the model; an SAE of CLS tokens only; images unlike
+        those it was trained on; an SAE that was trained badly or read wrongly.
     """
-    if len(contents) > MOST_COMPARED:
-        return None
-    return base64.b64encode(np.ascontiguousarray(contents, "<u8").tobytes()).decode("ascii")
+    found = compare_site(site or {}, model)
+    ratio = None if not fit.token_norm or not fit.trained_norm else fit.token_norm / fit.trained_norm
+    verdicts = dict(found.verdicts)
+    if ratio is not None:
+        verdicts["normalisation"] = "excluded" if NORM_RATIOS[0] <= ratio <= NORM_RATIOS[1] else "likely"
+    l0 = fit.l0 if fit.sample_l0 is None else fit.sample_l0
+    dead = fit.dead if fit.sample_dead is None else fit.sample_dead
+    thresholded = not dictionary.activation.startswith("topk")
+    crowded = thresholded and l0 > MOST_ACTIVE * dictionary.features
+    if crowded and ratio is None:
+        verdicts["normalisation"] = "likely"
 
+    def causes(*candidates: Cause) -> str:
+        return _causes(candidates, verdicts)
 
-def recorded_contents(run: Run) -> UInt64[np.ndarray, " image"] | None:
-    """What a run's images were like; None where it does not know.
-
-    Raises:
-        InfoscopeError: its manifest is damaged.
-    """
-    record = run.manifest.images
-    if record.contents is None:
-        return None
-    try:
-        contents = np.frombuffer(base64.b64decode(record.contents, validate=True), "<u8").astype(np.uint64)
-    except (TypeError, ValueError):
-        contents = np.zeros(0, np.uint64)
-    if len(contents) != record.count or contents_sha256(contents) != record.contents_sha256:
-        raise InfoscopeError(
-            f"the manifest of {run.path} is damaged: the hashes of its images do not agree; measure again into a new "
-            "directory"
+    lines = list(found.differences)
+    if fit.fvu is not None and fit.fvu >= FVU_OF_MEAN:
+        # Measured: a wrong scale costs a TopK SAE little, since it scales its codes along; others count on it.
+        named = (
+            causes("normalisation", "checkpoint", "block", "cls", "images", "sae")
+            if thresholded
+            else causes("checkpoint", "block", "normalisation", "cls", "images", "sae")
         )
-    return contents
+        lines.append(f"FVU {fit.fvu:.2f}, worse than the mean token, whose FVU is 1. {named}")
+    elif fit.fvu is not None and fit.fvu >= FVU_LOOSE:
+        named = causes("block", "normalisation", "checkpoint", "cls", "images", "sae")
+        lines.append(f"FVU {fit.fvu:.2f}, more than half of the tokens' variance. {named}")
+    if ratio is not None and not NORM_RATIOS[0] <= ratio <= NORM_RATIOS[1]:
+        lines.append(
+            f"The tokens' mean norm is {fit.token_norm:.1f}, {ratio:.2g} times the {fit.trained_norm:.1f} that the SAE "
+            f"was trained on. {causes('normalisation', 'block', 'checkpoint')}"
+        )
+    if crowded:
+        lines.append(
+            f"L0 {l0:.0f}, {l0 / dictionary.features:.0%} of the features on every token: the codes are not sparse. "
+            f"{causes('normalisation', 'checkpoint', 'block', 'cls', 'sae')}"
+        )
+    if fit.k is not None and l0 < LEAST_OF_K * fit.k:
+        lines.append(
+            f"L0 {l0:.1f}, less than half of k = {fit.k}: most pre-activations are below 0. "
+            f"{causes('checkpoint', 'block', 'normalisation', 'cls', 'sae')}"
+        )
+    if dead > MOST_DEAD and fit.sample * l0 >= CODES_A_FEATURE * dictionary.features:
+        lines.append(
+            f"{dead:.0%} of the features are dead on a sample with {fit.sample * l0 / dictionary.features:.0f} codes "
+            f"for each. {causes('checkpoint', 'block', 'normalisation', 'cls', 'images')}"
+        )
+    return lines
+
+
+def compare_site(site: Mapping[str, Any], model: ModelRecord) -> Site:
+    """Where an SAE's description contradicts the model it meets.
+
+    Example:
+        >>> model = ModelRecord("openai/clip-vit-base-patch16", None, "ab" * 32, "CLIP", 10, 16, 14, 1)
+        >>> compare_site({"block": 10, "tokens": "cls"}, model).verdicts
+        {'block': 'excluded', 'cls': 'sure'}
+    """
+    lines: list[str] = []
+    verdicts: dict[Cause, Verdict] = {}
+    digest, name = site.get("sha256"), site.get("model")
+    if isinstance(digest, str):
+        verdicts["checkpoint"] = "excluded" if digest == model.sha256 else "sure"
+        if digest != model.sha256:
+            lines.append(
+                f"The SAE was trained on another checkpoint: weights {digest[:12]} ({name or 'not named'}), "
+                f"here {model.sha256[:12]} ({model.name})."
+            )
+    elif isinstance(name, str):
+        if same_model(name, model.name):
+            # Two checkpoints may bear one name, a fine-tuned copy for instance.
+            verdicts["checkpoint"] = "open"
+        else:
+            verdicts["checkpoint"] = "likely"
+            lines.append(
+                f"The SAE names the model {name}, and this is {model.name}: another checkpoint, unless the two are "
+                "copies of one."
+            )
+    block = site.get("block")
+    if isinstance(block, int):
+        verdicts["block"] = "excluded" if block == model.block else "sure"
+        if block != model.block:
+            lines.append(
+                f"The SAE was trained on block {block}, and these tokens are of block {model.block}: "
+                f"give --block {block}."
+            )
+    hook = site.get("hook")
+    # A hook that is some block's output comes with that block, under whichever name.
+    if isinstance(hook, str) and block is None and any(part in hook.lower() for part in _NO_OUTPUT):
+        verdicts["block"] = "sure"
+        lines.append(f"The SAE was trained at {hook}, and these tokens are a block's output, the stream after it.")
+    side, here = site.get("input_side"), model.grid * model.patch_size
+    if isinstance(side, int) and side != here:
+        lines.append(f"The SAE was trained at {side} pixels a side, and the input here has {here}.")
+    tokens = site.get("tokens")
+    if isinstance(tokens, str):
+        only_cls = tokens.lower().replace("-", "_") in ("cls", "cls_only")
+        verdicts["cls"] = "sure" if only_cls else "excluded"
+        if only_cls:
+            lines.append("The SAE was trained on CLS tokens only: patch tokens are outside what it was trained on.")
+    return Site(lines, verdicts)
+
+
+def same_model(first: str, second: str) -> bool:
+    """Whether two names may be of one model: prefixes of other libraries and folders before the name do not count.
+
+    Example:
+        >>> same_model("open-clip:laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K", "/m/CLIP-ViT-B-32-DataComp.XL-s13B-b90K/")
+        True
+        >>> same_model("openai/clip-vit-base-patch16", "openai/clip-vit-base-patch32")
+        False
+    """
+    return _last_part(first) == _last_part(second)
+
+
+def _last_part(name: str) -> str:
+    return name.replace("\\", "/").rstrip("/").split(":")[-1].split("/")[-1].lower()
+
+
+def _causes(candidates: Sequence[Cause], verdicts: Mapping[Cause, Verdict]) -> str:
+    """The candidates that are not ruled out: the settled ones first, else in the order given."""
+    left = [cause for cause in candidates if verdicts.get(cause, "open") != "excluded"]
+    left.sort(key=lambda cause: _RANK[verdicts.get(cause, "open")])
+    if not left:
+        return "The SAE's description rules out the usual causes: another model, another block, another scale."
+    named = "; ".join(_name(cause, verdicts.get(cause) == "sure") for cause in left)
+    return f"Likely cause: {named}." if len(left) == 1 else f"Likely causes, the likeliest first: {named}."
+
+
+def _name(cause: Cause, sure: bool) -> str:
+    return {
+        "checkpoint": "the other checkpoint" if sure else "another checkpoint of the model",
+        "block": "the other block" if sure else "another block",
+        "normalisation": "a missing normalisation or scale of the input",
+        "cls": "training on CLS tokens only" if sure else "an SAE of CLS tokens only",
+        "images": "images unlike those it was trained on",
+        "sae": "an SAE that was trained badly or read wrongly",
+    }[cause]

@@ -1,7 +1,8 @@
-"""The activation maps that were asked of images, gathered from their codes."""
+"""Activation maps of (image, feature) pairs: gathered from codes, kept in parts, and brought together by feature."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,34 @@ from jaxtyping import Float32, Int64
 
 from infoscope.dictionaries.sparse import SparseCodes
 from infoscope.measurement.maps_kernel import count_entries, fill_entries
-from infoscope.runtime.partials import Arrays
+from infoscope.runtime.partials import Arrays, Part, shards
 from infoscope.scope.maps import SparseMaps
+
+# Our choice: what a shard or a chunk of features may hold when every code of its maps is above 0. Putting maps in order
+# takes a few times as much.
+MAPS_BYTES = 64 * 2**20
+# Patch and value of one cell, in both crops.
+_CELL_BYTES = 2 * (2 + 4)
+
+
+def most_pairs(cells: int) -> int:
+    """How many pairs' maps on ``cells`` patches stay within `MAPS_BYTES`.
+
+    Example:
+        >>> most_pairs(196)
+        28532
+    """
+    return max(1, MAPS_BYTES // (_CELL_BYTES * cells))
+
+
+def feature_chunks(features: int, top_images: int, cells: int) -> list[range]:
+    """Consecutive features whose maps fit into memory together.
+
+    Example:
+        >>> [len(chunk) for chunk in feature_chunks(features=5000, top_images=16, cells=196)]
+        [1783, 1783, 1434]
+    """
+    return shards(features, max(1, most_pairs(cells) // top_images))
 
 
 @dataclass(frozen=True)
@@ -130,6 +157,64 @@ def maps_of_dense(
     first, second = np.split(codes.T, 2, axis=1)
     return ImageMaps(
         np.full(len(feature), image, np.int64), feature, SparseMaps.from_dense(first), SparseMaps.from_dense(second)
+    )
+
+
+@dataclass(frozen=True)
+class PrefixedPart:
+    """The arrays of a `Part` whose names begin with a prefix, under their names without it."""
+
+    part: Part
+    prefix: str
+
+    def rows(self, name: str, first: int = 0, stop: int | None = None) -> np.ndarray:
+        """See `Part`."""
+        return self.part.rows(f"{self.prefix}{name}", first, stop)
+
+
+class MapParts:
+    """Maps in parts, each ordered by feature, then image; no pair is in two of them.
+
+    Args:
+        parts: what `ImageMaps.arrays` gave.
+        chunks: the features whose maps are asked for together.
+        cells: patches in a map.
+    """
+
+    def __init__(self, parts: Sequence[Part], chunks: Sequence[range], cells: int):
+        self._parts = parts
+        self._empty = ImageMaps.empty(cells)
+        edges = [chunk.start for chunk in chunks] + [chunks[-1].stop]
+        self._edges = [np.searchsorted(part.rows("feature"), edges).tolist() for part in parts]
+
+    def of_chunk(self, number: int) -> ImageMaps:
+        """The maps of one chunk's features, part after part."""
+        stretches = [
+            _stretch(part, *edges[number : number + 2])
+            for part, edges in zip(self._parts, self._edges, strict=True)
+            if edges[number] < edges[number + 1]
+        ]
+        return ImageMaps.concatenate([self._empty, *stretches])
+
+
+def _stretch(part: Part, first: int, stop: int) -> ImageMaps:
+    """Pairs ``first`` to ``stop - 1`` of a part."""
+    return ImageMaps(
+        part.rows("image", first, stop),
+        part.rows("feature", first, stop),
+        _map_stretch(part, "first", first, stop),
+        _map_stretch(part, "second", first, stop),
+    )
+
+
+def _map_stretch(part: Part, crop: str, first: int, stop: int) -> SparseMaps:
+    start = part.rows(f"{crop}_start", first, stop + 1)
+    entries = int(start[0]), int(start[-1])
+    return SparseMaps(
+        start - start[0],
+        part.rows(f"{crop}_patch", *entries),
+        part.rows(f"{crop}_value", *entries),
+        int(part.rows("cells")[0]),
     )
 
 

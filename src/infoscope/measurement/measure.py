@@ -19,15 +19,22 @@ from infoscope.images.source import Images, ids_sha256, notes_of, open_images
 from infoscope.images.watched import Watched, contents_sha256, watch
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.cross_checks import CrossChecks, CrossScoring
-from infoscope.measurement.features import gather_features
-from infoscope.measurement.fit import check_width, fit_record, fit_sample, packed_contents
-from infoscope.measurement.fold import ranked_contents
-from infoscope.measurement.identity import dictionary_record, model_record, plan, with_kept_stamp
-from infoscope.measurement.map_sets import MapParts, feature_groups, map_sets, wanted_maps
-from infoscope.measurement.passes import Passes
+from infoscope.measurement.fit import fit_record, fit_sample
+from infoscope.measurement.identity import (
+    check_width,
+    dictionary_record,
+    model_record,
+    packed_contents,
+    plan,
+    with_kept_stamp,
+)
+from infoscope.measurement.judging import judge_features
+from infoscope.measurement.map_sets import map_sets, wanted_maps
+from infoscope.measurement.maps import MapParts, feature_chunks
+from infoscope.measurement.passes import Passes, Target, map_images, rank_images
+from infoscope.measurement.ranking import ranked_contents
 from infoscope.measurement.result import Scope
 from infoscope.measurement.scoring import Scoring
-from infoscope.measurement.stages import map_images, rank_images
 from infoscope.measurement.tables import scope_table, top_images_table
 from infoscope.runtime.execution import Execution
 from infoscope.runtime.executor import Executor, LocalExecutor
@@ -91,7 +98,7 @@ def measure_scope(
     sae = sae.to(backbone.device)
     check_width(backbone, sae)
     batch_size = execution.batch_size or backbone.batch_size
-    passes = Passes(backbone, sae, images, config, fit_sample(len(images)), batch_size, execution.threads)
+    passes = Passes((Target(backbone, sae),), images, config, fit_sample(len(images)), batch_size, execution.threads)
     _ = passes.views  # refuses an impossible shift before anything is written
     check_control(config, backbone)
     model, dictionary = model_record(backbone), dictionary_record(sae)
@@ -114,37 +121,35 @@ def measure_scope(
             return measured
     clock = Clock()
 
-    groups = feature_groups(sae.features, max(config.top_images, config.quantile_images), passes.cells)
+    chunks = feature_chunks(sae.features, max(config.top_images, config.quantile_images), passes.cells)
     with _executor(passes, execution) as executor:
-        shard_images = execution.shard_images
         with clock("ranking"):
-            fold = rank_images(executor, len(images), shard_images, config, partials, groups, passes.cells)
+            fold = rank_images(executor, passes, execution.shard_images, partials, [chunks])
         assert fold.ranked is not None  # a source is never empty
-        ranked, ranking = fold.ranked, fold.ranked.ranking
-        # Of those that other processes ranked, now or in an earlier start.
-        images.expect(np.arange(len(images)), ranked.contents)
-        if not ranking.seen[0]:
+        skipped, (ranked,), (gathered,) = fold.ranked.skipped, fold.ranked.dictionaries, fold.parts
+        # Other processes may have ranked them, now or before a restart.
+        images.expect(np.arange(len(images)), fold.ranked.contents)
+        if not ranked.ranking.seen[0]:
             partials.clear()
-            raise all_unreadable(images, ranked.skipped[0][1])
+            raise all_unreadable(images, skipped[0][1])
         with clock("maps"):
             spread = None if ranked.sample is None else ranked.sample.spread(config.quantile_images)
-            wanted = wanted_maps(ranking, spread, map_sets(config), gathered=bool(fold.parts))
-            parts = map_images(executor, wanted, images.contents, config, passes.cells, shard_images, partials)
+            wanted = wanted_maps(ranked.ranking, spread, config, gathered=bool(gathered))
+            parts = map_images(executor, passes, [wanted], images.contents, execution.shard_images, partials)
+    scoring = Scoring(chunks, backbone.grid, config, partials)
     with clock("scores"):
-        maps = MapParts(fold.parts or parts, groups, passes.cells)
-        pair_scores, pair_controls, maps_source = Scoring(maps, groups, ranking, backbone.grid, config, partials).run(
-            None if out is None else Path(out) / MAPS_FILE
-        )
+        maps = MapParts(gathered or parts, chunks, passes.cells)
+        maps_file = None if out is None else Path(out) / MAPS_FILE
+        pair_scores, pair_controls, maps_source = scoring.score(maps, ranked.ranking, maps_file)
         fit = fit_record(ranked, backbone, sae)
-        features = gather_features(pair_scores, pair_controls, ranking, backbone.grid, config, fit.fvu)
+        features = judge_features(pair_scores, pair_controls, ranked.ranking, backbone.grid, config, fit.fvu)
     checks = CrossChecks()
     if len(map_sets(config)) > 1:
         with clock("cross-checks"):
-            checking = CrossScoring(parts, groups, ranking, spread, backbone.grid, sae.features, config, partials)
-            checks = checking.run(pair_scores, images.ids)
+            checks = CrossScoring(scoring, parts, ranked.ranking, spread).run(pair_scores, images.ids)
     scope = Scope(
-        scope_table(features, ranking),
-        top_images_table(ranking, pair_scores, images.ids),
+        scope_table(features, ranked.ranking),
+        top_images_table(ranked.ranking, pair_scores, images.ids),
         maps_source,
         Manifest(
             format_version=FORMAT_VERSION,
@@ -156,7 +161,7 @@ def measure_scope(
                 source=images.name,
                 count=len(images),
                 ids_sha256=ids_hash,
-                skipped=[SkippedImage(index, images.ids[index], reason) for index, reason in ranked.skipped],
+                skipped=[SkippedImage(index, images.ids[index], reason) for index, reason in skipped],
                 notes=notes_of(images),
                 stamp=images.stamp(),
                 contents_sha256=contents_sha256(images.contents),

@@ -1,16 +1,24 @@
-"""Pass 1: each feature's strongest images, merged shard by shard in any order to the same answer."""
+"""Pass 1: each feature's strongest images, merged shard by shard in any order to the same answer.
+
+`Ranking` and `ActiveSample` are what is kept of each feature, `Ranked` is all that a pass learnt of some images, and
+`RankingFold` puts the shards of a pass together as they come, so that neither memory nor disk grows with the images.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt64
 
 from infoscope.dictionaries.fvu import FitSums
-from infoscope.measurement.maps import ImageMaps
+from infoscope.errors import InfoscopeError
+from infoscope.measurement.maps import ImageMaps, MapParts, PrefixedPart
 from infoscope.measurement.ranking_kernel import insert, insert_lowest
-from infoscope.runtime.partials import Arrays
+from infoscope.runtime.partials import Arrays, Part, Partials
+from infoscope.scope.maps import MapPairs
 
 
 @dataclass(frozen=True)
@@ -91,10 +99,31 @@ class Ranking:
         """Of some maps, those whose image is among its feature's strongest."""
         return maps.take(np.nonzero((self.image[maps.feature] == maps.image[:, None]).any(1))[0])
 
+    def pairs(self, maps: ImageMaps, features: range) -> MapPairs:
+        """The ranked images' maps of consecutive features, ordered by feature, then rank.
 
-# Our choice: a quantile of a sample of four times k = 16 is off by 6 percentage points at most (one standard
-# deviation), about what lies between two of sixteen quantiles.
-KEPT_PER_IMAGE = 4
+        Args:
+            maps: of these features and no others; of images that are not in the ranking, too.
+            features: the features.
+        """
+        maps = self.keep(maps).by_feature()
+        feature, rank = np.nonzero(self.image[features.start : features.stop] >= 0)
+        feature += features.start
+        image = self.image[feature, rank]
+        # Maps are in the order of images, pairs in that of ranks.
+        order = np.empty(len(feature), np.int64)
+        order[np.lexsort((image, feature))] = np.arange(len(feature))
+        assert np.array_equal(maps.image[order], image)
+        assert np.array_equal(maps.feature[order], feature)
+        return MapPairs(
+            feature=feature.astype(np.uint32),
+            rank=rank.astype(np.uint16),
+            image=image.astype(np.uint64),
+            score=self.score[feature, rank],
+            first=maps.first.take(order),
+            second=maps.second.take(order),
+        )
+
 
 _NONE = np.iinfo(np.uint64).max
 
@@ -190,37 +219,39 @@ CONTENTS = "contents"
 
 @dataclass(frozen=True)
 class Ranked:
-    """What the ranking pass learnt of some images; merges in any order but for `contents`.
+    """What pass 1 learnt of one dictionary's features on some images; merges in any order.
 
     Attributes:
         ranking: each feature's strongest images among them.
         fit: sums behind the fit check, over the sampled images among them.
-        skipped: position and reason of each image that could not be read, ascending.
-        sample: with ``quantile_images`` a sample of the images each feature is active on; else None.
-        contents: what each image that was passed over is like (see `Watched`), in order; empty where nobody watches.
         maps: with ``rank_view="crops"`` the maps of a shard's strongest images, by feature, then image; else None.
+        sample: with ``quantile_images`` a sample of the images each feature is active on; else None.
     """
 
     ranking: Ranking
     fit: FitSums
-    skipped: list[tuple[int, str]]
     maps: ImageMaps | None = None
     sample: ActiveSample | None = None
-    contents: UInt64[np.ndarray, " image"] = field(default_factory=lambda: np.zeros(0, np.uint64))
 
-    def merge(self, other: Ranked) -> Ranked:
-        """This and what another pass learnt of other images, without maps; neither may be used afterwards."""
+    @classmethod
+    def empty(cls, width: int, features: int, top_images: int, sampled_images: int) -> Ranked:
+        """Nothing learnt yet.
+
+        Args:
+            width: of a token.
+            features: of the dictionary.
+            top_images: how many strongest images are kept of each feature.
+            sampled_images: how many images a feature is active on are kept in the sample; 0 for no sample.
+        """
+        sample = ActiveSample.empty(features, sampled_images) if sampled_images else None
+        return cls(Ranking.empty(features, top_images), FitSums.empty(width, features), sample=sample)
+
+    def merge(self, other: Ranked) -> None:
+        """Take in what was learnt of other images, but for their maps."""
         self.ranking.merge(other.ranking)
         self.fit.merge(other.fit)
         if self.sample is not None and other.sample is not None:
             self.sample.merge(other.sample)
-        return Ranked(
-            self.ranking,
-            self.fit,
-            sorted(self.skipped + other.skipped),
-            sample=self.sample,
-            contents=np.concatenate([self.contents, other.contents]),
-        )
 
     def arrays(self) -> Arrays:
         """As named arrays, for a shard's file."""
@@ -230,9 +261,6 @@ class Ranked:
             "images_active": self.ranking.images_active,
             "tokens_active": self.ranking.tokens_active,
             "seen": self.ranking.seen,
-            "skipped": np.array([index for index, _ in self.skipped], np.int64),
-            "reasons": np.array([reason for _, reason in self.skipped], np.str_),
-            CONTENTS: self.contents,
             **{f"fit_{name}": value for name, value in self.fit.arrays().items()},
         }
         if self.sample is not None:
@@ -245,14 +273,202 @@ class Ranked:
         return cls(
             Ranking(*(arrays[key] for key in ("score", "best", "images_active", "tokens_active", "seen"))),
             FitSums.from_arrays({key[4:]: value for key, value in arrays.items() if key.startswith("fit_")}),
-            list(zip(arrays["skipped"].tolist(), arrays["reasons"].tolist(), strict=True)),
             ImageMaps.from_arrays(arrays) if "cells" in arrays else None,
             ActiveSample(*(arrays[f"sample_{name}"] for name in ("key", "image", "score")))
             if "sample_key" in arrays
             else None,
-            arrays[CONTENTS],
         )
 
-    def without_maps(self) -> Ranked:
+
+@dataclass(frozen=True)
+class RankedImages:
+    """What pass 1 learnt of some images.
+
+    Attributes:
+        dictionaries: what it learnt of the features of each dictionary that it read the images for.
+        skipped: position and reason of each image that could not be read, ascending.
+        contents: a hash of each image that was passed over (see `Watched`), in order; empty where nobody watches.
+    """
+
+    dictionaries: list[Ranked]
+    skipped: list[tuple[int, str]] = field(default_factory=list)
+    contents: UInt64[np.ndarray, " image"] = field(default_factory=lambda: np.zeros(0, np.uint64))
+
+    def merge(self, other: RankedImages) -> RankedImages:
+        """This and what was learnt of the images that follow, without maps; neither may be used afterwards."""
+        for mine, theirs in zip(self.dictionaries, other.dictionaries, strict=True):
+            mine.merge(theirs)
+        return RankedImages(
+            self.dictionaries, sorted(self.skipped + other.skipped), np.concatenate([self.contents, other.contents])
+        ).without_maps()
+
+    def without_maps(self) -> RankedImages:
         """The rest."""
-        return replace(self, maps=None)
+        return replace(self, dictionaries=[replace(ranked, maps=None) for ranked in self.dictionaries])
+
+    def arrays(self) -> Arrays:
+        """As named arrays, for a shard's file."""
+        return {
+            "skipped": np.array([index for index, _ in self.skipped], np.int64),
+            "reasons": np.array([reason for _, reason in self.skipped], np.str_),
+            CONTENTS: self.contents,
+            **joined([ranked.arrays() for ranked in self.dictionaries]),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, dictionaries: int) -> RankedImages:
+        """What `arrays` gave, of so many dictionaries."""
+        skipped = list(zip(arrays["skipped"].tolist(), arrays["reasons"].tolist(), strict=True))
+        ranked = [Ranked.from_arrays(own) for own in parted(arrays, dictionaries)]
+        return cls(ranked, skipped, arrays[CONTENTS])
+
+
+def joined(results: Sequence[Arrays]) -> Arrays:
+    """The arrays of a pass's results, one for each dictionary, under names that tell them apart.
+
+    Example:
+        >>> list(joined([{"score": np.ones(1)}])), list(joined([{"score": np.ones(1)}, {"score": np.ones(1)}]))
+        (['score'], ['0.score', '1.score'])
+    """
+    return {
+        f"{dictionary_prefix(number, len(results))}{name}": array
+        for number, arrays in enumerate(results)
+        for name, array in arrays.items()
+    }
+
+
+def parted(arrays: Arrays, dictionaries: int) -> list[Arrays]:
+    """What was `joined`, of so many dictionaries."""
+    prefixes = [dictionary_prefix(number, dictionaries) for number in range(dictionaries)]
+    return [
+        {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        for prefix in prefixes
+    ]
+
+
+def dictionary_prefix(number: int, dictionaries: int) -> str:
+    """What the names of a dictionary's arrays begin with; nothing where it is the only one."""
+    return "" if dictionaries == 1 else f"{number}."
+
+
+# Our choice. The file of one shard is as large as that of all before it put together: so many are there at most, and
+# writing one more is little beside the passes over sixteen shards.
+SHARDS_TO_FOLD = 16
+
+# The partial results of a ranking that know of images: shards of it, and what they were folded to.
+_RANKED = re.compile(r"(?:ranking|crops)-(?:folded|(?P<first>\d+))-\d+")
+
+
+class RankingFold:
+    """The running state of pass 1: what is known of images 0 to ``stop - 1``. It resumes from the partial results.
+
+    Args:
+        partials: where shards are kept.
+        stage: what the names of the ranking's shards begin with.
+        chunks: of each dictionary, the features whose maps are brought together at a time.
+        cells: patches in a map.
+
+    Attributes:
+        ranked: what is known, without maps; None at first.
+        stop: how many images it is of.
+        parts: of each dictionary, with ``rank_view="crops"``, the maps of images that are among the strongest, or were.
+    """
+
+    def __init__(self, partials: Partials, stage: str, chunks: Sequence[Sequence[range]], cells: int):
+        self.ranked: RankedImages | None = None
+        self.stop = 0
+        self.parts: list[list[Part]] = [[] for _ in chunks]
+        self._partials = partials
+        self._stage = stage
+        self._chunks = chunks
+        self._cells = cells
+        self._unfolded: list[str] = []
+        self._resume()
+
+    def shard_name(self, shard: range) -> str:
+        """The name of a shard's partial result."""
+        return f"{self._stage}-{shard.start:09}-{shard.stop:09}"
+
+    def take(self, shard: range, arrays: Arrays) -> None:
+        """Take in the next shard, which is kept already."""
+        shard_ranked = RankedImages.from_arrays(arrays, len(self._chunks))
+        name = self.shard_name(shard)
+        for number, ranked in enumerate(shard_ranked.dictionaries):
+            if ranked.maps is not None:
+                prefix = dictionary_prefix(number, len(self._chunks))
+                # In memory the maps alone are held on to, not the shard's whole ranking.
+                maps = {f"{prefix}{key}": array for key, array in ranked.maps.arrays().items()}
+                self.parts[number].append(PrefixedPart(self._partials.part(name, maps), prefix))
+        self._know(shard.stop, shard_ranked if self.ranked is None else self.ranked.merge(shard_ranked))
+        self._unfolded.append(name)
+        if len(self._unfolded) == SHARDS_TO_FOLD:
+            self._fold()
+
+    def _know(self, stop: int, ranked: RankedImages) -> None:
+        self.stop, self.ranked = stop, ranked.without_maps()
+
+    def _fold(self) -> None:
+        """Replace the shards by one file with all that is known, and one for the maps of each chunk of features."""
+        assert self.ranked is not None
+        folded = self._folded_name(self.stop)
+        for number, chunks in enumerate(self._chunks):
+            if not self.parts[number]:
+                continue
+            maps, parts = MapParts(self.parts[number], chunks, self._cells), list[Part]()
+            for chunk in range(len(chunks)):
+                kept = self.ranked.dictionaries[number].ranking.keep(maps.of_chunk(chunk)).by_feature().arrays()
+                name = self._chunk_name(folded, number, chunk)
+                self._partials.put(name, kept)
+                parts.append(self._partials.part(name, kept))
+            self.parts[number] = parts
+        # Last: once it is there, it stands for the shards.
+        self._partials.put(folded, self.ranked.arrays())
+        self._unfolded = []
+        self._remove_stale()
+
+    def _resume(self) -> None:
+        """From the fold that went furthest, if there is one."""
+        pattern = re.compile(re.escape(self._folded_name(0)).replace("000000000", r"(\d+)"))
+        stops = [int(match[1]) for name in self._partials.names() if (match := pattern.fullmatch(name))]
+        if not stops:
+            return
+        folded = self._folded_name(max(stops))
+        self._know(max(stops), RankedImages.from_arrays(self._partials.read(folded), len(self._chunks)))
+        for number, chunks in enumerate(self._chunks):
+            names = [self._chunk_name(folded, number, chunk) for chunk in range(len(chunks))]
+            self.parts[number] = [self._partials.part(name, {}) for name in names if name in self._partials]
+        self._remove_stale()
+
+    def _remove_stale(self) -> None:
+        """Remove shards and folds of images that a later fold covers."""
+        current = self._folded_name(self.stop)
+        shard = re.compile(re.escape(self._stage) + r"-\d+-(\d+)")
+        for name in list(self._partials.names()):
+            covered = (match := shard.fullmatch(name)) is not None and int(match[1]) <= self.stop
+            if covered or (name.startswith(f"{self._stage}-folded-") and not name.startswith(current)):
+                self._partials.remove(name)
+
+    def _folded_name(self, stop: int) -> str:
+        return f"{self._stage}-folded-{stop:09}"
+
+    def _chunk_name(self, folded: str, number: int, chunk: int) -> str:
+        return f"{folded}-{dictionary_prefix(number, len(self._chunks))}features-{chunk:06}"
+
+
+def ranked_contents(partials: Partials, images: int) -> UInt64[np.ndarray, " image"]:
+    """Hashes of the images that an earlier start ranked; 0 for those it did not (see `Watched`).
+
+    Args:
+        partials: where it kept its shards.
+        images: how many images there are.
+    """
+    contents = np.zeros(images, np.uint64)
+    for name in partials.names():
+        if match := _RANKED.fullmatch(name):
+            try:
+                known = partials.part(name, {}).rows(CONTENTS)
+            except InfoscopeError:  # written before contents were kept, or damaged
+                continue
+            first = int(match["first"] or 0)
+            contents[first : first + len(known)] = known
+    return contents

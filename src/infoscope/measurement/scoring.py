@@ -1,95 +1,206 @@
-"""From the maps' parts to scores and the table of maps, some features at a time."""
+"""From maps to the scores of pairs, one chunk of features after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from jaxtyping import Bool, Float32, UInt32
 
+from infoscope.images.spread import spread_evenly
 from infoscope.measurement.config import MeasureConfig
-from infoscope.measurement.map_sets import MapParts
+from infoscope.measurement.maps import MapParts
 from infoscope.measurement.ranking import Ranking
-from infoscope.measurement.stages import digest, score_some
 from infoscope.measurement.tables import maps_table
-from infoscope.runtime.partials import Arrays, Partials
+from infoscope.runtime.partials import Arrays, Partials, digest, shards
 from infoscope.runtime.progress import Advance, progress
 from infoscope.runtime.schema import MAPS, join_tables, write_table
 from infoscope.runtime.seal import file_sum
-from infoscope.scope.controls import PairControls
-from infoscope.scope.score import PairScores
+from infoscope.scope.controls import PairControls, control_pairs
+from infoscope.scope.maps import MapPairs
+from infoscope.scope.score import PairScores, score_pairs
 
-# Among a group's scores: what the file of its maps is recognised by, for a parquet file has no checksum.
+# Pairs scored between two reports of progress.
+SHARD_PAIRS = 16384
+# Our choice: shares of the sensitivity table are then known to three points, at the cost of a few per cent of the rest.
+FLOOR_FEATURES = 256
+# Among a chunk's scores: what the file of its maps is recognised by, for a parquet file has no checksum.
 _MAPS_SUM = "maps_sha256"
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """Scores every pair of a ranking.
+    """How the pairs of a measurement are scored.
 
     Attributes:
-        maps: the maps of the ranking's pairs.
-        groups: features whose maps are in memory together.
-        ranking: the strongest images.
+        chunks: features whose maps are in memory together.
         grid: p, patches per side.
         config: the options.
-        partials: where finished groups are kept.
+        partials: where finished chunks are kept.
     """
 
-    maps: MapParts
-    groups: Sequence[range]
-    ranking: Ranking
+    chunks: Sequence[range]
     grid: int
     config: MeasureConfig
     partials: Partials
 
-    def run(self, out: Path | None) -> tuple[PairScores, PairControls, pl.DataFrame | Path]:
-        """All pairs' scores and controls, by feature, then rank, and the table of maps: in memory, or the file ``out``.
+    def score(
+        self, maps: MapParts, ranking: Ranking, maps_file: Path | None
+    ) -> tuple[PairScores, PairControls, pl.DataFrame | Path]:
+        """The score itself: scores and controls of all pairs, by feature, then rank, and the table of their maps.
+
+        Args:
+            maps: the maps of the ranking's pairs.
+            ranking: the strongest images.
+            maps_file: where the table of maps is written, a chunk at a time; None to give it back in memory.
 
         Raises:
             InfoscopeError: a file cannot be read or written.
         """
-        total = int((self.ranking.image >= 0).sum())
-        name = f"scores-{digest(self.ranking.image, self.ranking.score)}"
-        scores: list[PairScores] = []
-        controls: list[PairControls] = []
+        total = int((ranking.image >= 0).sum())
+        stem = f"scores-{digest(ranking.image, ranking.score)}"
+        chunk_arrays: list[Arrays] = []
         tables: list[pl.DataFrame] = []
         files: list[Path] = []
         with progress("Earth mover's distances", total, "pairs") as advance:
-            for group in range(len(self.groups)):
-                kept = f"{name}-{group:06}"
-                if out is None:
-                    arrays, table = self._group(group, advance)
+            for number, features in enumerate(self.chunks):
+
+                def compute(number: int = number, features: range = features) -> tuple[Arrays, pl.DataFrame]:
+                    pairs = ranking.pairs(maps.of_chunk(number), features)
+                    scores, controls = score_with_controls(pairs, self.grid, self.config, advance, len(ranking.image))
+                    return scores.arrays() | controls.arrays(), maps_table(pairs)
+
+                if maps_file is None:
+                    arrays, table = compute()
                     tables.append(table)
                 else:
-                    files.append(self.partials.beside(f"{kept}.parquet"))
-                    arrays = self._kept_group(group, kept, files[-1], advance)
-                scores.append(PairScores.from_arrays(arrays))
-                controls.append(PairControls.from_arrays(arrays))
-        found = PairScores.concatenate(scores), PairControls.concatenate(controls)
-        if out is None:
-            return *found, pl.concat(tables)
-        join_tables(out, files, MAPS)
-        return *found, out
+                    name = f"{stem}-{number:06}"
+                    files.append(self.partials.beside(f"{name}.parquet"))
+                    arrays = self._kept_or_computed(name, files[-1], compute, advance)
+                chunk_arrays.append(arrays)
+        scores = PairScores.concatenate([PairScores.from_arrays(arrays) for arrays in chunk_arrays])
+        controls = PairControls.concatenate([PairControls.from_arrays(arrays) for arrays in chunk_arrays])
+        if maps_file is None:
+            return scores, controls, pl.concat(tables)
+        join_tables(maps_file, files, MAPS)
+        return scores, controls, maps_file
 
-    def _kept_group(self, group: int, name: str, file: Path, advance: Advance) -> Arrays:
+    def score_alone(self, name: str, maps: MapParts, ranking: Ranking, shift: int, advance: Advance) -> PairScores:
+        """The scores of all pairs without their controls, as a cross-check needs them.
+
+        Args:
+            name: of the cross-check.
+            maps: the maps of the ranking's pairs.
+            ranking: the images.
+            shift: between the maps, s.
+            advance: told how many pairs are done.
+
+        Raises:
+            InfoscopeError: a file cannot be read or written.
+        """
+        config = replace(self.config, shift=shift, shifts=())
+        stem = f"scores-{name}-{digest(ranking.image, ranking.score)}"
+        scores = []
+        for number, features in enumerate(self.chunks):
+            kept = f"{stem}-{number:06}"
+            known = kept in self.partials
+
+            def compute(number: int = number, features: range = features) -> Arrays:
+                pairs = ranking.pairs(maps.of_chunk(number), features)
+                return score_without_controls(pairs, self.grid, config, advance).arrays()
+
+            scores.append(PairScores(**self.partials.get_or_compute(kept, compute)))
+            if known:
+                advance(len(scores[-1].emd))
+        return PairScores.concatenate(scores)
+
+    def _kept_or_computed(
+        self, name: str, file: Path, compute: Callable[[], tuple[Arrays, pl.DataFrame]], advance: Advance
+    ) -> Arrays:
         if name in self.partials:
             arrays = self.partials.read(name)
             if file.is_file() and np.array_equal(arrays.pop(_MAPS_SUM, np.empty(0)), _sum_of(file)):
                 advance(len(arrays["emd"]))
                 return arrays
-        arrays, table = self._group(group, advance)
-        # Before the scores are kept, which say that the maps are there too, and which.
+        arrays, table = compute()
+        # Before the scores, which say that the maps are there too, and which.
         write_table(file, table, MAPS)
         self.partials.put(name, arrays | {_MAPS_SUM: _sum_of(file)})
         return arrays
 
-    def _group(self, group: int, advance: Advance) -> tuple[Arrays, pl.DataFrame]:
-        pairs = self.maps.pairs(group, self.groups[group], self.ranking)
-        scores, controls = score_some(pairs, self.grid, self.config, advance, len(self.ranking.image))
-        return scores.arrays() | controls.arrays(), maps_table(pairs)
+
+def score_with_controls(
+    pairs: MapPairs, grid: int, config: MeasureConfig, advance: Advance, features: int
+) -> tuple[PairScores, PairControls]:
+    """Score the pairs of whole features with their controls, which compare pairs of one feature with each other.
+
+    Args:
+        pairs: the maps.
+        grid: p, patches per side.
+        config: the options.
+        advance: told how many pairs are done.
+        features: features of the dictionary; some of them get distances under floors.
+    """
+    sampled = floor_sample(features)
+    scores, controls = [], []
+    for shard in whole_features(pairs.feature, SHARD_PAIRS) or [range(0)]:
+        shard_pairs, reference = _prepared(pairs.take(shard), config)
+        options = grid, config.shift, config.ground_distance
+        scores.append(score_pairs(shard_pairs, *options, reference))
+        controls.append(control_pairs(shard_pairs, *options, sampled[shard_pairs.feature], config.empty_as))
+        advance(len(shard))
+    return PairScores.concatenate(scores), PairControls.concatenate(controls)
+
+
+def score_without_controls(pairs: MapPairs, grid: int, config: MeasureConfig, advance: Advance) -> PairScores:
+    """Score pairs alone; see `score_with_controls`."""
+    scores = []
+    for shard in shards(len(pairs), SHARD_PAIRS) or [range(0)]:
+        shard_pairs, reference = _prepared(pairs.take(shard), config)
+        scores.append(score_pairs(shard_pairs, grid, config.shift, config.ground_distance, reference))
+        advance(len(shard))
+    return PairScores.concatenate(scores)
+
+
+def _prepared(pairs: MapPairs, config: MeasureConfig) -> tuple[MapPairs, Float32[np.ndarray, " pair"]]:
+    """Pairs as they are scored, and the activation that retention divides by."""
+    reference = pairs.score if config.rank_by == "max" else pairs.peak()
+    if config.floor > 0:
+        pairs = replace(pairs, first=pairs.first.floored(config.floor), second=pairs.second.floored(config.floor))
+    return pairs, reference
+
+
+def floor_sample(features: int) -> Bool[np.ndarray, " feature"]:
+    """The features whose distances are also computed under floors: all, or `FLOOR_FEATURES` spread evenly.
+
+    Example:
+        >>> int(floor_sample(100).sum()), int(floor_sample(4096).sum())
+        (100, 256)
+    """
+    sampled = np.zeros(features, np.bool_)
+    sampled[sorted(spread_evenly(features, FLOOR_FEATURES))] = True
+    return sampled
+
+
+def whole_features(feature: UInt32[np.ndarray, " pair"], most: int) -> list[range]:
+    """Cut pairs ordered by feature into stretches of whole features, of ``most`` pairs unless one feature has more.
+
+    Example:
+        >>> whole_features(np.array([0, 0, 3, 3, 3, 7], np.uint32), 4)
+        [range(0, 2), range(2, 6)]
+    """
+    ends = np.append(np.flatnonzero(np.diff(feature)) + 1, len(feature))
+    stretches, first = [], 0
+    while first < len(feature):
+        fitting = int(np.searchsorted(ends, first + most, side="right")) - 1
+        following = int(np.searchsorted(ends, first, side="right"))
+        stop = int(ends[max(fitting, following)])
+        stretches.append(range(first, stop))
+        first = stop
+    return stretches
 
 
 def _sum_of(file: Path) -> np.ndarray:

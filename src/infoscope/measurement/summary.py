@@ -10,7 +10,7 @@ import polars as pl
 
 from infoscope.errors import InfoscopeError
 from infoscope.images.views import Views
-from infoscope.measurement.fit_judgement import FVU_FITS, FVU_LOOSE
+from infoscope.measurement.fit import FVU_FITS, FVU_LOOSE
 from infoscope.runtime.choices import Metric
 from infoscope.runtime.manifest import FitRecord
 from infoscope.runtime.run import Run

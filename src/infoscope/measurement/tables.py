@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from infoscope.measurement.features import Features
+from infoscope.measurement.judging import Features
 from infoscope.measurement.ranking import Ranking
 from infoscope.runtime.choices import Metric
 from infoscope.runtime.schema import CROSS_CHECKS, MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES, Table

@@ -117,6 +117,14 @@ def trailing(aside: bool) -> Iterator[Callable[[Task], None]]:
 _LOGGER = logging.getLogger(__name__)
 
 
+class HasArrays(Protocol):
+    """A result that can be kept as named arrays."""
+
+    def arrays(self) -> Arrays:
+        """As named arrays, for a shard's file."""
+        ...
+
+
 @dataclass(frozen=True)
 class Job:
     """One shard of a stage.
@@ -124,20 +132,20 @@ class Job:
     Attributes:
         name: of the shard, unlike any other of the run; its result is kept under it.
         size: steps of progress it makes.
-        method: the worker's method that does it: a pure function of ``arguments``, called with them and with
-            ``advance``. What it returns has ``arrays()``.
+        work: does it: a function that can be pickled, called with the worker, ``arguments`` and ``advance``, whose
+            result depends on nothing else. What it returns has ``arrays()``.
         arguments: what the shard is.
     """
 
     name: str
     size: int
-    method: str
+    work: Callable[..., HasArrays]
     arguments: tuple[Any, ...]
 
     def run(self, worker: object, advance: Advance) -> Arrays:
         """Have a worker do it."""
         began = time.monotonic()
-        arrays: Arrays = getattr(worker, self.method)(*self.arguments, advance).arrays()
+        arrays: Arrays = self.work(worker, *self.arguments, advance).arrays()
         _LOGGER.debug("shard %s: %d steps in %.2f s", self.name, self.size, time.monotonic() - began)
         return arrays
 
@@ -156,14 +164,14 @@ class LocalExecutor:
     """One job after the other, in this process.
 
     Example:
-        >>> from infoscope.measurement.maps import ImageMaps
-        >>> class Empty:
-        ...     def maps(self, cells, advance):
-        ...         advance(1)
-        ...         return ImageMaps.empty(cells)
-        >>> jobs = [Job("one", size=1, method="maps", arguments=(9,))]
-        >>> [int(arrays["cells"][0]) for arrays in LocalExecutor(Empty()).run(jobs, Partials(None), lambda steps: None)]
-        [9]
+        >>> from types import SimpleNamespace
+        >>> import numpy as np
+        >>> def double(worker, number, advance):
+        ...     advance(1)
+        ...     return SimpleNamespace(arrays=lambda: {"doubled": np.array([2 * number])})
+        >>> jobs = [Job("one", size=1, work=double, arguments=(9,))]
+        >>> [int(arrays["doubled"][0]) for arrays in LocalExecutor(None).run(jobs, Partials(None), lambda steps: None)]
+        [18]
     """
 
     worker: object

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zipfile
 import zlib
@@ -143,6 +144,11 @@ def shards(count: int, size: int) -> list[range]:
         [range(0, 2), range(2, 4), range(4, 5)]
     """
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def digest(*arrays: np.ndarray) -> str:
+    """Twelve hexadecimal digits that tell arrays from others, to name a partial result by what it was made from."""
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:12]
 
 
 class Partials:

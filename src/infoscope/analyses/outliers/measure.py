@@ -35,8 +35,7 @@ from infoscope.images.labels import FolderLabels, labels_of
 from infoscope.images.source import Images, ids_sha256, notes_of, open_images
 from infoscope.images.views import Views
 from infoscope.images.watched import Watched, watch
-from infoscope.measurement.fit import check_belongs, say_other_images
-from infoscope.measurement.identity import dictionary_record, model_record
+from infoscope.measurement.identity import check_belongs, dictionary_record, model_record, say_other_images
 from infoscope.measurement.measure import Clock
 from infoscope.runtime.manifest import ImagesRecord, SkippedImage, software_versions
 from infoscope.runtime.run import Run

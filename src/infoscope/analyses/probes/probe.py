@@ -24,8 +24,13 @@ from infoscope.backbones.families import token_set_of
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.dictionaries.untrained import reconstructs
 from infoscope.images.source import notes_of
-from infoscope.measurement.fit import check_belongs, say_other_images
-from infoscope.measurement.identity import dictionary_record, model_identity, model_record
+from infoscope.measurement.identity import (
+    check_belongs,
+    dictionary_record,
+    model_identity,
+    model_record,
+    say_other_images,
+)
 from infoscope.measurement.measure import Clock
 from infoscope.runtime.atomic import as_read
 from infoscope.runtime.choices import Resize

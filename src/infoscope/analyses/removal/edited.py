@@ -20,7 +20,7 @@ from infoscope.dictionaries.parts import Codes, decode_part, encode_parts
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.dictionaries.untrained import reconstructs
 from infoscope.errors import InfoscopeError, check_choice
-from infoscope.measurement.fit import check_width
+from infoscope.measurement.identity import check_width
 
 
 @dataclass(frozen=True)

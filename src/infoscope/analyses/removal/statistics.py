@@ -21,7 +21,7 @@ from infoscope.images.prefetch import all_unreadable, decode_ahead
 from infoscope.images.source import ImageSource
 from infoscope.images.spread import spread_evenly
 from infoscope.images.views import Views
-from infoscope.measurement.fit import check_width
+from infoscope.measurement.identity import check_width
 from infoscope.runtime.choices import Resize
 from infoscope.runtime.progress import progress
 

@@ -25,7 +25,7 @@ from infoscope.analyses.selection.result import STEPS, Choice, Selection
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
-from infoscope.measurement.fit import say_other_images
+from infoscope.measurement.identity import say_other_images
 from infoscope.measurement.measure import Clock
 from infoscope.runtime.choices import Match
 from infoscope.runtime.run import PARTIALS, Run

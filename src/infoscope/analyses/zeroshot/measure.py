@@ -48,8 +48,13 @@ from infoscope.images.prefetch import all_unreadable
 from infoscope.images.source import Images, ImageSource, ids_sha256, notes_of, open_images
 from infoscope.images.views import Views
 from infoscope.images.watched import watch
-from infoscope.measurement.fit import check_belongs, say_other_images
-from infoscope.measurement.identity import dictionary_record, model_identity, model_record
+from infoscope.measurement.identity import (
+    check_belongs,
+    dictionary_record,
+    model_identity,
+    model_record,
+    say_other_images,
+)
 from infoscope.measurement.measure import Clock
 from infoscope.runtime.manifest import ImagesRecord, SkippedImage, software_versions
 from infoscope.runtime.partials import Partials

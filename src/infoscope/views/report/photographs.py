@@ -20,7 +20,7 @@ from infoscope.images.prefetch import decode_threads
 from infoscope.images.source import ImageSource, ids_sha256, open_images
 from infoscope.images.views import Views
 from infoscope.images.watched import UNREAD, digest_bytes
-from infoscope.measurement.fit import as_measured, recorded_contents
+from infoscope.measurement.identity import as_measured, recorded_contents
 from infoscope.runtime.hub import is_hub_id
 from infoscope.runtime.manifest import ImagesRecord
 from infoscope.runtime.run import Run

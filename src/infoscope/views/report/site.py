@@ -11,7 +11,7 @@ import polars as pl
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
-from infoscope.measurement.fit import as_measured
+from infoscope.measurement.identity import as_measured
 from infoscope.measurement.summary import Settings, extremes, most_trusted, partition_of, settings_of, views_of
 from infoscope.runtime.run import Run
 from infoscope.scope.classes import CLASSES

@@ -1,4 +1,4 @@
-"""From the pairs of a ranking to what is said of each feature."""
+"""From the scores of pairs to what is said of each feature: score, controls, class and trust."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Features:
     trust: Trust
 
 
-def gather_features(
+def judge_features(
     pair_scores: PairScores,
     pair_controls: PairControls,
     ranking: Ranking,
