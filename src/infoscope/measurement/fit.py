@@ -22,6 +22,7 @@ from infoscope.measurement.encode import encode_views
 from infoscope.measurement.identity import check_width, dictionary_record, model_record
 from infoscope.measurement.ranking import Ranked
 from infoscope.runtime.choices import Resize
+from infoscope.runtime.execution import Execution, run_here
 from infoscope.runtime.manifest import DictionaryRecord, FitRecord, ModelRecord
 from infoscope.runtime.progress import progress
 
@@ -70,8 +71,8 @@ def check_fit(
     images: Images,
     *,
     resize: Resize = "stretch",
-    batch_size: int | None = None,
-    threads: int | None = None,
+    execution: Execution | None = None,
+    **options: Any,
 ) -> FitRecord:
     """Check whether an SAE fits a model on a sample of images, in one pass over that sample and nothing else.
 
@@ -80,8 +81,8 @@ def check_fit(
         sae: the dictionary.
         images: the images; at most 256 are read, spread evenly over them.
         resize: how an image becomes square.
-        batch_size: images to a forward pass; changes memory and speed, not the result.
-        threads: decoding threads; one a core by default.
+        execution: how the pass runs; it changes memory and speed, not the result.
+        **options: options of ``execution`` by name, such as ``batch_size=4``; they come before its own.
 
     Returns:
         The numbers, and in ``warnings`` what speaks against the SAE: an empty list where it fits.
@@ -105,6 +106,7 @@ def check_fit(
         >>> round(fit.fvu, 6), fit.l0, fit.sample, fit.warnings    # it keeps each token whole
         (0.0, 32.0, 384, [])
     """
+    execution = run_here(execution, options)
     images = open_images(images)
     check_width(backbone, sae)
     sae = sae.to(backbone.device)
@@ -113,7 +115,7 @@ def check_fit(
     sums = FitSums.empty(backbone.width, sae.features)
     reason = ""
     with progress("Checking the fit", len(sample), "images") as advance:
-        for batch in decode_ahead(images, sample, view, batch_size or backbone.batch_size, threads):
+        for batch in decode_ahead(images, sample, view, execution.batch_size or backbone.batch_size, execution.threads):
             reason = reason or next((why for _, why in batch.unreadable), "")
             if batch.index:
                 tokens = backbone.tokens(batch.pixels).flatten(0, 1)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, fields, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +34,11 @@ from infoscope.measurement.ranking import ranked_contents
 from infoscope.measurement.result import Scope
 from infoscope.measurement.scoring import Scoring
 from infoscope.measurement.tables import scope_table, top_images_table
-from infoscope.runtime.execution import Execution
+from infoscope.runtime.execution import Execution, split_options
 from infoscope.runtime.executor import Executor, LocalExecutor
 from infoscope.runtime.manifest import FORMAT_VERSION, ImagesRecord, Manifest, SkippedImage, software_versions
 from infoscope.runtime.partials import Partials
+from infoscope.runtime.progress import Clock
 from infoscope.runtime.run import MANIFEST, MAPS_FILE, PARTIALS, Run, claim_directory
 
 
@@ -91,9 +90,8 @@ def measure_scope(
         >>> scope.table.height, scope.table["cds"].max()    # without a shift nothing moves
         (64, 0.0)
     """
-    running = {name: options.pop(name) for name in [field.name for field in fields(Execution)] if name in options}
-    execution = replace(execution or Execution(), **running)
-    config = replace(config or MeasureConfig(), **options)
+    own, execution = split_options(MeasureConfig, execution, options, ray=True)
+    config = replace(config or MeasureConfig(), **own)
     images = watch(open_images(images))
     sae = sae.to(backbone.device)
     check_width(backbone, sae)
@@ -212,20 +210,6 @@ def _check_kept(out: Path, found: dict[str, Any], images: Watched, partials: Par
             "or choose another --out"
         )
     return True
-
-
-@dataclass
-class Clock:
-    """Wall seconds by stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Time one stage."""
-        start = time.monotonic()
-        yield
-        self.seconds[stage] = round(time.monotonic() - start, 3)
 
 
 def check_control(config: MeasureConfig, backbone: Backbone) -> None:

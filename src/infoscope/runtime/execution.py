@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 from infoscope.errors import InfoscopeError, check_choice, check_counts
 
@@ -89,3 +89,53 @@ class Execution:
         for name in ("workers", "address"):
             if self.executor == "local" and getattr(self, name) is not None:
                 raise InfoscopeError(f"--{name} belongs to --executor ray; give that too, or leave it out")
+
+
+def run_here(execution: Execution | None, options: dict[str, Any]) -> Execution:
+    """How something runs that this process does alone; ``options`` by name come before those of ``execution``.
+
+    Raises:
+        InfoscopeError: Ray was asked for.
+        TypeError: an option has no such name.
+
+    Example:
+        >>> run_here(Execution(batch_size=4), {"threads": 2})
+        Execution(batch_size=4, threads=2, shard_images=1024, executor='local', workers=None, address=None)
+    """
+    execution = replace(execution or Execution(), **options)
+    if execution.executor != "local":
+        raise InfoscopeError(
+            f"--executor {execution.executor} is for measurements; this runs in one process: leave the option out"
+        )
+    return execution
+
+
+def split_options(
+    kind: type, execution: Execution | None, options: dict[str, Any], *, ray: bool = False
+) -> tuple[dict[str, Any], Execution]:
+    """Part options by name into those of a configuration and those of an execution, which has them put in.
+
+    Args:
+        kind: the class of the configuration, a dataclass; a name that both have is the configuration's.
+        execution: how passes run; the defaults where None.
+        options: they come before those of ``execution``.
+        ray: whether the work can be done on Ray; otherwise it is refused, as by `run_here`.
+
+    Returns:
+        What is left for the configuration, and the execution.
+
+    Raises:
+        InfoscopeError: an option is out of range, or Ray was asked for where it cannot be used.
+
+    Example:
+        >>> from dataclasses import make_dataclass
+        >>> config = make_dataclass("Config", [("top_images", int)])
+        >>> own, execution = split_options(config, None, {"top_images": 8, "batch_size": 4})
+        >>> own, execution.batch_size
+        ({'top_images': 8}, 4)
+    """
+    running = {field.name for field in fields(Execution)} - {field.name for field in fields(kind)}
+    own = {name: value for name, value in options.items() if name not in running}
+    running_options = {name: value for name, value in options.items() if name in running}
+    execution = replace(execution or Execution(), **running_options)
+    return own, execution if ray else run_here(execution, {})

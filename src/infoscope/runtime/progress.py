@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 # Our choice: a job that is done within two seconds needs no line; a log needs few.
 QUIET_SECONDS = 2.0
@@ -134,3 +135,25 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@dataclass
+class Clock:
+    """Wall seconds by stage, for the record of a run.
+
+    Example:
+        >>> clock = Clock()
+        >>> with clock("maps"):
+        ...     pass
+        >>> list(clock.seconds)
+        ['maps']
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time one stage."""
+        start = time.monotonic()
+        yield
+        self.seconds[stage] = round(time.monotonic() - start, 3)

@@ -22,6 +22,7 @@ from infoscope.analyses.removal.groups import feature_groups
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from infoscope.images.views import Views
+from infoscope.runtime.execution import Execution
 from infoscope.runtime.run import Run
 from infoscope.runtime.schema import read_table
 from infoscope.scope.geometry import patch_distances
@@ -45,7 +46,7 @@ def pixels_of(images, view):
 
 def test_norms_are_those_of_the_tokens_at_every_block(planted, images, at):
     views = Views(PATCH, GRID, 2)
-    norms = read_norms(planted, images, views, list(range(6)), batch_size=4)
+    norms = read_norms(planted, images, views, list(range(6)), Execution(batch_size=4))
     few = [images[index] for index in range(6)]
     for block in range(planted.blocks):
         tokens = at(planted, block).all_tokens(np.stack([views.full(image) for image in few]))
@@ -64,7 +65,7 @@ def test_tokens_pixels_and_codes_are_those_asked_for(planted, images, sae):
     outlier[0, 5] = outlier[3, 35] = True
     chosen = {"a": Chosen(np.array([3, 0, 3]), np.array([35, 0, 7])), "b": Chosen(np.array([1]), np.array([8]))}
     results = [
-        read_tokens(planted, sae, images, views, image, outlier, chosen, np.array([1, 3]), batch_size=size)
+        read_tokens(planted, sae, images, views, image, outlier, chosen, np.array([1, 3]), Execution(batch_size=size))
         for size in (1, 3)
     ]
     pixels = np.stack([views.full(images[index]) for index in image.tolist()])
@@ -82,7 +83,7 @@ def test_tokens_pixels_and_codes_are_those_asked_for(planted, images, sae):
         np.testing.assert_allclose(found.sums.outlier, codes[outlier].sum(0), rtol=1e-4)
         np.testing.assert_allclose(found.sums.normal, codes[~outlier].sum(0), rtol=1e-4)
     # Without an SAE only what is needed is read, and there are no sums.
-    bare = read_tokens(planted, None, images, views, image, outlier, chosen, np.array([1, 3]))
+    bare = read_tokens(planted, None, images, views, image, outlier, chosen, np.array([1, 3]), Execution())
     assert bare.sums is None
     np.testing.assert_allclose(bare.vectors["a"], results[0].vectors["a"], rtol=1e-5, atol=1e-5)
 
@@ -122,7 +123,7 @@ def test_crops_are_the_runs_where_it_has_several_shifts(planted, images, run, sa
     distances = []
     for shifts in ((1, 2, 3), ()):
         views = Views(PATCH, GRID, 2, shifts=shifts)
-        norms = read_norms(planted, images, views, sample_of(80, 12))
+        norms = read_norms(planted, images, views, sample_of(80, 12), Execution())
         threshold = found.record.cutoff.threshold
         distances.append(shift_masks(norms.crops, threshold, grid=GRID, shift=2, image=norms.image).outlier)
     theirs = found.stability["outlier"].to_numpy()

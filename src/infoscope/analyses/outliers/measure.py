@@ -36,8 +36,9 @@ from infoscope.images.source import Images, ids_sha256, notes_of, open_images
 from infoscope.images.views import Views
 from infoscope.images.watched import Watched, watch
 from infoscope.measurement.identity import check_belongs, dictionary_record, model_record, say_other_images
-from infoscope.measurement.measure import Clock
+from infoscope.runtime.execution import Execution, split_options
 from infoscope.runtime.manifest import ImagesRecord, SkippedImage, software_versions
+from infoscope.runtime.progress import Clock
 from infoscope.runtime.run import Run
 
 DEFAULT_SHIFT = 2
@@ -52,8 +53,7 @@ def measure_outliers(
     sae: SparseAutoencoder | None = None,
     labels: FolderLabels | Sequence[str] | None = None,
     out: Path | str | None = None,
-    batch_size: int | None = None,
-    threads: int | None = None,
+    execution: Execution | None = None,
     command: str = "infoscope.measure_outliers",
     **options: Any,
 ) -> OutlierResult:
@@ -71,10 +71,10 @@ def measure_outliers(
         sae: the dictionary that the run measured; needed with a run.
         labels: ``folder`` for the name of each image's folder, or one label an image: for the label probe.
         out: a folder to write; without it nothing is written.
-        batch_size: views to a forward pass; changes memory and speed, not the result.
-        threads: decoding threads; one a core by default.
+        execution: how the passes run; it changes memory and speed, not the result.
         command: how this was asked for, for the record.
-        **options: options of ``config`` by name, such as ``cutoff="percentile"``; they come before its own.
+        **options: options of ``config`` and ``execution`` by name, such as ``cutoff="percentile"``; they
+            come before theirs.
 
     Raises:
         InfoscopeError: run, model and SAE do not belong together, labels do not fit, no image can be read, or ``out``
@@ -93,7 +93,8 @@ def measure_outliers(
         >>> found.record.presence.kind, found.blocks.height
         ('tail', 2)
     """
-    config = replace(config or OutlierConfig(), **options)
+    own, execution = split_options(OutlierConfig, execution, options)
+    config = replace(config or OutlierConfig(), **own)
     images = watch(open_images(images))
     settings = _settings(config, run)
     views = Views(backbone.patch_size, backbone.grid, settings["shift"], settings["resize"], settings["shifts"])
@@ -103,10 +104,9 @@ def measure_outliers(
     if run is not None:
         say_other_images(run, images)
     clock = Clock()
-    running: dict[str, Any] = {"batch_size": batch_size, "threads": threads}
 
     with clock("norms"):
-        norms = read_norms(backbone, images, views, sample_of(len(images), config.sample_images), **running)
+        norms = read_norms(backbone, images, views, sample_of(len(images), config.sample_images), execution)
         blocks = [describe_norms(norms.patches[:, at].ravel(), config.cutoff_value) for at in range(backbone.blocks)]
     cut = _Cut.of(config.cutoff, blocks, backbone.block)
     outlier = norms.outliers(backbone.block, cut.threshold)
@@ -123,7 +123,7 @@ def measure_outliers(
         known = None if label is None else [label[index] for index in norms.image.tolist()]
         probing = plan_probes(outlier, known, config.probe_tokens, config.seed)
         tokens = read_tokens(
-            backbone, sae, images, views, norms.image, outlier, probing.chosen, probing.label_rows, **running
+            backbone, sae, images, views, norms.image, outlier, probing.chosen, probing.label_rows, execution
         )
     with clock("probes"):
         probes = probing.score(tokens, backbone.layout.special_tokens > 0, backbone.grid)

@@ -16,6 +16,7 @@ from infoscope.images.prefetch import all_unreadable, decode_ahead
 from infoscope.images.source import ImageSource
 from infoscope.images.spread import spread_evenly
 from infoscope.images.views import Views
+from infoscope.runtime.execution import Execution
 from infoscope.runtime.progress import progress
 
 
@@ -66,9 +67,7 @@ def read_norms(
     images: ImageSource,
     views: Views,
     sample: list[int],
-    *,
-    batch_size: int | None = None,
-    threads: int | None = None,
+    execution: Execution,
 ) -> Norms:
     """Norms of the sample: one forward pass for the full view, which is read at every block, and one for both crops.
 
@@ -81,13 +80,13 @@ def read_norms(
     read: list[int] = []
     skipped: list[tuple[int, str]] = []
     # The crops are two views to an image.
-    count = max(1, (batch_size or backbone.batch_size) // 2)
+    count = max(1, (execution.batch_size or backbone.batch_size) // 2)
 
     def view(image: Image.Image) -> np.ndarray:
         return np.concatenate([views.full(image)[None], views.crops(image)])
 
     with progress("Reading norms", len(sample), "images") as advance:
-        for batch in decode_ahead(images, sample, view, count, threads):
+        for batch in decode_ahead(images, sample, view, count, execution.threads):
             skipped.extend(batch.unreadable)
             if batch.index:
                 rows = slice(len(read), len(read) + len(batch.index))

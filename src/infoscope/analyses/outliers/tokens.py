@@ -16,6 +16,7 @@ from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import Batch, decode_ahead
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
+from infoscope.runtime.execution import Execution
 from infoscope.runtime.progress import progress
 
 
@@ -188,9 +189,7 @@ def read_tokens(
     outlier: Bool[np.ndarray, "image patch"],
     chosen: Mapping[str, Chosen],
     first: Int64[np.ndarray, " row"],
-    *,
-    batch_size: int | None = None,
-    threads: int | None = None,
+    execution: Execution,
 ) -> Tokens:
     """Read the chosen tokens, and with an SAE the codes of all tokens, at the backbone's block.
 
@@ -203,8 +202,7 @@ def read_tokens(
         outlier: which of their tokens are outliers.
         chosen: tokens by name, as rows of ``image`` and patches.
         first: rows of ``image`` whose token before the patches is kept, ascending.
-        batch_size: images to a forward pass.
-        threads: decoding threads.
+        execution: how the pass runs.
 
     Raises:
         InfoscopeError: an image that was read before cannot be read now.
@@ -234,8 +232,8 @@ def read_tokens(
         before[wanted] = host[np.searchsorted(here, first[wanted]), 0]
 
     with progress("Reading tokens", len(rows), "images") as advance:
-        count = batch_size or backbone.batch_size
-        for batch in decode_ahead(images, image[rows].tolist(), views.full, count, threads):
+        count = execution.batch_size or backbone.batch_size
+        for batch in decode_ahead(images, image[rows].tolist(), views.full, count, execution.threads):
             if batch.unreadable:
                 index, reason = batch.unreadable[0]
                 raise InfoscopeError(

@@ -31,10 +31,10 @@ from infoscope.measurement.identity import (
     model_record,
     say_other_images,
 )
-from infoscope.measurement.measure import Clock
 from infoscope.runtime.atomic import as_read
 from infoscope.runtime.choices import Resize
 from infoscope.runtime.manifest import SkippedImage, software_versions
+from infoscope.runtime.progress import Clock
 from infoscope.runtime.run import PARTIALS, Run
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from infoscope.images.spread import spread_evenly
 from infoscope.images.views import Views
 from infoscope.measurement.identity import check_width
 from infoscope.runtime.choices import Resize
+from infoscope.runtime.execution import Execution, run_here
 from infoscope.runtime.progress import progress
 
 # Our choice: more than there are classes in most small sets, and 25 MB of a ViT-S's tokens.
@@ -73,8 +75,8 @@ def read_statistics(
     resize: Resize = "stretch",
     sample_images: int = SAMPLE_IMAGES,
     donors: int = DONORS,
-    batch_size: int | None = None,
-    threads: int | None = None,
+    execution: Execution | None = None,
+    **options: Any,
 ) -> CodeStatistics:
     """Read the codes of a sample of images, spread evenly over the source.
 
@@ -86,13 +88,15 @@ def read_statistics(
         resize: how an image becomes square.
         sample_images: how many images are read.
         donors: of how many the tokens are kept.
-        batch_size: images to a forward pass; changes memory and speed, not the result.
-        threads: decoding threads.
+        execution: how the pass runs; it changes memory and speed, not the result.
+        **options: options of ``execution`` by name, such as ``batch_size=4``; they come before its own.
 
     Raises:
         InfoscopeError: model and SAE have different widths, no image of the sample can be read, or a number is below 1.
     """
-    check_counts(sample_images=sample_images, batch_size=batch_size, threads=threads)
+    check_counts(sample_images=sample_images)
+    execution = run_here(execution, options)
+    batch_size = execution.batch_size or backbone.batch_size
     check_width(backbone, sae)
     sae = sae.to(backbone.device)
     views = Views(backbone.patch_size, backbone.grid, 0, resize)
@@ -104,7 +108,7 @@ def read_statistics(
     kept_ids: list[str] = []
     reason = ""
     with progress("Reading codes", len(sample), "images") as advance:
-        for batch in decode_ahead(images, sample, views.full, batch_size or backbone.batch_size, threads):
+        for batch in decode_ahead(images, sample, views.full, batch_size, execution.threads):
             reason = reason or next((why for _, why in batch.unreadable), "")
             if batch.index:
                 read = backbone.all_tokens(batch.pixels)[:, chosen]

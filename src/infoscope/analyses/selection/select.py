@@ -26,8 +26,8 @@ from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.measurement.identity import say_other_images
-from infoscope.measurement.measure import Clock
 from infoscope.runtime.choices import Match
+from infoscope.runtime.progress import Clock
 from infoscope.runtime.run import PARTIALS, Run
 
 

@@ -55,9 +55,10 @@ from infoscope.measurement.identity import (
     model_record,
     say_other_images,
 )
-from infoscope.measurement.measure import Clock
+from infoscope.runtime.execution import Execution, split_options
 from infoscope.runtime.manifest import ImagesRecord, SkippedImage, software_versions
 from infoscope.runtime.partials import Partials
+from infoscope.runtime.progress import Clock
 from infoscope.runtime.run import Run
 
 _TOP = 5
@@ -128,8 +129,7 @@ def measure_zeroshot(
     statistics: CodeStatistics | None = None,
     random_seed: int = 0,
     out: Path | str | None = None,
-    batch_size: int | None = None,
-    threads: int | None = None,
+    execution: Execution | None = None,
     command: str = "infoscope.measure_zeroshot",
     **options: Any,
 ) -> ZeroshotResult:
@@ -155,10 +155,9 @@ def measure_zeroshot(
             column ``mass``.
         random_seed: of the choice of images that codes are taken from, under the replacement ``resampled``.
         out: a folder to write; without it nothing is written.
-        batch_size: images to a forward pass; changes memory and speed, not the result.
-        threads: decoding threads; one a core by default.
+        execution: how the passes run; it changes memory and speed, not the result.
         command: how this was asked for, for the record.
-        **options: options of ``config`` by name, such as ``pooled="cls"``; they come before its own.
+        **options: options of ``config`` and ``execution`` by name, such as ``pooled="cls"``; they come before theirs.
 
     Raises:
         InfoscopeError: model, SAE, run and class embeddings do not belong together, a variant is of the site ``site``,
@@ -184,7 +183,8 @@ def measure_zeroshot(
         >>> found.variants["name"].to_list(), found.predictions.height
         (['untouched', 'half'], 12)
     """
-    config = replace(config or ZeroshotConfig(), **options)
+    own, execution = split_options(ZeroshotConfig, execution, options)
+    config = replace(config or ZeroshotConfig(), **own)
     sae = sae.to(backbone.device)
     if run is not None:
         check_belongs(run, backbone, sae)
@@ -214,7 +214,7 @@ def measure_zeroshot(
     clock = Clock()
     with clock("images"):
         shards, skipped = score_images(
-            task, images, partials, key_of(task, images, stored), config.shard_images, batch_size, threads
+            task, images, partials, key_of(task, images, stored), config.shard_images, execution
         )
     if not shards:
         raise all_unreadable(images, skipped[0][1])

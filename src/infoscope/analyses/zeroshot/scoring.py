@@ -20,6 +20,7 @@ from infoscope.images.prefetch import decode_ahead
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
 from infoscope.images.watched import ChangedImageError, Watched
+from infoscope.runtime.execution import Execution
 from infoscope.runtime.partials import Arrays, Part, Partials, shards
 from infoscope.runtime.progress import progress
 
@@ -76,8 +77,7 @@ def score_images(
     partials: Partials,
     key: str,
     shard_images: int,
-    batch_size: int | None,
-    threads: int | None,
+    execution: Execution,
 ) -> tuple[list[Shard], list[tuple[int, str]]]:
     """Pass all images through all variants, a shard at a time.
 
@@ -87,8 +87,7 @@ def score_images(
         partials: where finished shards are kept and found.
         key: what all results depend on, as a word: shards of another are not taken.
         shard_images: images to a shard.
-        batch_size: images to a forward pass.
-        threads: decoding threads.
+        execution: how the passes run.
 
     Returns:
         The shards in order, and position and reason of each image that could not be read.
@@ -98,7 +97,7 @@ def score_images(
     """
     done: list[Shard] = []
     skipped: list[tuple[int, str]] = []
-    count = batch_size or task.edited.backbone.batch_size
+    count = execution.batch_size or task.edited.backbone.batch_size
     with progress("Scoring", len(images), f"images in {len(task.variants)} variants") as advance:
         for shard in shards(len(images), shard_images):
             name = f"{key}-{shard.start}-{len(shard)}"
@@ -107,7 +106,7 @@ def score_images(
                 kept = found
                 advance(len(shard))
             else:
-                kept = _read_shard(task, images, shard, count, threads, advance)
+                kept = _read_shard(task, images, shard, count, execution.threads, advance)
                 partials.put(name, kept)
             skipped += list(zip(kept.pop("skipped").tolist(), kept.pop("reason").tolist(), strict=True))
             if len(kept["image"]):
