@@ -102,7 +102,7 @@ def test_a_measurement_does_not_mix_two_sets_of_photographs(probed, directions, 
 
 
 def test_a_photograph_that_no_second_pass_reads_is_compared_at_the_end(probed, directions, folder, before, tmp_path):
-    before(measuring, "gather_features", lambda: change(folder / "train" / "green" / "0.png"))
+    before(measuring, "judge_features", lambda: change(folder / "train" / "green" / "0.png"))
     with pytest.raises(InfoscopeError, match=rf"green/0\.png of .* {CHANGED}"):
         measured(probed, directions, folder, out=tmp_path / "run")
     assert not (tmp_path / "run" / "manifest.json").exists()
@@ -120,7 +120,7 @@ def test_photographs_that_were_only_touched_are_no_difference(
     with pytest.raises(KeyboardInterrupt):
         measured(probed, directions, folder, out=out)
     touch(folder)
-    before(measuring, "gather_features", lambda: touch(folder))
+    before(measuring, "judge_features", lambda: touch(folder))
     scope = measured(probed, directions, folder, out=out)
     touch(folder)
     monkeypatch.setattr(measuring, "rank_images", lambda *_: pytest.fail("measured twice"))
