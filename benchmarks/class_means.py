@@ -19,14 +19,14 @@ from scipy.special import log_softmax
 
 from infoscope.analyses.probes.labelled_images import open_labelled
 from infoscope.analyses.zeroshot.classes import Classes
-from infoscope.analyses.zeroshot.config import Pooled
 from infoscope.analyses.zeroshot.embeddings import LogitScale, class_embeddings, write_embeddings
 from infoscope.analyses.zeroshot.image_head import ImageHead
 from infoscope.backbones.loading import load_backbone
-from infoscope.backbones.running_on import WholePass
+from infoscope.backbones.whole_pass import WholePass
 from infoscope.images.prefetch import decode_ahead
-from infoscope.images.spread import spread_evenly
+from infoscope.images.source import spread_evenly
 from infoscope.images.views import Views
+from infoscope.options import Pooled
 from infoscope.runtime.progress import progress
 
 

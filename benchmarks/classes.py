@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.table import Table
 
+from common import print_table
 from drawn_maps import TRUTH, judged, planted_pairs
 
 SETTINGS = ((2, 16, 0.3), (2, 16, 0.0), (2, 16, 0.4), (2, 8, 0.3), (2, 32, 0.3), (1, 16, 0.3), (4, 16, 0.3))
@@ -33,9 +32,7 @@ class Benchmark:
 
 
 def main(options: Benchmark) -> None:
-    table = Table(title=f"share of {options.features} features of each kind whose class is recovered")
-    for name in ("shift", "k", "noise", "balanced", *TRUTH):
-        table.add_column(name, justify="right")
+    rows = []
     for shift, k, noise in SETTINGS:
         found, by_class = [], defaultdict(list)
         for kind, truth in TRUTH.items():
@@ -44,8 +41,9 @@ def main(options: Benchmark) -> None:
             found.append(float(np.mean([name == truth for name in names])))
             by_class[truth].append(found[-1])
         balanced = float(np.mean([np.mean(shares) for shares in by_class.values()]))
-        table.add_row(str(shift), str(k), str(noise), f"{balanced:.3f}", *(f"{share:.2f}" for share in found))
-    Console(width=180).print(table)
+        rows.append([str(shift), str(k), str(noise), f"{balanced:.3f}", *(f"{share:.2f}" for share in found)])
+    title = f"share of {options.features} features of each kind whose class is recovered"
+    print_table(title, ("shift", "k", "noise", "balanced", *TRUTH), rows, width=180)
 
 
 if __name__ == "__main__":

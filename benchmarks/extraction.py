@@ -24,10 +24,11 @@ from infoscope.analyses.removal.groups import named_group
 from infoscope.analyses.removal.statistics import read_statistics
 from infoscope.analyses.removal.variants import plan_variants
 from infoscope.backbones.loading import load_backbone
-from infoscope.backbones.running_on import WholePass
+from infoscope.backbones.whole_pass import WholePass
 from infoscope.dictionaries.loading import load_sae
 from infoscope.images.source import ImageSource, open_images
 from infoscope.images.views import Views
+from infoscope.runtime.execution import Execution
 from infoscope.runtime.run import open_run
 
 
@@ -79,7 +80,7 @@ def main(options: Options) -> None:
                 for number in range(len(variants))
             ]
             wanted = [Wanted(variant, readout, store) for variant, store in zip(variants, stores, strict=True)]
-            extract(edited, images, wanted, resize="stretch")
+            extract(edited, images, wanted, resize="stretch", execution=Execution())
 
     jobs: dict[str, Callable[[], None]] = {"bare": bare}
     for name, readout in READOUTS.items():

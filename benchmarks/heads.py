@@ -18,27 +18,26 @@ import numpy as np
 import torch
 import tyro
 
-from infoscope.analyses.probes.classification_head import fit_classification
-from infoscope.analyses.probes.convex import Examples, fit_path, moments_of
-from infoscope.analyses.probes.depth_head import fit_depth
-from infoscope.analyses.probes.precision import Products
-from infoscope.analyses.probes.reading import DenseFeatures, in_order
-from infoscope.analyses.probes.recipes import (
+from infoscope.analyses.probes import classification_head, depth_head, segmentation_head
+from infoscope.analyses.probes.classification_head import (
     ClassificationInput,
     ClassificationRecipe,
-    DepthRecipe,
-    SegmentationRecipe,
-    find_recipe,
+    Products,
+    fit_classification,
 )
+from infoscope.analyses.probes.convex import Examples, fit_path, moments_of
+from infoscope.analyses.probes.dense_head import DenseRecipe
+from infoscope.analyses.probes.depth_head import fit_depth
+from infoscope.analyses.probes.reading import DenseFeatures, in_order
+from infoscope.analyses.probes.recipes import AdamW, LogisticPath, Sgd
 from infoscope.analyses.probes.segmentation_head import fit_segmentation
-from infoscope.analyses.probes.solvers import AdamW, LogisticPath, Sgd
 
 RATES = Sgd().learning_rates
 PRODUCTS: tuple[Products, ...] = ("float32", "bfloat16")
 IMAGENET, CLASSES, WIDTH = 1_281_167, 1000, 768
 LAST = ClassificationInput()
 
-R = TypeVar("R", SegmentationRecipe, DepthRecipe)
+R = TypeVar("R", bound=DenseRecipe)
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def segmentation(images: int) -> Callable[[int], object]:
     features = DenseFeatures(rows_of(images * 256, 384).reshape(images, 256, 384))
     masks = Random(np.random.default_rng(1).integers(0, 11, (images, 360, 480), dtype=np.uint8))
     judged = (DenseFeatures(features.patches[:1]), Random(masks.maps[:1, :16, :16]))
-    recipe = find_recipe("dinov2").segmentation
+    recipe = segmentation_head.RECIPES["dinov2"]
 
     def run(rates: int) -> object:
         return fit_segmentation(features, masks, _short(recipe, rates), classes=11, validation=judged)
@@ -155,7 +154,7 @@ def depth(images: int) -> Callable[[int], object]:
     features = DenseFeatures(patches, patches[:, 0])
     maps = Random(np.random.default_rng(1).uniform(0, 9, (images, 480, 640)).astype(np.float32))
     judged = (DenseFeatures(patches[:1], patches[:1, 0]), Random(maps.maps[:1, :16, :16]))
-    recipe = find_recipe("dinov2").depth
+    recipe = depth_head.RECIPES["dinov2"]
 
     def run(rates: int) -> object:
         return fit_depth(features, maps, _short(recipe, rates), validation=judged)
@@ -173,7 +172,7 @@ def plan() -> None:
     """Cost by image, and what that comes to for ImageNet."""
     print("| what | an image | for ImageNet |\n|---|---|---|")
     images = 4096
-    recipe = find_recipe("dinov2").classification
+    recipe = classification_head.RECIPES["dinov2"]
     labels = np.random.default_rng(1).integers(0, CLASSES, images)
     stored = rows_of(images, WIDTH * len(recipe.parts))
     for products in PRODUCTS:

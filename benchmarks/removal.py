@@ -19,20 +19,19 @@ import numba
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 import infoscope
-from infoscope.analyses.removal.config import Site
+from common import print_table
 from infoscope.analyses.removal.edited import EditedBackbone
 from infoscope.analyses.removal.groups import FeatureGroup
 from infoscope.analyses.removal.statistics import read_statistics
 from infoscope.analyses.removal.variants import Variant
 from infoscope.backbones.backbone import Backbone
-from infoscope.backbones.running_on import WholePass
+from infoscope.backbones.whole_pass import WholePass
 from infoscope.dictionaries.parts import decode_part, encode_parts
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.images.views import Views
+from infoscope.options import ReadFrom
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Benchmark:
     threads: int = 1
 
 
-def variants(groups: list[FeatureGroup], site: Site) -> list[Variant]:
+def variants(groups: list[FeatureGroup], site: ReadFrom) -> list[Variant]:
     return [
         Variant("untouched", site=site),
         Variant("reconstruction", method="reconstruct", site=site),
@@ -106,7 +105,7 @@ def parts(
     half = torch.arange(sae.features, device=tokens.device) % 2 == 0
     end = backbone.at(block=-1)
 
-    def run(*sites: Site) -> None:
+    def run(*sites: ReadFrom) -> None:
         for _ in edited.run(pixels, ids, [one for site in sites for one in variants(groups, site)], last):
             pass
 
@@ -115,7 +114,7 @@ def parts(
         "rerun": lambda: run("rerun"),
         "site": lambda: run("site"),
         "rerun and site": lambda: run("rerun", "site"),
-        "one pass from the edit on": lambda: whole.run_on(whole.stream),
+        "one pass from the edit on": lambda: whole.run_from(whole.stream),
         "codes of the batch": lambda: encode_parts(sae, tokens, backbone.grid**2),
         "half of the codes decoded": lambda: decode_part(sae, codes, half),
     }
@@ -124,19 +123,19 @@ def parts(
 def show(backbone: Backbone, sae: SparseAutoencoder, seconds: dict[str, float], options: Benchmark) -> None:
     bare, tail = seconds["bare forward"], seconds["one pass from the edit on"]
     edits = options.groups + 3
-    table = Table(
-        title=f"{backbone.family}, block {backbone.block} of {backbone.blocks}; {sae.features:,} features; "
-        f"{options.batch_size or backbone.batch_size} images; {edits} edits and the untouched model a site"
-    )
-    for name in ("what", "over bare", "distinct passes", "over these", "over one bare and the passes from the edit on"):
-        table.add_column(name, justify="left" if name == "what" else "right")
+    rows = []
     for name, took in seconds.items():
-        cells = [name, f"{took / bare:.3f}"]
+        over_these = ["", "", ""]
         if name in ("rerun", "site", "rerun and site"):
             again = 0 if name == "site" else edits
-            cells += [f"{1 + again}", f"{took / bare / (1 + again):.3f}", f"{took / (bare + again * tail):.3f}"]
-        table.add_row(*cells)
-    Console(width=140).print(table)
+            over_these = [f"{1 + again}", f"{took / bare / (1 + again):.3f}", f"{took / (bare + again * tail):.3f}"]
+        rows.append([name, f"{took / bare:.3f}", *over_these])
+    title = (
+        f"{backbone.family}, block {backbone.block} of {backbone.blocks}; {sae.features:,} features; "
+        f"{options.batch_size or backbone.batch_size} images; {edits} edits and the untouched model a site"
+    )
+    heads = ("what", "over bare", "distinct passes", "over these", "over one bare and the passes from the edit on")
+    print_table(title, heads, rows, left=1, width=140)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ time a view over that of the bare forward pass, and over forward and one dense e
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +15,11 @@ import altair
 import numpy as np
 import polars as pl
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 import infoscope
+from common import DATA, Pool, print_table, random_sae, seconds_of
 from infoscope.images.views import Views
-from pipeline import DATA, VIEWS, Bare, Pool, measure, random_sae
-from pipeline import Benchmark as Pipeline
+from pipeline import VIEWS, Bare, measure
 
 
 @dataclass(frozen=True)
@@ -51,25 +48,20 @@ def main(options: Benchmark) -> None:
     wanted = [(features, min(options.images)) for features in options.features]
     wanted += [(options.fixed, images) for images in options.images if images != min(options.images)]
     for features, images in wanted:
-        sae = random_sae(Pipeline(features=features, model=options.model, block=options.block), backbone)
+        sae = random_sae(backbone, features)
         measure(backbone, sae, Pool(files, 16))  # compiles
         bare = Bare()
         bare.time(backbone, sae, normalised)
-        start = time.perf_counter()
-        measure(backbone, sae, Pool(files, images), "crops")
-        view = (time.perf_counter() - start) / (2 * images)
+        pool = Pool(files, images)
+        view = seconds_of(lambda sae=sae, pool=pool: measure(backbone, sae, pool, "crops")) / (2 * images)  # type: ignore[misc]
         bare.time(backbone, sae, normalised)
         forward, product = bare.around(0)
         rows.append((features, images, view / forward, product / forward, view / (forward + product)))
         print(rows[-1], flush=True)
     names = ("features", "images", "over forward", "product over forward", "over forward + product")
     frame = pl.DataFrame(rows, schema=list(names), orient="row")
-    table = Table(title="wall time a view")
-    for name in names:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(f"{row[0]:,}", f"{row[1]:,}", *(f"{value:.2f}" for value in row[2:]))
-    Console(width=120).print(table)
+    shown = [[f"{row[0]:,}", f"{row[1]:,}", *(f"{value:.2f}" for value in row[2:])] for row in rows]
+    print_table("wall time a view", names, shown)
     if options.chart is not None:
         draw(frame, min(options.images), options.fixed).save(str(options.chart))
 

@@ -26,7 +26,7 @@ import tyro
 
 from infoscope.analyses.probes import convex as logistic
 from infoscope.analyses.probes.convex import Examples, Fitted, fit_path, moments_of
-from infoscope.analyses.probes.solvers import LogisticPath
+from infoscope.analyses.probes.recipes import LogisticPath
 
 SHAPES = ((400, 384, 10), (2000, 384, 10), (2000, 768, 100))
 SOLVER = LogisticPath((1.0, 0.1, 0.01))

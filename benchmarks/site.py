@@ -19,9 +19,10 @@ import numpy as np
 import polars as pl
 
 from infoscope.images.source import ids_sha256, open_images
+from infoscope.runtime.columns import write_table
 from infoscope.runtime.manifest import Manifest
 from infoscope.runtime.run import Run, open_run
-from infoscope.runtime.schema import MAPS, SCOPE, TOP_IMAGES, write_table
+from infoscope.runtime.schema import MAPS, SCOPE, TOP_IMAGES
 from infoscope.views.report.page import write_report
 
 # Columns that are no free numbers, or that texts and pages compare with each other.
@@ -83,7 +84,7 @@ def repeat_run(run: Run, ids: Any, ids_hash: str, features: int, out: Path) -> R
         shift = pl.col("feature") + repetition * run.scope.height
         noise = [
             (pl.col(name) * pl.Series(random.uniform(0.97, 1.03, run.scope.height)))
-            .clip(None, 1.0 if column.share else None)
+            .clip(None, 1.0 if column.is_share else None)
             .alias(name)
             for name, column in SCOPE.items()
             if column.dtype == pl.Float64 and name not in KEPT

@@ -25,8 +25,7 @@ import numpy as np
 import torch
 import tyro
 
-from infoscope.runtime.token_cache import TokenCache
-from infoscope.runtime.token_writer import TokenCacheWriter
+from infoscope.runtime.token_cache import TokenCache, TokenCacheWriter
 from infoscope.training.stream import ShuffleBuffer
 
 PATCHES, GROUP = 256, 16

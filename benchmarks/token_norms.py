@@ -10,15 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 import infoscope
+from common import print_table
 from infoscope.analyses.outliers.cutoffs import LONG
 from infoscope.backbones.backbone import Backbone
 from infoscope.images.prefetch import decode_ahead
-from infoscope.images.source import ImageSource
-from infoscope.images.spread import spread_evenly
+from infoscope.images.source import ImageSource, spread_evenly
 from infoscope.images.views import Views
 
 
@@ -39,12 +37,12 @@ def main(options: Benchmark) -> None:
     model = options.model
     backbone = infoscope.plant(images).backbone if model is None else infoscope.load_backbone(model, -1)
     sample = sorted(spread_evenly(len(images), options.count))
-    table = Table(title=f"norms of normal tokens, {backbone.name}, {len(sample)} photographs")
-    for name in ("block", "spread, of the mean", "equal pixels", "equal places", "share of place"):
-        table.add_column(name, justify="right")
-    for block, norms in enumerate(read(backbone, images, sample, options.shift)):
-        table.add_row(str(block), *(f"{value:.2f}" for value in describe(norms, options.shift)))
-    Console(width=120).print(table)
+    rows = [
+        [str(block), *(f"{value:.2f}" for value in describe(norms, options.shift))]
+        for block, norms in enumerate(read(backbone, images, sample, options.shift))
+    ]
+    heads = ("block", "spread, of the mean", "equal pixels", "equal places", "share of place")
+    print_table(f"norms of normal tokens, {backbone.name}, {len(sample)} photographs", heads, rows)
 
 
 def read(backbone: Backbone, images: ImageSource, sample: list[int], shift: int) -> list[np.ndarray]:

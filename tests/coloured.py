@@ -8,7 +8,8 @@ from PIL import Image
 from infoscope.analyses.probes.classification import classification_task
 from infoscope.backbones.loading import load_backbone
 from infoscope.dictionaries.activations import ReLU
-from infoscope.dictionaries.loading import load_sae, save_sae
+from infoscope.dictionaries.formats.infoscope import save_sae
+from infoscope.dictionaries.loading import load_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.measurement.measure import measure_scope
 from infoscope.runtime.run import open_run

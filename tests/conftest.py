@@ -1,5 +1,6 @@
 """What every test shares: checked shapes, the place of real models and photographs, no network."""
 
+import gc
 import os
 import pkgutil
 from pathlib import Path
@@ -31,6 +32,16 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+
+# What collecting imports stays until the end: looking through it for garbage, then and at every later turn, finds none.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again, but not among what all tests share."""
+    gc.freeze()
+    gc.enable()
+
 
 # Markers that follow from what a test asks for. Where a test starts Ray or Chromium itself, or is slow, it says so.
 MARKED_BY_FIXTURE = {"data_root": "real", "dinov2_path": "real", "imagenette": "real", "browser": "browser"}

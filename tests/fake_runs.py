@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from PIL import Image
 
-from infoscope.runtime.atomic import read_json, write_json
+from infoscope.runtime.columns import make_table, write_table
+from infoscope.runtime.json_values import read_json, write_json
 from infoscope.runtime.manifest import (
     FORMAT_VERSION,
     DictionaryRecord,
@@ -19,7 +19,7 @@ from infoscope.runtime.manifest import (
     software_versions,
 )
 from infoscope.runtime.run import Run, open_run
-from infoscope.runtime.schema import MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES, write_table
+from infoscope.runtime.schema import MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES
 from infoscope.runtime.seal import write_sealed
 from infoscope.scope.partition import partition
 
@@ -59,10 +59,6 @@ def _row(feature: int, cds: float | None, overrides: dict[str, Any]) -> dict[str
         "trust": 0.0 if cds is None else 0.75,
         "trust_reasons": "pairs 0.75 (3 of 4)",
     } | overrides
-
-
-def _frame(rows: list[dict[str, Any]], table: Any) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema={name: column.dtype for name, column in table.items()})
 
 
 def fake_run(
@@ -111,9 +107,9 @@ def fake_run(
                         "value": [value for _, value in patches],
                     }
                 )
-    write_table(path / "scope.parquet", _frame(scope, SCOPE), SCOPE)
-    write_table(path / "top_images.parquet", _frame(top_images, TOP_IMAGES), TOP_IMAGES)
-    write_table(path / "maps.parquet", _frame(map_rows, MAPS), MAPS)
+    write_table(path / "scope.parquet", make_table(SCOPE, scope), SCOPE)
+    write_table(path / "top_images.parquet", make_table(TOP_IMAGES, top_images), TOP_IMAGES)
+    write_table(path / "maps.parquet", make_table(MAPS, map_rows), MAPS)
     if curve:
         rows = [
             {
@@ -128,7 +124,7 @@ def fake_run(
             for feature, score in enumerate(cds)
             for shift in curve
         ]
-        write_table(path / "shift_curve.parquet", _frame(rows, SHIFT_CURVE), SHIFT_CURVE)
+        write_table(path / "shift_curve.parquet", make_table(SHIFT_CURVE, rows), SHIFT_CURVE)
     if any(score is not None for score in cds):
         scores = np.array([np.nan if score is None else score for score in cds])
         write_json(path / "partition.json", partition(scores).to_json())

@@ -1,4 +1,4 @@
-"""Commands in processes of their own that end at a chosen moment of their writing.
+"""Commands in processes of their own, killed from outside or at a chosen moment of their writing.
 
 The processes are forked from one that has imported the libraries and done nothing with them, so that each takes no
 longer than its work.
@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["infoscope.cli.main", "killing_imports", "polars", "torch", "transformers", "scipy.stats", "sklearn.linear_model"]
+    ["infoscope.cli.main", "polars", "torch", "transformers", "scipy.stats", "sklearn.linear_model", "killing_imports"]
 )
 # What a file's appearing and vanishing goes through; a process may end before each of them, and after.
 MOMENTS = ("replace", "unlink", "fsync", "rmdir", "mkdir")
@@ -40,9 +41,31 @@ def run_command(words, at=None, number=signal.SIGKILL, log=os.devnull):
         return process.exitcode, told.read().splitlines()
 
 
-def _child(words, at, number, told, log):
-    from infoscope.cli.main import main
+def start_command(words, log=os.devnull, largest_file=None):
+    """Start a command, to be killed from outside.
 
+    Args:
+        words: of the command.
+        log: a file for what it prints.
+        largest_file: how many bytes a file may have, as if the disk were full after them; no limit when None.
+
+    Returns:
+        Its process.
+    """
+    process = CONTEXT.Process(target=_limited, args=(list(map(str, words)), str(log), largest_file))
+    process.start()
+    return process
+
+
+def _limited(words, log, largest_file):
+    if largest_file is not None:
+        # Python itself would leave bytecode of modules cut off at the limit, which no later process can load.
+        sys.dont_write_bytecode = True
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    _run(words, log)
+
+
+def _child(words, at, number, told, log):
     process, count, telling = os.getpid(), itertools.count(1), Path(told).open("w", buffering=1)  # noqa: SIM115
 
     def moment(what):
@@ -62,6 +85,12 @@ def _child(words, at, number, told, log):
 
     for name in MOMENTS:
         setattr(os, name, watched(name, getattr(os, name)))
+    _run(words, log)
+
+
+def _run(words, log):
+    from infoscope.cli.main import main
+
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with Path(log).open("a") as stream, contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
         status = main(words)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import pytest
 from numba.core.caching import CacheImpl
 
 from infoscope.runtime import compilation
@@ -58,6 +59,7 @@ def told(folder, level="WARNING", way="plain", **environment):
     return [line for line in done.stderr.splitlines() if line]
 
 
+@pytest.mark.slow
 def test_compiling_is_told_of_once_and_not_where_the_machine_code_is_kept(tmp_path):
     first = told(tmp_path)
     assert first[0] == "Compiling once, and kept for later runs: tails"

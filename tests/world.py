@@ -21,7 +21,8 @@ from infoscope.analyses.zeroshot.classes import Classes
 from infoscope.analyses.zeroshot.embeddings import class_embeddings, write_embeddings
 from infoscope.backbones.loading import load_backbone
 from infoscope.dictionaries.activations import ReLU
-from infoscope.dictionaries.loading import load_sae, save_sae
+from infoscope.dictionaries.formats.infoscope import save_sae
+from infoscope.dictionaries.loading import load_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.images.source import open_images
 from infoscope.measurement.measure import measure_scope

@@ -55,7 +55,7 @@ class Distil:
     seed: int = 0
     """Of the order, the draws and the weights that do not come from the teacher."""
     checkpoint_seconds: float = 120
-    """How much a stop may lose. The same command goes on there, to the same result."""
+    """How much a stop may lose. The same command resumes there, to the same result."""
 
     def run(self) -> None:
         """Train, or go on training."""

@@ -1,6 +1,6 @@
 """Where a vision model keeps its information: the information scope of sparse-autoencoder features.
 
-Nothing heavy is imported until a name is used.
+The names below are public, and all others may change. Nothing heavy is imported until one is used.
 """
 
 from importlib import import_module
@@ -8,233 +8,149 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from infoscope.analyses.comparison import compare_runs
-    from infoscope.analyses.outliers.config import OutlierConfig
-    from infoscope.analyses.outliers.measure import measure_outliers
-    from infoscope.analyses.outliers.result import OutlierResult
-    from infoscope.analyses.planted.config import PlantedConfig, planted_config
-    from infoscope.analyses.planted.plant import Planted, plant, plant_into
-    from infoscope.analyses.probes.classification import classification_task
-    from infoscope.analyses.probes.config import ProbeConfig
-    from infoscope.analyses.probes.depth import depth_task
-    from infoscope.analyses.probes.depth_sets import open_depths, open_nyu
-    from infoscope.analyses.probes.labelled_images import open_labelled
-    from infoscope.analyses.probes.probe import probe_groups
-    from infoscope.analyses.probes.result import ProbeResult, open_probe
-    from infoscope.analyses.probes.segmentation import segmentation_task
-    from infoscope.analyses.probes.segmentation_sets import open_masks, open_segmentation
-    from infoscope.analyses.removal.config import RemovalConfig
-    from infoscope.analyses.removal.edited import EditedBackbone
-    from infoscope.analyses.removal.groups import FeatureGroup, named_group
-    from infoscope.analyses.removal.statistics import read_statistics
-    from infoscope.analyses.removal.variants import Variant, plan_variants
-    from infoscope.analyses.selection.config import SelectConfig
-    from infoscope.analyses.selection.result import Selection
-    from infoscope.analyses.selection.select import select_features
-    from infoscope.analyses.sweep import sweep_blocks
-    from infoscope.analyses.validation.config import ValidateConfig
-    from infoscope.analyses.validation.validate import Validation, validate
-    from infoscope.analyses.zeroshot.classes import Classes, read_classes
-    from infoscope.analyses.zeroshot.embeddings import (
-        ClassEmbeddings,
-        class_embeddings,
-        read_embeddings,
-        write_embeddings,
-    )
-    from infoscope.analyses.zeroshot.measure import measure_zeroshot
-    from infoscope.analyses.zeroshot.result import ZeroshotResult
-    from infoscope.analyses.zeroshot.text import embed_classes
-    from infoscope.backbones.backbone import Backbone
-    from infoscope.backbones.loading import load_backbone
-    from infoscope.demo.demo import DemoResult, run_demo
-    from infoscope.dictionaries.activations import Activation, Gated, JumpReLU, ReLU, TopK, register_activation
-    from infoscope.dictionaries.loading import load_sae, save_sae, save_saelens
-    from infoscope.dictionaries.sae import SparseAutoencoder
-    from infoscope.errors import InfoscopeError
-    from infoscope.images.source import ImageSource, open_images
-    from infoscope.measurement.config import MeasureConfig
-    from infoscope.measurement.fit import check_fit
-    from infoscope.measurement.measure import measure_scope
-    from infoscope.measurement.result import Scope
-    from infoscope.runtime.execution import Execution
-    from infoscope.runtime.run import Feature, Run, open_run
-    from infoscope.scope.partition import Partition
-    from infoscope.training.config import TrainConfig
-    from infoscope.training.from_cache import train_on_cache
-    from infoscope.training.train import train_sae, train_saes
-    from infoscope.training.untrained import make_dictionary
-    from infoscope.views.comparison.page import write_comparison
-    from infoscope.views.figures.figure import figure
-    from infoscope.views.figures.options import FigureOptions
-    from infoscope.views.figures.paper import save_figure
-    from infoscope.views.report.page import write_report
+if TYPE_CHECKING:  # type checkers and editors cannot follow `__getattr__`
+    from infoscope.analyses.comparison import compare_runs as compare_runs
+    from infoscope.analyses.outliers.config import OutlierConfig as OutlierConfig
+    from infoscope.analyses.outliers.measure import measure_outliers as measure_outliers
+    from infoscope.analyses.outliers.result import OutlierResult as OutlierResult
+    from infoscope.analyses.planted.config import PlantedConfig as PlantedConfig
+    from infoscope.analyses.planted.config import planted_config as planted_config
+    from infoscope.analyses.planted.plant import Planted as Planted
+    from infoscope.analyses.planted.plant import plant as plant
+    from infoscope.analyses.planted.plant import plant_into as plant_into
+    from infoscope.analyses.probes.classification import classification_task as classification_task
+    from infoscope.analyses.probes.config import ProbeConfig as ProbeConfig
+    from infoscope.analyses.probes.depth import depth_task as depth_task
+    from infoscope.analyses.probes.depth_sets import open_depths as open_depths
+    from infoscope.analyses.probes.depth_sets import open_nyu as open_nyu
+    from infoscope.analyses.probes.labelled_images import open_labelled as open_labelled
+    from infoscope.analyses.probes.probe import probe_groups as probe_groups
+    from infoscope.analyses.probes.result import ProbeResult as ProbeResult
+    from infoscope.analyses.probes.result import open_probe as open_probe
+    from infoscope.analyses.probes.segmentation import segmentation_task as segmentation_task
+    from infoscope.analyses.probes.segmentation_sets import open_masks as open_masks
+    from infoscope.analyses.probes.segmentation_sets import open_segmentation as open_segmentation
+    from infoscope.analyses.removal.config import RemovalConfig as RemovalConfig
+    from infoscope.analyses.removal.edited import EditedBackbone as EditedBackbone
+    from infoscope.analyses.removal.groups import FeatureGroup as FeatureGroup
+    from infoscope.analyses.removal.groups import named_group as named_group
+    from infoscope.analyses.removal.statistics import read_statistics as read_statistics
+    from infoscope.analyses.removal.variants import Variant as Variant
+    from infoscope.analyses.removal.variants import plan_variants as plan_variants
+    from infoscope.analyses.selection.config import SelectConfig as SelectConfig
+    from infoscope.analyses.selection.result import Selection as Selection
+    from infoscope.analyses.selection.select import select_features as select_features
+    from infoscope.analyses.sweep import sweep_blocks as sweep_blocks
+    from infoscope.analyses.validation.config import ValidateConfig as ValidateConfig
+    from infoscope.analyses.validation.validate import Validation as Validation
+    from infoscope.analyses.validation.validate import validate as validate
+    from infoscope.analyses.zeroshot.classes import Classes as Classes
+    from infoscope.analyses.zeroshot.classes import read_classes as read_classes
+    from infoscope.analyses.zeroshot.embeddings import ClassEmbeddings as ClassEmbeddings
+    from infoscope.analyses.zeroshot.embeddings import class_embeddings as class_embeddings
+    from infoscope.analyses.zeroshot.embeddings import read_embeddings as read_embeddings
+    from infoscope.analyses.zeroshot.embeddings import write_embeddings as write_embeddings
+    from infoscope.analyses.zeroshot.measure import measure_zeroshot as measure_zeroshot
+    from infoscope.analyses.zeroshot.result import ZeroshotResult as ZeroshotResult
+    from infoscope.analyses.zeroshot.text import embed_classes as embed_classes
+    from infoscope.backbones.backbone import Backbone as Backbone
+    from infoscope.backbones.loading import load_backbone as load_backbone
+    from infoscope.demo.demo import DemoResult as DemoResult
+    from infoscope.demo.demo import run_demo as run_demo
+    from infoscope.dictionaries.activations import Activation as Activation
+    from infoscope.dictionaries.activations import Gated as Gated
+    from infoscope.dictionaries.activations import JumpReLU as JumpReLU
+    from infoscope.dictionaries.activations import ReLU as ReLU
+    from infoscope.dictionaries.activations import TopK as TopK
+    from infoscope.dictionaries.activations import register_activation as register_activation
+    from infoscope.dictionaries.formats.infoscope import save_sae as save_sae
+    from infoscope.dictionaries.formats.saelens import save_saelens as save_saelens
+    from infoscope.dictionaries.loading import load_sae as load_sae
+    from infoscope.dictionaries.sae import SparseAutoencoder as SparseAutoencoder
+    from infoscope.errors import InfoscopeError as InfoscopeError
+    from infoscope.images.source import ImageSource as ImageSource
+    from infoscope.images.source import open_images as open_images
+    from infoscope.measurement.config import MeasureConfig as MeasureConfig
+    from infoscope.measurement.fit import check_fit as check_fit
+    from infoscope.measurement.measure import measure_scope as measure_scope
+    from infoscope.measurement.result import Scope as Scope
+    from infoscope.runtime.execution import Execution as Execution
+    from infoscope.runtime.run import Feature as Feature
+    from infoscope.runtime.run import Run as Run
+    from infoscope.runtime.run import open_run as open_run
+    from infoscope.scope.partition import Partition as Partition
+    from infoscope.training.config import TrainConfig as TrainConfig
+    from infoscope.training.from_cache import train_on_cache as train_on_cache
+    from infoscope.training.train import train_sae as train_sae
+    from infoscope.training.train import train_saes as train_saes
+    from infoscope.training.untrained import make_dictionary as make_dictionary
+    from infoscope.views.comparison.page import write_comparison as write_comparison
+    from infoscope.views.figures.figure import figure as figure
+    from infoscope.views.figures.options import FigureOptions as FigureOptions
+    from infoscope.views.figures.paper import save_figure as save_figure
+    from infoscope.views.report.page import write_report as write_report
 
-_HOMES = {
-    "Activation": "dictionaries.activations",
-    "Backbone": "backbones.backbone",
-    "ClassEmbeddings": "analyses.zeroshot.embeddings",
-    "Classes": "analyses.zeroshot.classes",
-    "DemoResult": "demo.demo",
-    "EditedBackbone": "analyses.removal.edited",
-    "Execution": "runtime.execution",
-    "Feature": "runtime.run",
-    "FeatureGroup": "analyses.removal.groups",
-    "FigureOptions": "views.figures.options",
-    "Gated": "dictionaries.activations",
-    "ImageSource": "images.source",
-    "InfoscopeError": "errors",
-    "JumpReLU": "dictionaries.activations",
-    "MeasureConfig": "measurement.config",
-    "OutlierConfig": "analyses.outliers.config",
-    "OutlierResult": "analyses.outliers.result",
-    "Partition": "scope.partition",
-    "Planted": "analyses.planted.plant",
-    "PlantedConfig": "analyses.planted.config",
-    "ProbeConfig": "analyses.probes.config",
-    "ProbeResult": "analyses.probes.result",
-    "ReLU": "dictionaries.activations",
-    "RemovalConfig": "analyses.removal.config",
-    "Run": "runtime.run",
-    "Scope": "measurement.result",
-    "SelectConfig": "analyses.selection.config",
-    "Selection": "analyses.selection.result",
-    "SparseAutoencoder": "dictionaries.sae",
-    "TopK": "dictionaries.activations",
-    "TrainConfig": "training.config",
-    "ValidateConfig": "analyses.validation.config",
-    "Validation": "analyses.validation.validate",
-    "Variant": "analyses.removal.variants",
-    "ZeroshotResult": "analyses.zeroshot.result",
-    "check_fit": "measurement.fit",
-    "class_embeddings": "analyses.zeroshot.embeddings",
-    "classification_task": "analyses.probes.classification",
-    "compare_runs": "analyses.comparison",
-    "depth_task": "analyses.probes.depth",
-    "embed_classes": "analyses.zeroshot.text",
-    "figure": "views.figures.figure",
-    "load_backbone": "backbones.loading",
-    "load_sae": "dictionaries.loading",
-    "make_dictionary": "training.untrained",
-    "measure_outliers": "analyses.outliers.measure",
-    "measure_scope": "measurement.measure",
-    "measure_zeroshot": "analyses.zeroshot.measure",
-    "named_group": "analyses.removal.groups",
-    "open_depths": "analyses.probes.depth_sets",
-    "open_images": "images.source",
-    "open_labelled": "analyses.probes.labelled_images",
-    "open_masks": "analyses.probes.segmentation_sets",
-    "open_nyu": "analyses.probes.depth_sets",
-    "open_probe": "analyses.probes.result",
-    "open_run": "runtime.run",
-    "open_segmentation": "analyses.probes.segmentation_sets",
-    "plan_variants": "analyses.removal.variants",
-    "plant": "analyses.planted.plant",
-    "plant_into": "analyses.planted.plant",
-    "planted_config": "analyses.planted.config",
-    "probe_groups": "analyses.probes.probe",
-    "read_classes": "analyses.zeroshot.classes",
-    "read_embeddings": "analyses.zeroshot.embeddings",
-    "read_statistics": "analyses.removal.statistics",
-    "register_activation": "dictionaries.activations",
-    "run_demo": "demo.demo",
-    "save_figure": "views.figures.paper",
-    "save_sae": "dictionaries.loading",
-    "save_saelens": "dictionaries.loading",
-    "segmentation_task": "analyses.probes.segmentation",
-    "select_features": "analyses.selection.select",
-    "sweep_blocks": "analyses.sweep",
-    "train_on_cache": "training.from_cache",
-    "train_sae": "training.train",
-    "train_saes": "training.train",
-    "validate": "analyses.validation.validate",
-    "write_comparison": "views.comparison.page",
-    "write_embeddings": "analyses.zeroshot.embeddings",
-    "write_report": "views.report.page",
+_NAMES = {
+    "analyses.comparison": "compare_runs",
+    "analyses.outliers.config": "OutlierConfig",
+    "analyses.outliers.measure": "measure_outliers",
+    "analyses.outliers.result": "OutlierResult",
+    "analyses.planted.config": "PlantedConfig planted_config",
+    "analyses.planted.plant": "Planted plant plant_into",
+    "analyses.probes.classification": "classification_task",
+    "analyses.probes.config": "ProbeConfig",
+    "analyses.probes.depth": "depth_task",
+    "analyses.probes.depth_sets": "open_depths open_nyu",
+    "analyses.probes.labelled_images": "open_labelled",
+    "analyses.probes.probe": "probe_groups",
+    "analyses.probes.result": "ProbeResult open_probe",
+    "analyses.probes.segmentation": "segmentation_task",
+    "analyses.probes.segmentation_sets": "open_masks open_segmentation",
+    "analyses.removal.config": "RemovalConfig",
+    "analyses.removal.edited": "EditedBackbone",
+    "analyses.removal.groups": "FeatureGroup named_group",
+    "analyses.removal.statistics": "read_statistics",
+    "analyses.removal.variants": "Variant plan_variants",
+    "analyses.selection.config": "SelectConfig",
+    "analyses.selection.result": "Selection",
+    "analyses.selection.select": "select_features",
+    "analyses.sweep": "sweep_blocks",
+    "analyses.validation.config": "ValidateConfig",
+    "analyses.validation.validate": "Validation validate",
+    "analyses.zeroshot.classes": "Classes read_classes",
+    "analyses.zeroshot.embeddings": "ClassEmbeddings class_embeddings read_embeddings write_embeddings",
+    "analyses.zeroshot.measure": "measure_zeroshot",
+    "analyses.zeroshot.result": "ZeroshotResult",
+    "analyses.zeroshot.text": "embed_classes",
+    "backbones.backbone": "Backbone",
+    "backbones.loading": "load_backbone",
+    "demo.demo": "DemoResult run_demo",
+    "dictionaries.activations": "Activation Gated JumpReLU ReLU TopK register_activation",
+    "dictionaries.loading": "load_sae save_sae save_saelens",
+    "dictionaries.sae": "SparseAutoencoder",
+    "errors": "InfoscopeError",
+    "images.source": "ImageSource open_images",
+    "measurement.config": "MeasureConfig",
+    "measurement.fit": "check_fit",
+    "measurement.measure": "measure_scope",
+    "measurement.result": "Scope",
+    "runtime.execution": "Execution",
+    "runtime.run": "Feature Run open_run",
+    "scope.partition": "Partition",
+    "training.config": "TrainConfig",
+    "training.from_cache": "train_on_cache",
+    "training.train": "train_sae train_saes",
+    "training.untrained": "make_dictionary",
+    "views.comparison.page": "write_comparison",
+    "views.figures.figure": "figure",
+    "views.figures.options": "FigureOptions",
+    "views.figures.paper": "save_figure",
+    "views.report.page": "write_report",
 }
+# Each public name's module.
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
-__all__ = [
-    "Activation",
-    "Backbone",
-    "ClassEmbeddings",
-    "Classes",
-    "DemoResult",
-    "EditedBackbone",
-    "Execution",
-    "Feature",
-    "FeatureGroup",
-    "FigureOptions",
-    "Gated",
-    "ImageSource",
-    "InfoscopeError",
-    "JumpReLU",
-    "MeasureConfig",
-    "OutlierConfig",
-    "OutlierResult",
-    "Partition",
-    "Planted",
-    "PlantedConfig",
-    "ProbeConfig",
-    "ProbeResult",
-    "ReLU",
-    "RemovalConfig",
-    "Run",
-    "Scope",
-    "SelectConfig",
-    "Selection",
-    "SparseAutoencoder",
-    "TopK",
-    "TrainConfig",
-    "ValidateConfig",
-    "Validation",
-    "Variant",
-    "ZeroshotResult",
-    "check_fit",
-    "class_embeddings",
-    "classification_task",
-    "compare_runs",
-    "depth_task",
-    "embed_classes",
-    "figure",
-    "load_backbone",
-    "load_sae",
-    "make_dictionary",
-    "measure_outliers",
-    "measure_scope",
-    "measure_zeroshot",
-    "named_group",
-    "open_depths",
-    "open_images",
-    "open_labelled",
-    "open_masks",
-    "open_nyu",
-    "open_probe",
-    "open_run",
-    "open_segmentation",
-    "plan_variants",
-    "plant",
-    "plant_into",
-    "planted_config",
-    "probe_groups",
-    "read_classes",
-    "read_embeddings",
-    "read_statistics",
-    "register_activation",
-    "run_demo",
-    "save_figure",
-    "save_sae",
-    "save_saelens",
-    "segmentation_task",
-    "select_features",
-    "sweep_blocks",
-    "train_on_cache",
-    "train_sae",
-    "train_saes",
-    "validate",
-    "write_comparison",
-    "write_embeddings",
-    "write_report",
-]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
 
@@ -56,31 +56,14 @@ def check_choice(name: str, value: str, choices: Any) -> None:
 
     Example:
         >>> from typing import Literal
-        >>> check_choice("rank_by", "median", Literal["max", "mean"])
+        >>> check_choice("rank_by", "median", Literal["max", "mean", "sum"])
         Traceback (most recent call last):
         ...
-        infoscope.errors.InfoscopeError: rank_by 'median' is not known: choose max or mean
+        infoscope.errors.InfoscopeError: rank_by 'median' is not known: choose max, mean or sum
     """
     known = get_args(choices)
     if value not in known:
-        raise InfoscopeError(f"{name} {value!r} is not known: choose {' or '.join(known)}")
-
-
-def check_counts(**counts: int | None) -> None:
-    """Refuse options that count something and are below 1; None is an option that was not given.
-
-    Raises:
-        InfoscopeError: naming the first such option as its flag.
-
-    Example:
-        >>> check_counts(batch_size=8, threads=0)
-        Traceback (most recent call last):
-        ...
-        infoscope.errors.InfoscopeError: --threads 0 is out of range: choose 1 or more
-    """
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise InfoscopeError(f"--{name.replace('_', '-')} {value} is out of range: choose 1 or more")
+        raise InfoscopeError(f"{name} {value!r} is not known: choose {either(known)}")
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
@@ -164,3 +147,13 @@ def few(names: Iterable[str], most: int = 5) -> str:
     """
     listed = [name if name.isprintable() and len(name) <= 80 else shown(name) for name in names]
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
+def either(names: Sequence[str]) -> str:
+    """All names, of which one is meant.
+
+    Example:
+        >>> either("a"), either("abc")
+        ('a', 'a, b or c')
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"

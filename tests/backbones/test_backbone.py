@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from infoscope.backbones.backbone import model_inputs
 from infoscope.backbones.loading import load_backbone
-from infoscope.backbones.running import model_inputs
 from infoscope.errors import InfoscopeError
 
 BLOCKS = 3
@@ -69,8 +69,8 @@ def test_nothing_after_the_last_block_read_is_run(saved, pixels):
     for hook in hooks:
         hook.remove()
     assert ran == [0, 1]
-    for blocks, message in (([3], "block 3"), ([-4], "block -4"), ([], "none")):
-        with pytest.raises(InfoscopeError, match=f"has blocks 0 to 2; {message} was asked for"):
+    for blocks, message in (([3], "no block 3"), ([-4], "no block -4"), ([], "none was asked for")):
+        with pytest.raises(InfoscopeError, match=f"has blocks 0 to 2, and {message}"):
             backbone.read_blocks(pixels(1, case.case.side), blocks, lambda block, stream: block)
 
 
@@ -125,6 +125,7 @@ def test_real_model_on_photographs(dinov2_path, imagenette):
     assert backbone.sha256 == hashlib.sha256((dinov2_path / "model.safetensors").read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_the_forward_stops_at_the_block(checkpoint, pixels):
     backbone = load_backbone(checkpoint.directory, 1, device="cpu")
     images = pixels(1, checkpoint.case.side)
@@ -169,6 +170,7 @@ def test_a_block_that_returns_a_tuple_gives_the_same_tokens(saved, pixels):
     assert torch.equal(backbone.tokens(images), plain)
 
 
+@pytest.mark.slow
 def test_tokens_of_an_image_do_not_depend_on_its_batch(checkpoint, pixels):
     backbone = load_backbone(checkpoint.directory, -1, device="cpu")
     images = pixels(5, checkpoint.case.side)
@@ -221,6 +223,7 @@ def test_half_precision_gives_float32_tokens_near_the_full_ones(saved, pixels):
     assert 0 < (tokens - full.tokens(images)).norm() / full.tokens(images).norm() < 0.05
 
 
+@pytest.mark.slow
 def test_position_table_is_the_models_own(checkpoint, pixels):
     backbone = load_backbone(checkpoint.directory, 0, device="cpu")
     images = pixels(1, checkpoint.case.side)
@@ -258,6 +261,7 @@ def neurons_by_hand(mlp, given):
     return mlp.act_fn(mlp.up_proj(given)), mlp.down_proj
 
 
+@pytest.mark.slow
 def test_neurons_equal_transformers_own(checkpoint, pixels):
     case = checkpoint.case
     images = pixels(2, case.side)

@@ -158,6 +158,7 @@ def test_known_defaults_are_those_of_transformers():
     assert checked > 20
 
 
+@pytest.mark.slow
 def test_every_key_of_transformers_processors_is_accounted_for():
     import importlib
     import pkgutil

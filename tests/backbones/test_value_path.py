@@ -45,6 +45,7 @@ def image():
     return Image.fromarray(noise)
 
 
+@pytest.mark.slow
 def test_both_crops_give_equal_tokens_on_the_overlap(checkpoint, value_path, image):
     backbone = load_backbone(checkpoint.directory, -1, device="cpu")
     value_path(backbone)

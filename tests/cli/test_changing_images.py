@@ -26,7 +26,8 @@ from infoscope.analyses.zeroshot.embeddings import class_embeddings
 from infoscope.analyses.zeroshot.measure import measure_zeroshot
 from infoscope.backbones.loading import load_backbone
 from infoscope.cli.main import main
-from infoscope.dictionaries.loading import load_sae, save_sae
+from infoscope.dictionaries.formats.infoscope import save_sae
+from infoscope.dictionaries.loading import load_sae
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from infoscope.measurement import measure as measuring
@@ -35,9 +36,11 @@ from infoscope.measurement.measure import measure_scope
 from infoscope.runtime.run import open_run
 from infoscope.training import train as training
 from infoscope.training.train import train_sae
+from infoscope.views.report.contents import Options, ReportFiles
 from infoscope.views.report.photographs import find_photographs
-from infoscope.views.report.site import Options, Site
 from small import SIDE, WIDTH
+
+pytestmark = pytest.mark.slow
 
 CHANGED = "has changed since it was first read; put back what was there and give the same command again"
 QUIET = {}
@@ -155,8 +158,8 @@ def test_zeroshot_does_not_and_does_again_what_has_changed(probed, directions, f
     touch(folder / "train" / "blue")
     from infoscope.analyses.zeroshot import scoring
 
-    own, read = scoring._read_shard, []
-    monkeypatch.setattr(scoring, "_read_shard", lambda *given: read.append(given[2]) or own(*given))
+    own, read = scoring._score_shard, []
+    monkeypatch.setattr(scoring, "_score_shard", lambda *given: read.append(given[2]) or own(*given))
     again = zeroshot(probed, directions, folder, tmp_path / "out")
     assert read == [range(16, 20)]
     assert again.predictions.equals(zeroshot(probed, directions, folder, tmp_path / "other").predictions)
@@ -187,7 +190,7 @@ def test_a_training_does_not(probed, folder, before, tmp_path, cache):
 
 
 def test_a_token_cache_is_not_finished_on_two_sets(probed, folder, tmp_path, monkeypatch):
-    from infoscope.runtime.token_writer import TokenCacheWriter
+    from infoscope.runtime.token_cache import TokenCacheWriter
 
     own, added = TokenCacheWriter.add, []
 
@@ -302,7 +305,7 @@ def test_a_photograph_is_never_shown_for_another_of_its_name(run, folder, capsys
     shown = run.top_images.select("image", "image_id").unique("image").sort("image")
     first = shown["image_id"][0]
     change(folder / "train" / first)
-    site = Site(run, open_images(str(folder / "train")), Options())
+    site = ReportFiles(run, open_images(str(folder / "train")), Options())
     pictures = dict(zip(shown["image_id"], site.thumbnails.each(shown["image_id"]), strict=True))
     assert [name for name, picture in pictures.items() if picture is None] == [first]
     found = find_photographs(run)

@@ -145,16 +145,17 @@ def test_measure_and_report_say_the_warnings_too(place, capsys, tmp_path):
 def test_a_name_of_the_registry_gives_model_block_and_tokens(place, capsys, tmp_path, monkeypatch):
     silent = edit_site(place, tmp_path / "silent", model=None, block=None, tokens=None)
     # What the hub would give is put in its place.
+    small = {"name": "small-sae", "hub_id": "owner/small", "model": f"{place}/model"}
+    small |= {"format": "infoscope", "source": "this test"}
     known = KnownSAE(
-        "small-sae", "owner/small", f"{place}/model", 1, "cls", 96, "topk(16)", "infoscope", "this test", why="cls",
-        patch_maps="doubtful",
-    )  # fmt: skip
+        **small, block=1, tokens="cls", features=96, activation="topk(16)", why="cls", patch_maps="doubtful"
+    )
     monkeypatch.setitem(registry._BY_NAME, "small-sae", known)
     monkeypatch.setattr("infoscope.dictionaries.loading._fetch", lambda name: silent)
     out = printed(capsys, check(place, sae="small-sae", **{"input-side": SIDE}))
     assert "block 1" in out
     assert "trained on CLS tokens only" in out
-    off = KnownSAE("small-sae", "owner/small", f"{place}/model", 2, None, None, None, "infoscope", "this test")
+    off = KnownSAE(**small, block=2)
     monkeypatch.setitem(registry._BY_NAME, "small-sae", off)
     monkeypatch.setattr("infoscope.dictionaries.loading._fetch", lambda name: place / "sae")
     assert "is of block 2, and what owner/small gave is of block 1" in fails(capsys, check(place, sae="small-sae"))

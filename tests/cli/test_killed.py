@@ -14,6 +14,8 @@ from infoscope.analyses.zeroshot.embeddings import class_embeddings, write_embed
 from killing import files_below, run_command
 from small import WIDTH
 
+pytestmark = pytest.mark.slow
+
 # The demo takes the longest.
 KILLS = {"demo": 2}
 # What differs from one start to the next: how long it took, and how it was asked for.

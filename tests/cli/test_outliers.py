@@ -9,7 +9,7 @@ import pytest
 from commands import document, entries, fails
 from fake_runs import reseal
 from infoscope.cli.main import main
-from infoscope.dictionaries.loading import save_sae
+from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.runtime.run import open_run
 from small import SIDE, pictures, save_model
 
@@ -124,7 +124,7 @@ def test_a_dictionary_that_comes_out_otherwise_is_refused(place, capsys, tmp_pat
     assert main(["measure", "--dictionary", "channels", *model, *words]) == 0
     line = fails(capsys, ["outliers", f"{tmp_path}/run", "--images", f"{place}/images/a"])
     assert "the run's dictionary, channels, cannot be made again" in line
-    assert "name a saved copy of it by --sae" in line
+    assert "name a saved copy by --sae" in line
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_segmentation_and_depth_by_folders(probed_run, coloured_folder, tmp_path
         (["--data", "{folder}/nowhere"], "nowhere"),
         (["--train", "{folder}/train", "--test", "{folder}/train"], "both the train and the test split"),
         (["--train", "{folder}/train/red", "--test", "{folder}/val"], "is in no folder"),
-        (["--data", "{folder}", "--remove", "loud"], "is no feature group"),
+        (["--data", "{folder}", "--remove", "loud"], "is not a feature group"),
         (["--data", "{folder}", "--remove", "cds > 2"], "names no feature"),
         (["--data", "{folder}", "--recipe", "best"], "--recipe 'best' is not known"),
         (["--data", "{folder}", "--disk-gib", "0"], "--disk-gib 0"),

@@ -1,10 +1,7 @@
 """A measurement that is killed, or whose disk fills, goes on where it was and ends as if nothing had happened."""
 
 import random
-import resource
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -12,9 +9,10 @@ import pytest
 import torch
 
 from infoscope.dictionaries.activations import TopK
-from infoscope.dictionaries.loading import save_sae
+from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.runtime.run import open_run
+from killing import start_command
 from small import FEATURES, SIDE, WIDTH, pictures, save_model
 
 pytestmark = pytest.mark.slow
@@ -34,20 +32,34 @@ def place(tmp_path_factory):
     sae = SparseAutoencoder(W_enc, torch.zeros(FEATURES), W_enc.T.contiguous(), torch.zeros(WIDTH), TopK(6))
     save_sae(sae, folder / "sae")
     for rank_view in ("full", "crops"):
-        finish(measure(folder, folder / f"undisturbed-{rank_view}", rank_view))
+        out = folder / f"undisturbed-{rank_view}"
+        finish(measure(folder, out, rank_view), out)
     return folder
 
 
 def measure(place, out, rank_view="full", **options):
-    command = [sys.executable, "-m", "infoscope.cli.main", "measure", "--model", f"{place}/model", "--block", "1"]
+    command = ["measure", "--model", f"{place}/model", "--block", "1"]
     command += ["--input-side", str(SIDE), "--sae", f"{place}/sae", "--images", f"{place}/images", "--out", str(out)]
     command += ["--top-images", "4", "--shard-images", "5", "--batch-size", "2", "--rank-view", rank_view]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options)
+    return start_command(command, log_of(out), **options)
 
 
-def finish(process):
-    _, error = process.communicate()
-    assert process.returncode == 0, error
+def log_of(out):
+    """What the commands that write a folder print, all in one file beside it."""
+    return out.with_suffix(".log")
+
+
+def finish(process, out):
+    process.join()
+    assert process.exitcode == 0, log_of(out).read_text()
+
+
+def kill(process, out):
+    """Kill a command and say whether it was still running."""
+    process.kill()
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL), log_of(out).read_text()
+    return process.exitcode != 0
 
 
 def finished(out):
@@ -86,17 +98,14 @@ def test_killed_at_random_moments(place, tmp_path, rank_view):
         process = measure(place, out, rank_view)
         # Some shards further, and a moment more, which may fall into the writing of a file or of the tables.
         further = min(seen + moments.randint(1, shards // 5), shards)
-        while process.poll() is None and finished(out) < further:
+        while process.is_alive() and finished(out) < further:
             time.sleep(0.001)
         time.sleep(moments.uniform(0, 0.03))
-        process.send_signal(signal.SIGKILL)
-        _, error = process.communicate()
-        if process.returncode == 0:
+        if not kill(process, out):
             break
-        assert process.returncode == -signal.SIGKILL, error
         kills += 1
         assert finished(out) >= seen or (out / "manifest.json").exists()
-    finish(measure(place, out, rank_view))
+    finish(measure(place, out, rank_view), out)
     assert kills >= 2
     assert_same(place, out, rank_view)
 
@@ -105,48 +114,45 @@ def test_a_full_disk_loses_no_finished_shard(place, tmp_path):
     out = tmp_path / "run"
     # Partials are small; a table of maps is the first file that does not fit.
     largest = max(file.stat().st_size for file in (place / "undisturbed-full").glob("*.parquet"))
-    limit = largest - 1
-    full = measure(place, out, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
-    error = full.communicate()[1]
-    assert full.returncode == 2
-    (line,) = [line for line in error.splitlines() if line.startswith("infoscope: ")]
+    full = measure(place, out, largest_file=largest - 1)
+    full.join()
+    assert full.exitcode == 2
+    (line,) = [line for line in log_of(out).read_text().splitlines() if line.startswith("infoscope: ")]
     assert "cannot write" in line
     assert "raise the limit on the size of a file or choose another --out" in line
     kept = {file: file.stat().st_mtime_ns for file in out.glob("partials/*.npz")}
     assert kept
     assert not list(out.rglob("*.tmp"))
-    finish(measure(place, out))
+    finish(measure(place, out), out)
     assert_same(place, out)
 
 
 def train(place, out):
-    command = [sys.executable, "-m", "infoscope.cli.main", "train", "--model", f"{place}/model", "--block", "1"]
+    command = ["train", "--model", f"{place}/model", "--block", "1"]
     command += ["--input-side", str(SIDE), "--images", f"{place}/images", "--out", str(out), "--cache", "none"]
     command += ["--features", "40,60", "--k", "4", "--tokens", "24000", "--batch-tokens", "200", "--log-every", "2"]
     command += ["--buffer-tokens", "1000", "--dead-after", "2000", "--checkpoint-seconds", "0"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return start_command(command, log_of(out))
 
 
 def test_a_training_killed_at_random_moments_gives_the_same_weights(place, tmp_path):
-    finish(train(place, tmp_path / "whole"))
+    finish(train(place, tmp_path / "whole"), tmp_path / "whole")
     out, moments = tmp_path / "sae", random.Random(1)
     states = out / "unfinished"
     kills, written = 0, set()
     while not (out / "features40" / "sae.json").exists():
         process = train(place, out)
         writings = moments.randint(8, 25)
-        while process.poll() is None and writings:
+        while process.is_alive() and writings:
             if now := set(states.glob("*.safetensors")) - written:
                 written, writings = written | now, writings - 1
+            time.sleep(0.0005)
         time.sleep(moments.uniform(0, 0.03))
-        process.send_signal(signal.SIGKILL)
-        _, error = process.communicate()
-        if process.returncode == 0:
+        if not kill(process, out):
             break
-        assert process.returncode == -signal.SIGKILL, error
         kills += 1
     if states.exists():
-        finish(train(place, out))
+        finish(train(place, out), out)
     assert kills >= 2
     assert sorted(path.name for path in out.iterdir()) == ["features40", "features60"]
     for name in ("features40", "features60"):

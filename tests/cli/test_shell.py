@@ -19,7 +19,7 @@ from commands import document, fails
 from infoscope.cli.main import COMMANDS, main
 from infoscope.cli.output import Exit, Output
 from infoscope.dictionaries.activations import TopK
-from infoscope.dictionaries.loading import save_sae
+from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from language import SIDE, WIDTH, save
 
@@ -221,6 +221,7 @@ def test_no_colour_where_it_is_not_wanted():
     assert b"\x1b[" not in printed(["saes"], TERM="dumb")
 
 
+@pytest.mark.slow
 def test_a_real_bash_completes_commands_flags_and_values(tmp_path, capsys):
     assert main(["completion", "bash", "-q"]) == 0
     (tmp_path / "infoscope.bash").write_text(capsys.readouterr().out)

@@ -67,7 +67,7 @@ WORDS = {
     "serve": "{p}/run[1] --port 0 --features-shown 2",
     "validate": "--images {p}/images --out {p}/validation --photographs 12 --seeds 1 --features 24 --top-images 3 "
     "--no-trained --no-curves",
-    "demo": "--out {p}/demo --no-open --photographs 24",
+    "demo": "--out {p}/demo --no-open --photographs 16",
 }
 
 
@@ -85,6 +85,7 @@ def ran(place):
     return place
 
 
+@pytest.mark.slow
 def test_every_command_takes_paths_as_they_are(ran):
     assert not list((ran.parent / MATCHED).iterdir())
     written = ("outliers/outliers.json", "[1]/probes/classification/probe.json", "[1]/report/index.html")
@@ -107,6 +108,7 @@ RESULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("result", RESULTS)
 def test_one_flipped_bit_in_a_stored_result_is_named(ran, result, capsys):
     names, words, status = RESULTS[result]
@@ -151,6 +153,7 @@ def test_a_pattern_below_such_a_folder_still_is_one(tmp_path):
         assert len(infoscope.open_images(f"{folder}/{pattern}")) == count
 
 
+@pytest.mark.slow
 def test_the_answers_are_those_of_a_plain_path(place, tmp_path, capsys):
     shutil.copytree(place / "run[1]", tmp_path / "plain")
     there, here = (document(capsys, ["info", str(run)])["result"] for run in (place / "run[1]", tmp_path / "plain"))
@@ -171,4 +174,4 @@ def test_tables_are_read_in_one_place():
                 found.append((file.relative_to(SOURCES).as_posix(), node.attr))
             if isinstance(node, ast.ImportFrom) and node.module == "polars":
                 found.append((file.relative_to(SOURCES).as_posix(), "from polars import"))
-    assert found == [("runtime/schema.py", "scan_parquet")]
+    assert found == [("runtime/columns.py", "scan_parquet")]

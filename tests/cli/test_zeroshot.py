@@ -15,10 +15,10 @@ from infoscope.analyses.zeroshot.embeddings import class_embeddings, write_embed
 from infoscope.analyses.zeroshot.result import PREDICTIONS
 from infoscope.cli.main import main
 from infoscope.dictionaries.activations import TopK
-from infoscope.dictionaries.loading import save_sae
+from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.runtime.columns import read_table
 from infoscope.runtime.run import open_run
-from infoscope.runtime.schema import read_table
 from language import PROJECTED, SIDE, WIDTH, save
 
 FOLDERS = ("cat", "dog", "garbage_truck")
@@ -131,6 +131,7 @@ def test_images_elsewhere_have_a_sample_elsewhere(place, capsys, tmp_path):
     assert document(capsys, words)["result"]["read"] == 18
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -142,7 +143,7 @@ def test_images_elsewhere_have_a_sample_elsewhere(place, capsys, tmp_path):
         (["{place}/run", "--class-embeddings", "/none.npy"], "no such file of class embeddings: /none.npy"),
         (["{place}/run", "--class-embeddings", "a.npy", "--templates", "clip"], "--templates makes class embeddings"),
         (["{place}/run", "--text-model", "{place}/sae"], "sae has no config.json"),
-        (["{place}/run", "--remove", "big"], "--remove 'big' is no feature group"),
+        (["{place}/run", "--remove", "big"], "--remove 'big' is not a feature group"),
         (["{place}/run", "--draws", "0"], "--draws 0 is out of range"),
         (["{place}/run", "--logit-scale", "-2"], "a logit scale of -2.0 orders no classes"),
         (["{place}/run", "--images", "{place}/images/dog"], "in no folder"),

@@ -65,7 +65,7 @@ def test_what_it_says_of_removal_is_what_was_measured(shown):
 @pytest.mark.slow
 def test_it_ends_with_the_page_the_time_and_the_memory(shown):
     out, printed = shown
-    assert f"The site: {out / 'report' / 'index.html'}" in printed
+    assert f"The report: {out / 'report' / 'index.html'}" in printed
     assert " of memory" in printed.splitlines()[-1]
     assert printed.splitlines()[-1].startswith("took ")
 

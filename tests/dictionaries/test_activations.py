@@ -78,7 +78,7 @@ def test_every_way_to_codes_agrees_with_the_definition(activation, monkeypatch):
 def test_codes_above_0_do_not_reconstruct_what_has_others():
     eye = torch.eye(4)
     sae = SparseAutoencoder(eye, torch.zeros(4), eye, torch.zeros(4), TopK(2, relu=False))
-    with pytest.raises(ValueError, match="do not say all"):
+    with pytest.raises(ValueError, match="do not determine the reconstruction"):
         sparse.decode_sparse(sae, sparse.encode_sparse(sae, torch.ones(1, 4)))
 
 

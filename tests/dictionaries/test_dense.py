@@ -71,7 +71,7 @@ def test_reconstruction(tokens, activation):
 
 
 def test_which_features_topk_keeps_depends_on_all():
-    with pytest.raises(ValueError, match="among all its features"):
+    with pytest.raises(ValueError, match="depend on all features of a token"):
         TopK(3).at(torch.arange(2))
 
 

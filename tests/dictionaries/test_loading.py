@@ -6,7 +6,9 @@ import torch
 from safetensors.torch import save_file
 
 from infoscope.dictionaries.activations import TopK
-from infoscope.dictionaries.loading import load_sae, save_sae, save_saelens
+from infoscope.dictionaries.formats.infoscope import save_sae
+from infoscope.dictionaries.formats.saelens import save_saelens
+from infoscope.dictionaries.loading import load_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 
@@ -101,7 +103,7 @@ def test_what_was_fetched_before_does_without_the_network(saved, hub):
 def test_the_hub_s_failure_is_one_line(hub):
     hub(RuntimeError("no route to host\nand much more"))
     with pytest.raises(
-        InfoscopeError, match=r"^no such SAE: someone/some-sae is no directory .*\(no route to host\)"
+        InfoscopeError, match=r"^no such SAE: someone/some-sae is not a directory .*\(no route to host\)"
     ) as error:
         load_sae("someone/some-sae")
     assert "\n" not in str(error.value)
@@ -120,7 +122,7 @@ def test_no_such_directory(path, hub):
 
 
 def test_a_file(saved):
-    with pytest.raises(InfoscopeError, match=r"sae\.json is a file, and no torch file; name the directory"):
+    with pytest.raises(InfoscopeError, match=r"sae\.json is not a torch file; name the directory"):
         load_sae(saved / "sae.json")
 
 
@@ -174,3 +176,15 @@ def test_the_same_hash_as_the_file(tmp_path):
     save_saelens(small_sae(3), tmp_path)
     assert load_sae(tmp_path).sha256 == first  # k is in the configuration
     assert len(first) == 64
+
+
+MSAE = {"encoder": torch.zeros(6, 14), "decoder": torch.zeros(14, 6), "pre_bias": torch.zeros(6)}
+MSAE["latent_bias"] = torch.zeros(14)
+
+
+@pytest.mark.parametrize("content", [MSAE, {"model": MSAE, "mean_center": True}])
+def test_embeddings_of_whole_images(tmp_path, content):
+    path = tmp_path / "14_6_TopKReLU_64_RW_False_False_0.0_cc3m_ViT-L~14_train_image.pth"
+    torch.save(content, path)
+    with pytest.raises(InfoscopeError, match="one embedding of a whole image, so it has no codes of patches"):
+        load_sae(path)

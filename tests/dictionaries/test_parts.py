@@ -41,7 +41,7 @@ def dense(codes: Codes) -> np.ndarray:
 @pytest.mark.parametrize("norm", [None, TokenNorm("layer_norm"), TokenNorm("unit_norm")])
 def test_codes_and_their_parts(name, norm, tokens):
     sae = make_sae(ACTIVATIONS[name], norm)
-    codes = encode_parts(sae, tokens, whole=10)
+    codes = encode_parts(sae, tokens, multiple=10)
     expected = sae.encode(tokens).numpy()
     np.testing.assert_allclose(dense(codes), expected, rtol=1e-4, atol=1e-4)
     assert (codes.value != 0).all()
@@ -66,6 +66,6 @@ def test_no_codes_contribute_nothing(tokens):
 @pytest.mark.parametrize("name", ["topk", "signed topk"])
 def test_a_token_does_not_depend_on_the_others(name, tokens):
     sae, member = make_sae(ACTIVATIONS[name]), torch.arange(FEATURES) < 25
-    together = decode_part(sae, encode_parts(sae, tokens, whole=5), member)
-    some = decode_part(sae, encode_parts(sae, tokens[20:30], whole=5), member)
+    together = decode_part(sae, encode_parts(sae, tokens, multiple=5), member)
+    some = decode_part(sae, encode_parts(sae, tokens[20:30], multiple=5), member)
     assert torch.equal(together[20:30], some)

@@ -49,7 +49,7 @@ def test_a_name_and_a_hub_id_find_the_same_entry():
 def test_a_hub_id_of_several_saes_stands_for_none_of_them():
     assert resolve("lewington/CLIP-ViT-L-scope") == ("lewington/CLIP-ViT-L-scope", None)
     assert resolve("lewington/CLIP-ViT-L-scope/8_resid")[1].block == 8
-    places = [entry.place for entry in KNOWN if entry.place]
+    places = [entry.hub_path for entry in KNOWN if entry.hub_path]
     assert len(set(places)) == len(places)
 
 

@@ -68,6 +68,7 @@ def test_path_of_other_devices_gives_the_same(activation):
     np.testing.assert_array_equal(value, codes.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "features"), [(WIDTH, FEATURES), (384, 4096), (64, 40000)])
 def test_a_token_s_codes_do_not_depend_on_the_others(width, features):
     sae = random_sae(TopK(8), width, features)

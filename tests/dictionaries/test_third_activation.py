@@ -135,7 +135,7 @@ def test_a_parameter_of_the_wrong_type(registered, value):
 
 
 def test_what_cannot_be_registered(registered):
-    with pytest.raises(InfoscopeError, match="is no activation function"):
+    with pytest.raises(InfoscopeError, match="is not an activation function"):
         infoscope.register_activation(dict)
     other = dataclass(frozen=True)(type("Other", (), {"name": "topk"}))
     with pytest.raises(InfoscopeError, match="there is another activation function topk"):

@@ -4,7 +4,8 @@ import torch
 
 from infoscope.dictionaries.activations import ReLU, TopK
 from infoscope.dictionaries.dense import reconstruct
-from infoscope.dictionaries.loading import load_sae, save_sae
+from infoscope.dictionaries.formats.infoscope import save_sae
+from infoscope.dictionaries.loading import load_sae
 from infoscope.dictionaries.sae import SparseAutoencoder, TokenNorm
 from infoscope.dictionaries.sparse import encode_sparse
 from infoscope.errors import InfoscopeError

@@ -6,7 +6,8 @@ import torch
 from safetensors.numpy import save_file
 from sklearn.decomposition import PCA
 
-from infoscope.dictionaries.loading import load_sae, save_sae
+from infoscope.dictionaries.formats.infoscope import save_sae
+from infoscope.dictionaries.loading import load_sae
 from infoscope.dictionaries.untrained import (
     KINDS,
     channel_dictionary,

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from fuzz.readers import Found, Reader, register
 from infoscope.backbones.loading import load_backbone
-from infoscope.images.decode import UnreadableImageError
+from infoscope.errors import UnreadableImageError
 from infoscope.images.labels import class_numbers
 from infoscope.images.source import ids_sha256, open_images
 from small import SIDE, save_model

@@ -15,18 +15,17 @@ from infoscope.analyses.outliers.record import CutoffUsed, OutlierRecord, Places
 from infoscope.analyses.outliers.result import BLOCKS, FEATURES, NORMS, POSITIONS, STABILITY, OutlierResult
 from infoscope.analyses.probes.depth_sets import open_depths, open_nyu
 from infoscope.analyses.probes.labelled_images import open_labelled, read_devkit
-from infoscope.analyses.probes.probing import _Kept
 from infoscope.analyses.probes.reading import in_order
-from infoscope.analyses.probes.record import Baseline, ProbeRecord
-from infoscope.analyses.probes.result import PER_CLASS, VARIANTS, ProbeResult, open_probe
+from infoscope.analyses.probes.result import PER_CLASS, VARIANTS, ProbeRecord, ProbeResult, open_probe
 from infoscope.analyses.probes.segmentation_sets import open_ade20k, open_masks, open_segmentation
 from infoscope.analyses.probes.store import FeatureStore, StoredArray
-from infoscope.analyses.probes.task import Score
+from infoscope.analyses.probes.task import Baseline, Score
+from infoscope.analyses.probes.variant_scores import FinishedScores
 from infoscope.analyses.removal.variants import Variant
 from infoscope.analyses.zeroshot.record import ClassesRecord, HeadRecord, ZeroshotRecord
 from infoscope.analyses.zeroshot.result import PREDICTIONS, ZeroshotResult, read_predictions
 from infoscope.analyses.zeroshot.result import VARIANTS as ZEROSHOT
-from infoscope.images.decode import UnreadableImageError
+from infoscope.errors import UnreadableImageError
 from infoscope.runtime.manifest import SkippedImage
 from infoscope.runtime.run import Run, open_run
 from layouts import write_devkit, write_labelled
@@ -143,7 +142,7 @@ def _store(folder: Path) -> None:
     store = FeatureStore(folder / "store", 6, ARRAYS)
     store.write(0, {"pooled": rng.normal(size=(5, 3)), "half": rng.normal(size=(5, 2, 2))})
     store.finished(6, {2: "is cut short"})
-    kept = _Kept(folder)
+    kept = FinishedScores(folder)
     kept.note_skipped({"train": {1: "is cut short"}})
     score = Score({"top1": 0.5}, 0.5, {"rate": 0.1}, ({"rate": 0.1, "score": 0.5},), {"cat": 0.5}, (1.0, 0.0), ())
     kept.keep(0, Variant("untouched"), score)
@@ -157,7 +156,7 @@ def _read_store(folder: Path, found: Found) -> None:
         for name in ARRAYS:
             rows = store.read(name).reshape(len(store.rows), -1)
             found.take(name, lambda rows=rows: [batch for batch, _ in in_order(rows, np.arange(len(rows)))])
-    kept = _Kept(folder)
+    kept = FinishedScores(folder)
     found.take("skipped", kept.skipped)
     found.take("score", lambda: kept.score(0))
 

@@ -17,23 +17,22 @@ from infoscope.analyses.comparison import compare_runs
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import ids_sha256, open_images
 from infoscope.measurement.summary import partition_of
-from infoscope.runtime.atomic import write_json
+from infoscope.runtime.columns import Table, make_table, write_table
+from infoscope.runtime.json_values import write_json
 from infoscope.runtime.partials import Partials
 from infoscope.runtime.run import MAPS_FILE, Run, claim_directory, open_run
-from infoscope.runtime.schema import CROSS_CHECKS, Table, write_table
-from infoscope.runtime.token_cache import open_token_cache
-from infoscope.runtime.token_writer import TokenCacheWriter
+from infoscope.runtime.schema import CROSS_CHECKS
+from infoscope.runtime.token_cache import TokenCacheWriter, open_token_cache
 from infoscope.training.checkpoint import Checkpoints
 from infoscope.training.config import TrainConfig
+from infoscope.training.loop import Trainer
 from infoscope.training.processes import Processes
 from infoscope.training.stream import ShuffleBuffer
-from infoscope.training.trainer import Trainer
 from infoscope.views.comparison.page import write_comparison
 from infoscope.views.figures.figure import figure
 from infoscope.views.notebook.cards import html, text
 from infoscope.views.report.page import write_report
-from infoscope.views.report.probe_tables import probe_tables
-from infoscope.views.report.zeroshot_table import zeroshot_table
+from infoscope.views.report.removal_tables import probe_tables, zeroshot_table
 from small import new_autoencoder
 
 SCORES = [0.05, 0.1, 0.3, 0.45, None]
@@ -44,8 +43,7 @@ UNCHECKED = "a run from before there were checksums is read as it is, and says s
 
 def frame(table: Table, *rows: dict[str, Any]) -> pl.DataFrame:
     """Rows of a table; what they leave out is null."""
-    filled = [dict.fromkeys(table) | row for row in rows]
-    return pl.DataFrame(filled, schema={name: column.dtype for name, column in table.items()})
+    return make_table(table, rows)
 
 
 def _run(folder: Path) -> None:

@@ -18,7 +18,8 @@ from fuzz.readers import Found, Reader, register
 from infoscope.analyses.zeroshot.classes import Classes, read_classes, read_templates
 from infoscope.analyses.zeroshot.embeddings import LogitScale, class_embeddings, read_embeddings, write_embeddings
 from infoscope.dictionaries.activations import JumpReLU, TopK
-from infoscope.dictionaries.loading import load_sae, save_sae
+from infoscope.dictionaries.formats.infoscope import save_sae
+from infoscope.dictionaries.loading import load_sae
 from infoscope.dictionaries.sae import SparseAutoencoder, TokenNorm
 from infoscope.dictionaries.untrained import direction_dictionary, read_directions
 from layouts import write_devkit

@@ -34,6 +34,7 @@ def told(outcomes):
     return [f"{group[0].case}: {group[0].word}: {group[0].detail} {group[0].place}" for group in findings(outcomes)]
 
 
+@pytest.mark.slow
 def test_damaged_inputs_are_refused_in_a_line_or_read_as_they_are(attack):
     outcomes = attack.tried(attack.planned(SEED, COUNT))
     print(table(outcomes))
@@ -44,6 +45,7 @@ def test_damaged_inputs_are_refused_in_a_line_or_read_as_they_are(attack):
     assert all(words.count(word) > 10 for word in ("handled", "equal"))
 
 
+@pytest.mark.slow
 def test_every_earlier_finding_stays_mended(attack):
     assert not told(attack.tried({"case": seed["case"]} for seed in SEEDS))
 

@@ -20,9 +20,9 @@ from infoscope.analyses.probes.segmentation_sets import read_mask
 from infoscope.dictionaries.activations import TopK
 from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.errors import InfoscopeError
-from infoscope.images.decode import UnreadableImageError, decode
-from infoscope.images.folder import files_below, readable_suffixes
+from infoscope.errors import InfoscopeError, UnreadableImageError
+from infoscope.images.decode import decode
+from infoscope.images.folder import readable_suffixes, search_below
 from infoscope.images.source import notes_of, open_images
 
 
@@ -58,7 +58,7 @@ def run_and_site(folder, photographs):
     assert list((folder / "report" / "images").rglob("*.webp"))
 
 
-def test_a_run_and_a_site_below_the_photographs_are_no_photographs(photographs, caplog):
+def test_a_run_and_a_report_below_the_photographs_are_no_photographs(photographs, caplog):
     before = list(open_images(photographs).ids)
     run_and_site(photographs / "deep" / "run", photographs)
     (photographs / "deep" / "run" / "report").rename(photographs / "site")
@@ -68,11 +68,11 @@ def test_a_run_and_a_site_below_the_photographs_are_no_photographs(photographs, 
     assert len(images) == 24
     assert list(images.ids) == before
     lines = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
-    assert lines == [f"{photographs}: what infoscope wrote is left out: deep/run (run), run-2 (run), site (site)"]
+    assert lines == [f"{photographs}: what infoscope wrote is left out: deep/run (run), run-2 (run), site (report)"]
 
 
 def token_cache(folder):
-    from infoscope.runtime.token_writer import TokenCacheWriter
+    from infoscope.runtime.token_cache import TokenCacheWriter
 
     writer = TokenCacheWriter(folder, {"block": 1}, [0], patches=4, width=3)
     writer.add([0], torch.ones(1, 4, 3), skipped=[])
@@ -81,13 +81,13 @@ def token_cache(folder):
 
 def unfinished_run(folder):
     from infoscope.images.watched import watch
-    from infoscope.measurement.identity import plan
+    from infoscope.measurement.identity import run_identity
     from infoscope.runtime.manifest import DictionaryRecord
     from infoscope.runtime.run import claim_directory
 
     model = fake_runs.ModelRecord("m", None, "0", "DINOv2", 1, 4, 6, 1)
     sae = DictionaryRecord("s", "infoscope", "0", 2, "topk")
-    claim_directory(folder, plan(model, sae, watch(open_images(np.zeros((2, 8, 8, 3), np.uint8))), "0", {}))
+    claim_directory(folder, run_identity(model, sae, watch(open_images(np.zeros((2, 8, 8, 3), np.uint8))), "0", {}))
 
 
 def unfinished_tokens(folder):
@@ -120,7 +120,7 @@ def a_sweep(folder):
     from infoscope.images.watched import watch
 
     identity = {"images": {"source": "p", "count": 1, "ids_sha256": "0"}, "model": {}, "options": {}}
-    sweep._claim(folder, identity, watch(open_images(np.zeros((1, 8, 8, 3), np.uint8))), False)
+    sweep._claim(folder, identity, watch(open_images(np.zeros((1, 8, 8, 3), np.uint8))))
 
 
 @pytest.mark.parametrize(
@@ -165,14 +165,14 @@ def test_a_run_that_is_named_is_refused_and_its_thumbnails_are_read(photographs,
     run_and_site(run, photographs)
     with pytest.raises(InfoscopeError, match="is a run that infoscope wrote, and its pictures are thumbnails"):
         open_images(run)
-    with pytest.raises(InfoscopeError, match="is a site that infoscope wrote"):
+    with pytest.raises(InfoscopeError, match="is a report that infoscope wrote"):
         open_images(run / "report")
     assert len(open_images(run / "report" / "images")) == 4
 
 
 def test_targets_of_probes_leave_them_out_too(photographs):
     run_and_site(photographs / "run", photographs)
-    assert len(files_below(photographs, readable_suffixes() | {".npy"})) == 24
+    assert len(search_below(photographs, readable_suffixes() | {".npy"}).files) == 24
 
 
 def test_pictures_that_are_not_read_are_counted_and_named(photographs, caplog):
@@ -192,7 +192,7 @@ def test_pictures_that_are_not_read_are_counted_and_named(photographs, caplog):
         "not read: 1 .tar file (shard.tar); name them alone to read what they hold",
     ]
     assert "4 .heic files" in caplog.text
-    assert notes_of(images.kept([0, 1])) == notes_of(images)
+    assert notes_of(images.subset([0, 1])) == notes_of(images)
 
 
 def test_nothing_but_such_pictures_is_said(tmp_path):
@@ -201,6 +201,7 @@ def test_nothing_but_such_pictures_is_said(tmp_path):
         open_images(tmp_path)
 
 
+@pytest.mark.slow
 def test_what_is_not_read_is_in_the_record_of_a_measurement(photographs, tmp_path):
     from infoscope.backbones.loading import load_backbone
     from infoscope.measurement.measure import measure_scope

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infoscope.images.decode import UnreadableImageError
+from infoscope.errors import UnreadableImageError
 from infoscope.images.prefetch import decode_ahead
 
 

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infoscope.errors import InfoscopeError
-from infoscope.images.decode import UnreadableImageError
+from infoscope.errors import InfoscopeError, UnreadableImageError
 from infoscope.images.source import ids_sha256, open_images
 
 

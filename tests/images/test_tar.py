@@ -158,6 +158,7 @@ class Counted(bytes):
         return found
 
 
+@pytest.mark.slow
 def test_a_pax_header_is_read_in_linear_time(tmp_path):
     content = Counted(long_header(20_000) + b"8 path=\n" + b"10 path=x\n")
     Counted.copied = 0

@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from infoscope.errors import InfoscopeError
-from infoscope.images.decode import UnreadableImageError
+from infoscope.errors import InfoscopeError, UnreadableImageError
 from infoscope.images.views import Cut, Views
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from infoscope.errors import UnreadableImageError
 from infoscope.images.source import open_images
-from infoscope.images.watched import UNREAD, ChangedImageError, Remembering, watch
+from infoscope.images.watched import UNREAD, UNREADABLE, ChangedImageError, Remembering, watch
 
 COUNT = 4
 
@@ -131,6 +132,46 @@ def test_an_image_that_comes_back_is_another_than_it_was(tmp_path):
     (folder / "2.bmp").write_bytes(encoded(2))
     with pytest.raises(ChangedImageError):
         images[2]
+
+
+@pytest.fixture
+def passing(tmp_path):
+    """A folder of which one photograph could not be read at first, as when a disk is not mounted for a moment."""
+    images = watch(open_images(str(write_folder(tmp_path, map(encoded, range(COUNT))))))
+    file = tmp_path / "images" / "2.bmp"
+    file.rename(tmp_path / "away")
+    with pytest.raises(UnreadableImageError, match="No such file"):
+        images[2]
+    (tmp_path / "away").rename(file)
+    return images
+
+
+def test_an_image_that_can_be_read_later_stays_left_out_and_is_not_called_changed(passing):
+    passing.check()
+    passing.verify(np.arange(COUNT))
+    with pytest.raises(UnreadableImageError, match="could not be read when it was first needed, and stays left out"):
+        passing[2]
+    assert passing.contents[2] == UNREADABLE
+
+
+def test_a_later_start_leaves_it_out_too(passing, tmp_path):
+    passing.keep(tmp_path / "kept.u8")
+    later = watch(open_images(passing.name))
+    later[2]  # before it is known that it is left out
+    later.keep(tmp_path / "kept.u8")
+    with pytest.raises(UnreadableImageError, match="stays left out"):
+        later[2]
+    assert later.contents[2] == UNREADABLE
+
+
+def test_what_another_process_could_read_is_compared_with_what_it_read(passing):
+    other = watch(open_images(passing.name))
+    other[2]
+    passing.expect(np.arange(COUNT), other.contents)
+    passing[2]
+    (Path(passing.name) / "2.bmp").write_bytes(encoded(9))
+    with pytest.raises(ChangedImageError, match="has changed"):
+        passing[2]
 
 
 def test_what_was_read_outlives_the_process_in_a_file(written, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 
@@ -10,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infoscope.images.decode import UnreadableImageError, decode
+from infoscope.errors import UnreadableImageError
+from infoscope.images.decode import decode
 from infoscope.images.wide import DOUBT
 
 RAMP = np.linspace(0, 4095, 48).round().astype(np.uint16).reshape(6, 8)
@@ -29,7 +29,7 @@ def png(values, colour_type, sbit=None):
 
     header = struct.pack(">IIBBBBB", columns, rows, 16, colour_type, 0, 0, 0)
     stated = b"" if sbit is None else chunk(b"sBIT", bytes(sbit))
-    return io.BytesIO(
+    return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
         + stated
@@ -68,7 +68,7 @@ def tiff(values, tags=(), order="<", photometric=None, deflated=False):
         kind, count, value = entry or (3, channels, after)
         shape = "HHIHxx" if entry and kind == 3 else "HHII"
         content += struct.pack(order + shape, number, kind, count, value)
-    return io.BytesIO(content + bytes(4))
+    return content + bytes(4)
 
 
 def pixels(file):
@@ -111,9 +111,9 @@ def test_twelve_bits_to_a_sample():
     packed = np.array([[0, 4095, 2048, 1024]], np.uint16).repeat(2, 0)
     data = b"".join(bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in packed.reshape(-1, 2).tolist())
     file = tiff(packed, [(258, 12)])
-    content = bytearray(file.getvalue())
+    content = bytearray(file)
     content[8 : 8 + len(data)] = data
-    found, doubt = pixels(io.BytesIO(bytes(content)))
+    found, doubt = pixels(bytes(content))
     assert found[0, :, 0].tolist() == [0, 255, 128, 64]
     assert doubt is None
 
@@ -193,7 +193,7 @@ def test_rare_modes(mode):
 @pytest.mark.parametrize("largest", [1023, 4095])
 def test_portable_maps_are_scaled_by_their_own_maximum(largest):
     values = np.linspace(0, largest, 48).round().astype(">u2").reshape(6, 8)
-    grey = io.BytesIO(b"P5 8 6 %d\n" % largest + values.tobytes())
+    grey = b"P5 8 6 %d\n" % largest + values.tobytes()
     found, doubt = pixels(grey)
     assert np.abs(found[..., 0].astype(int) - np.round(values * (255 / largest))).max() <= 1
     assert doubt is None

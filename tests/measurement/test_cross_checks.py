@@ -17,10 +17,10 @@ from infoscope.images.views import Views
 from infoscope.measurement import maps, ranking
 from infoscope.measurement.measure import measure_scope
 from infoscope.measurement.result import Scope
+from infoscope.measurement.summary import check_sentence, cross_check_rows
 from infoscope.runtime.partials import Partials
 from infoscope.runtime.run import open_run
 from infoscope.scope.geometry import patch_distances
-from infoscope.views.report.cross_checks import check_sentence, cross_check_rows
 from reference import emd
 
 TABLES = ("table", "top_images", "maps", "shift_curve", "cross_checks", "quantile_images")
@@ -263,6 +263,7 @@ def glued(backbone, place):
     return blind, SparseAutoencoder(W_enc, b_enc[None], W_enc.T.clone(), tokens.mean(0), ReLU())
 
 
+@pytest.mark.slow
 def test_a_glued_feature_is_on_the_line_and_position_explains_it(backbone, few):
     blind, sae = glued(backbone, 2 * 6 + 2)
     found = measure(blind, sae, few, shift=1, shifts=(0, 1, 2), control="position-matched")

@@ -14,7 +14,8 @@ from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from infoscope.images.views import Views
 from infoscope.measurement import fit as fit_module
-from infoscope.measurement.fit import check_fit, compare_site, fit_sample, judge_fit, same_model
+from infoscope.measurement.fit import check_fit, fit_sample
+from infoscope.measurement.fit_judgement import compare_site, judge_fit, same_model
 from infoscope.measurement.measure import measure_scope
 from infoscope.runtime.manifest import DictionaryRecord, FitRecord, Manifest, ModelRecord
 from small import FEATURES, WIDTH, pictures
@@ -189,6 +190,7 @@ def plain_numbers(backbone, sae, images):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", [TopK(6), TopK(6, relu=False), ReLU(), JumpReLU(torch.full((FEATURES,), 2.0))])
 def test_the_numbers_are_those_of_the_plain_formulas(backbone, sae, images, activation):
     sae = SparseAutoencoder(sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec, activation)

@@ -285,6 +285,7 @@ def test_kept_maps_that_are_damaged_are_made_again(backbone, sae, images, tmp_pa
     assert open_run(tmp_path / "run").maps.equals(whole.maps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checked", [True, False])
 def test_a_finished_run_without_its_maps_is_not_finished(backbone, sae, images, tmp_path, checked):
     measure(backbone, sae, images, out=tmp_path)
@@ -311,6 +312,7 @@ def test_ranking_a_batch_while_the_model_has_the_next_changes_nothing(backbone, 
     assert same(whole, measure(backbone, sae, images, rank_view=rank_view, batch_size=4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stored", [True, False])
 def test_a_scope_is_saved_and_loaded_again(backbone, sae, images, tmp_path, stored):
     scope = measure(backbone, sae, images, out=tmp_path / "run" if stored else None)
@@ -442,11 +444,11 @@ for name, value in wrong.items():
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
-        "rank_by 'median' is not known: choose max or mean or sum",
-        "rank_view 'crop' is not known: choose full or crops",
-        "resize 'centre' is not known: choose stretch or crop",
-        "empty_as '0' is not known: choose leave-out or one",
-        "ground_distance 'L1' is not known: choose euclidean or l1",
+        "--rank-by 'median' is not known: choose max, mean or sum",
+        "--rank-view 'crop' is not known: choose full or crops",
+        "--resize 'centre' is not known: choose stretch or crop",
+        "--empty-as '0' is not known: choose leave-out or one",
+        "--ground-distance 'L1' is not known: choose euclidean or l1",
     ]
 
 
@@ -478,6 +480,7 @@ def test_the_manifest_holds_every_option_with_its_default(backbone, sae, images)
     assert manifest.dictionary.activation == "topk(6)"
 
 
+@pytest.mark.slow
 def test_an_activation_function_of_someone_s_own(backbone, sae, images, tmp_path):
     """With every option that encodes anew, and through the run's directory."""
     mine = with_near_maximum(sae)

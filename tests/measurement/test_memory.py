@@ -84,6 +84,7 @@ def test_a_stop_before_or_after_any_file(backbone, sae, images, tmp_path, monkey
     assert same(whole, found)
 
 
+@pytest.mark.slow
 @given(
     counts=st.lists(st.integers(1, 9), max_size=30),
     most_images=st.integers(1, 6),

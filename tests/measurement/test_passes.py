@@ -11,7 +11,7 @@ from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.map_sets import wanted_maps
 from infoscope.measurement.maps import feature_chunks
 from infoscope.measurement.passes import Passes, Target, map_images, rank_images
-from infoscope.measurement.ranking import parted
+from infoscope.measurement.ranking import split_arrays
 from infoscope.runtime.executor import LocalExecutor
 from infoscope.runtime.partials import ArraysHere, Partials
 
@@ -65,7 +65,7 @@ def passed(targets, images, config, partials):
 
 def read(part, count):
     arrays = part.arrays if isinstance(part, ArraysHere) else dict(np.load(part.file))
-    return parted(arrays, count)
+    return split_arrays(arrays, count)
 
 
 def by_pair(parts):

@@ -38,6 +38,7 @@ SCORES = st.integers(1, 30).flatmap(
 )
 
 
+@pytest.mark.slow
 @given(SCORES, st.integers(1, 6), st.integers(1, 7), st.randoms(use_true_random=False))
 def test_any_order_and_any_split_give_the_definition(rows, top, parts, random):
     score = np.array(rows, np.float32)

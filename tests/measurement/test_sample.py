@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ def found(sample):
     return [[(int(k), int(i), float(s)) for k, i, s in zip(*row, strict=True) if i >= 0] for row in rows]
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(SCORES, st.integers(1, 8), st.integers(1, 7), st.integers(0, 3), st.randoms(use_true_random=False))
 def test_any_order_and_any_split_give_the_definition(rows, slots, parts, seed, random):

@@ -1,5 +1,6 @@
 """What stands around the code agrees with it: workflows, citation, changelog, and what `make fast` leaves out."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -61,8 +62,13 @@ def test_the_fast_tests_are_chosen_by_markers_that_are_declared():
     assert set(re.findall(r"not (\w+)", chosen)) == declared
 
 
-def test_tests_are_marked_by_their_fixtures(request):
+@pytest.fixture
+def conftest(request):
     (conftest,) = (found for found in request.config.pluginmanager.get_plugins() if hasattr(found, "MARKED_BY_FIXTURE"))
+    return conftest
+
+
+def test_tests_are_marked_by_their_fixtures(conftest):
     marked = {}
     for fixtures in (["tmp_path"], ["tmp_path", "data_root"], ["data_root", "dinov2_path"], ["site", "browser"]):
         names = []
@@ -74,3 +80,33 @@ def test_tests_are_marked_by_their_fixtures(request):
         "data_root dinov2_path": {"real"},
         "site browser": {"browser"},
     }
+
+
+def left_out(expression):
+    """Whether an expression holds one of the markers that `make fast` leaves out."""
+    markers = {"browser", "ray", "real", "slow"}
+    return any(isinstance(node, ast.Attribute) and node.attr in markers for node in ast.walk(expression))
+
+
+def fast_tests(file, marking_fixtures):
+    """The tests of a file that `make fast` runs, by the file's text alone."""
+    body = ast.parse(file.read_text(encoding="utf-8")).body
+    assignments = [node for node in body if isinstance(node, ast.Assign)]
+    if any(ast.unparse(node.targets[0]) == "pytestmark" and left_out(node.value) for node in assignments):
+        return []
+    return [
+        node.name
+        for node in body
+        if isinstance(node, ast.FunctionDef)
+        and node.name.startswith("test_")
+        and not any(map(left_out, node.decorator_list))
+        and marking_fixtures.isdisjoint(argument.arg for argument in node.args.args)
+    ]
+
+
+@pytest.mark.parametrize(
+    "package", sorted(file.parent.name for file in Path(infoscope.__file__).parent.glob("*/__init__.py"))
+)
+def test_every_package_has_fast_tests(package, conftest):
+    files = (ROOT / "tests" / package).rglob("test_*.py")
+    assert sum(len(fast_tests(file, conftest.MARKED_BY_FIXTURE.keys())) for file in files) >= 5

@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from infoscope.dictionaries.activations import TopK
-from infoscope.dictionaries.loading import save_sae
+from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from layouts import WNIDS, picture, write_devkit, write_labelled
 

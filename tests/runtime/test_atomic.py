@@ -4,7 +4,8 @@ import os
 import pytest
 
 from infoscope.errors import InfoscopeError
-from infoscope.runtime.atomic import atomic_write, read_json, write_json
+from infoscope.runtime.atomic import atomic_write
+from infoscope.runtime.json_values import read_json, write_json
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -3,7 +3,9 @@ import json
 import polars as pl
 import pytest
 
+from fake_runs import fake_run
 from infoscope.errors import InfoscopeError
+from infoscope.runtime.columns import METADATA_KEY, Column, declare, read_table, write_table
 from infoscope.runtime.manifest import (
     FORMAT_VERSION,
     DictionaryRecord,
@@ -14,7 +16,8 @@ from infoscope.runtime.manifest import (
     SkippedImage,
 )
 from infoscope.runtime.run import claim_directory, open_run
-from infoscope.runtime.schema import METADATA_KEY, SCOPE, read_table, write_table
+from infoscope.runtime.schema import SCOPE
+from infoscope.views.report.explorer import explorer_columns
 
 PLAN = {"format_version": 1, "options": {"shift": 2, "top_images": 16}, "dictionary": "abc"}
 
@@ -89,6 +92,7 @@ def test_opening_what_is_not_a_finished_run(tmp_path):
 
 def scope_frame():
     values = {name: [[0]] if column.dtype.is_nested() else [0] for name, column in SCOPE.items()}
+    values["scope_class"] = ["local"]
     return pl.DataFrame(values).cast({name: column.dtype for name, column in SCOPE.items()})
 
 
@@ -107,6 +111,35 @@ def test_tables_of_another_shape_are_refused(tmp_path):
     scope_frame().drop("cds").write_parquet(tmp_path / "scope.parquet")
     with pytest.raises(InfoscopeError, match="lacks the columns cds"):
         read_table(tmp_path / "scope.parquet", SCOPE)
+
+
+def test_a_run_from_before_a_column_opens_with_nulls_and_one_without_an_old_column_is_refused(tmp_path, monkeypatch):
+    before = fake_run(tmp_path, [0.1, 0.4]).scope
+    newer = Column(pl.Float64, "0 to 1", "what a later version adds", required=True, panel="controls", since="9.0")
+    lists = Column(pl.List(pl.UInt16), "index", "another", since="9.0")
+    names = list(SCOPE)
+    columns = declare({name: SCOPE[name] for name in names[:2]} | {"added": newer} | dict(SCOPE) | {"listed": lists})
+    monkeypatch.setattr("infoscope.runtime.run.SCOPE", columns)
+    monkeypatch.setattr("infoscope.views.report.explorer.QUANTITIES", {"cds": SCOPE["cds"], "added": newer})
+    run = open_run(tmp_path)
+    assert run.scope.columns == list(columns) != names
+    assert run.scope["added"].to_list() == [None, None]
+    assert run.scope.schema["listed"] == pl.List(pl.UInt16)
+    assert run.scope.select(names).equals(before)
+    assert run.feature(1).values["added"] is None
+    (added,) = [column for column in explorer_columns(run) if column.name == "added"]
+    assert (added.to_json()["known"], added.panel) == (0, "controls")
+    # What it is read as can be written, and then every column is there.
+    write_table(tmp_path / "again.parquet", run.scope, columns)
+    assert list(pl.read_parquet_schema(tmp_path / "again.parquet")) == list(columns)
+    # A value that is there must be one that can be.
+    run.scope.with_columns(added=pl.lit(2.0)).write_parquet(tmp_path / "again.parquet")
+    with pytest.raises(InfoscopeError, match="holds values of added outside 0 to 1"):
+        read_table(tmp_path / "again.parquet", columns)
+    run.scope.drop("trust").write_parquet(tmp_path / "again.parquet")
+    with pytest.raises(InfoscopeError, match="lacks the columns trust of this format") as raised:
+        read_table(tmp_path / "again.parquet", columns)
+    assert "\n" not in str(raised.value)
 
 
 def test_damaged_tables_are_one_line(tmp_path):

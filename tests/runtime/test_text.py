@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infoscope.errors import InfoscopeError
-from infoscope.runtime.atomic import read_json
+from infoscope.runtime.json_values import read_json
 from infoscope.runtime.text import read_lines, read_text
 
 TEXT = "tench\nchâteau 犬\n"

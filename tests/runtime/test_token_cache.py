@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from infoscope.errors import InfoscopeError
-from infoscope.runtime.atomic import read_json
-from infoscope.runtime.token_cache import cache_name, find_token_cache, open_token_cache
-from infoscope.runtime.token_writer import TokenCacheWriter
+from infoscope.runtime.json_values import read_json
+from infoscope.runtime.token_cache import TokenCacheWriter, cache_name, find_token_cache, open_token_cache
 
 MADE_BY = {"block": 10, "mean": (0.5, 0.25, 0.1)}
 ORDER = [3, 8, 0, 5, 9, 1, 7, 2, 6, 4]

@@ -16,8 +16,9 @@ from infoscope.errors import InfoscopeError
 from infoscope.measurement.map_sets import DIAGONAL, POSITION, PRE, QUANTILES
 from infoscope.measurement.result import Scope
 from infoscope.measurement.summary import partition_of, settings_of
+from infoscope.runtime.columns import Column, read_table, write_table
 from infoscope.runtime.run import claim_directory, open_run
-from infoscope.runtime.schema import CHECKS, SCOPE, SCOPE_CLASSES, Column, read_table, write_table
+from infoscope.runtime.schema import CHECKS, SCOPE, SCOPE_CLASSES
 from infoscope.scope.classes import CLASSES
 
 FILES = (
@@ -85,6 +86,7 @@ def flip(file, random):
     file.write_bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_one_flipped_bit_is_a_line_and_never_another_value(whole, copy, name):
     random, expected, refused = np.random.default_rng(0), everything(whole.path), 0
@@ -97,6 +99,7 @@ def test_one_flipped_bit_is_a_line_and_never_another_value(whole, copy, name):
     assert refused >= (50 if name == "manifest.json" else 60)  # white space of JSON may become other white space
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FILES if name != "manifest.json"])
 def test_a_flipped_bit_in_a_run_from_before_checksums_is_no_traceback(copy, name):
     unseal(copy)
@@ -187,11 +190,12 @@ def edited(value, path, new):
         value[last] = new
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "new", "said"),
     [
         ("images.count", "x", "images.count is 'x', not a whole number"),
-        ("images.count", -1, "images.count is -1, under 0"),
+        ("images.count", -1, "images.count is -1, not 0 or more"),
         ("images.count", 1e308, "images.count is 1e.308, not a whole number"),
         ("images.skipped", 3, "images.skipped is 3, not a list"),
         ("images.skipped", [{"index": 0}], r"images.skipped\[0\].id is missing"),
@@ -201,7 +205,7 @@ def edited(value, path, new):
         ("options.top_images", 10**30, "top_images is 1000.*, not a whole number"),
         ("options.shift", {"a": 1}, "shift is an object, not a whole number"),
         ("options.shifts", [1, "2"], r"shifts\[1\] is '2', not a whole number"),
-        ("options.min_pairs", 0, "min_pairs is 0, under 1"),
+        ("options.min_pairs", 0, "min_pairs is 0, not 1 or more"),
         ("options.resize", 4, "resize is 4, not text"),
         ("fit", None, "fit is null, not an object"),
         ("fit.fvu", {"mean": 0.5}, "fit.fvu is an object, not a number"),
@@ -211,8 +215,8 @@ def edited(value, path, new):
         ("fit.warnings", "none", "fit.warnings is 'none', not a list"),
         ("fit.later", 1, "fit.later is no entry of it"),
         ("model", "vit", "model is 'vit', not an object"),
-        ("model.grid", 0, "model.grid is 0, under 1"),
-        ("model.grid", 10**9, "model.grid is 1000000000, over 256"),
+        ("model.grid", 0, "model.grid is 0, not 1 to 256"),
+        ("model.grid", 10**9, "model.grid is 1000000000, not 1 to 256"),
         ("model.block", None, "model.block is null, not a whole number"),
         ("model.mean", [[0.5]], r"model.mean\[0\] is a list, not a number"),
         ("dictionary.features", 2.5, "dictionary.features is 2.5, not a whole number"),
@@ -269,6 +273,7 @@ def changed(file, **columns):
 FEATURE, FIRST = pl.col("feature"), pl.int_range(pl.len()) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "columns", "said"),
     [

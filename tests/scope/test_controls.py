@@ -129,7 +129,7 @@ def test_neither_blocks_nor_other_features_change_anything(monkeypatch):
     pairs = make_pairs(random_maps(5, 12 * k, grid), random_maps(6, 12 * k, grid), k)
     whole = control_pairs(pairs, grid, shift).arrays()
     some = control_pairs(pairs.take(range(3 * k, 8 * k)), grid, shift).arrays()
-    monkeypatch.setattr(controls, "_BLOCK", 3)
+    monkeypatch.setattr(controls, "_PAIRS_AT_ONCE", 3)
     cut = control_pairs(pairs, grid, shift).arrays()
     for name, values in whole.items():
         assert np.array_equal(cut[name], values, equal_nan=True), name

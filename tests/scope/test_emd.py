@@ -250,6 +250,7 @@ def test_it_knows_neither_the_maps_scale_nor_the_unit_of_length(pair, scale, uni
     assert emd(first, second, unit * distances) == pytest.approx(unit * value, abs=1e-12 * unit)
 
 
+@pytest.mark.slow
 @given(grid_pairs(maps=6), st.permutations(range(6)))
 def test_a_pair_does_not_see_the_others(maps, order):
     dense, distances = maps
@@ -267,13 +268,13 @@ def test_threads_and_chunks_do_not_change_a_bit(monkeypatch):
     distances = patch_distances(14)
     alone = emd_pairs(first, second, distances, threads=1)
     assert np.array_equal(emd_pairs(second, first, distances), alone)
-    monkeypatch.setattr(emd_module, "CHUNK", 20_000)
+    monkeypatch.setattr(emd_module, "THREAD_WORK", 20_000)
     for threads in (None, 1, 2, 5):
         assert np.array_equal(emd_pairs(first, second, distances, threads=threads), alone)
 
 
 def test_several_threads_and_a_forked_child_may_call_it_at_once(monkeypatch):
-    monkeypatch.setattr(emd_module, "CHUNK", 20_000)
+    monkeypatch.setattr(emd_module, "THREAD_WORK", 20_000)
     first, second = (SparseMaps.from_dense(maps) for maps in blobs(np.random.default_rng(0), 200, 14))
     distances = patch_distances(14)
     alone = emd_pairs(first, second, distances, threads=1)
@@ -310,7 +311,7 @@ def test_an_interrupt_ends_a_batch_early(monkeypatch):
         return np.zeros(len(first[0]) - 1)
 
     monkeypatch.setattr(emd_module, "_solve", slow)
-    monkeypatch.setattr(emd_module, "CHUNK", 1)
+    monkeypatch.setattr(emd_module, "THREAD_WORK", 1)
     maps = SparseMaps.from_dense(np.ones((4000, 4)))
     main = threading.get_ident()
     timer = threading.Timer(0.2, lambda: signal.pthread_kill(main, signal.SIGINT))

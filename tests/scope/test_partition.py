@@ -70,6 +70,7 @@ def test_a_rejected_mode_without_a_valley_is_a_convention():
     assert "but the smoothed density has no valley" in result.sentence()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "options"), METHODS)
 @pytest.mark.parametrize("spectrum", [spectrum_of_one_mode, spectrum_of_two_modes])
 def test_every_feature_has_one_place_and_a_cds_at_the_threshold_is_local(method, options, spectrum):
@@ -128,6 +129,7 @@ def spectrum_of_a_peak_on_a_broad_slope() -> np.ndarray:
     return np.concatenate([rng.normal(0.4, 0.08, 2000), rng.normal(0.55, 0.01, 1000)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spectrum", [spectrum_of_two_modes, spectrum_of_a_peak_on_a_broad_slope])
 def test_the_mixture_threshold_is_where_both_components_are_equally_dense(spectrum):
     cds = spectrum()

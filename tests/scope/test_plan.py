@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from infoscope.scope.emd import emd_pairs, plans
+from infoscope.scope.emd import emd_pairs, transport_plans
 from infoscope.scope.geometry import patch_distances
 from infoscope.scope.maps import SparseMaps
 
@@ -22,7 +22,7 @@ def test_a_plan_makes_one_map_the_other_at_the_least_distance(metric):
     first, second = drawn_maps(200)
     distances = patch_distances(SIDE, metric)
     least = emd_pairs(first, second, distances, threads=1)
-    found = plans(first, second, distances)
+    found = transport_plans(first, second, distances)
     sizes = set()
     for pair, plan in enumerate(found):
         if np.isnan(least[pair]):
@@ -46,11 +46,11 @@ def test_the_direction_is_from_the_first_map_to_the_second():
     narrow[40] = 1.0
     maps = [SparseMaps.from_dense(values[None]) for values in (wide, narrow)]
     distances = patch_distances(SIDE)
-    there, back = plans(*maps, distances)[0], plans(*maps[::-1], distances)[0]
+    there, back = transport_plans(*maps, distances)[0], transport_plans(*maps[::-1], distances)[0]
     assert (sorted(there.source), set(there.sink)) == ([3, 9, 12], {40})
     assert (set(back.source), sorted(back.sink)) == ({40}, [3, 9, 12])
 
 
 def test_equal_maps_need_no_route():
     maps = SparseMaps.from_dense(np.random.default_rng(0).random((3, SIDE * SIDE)))
-    assert [len(plan) for plan in plans(maps, maps, patch_distances(SIDE))] == [0, 0, 0]
+    assert [len(plan) for plan in transport_plans(maps, maps, patch_distances(SIDE))] == [0, 0, 0]

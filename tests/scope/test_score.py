@@ -67,7 +67,7 @@ def test_pairs_score_as_defined(grid, shift, metric):
 def test_scores_do_not_depend_on_the_blocks(monkeypatch):
     pairs = make_pairs(random_maps(3, 30, 7), random_maps(4, 30, 7))
     whole = score_pairs(pairs, 7, 2)
-    monkeypatch.setattr(score, "_BLOCK_CELLS", 4 * 49)
+    monkeypatch.setattr(score, "_DENSE_CELLS", 4 * 49)
     parts = score_pairs(pairs, 7, 2)
     for field in fields(PairScores):
         assert np.array_equal(getattr(whole, field.name), getattr(parts, field.name), equal_nan=True), field.name

@@ -13,9 +13,8 @@ import infoscope.training.passes
 from infoscope.backbones.loading import load_backbone
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
-from infoscope.runtime.atomic import read_json
-from infoscope.runtime.token_cache import open_token_cache
-from infoscope.runtime.token_writer import TokenCacheWriter
+from infoscope.runtime.json_values import read_json
+from infoscope.runtime.token_cache import TokenCacheWriter, open_token_cache
 from infoscope.training import from_cache
 from infoscope.training.config import TrainConfig
 from infoscope.training.from_cache import train_on_cache
@@ -97,6 +96,7 @@ def test_the_second_training_runs_no_model(backbone, folder, tmp_path, monkeypat
     assert sae.features == 20
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize("stop", [0, 1, 3, 6])
 def test_a_killed_writer_ends_with_the_same_files(backbone, folder, tmp_path, monkeypatch, stop):
@@ -208,14 +208,14 @@ def test_a_shard_that_changes_ends_the_training_and_a_touched_one_does_not(backb
     (shard, *_) = sorted(cache.glob("tokens-*"))
     content = shard.read_bytes()
     changed = content[:-4] + np.float32(7).tobytes()
-    own = from_cache.train_with_progress
+    own = from_cache.train_several
 
     def trained(*given, **options):
         found = own(*given, **options)
         shard.write_bytes(written)
         return found
 
-    monkeypatch.setattr(from_cache, "train_with_progress", trained)
+    monkeypatch.setattr(from_cache, "train_several", trained)
     written = changed
     with pytest.raises(InfoscopeError, match="has changed since it was written or first read"):
         train_on_cache(cache, CONFIG, out=tmp_path / "sae")

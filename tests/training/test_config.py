@@ -21,7 +21,7 @@ from infoscope.training.config import TrainConfig
         ({"learning_rate": 0.0}, "--learning-rate 0.0 is out of range: choose a number above 0"),
         ({"learning_rate": float("nan")}, "--learning-rate nan is out of range"),
         ({"clip": 0.0}, "--clip 0.0 is out of range"),
-        ({"warmup": 1.5}, "--warmup 1.5 is out of range: choose a share from 0 to 1"),
+        ({"warmup": 1.5}, "--warmup 1.5 is out of range: choose 0 to 1"),
         ({"decay": -0.1}, "--decay -0.1 is out of range"),
         ({"warmup": 0.6, "decay": 0.5}, "--warmup 0.6 is out of range: with --decay it is more than the whole"),
         ({"buffer_tokens": 0}, "--buffer-tokens 0 is out of range"),

@@ -6,7 +6,7 @@ import torch
 from transformers import ViTConfig, ViTModel
 
 from infoscope.backbones.loading import load_backbone
-from infoscope.backbones.running_on import WholePass
+from infoscope.backbones.whole_pass import WholePass
 from infoscope.dictionaries.activations import ReLU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
@@ -58,7 +58,7 @@ def test_the_rest_of_the_model_gets_the_edited_tokens(backbone, photographs):
 
     expected = by_hand(backbone, photographs[:5], edit)
     untouched = WholePass(backbone, photographs[:5])
-    edited = untouched.run_on(edit(untouched.stream.clone()))
+    edited = untouched.run_from(edit(untouched.stream.clone()))
     torch.testing.assert_close(edited.last, expected, atol=1e-5, rtol=1e-5)
     assert (expected - by_hand(backbone, photographs[:5], lambda stream: stream)).abs().max() > 0.01
 

@@ -44,6 +44,7 @@ def same(one, other):
     assert one.held_out == other.held_out
 
 
+@pytest.mark.slow
 def test_each_of_several_is_the_one_trained_alone(tokens):
     together = train_several(list(tokens.split(100)), SEVERAL, held_out=200)
     for config, trained in zip(SEVERAL, together, strict=True):
@@ -62,7 +63,7 @@ class Stop(BaseException):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", [5, 12, 23])
-def test_stopped_and_gone_on_with_is_bit_equal(tokens, tmp_path, moment):
+def test_stopped_and_resumed_is_bit_equal(tokens, tmp_path, moment):
     """Two passes and a half over the tokens, stopped in each; all variants, with features dying and coming back."""
     whole = train_several([tokens], SEVERAL, held_out=200)
 
@@ -113,7 +114,7 @@ def test_no_state_is_kept_before_it_is_due(tokens, tmp_path):
 def test_tokens_held_out_are_never_drawn():
     numbered = torch.arange(1000.0)[:, None].expand(-1, 3).contiguous()
     buffer = ShuffleBuffer(numbered.split(37), 300, 2500, 0, held_out=100)
-    assert torch.equal(buffer.held_out, numbered[:100])
+    assert torch.equal(buffer.stream.held_out, numbered[:100])
     drawn = torch.cat([buffer.draw(100) for _ in range(25)])[:, 0]
     assert drawn.min() == 100
     values, counts = drawn.unique(return_counts=True)
@@ -126,7 +127,7 @@ def test_a_pass_of_nothing_but_held_out_tokens_is_no_pass():
         ShuffleBuffer([torch.ones(50, 3)], 20, 100, 0, held_out=50)
 
 
-def test_a_buffer_goes_on_where_another_was():
+def test_a_buffer_resumes_where_another_was():
     numbered = torch.arange(400.0)[:, None].expand(-1, 3).contiguous()
     one = ShuffleBuffer(numbered.split(37), 100, 1000, 0, held_out=20)
     for _ in range(11):
@@ -165,10 +166,9 @@ from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from infoscope.training.processes import join_processes
-from infoscope.training.loop import train_on_tokens
+from infoscope.training.loop import Trainer, train_on_tokens
 from infoscope.training.from_cache import Share
 from infoscope.training.variants import make_autoencoder
-from infoscope.training.trainer import Trainer
 from infoscope.training.config import TrainConfig
 from infoscope.training.held_out import evaluate
 torch.set_num_threads(1)
@@ -207,7 +207,8 @@ def run_processes(tmp_path, tokens, count):
             variants=list(VARIANTS.items()),
         )
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", str(program)]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
+    command = [sys.executable, *torchrun, str(program)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from infoscope.backbones.loading import load_backbone
-from infoscope.dictionaries.loading import load_sae, save_sae
+from infoscope.dictionaries.formats.infoscope import save_sae
+from infoscope.dictionaries.loading import load_sae
 from infoscope.errors import InfoscopeError
 from infoscope.measurement.identity import dictionary_record
 from infoscope.training.untrained import is_untrained, make_dictionary, remake_dictionary

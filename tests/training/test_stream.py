@@ -85,7 +85,7 @@ def test_every_token_is_drawn_as_often_as_it_streams_by(size, draw):
     assert [len(batch) for batch in result[:-1]] == [min(draw, 31)] * (len(result) - 1)
     streamed = torch.cat([tokens(9)] * 4)[:31]
     assert sorted(torch.cat(result).tolist()) == sorted(streamed.tolist())
-    assert buffer.passes == 4
+    assert buffer.stream.passes == 4
 
 
 def test_draws_do_not_depend_on_the_batches_tokens_come_in():

@@ -11,7 +11,7 @@ from infoscope.dictionaries.loading import load_sae
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from infoscope.images.views import Views
-from infoscope.runtime.atomic import read_json
+from infoscope.runtime.json_values import read_json
 from infoscope.training.config import TrainConfig
 from infoscope.training.passes import TokenPasses
 from infoscope.training.train import train_sae, train_saes
@@ -68,6 +68,7 @@ def test_no_more_images_are_read_than_the_tokens_need(backbone, images):
     assert passes.held_out == 10
 
 
+@pytest.mark.slow
 def test_cached_and_streamed_tokens_train_the_same_sae(backbone, images):
     cached = train_sae(backbone, images, **OPTIONS)
     assert same(cached, train_sae(backbone, images, cache_bytes=0, **OPTIONS))

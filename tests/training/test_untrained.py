@@ -7,11 +7,12 @@ from sklearn.decomposition import PCA
 
 from infoscope.backbones.loading import load_backbone
 from infoscope.cli.main import main
-from infoscope.dictionaries.loading import save_sae
+from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from infoscope.images.views import Views
 from infoscope.measurement.measure import measure_scope
+from infoscope.runtime.execution import Execution
 from infoscope.runtime.run import open_run
 from infoscope.training.untrained import make_dictionaries, make_dictionary, token_moments
 from small import GRID, PATCH, SIDE, WIDTH, pictures, save_model
@@ -50,7 +51,7 @@ def quiet(dictionary, backbone, images=None, **options):
 def test_moments_are_numpys_whatever_the_batch(backbone, images, tokens):
     exact = tokens.astype(np.float64)
     for batch_size in (3, 20):
-        (moments,) = token_moments(backbone, [1], images, batch_size=batch_size)
+        (moments,) = token_moments(backbone, [1], images, Execution(batch_size=batch_size))
         assert moments.tokens == len(tokens)
         np.testing.assert_allclose(moments.mean, exact.mean(0), rtol=1e-5)
         np.testing.assert_allclose(moments.covariance, np.cov(exact.T), rtol=1e-4, atol=1e-4)
@@ -126,7 +127,7 @@ def test_directions_of_a_file_and_their_mean(backbone, images, tokens, tmp_path)
     [
         ("channels", {"components": 3}, "--components belongs to --dictionary pca, not to channels"),
         ("pca", {"centre": False}, "--no-centre belongs to channels and directions, not to pca"),
-        ("pca", {}, "pca are made around the mean of tokens; give images"),
+        ("pca", {}, "--dictionary pca is centred on the mean token; give images"),
     ],
 )
 def test_options_of_another_dictionary_are_refused(backbone, dictionary, options, message):
@@ -163,7 +164,7 @@ def test_the_command_line_measures_them(place, backbone, images, capsys, tmp_pat
         ([], "give --sae or --dictionary, one of the two"),
         (["--sae", "x", "--dictionary", "pca"], "give --sae or --dictionary, one of the two"),
         (["--sae", "x", "--components", "3"], "--components belongs to --dictionary"),
-        (["--dictionary", "pca"], "--dictionary pca is made for a model at a block; give --model"),
+        (["--dictionary", "pca"], "--dictionary pca is made for one block of a model; give --model"),
         (["--dictionary", "pcs", "--model", "x", "--block", "1"], "--dictionary 'pcs' is not known"),
     ],
 )

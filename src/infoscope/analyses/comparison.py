@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import polars as pl
 
 from infoscope.dictionaries.untrained import KINDS
 from infoscope.errors import InfoscopeError
-from infoscope.measurement.fit import FVU_LOOSE, MOST_ACTIVE
+from infoscope.measurement.fit_judgement import FVU_LOOSE, MOST_ACTIVE
 from infoscope.measurement.summary import fit_sentence, partition_of, quantiles_of
 from infoscope.runtime.hub import short_name
+from infoscope.runtime.json_values import to_json
 from infoscope.runtime.run import Run, open_run
 from infoscope.scope.classes import class_shares
 
-# What each option that differs does to the numbers; any other is named all the same.
+# The effect of each option that differs on the numbers; other options are named without an effect.
 _EFFECTS = {
     "top_images": "with more images a feature's weaker ones count, and fewer features are scored",
     "min_pairs": "other features are scored",
@@ -29,17 +31,17 @@ _EFFECTS = {
     "ground_distance": "the unit of CDS is another",
     "empty_as": "vanished maps count in one and not in the other",
 }
-# Of the intervals alone, or of further scores beside the one compared here.
+# Options that change only the intervals, or scores other than the one compared here.
 _HARMLESS = frozenset({"seed", "map_activation", "control", "diagonal", "quantile_images"})
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A thing that is not the same for all runs.
+    """Something that differs between runs.
 
     Attributes:
-        name: what it is.
-        values: of each run, as text, in their order.
+        name: what differs.
+        values: its value in each run, as text, in the order of the runs.
     """
 
     name: str
@@ -47,77 +49,77 @@ class Difference:
 
 
 def differences_of(runs: Sequence[Run]) -> list[Difference]:
-    """Everything that differs, most telling first."""
+    """Everything that differs between runs, with the most important first."""
     software = list(dict.fromkeys(name for run in runs for name in run.manifest.software))
     candidates = [
-        ("model", _each(runs, model_of)),
-        ("weights", _each(runs, lambda run: run.manifest.model.sha256[:12])),
-        ("block", _each(runs, lambda run: run.manifest.model.block)),
-        ("read at", _each(runs, lambda run: run.manifest.model.reads)),
-        ("dictionary", _each(runs, dictionary_of)),
-        ("its weights", _each(runs, lambda run: run.manifest.dictionary.sha256[:12])),
-        ("features", _each(runs, lambda run: f"{run.manifest.dictionary.features:,}")),
-        ("activation", _each(runs, lambda run: run.manifest.dictionary.activation)),
-        ("images", _each(runs, images_of)),
-        ("patches a side", _each(runs, lambda run: run.manifest.model.grid)),
-        ("input side", _each(runs, lambda run: run.manifest.model.grid * run.manifest.model.patch_size)),
-        ("precision", _each(runs, lambda run: run.manifest.model.precision)),
-        ("device", _each(runs, lambda run: run.manifest.model.device)),
-        *((name, _each(runs, _option(name))) for name in options_of(runs)),
+        ("model", _texts(runs, model_of)),
+        ("weights", _texts(runs, lambda run: run.manifest.model.sha256[:12])),
+        ("block", _texts(runs, lambda run: run.manifest.model.block)),
+        ("read at", _texts(runs, lambda run: run.manifest.model.reads)),
+        ("dictionary", _texts(runs, dictionary_of)),
+        ("its weights", _texts(runs, lambda run: run.manifest.dictionary.sha256[:12])),
+        ("features", _texts(runs, lambda run: f"{run.manifest.dictionary.features:,}")),
+        ("activation", _texts(runs, lambda run: run.manifest.dictionary.activation)),
+        ("images", _texts(runs, images_of)),
+        ("patches a side", _texts(runs, lambda run: run.manifest.model.grid)),
+        ("input side", _texts(runs, lambda run: run.manifest.model.grid * run.manifest.model.patch_size)),
+        ("precision", _texts(runs, lambda run: run.manifest.model.precision)),
+        ("device", _texts(runs, lambda run: run.manifest.model.device)),
+        *((name, _texts(runs, _option(name))) for name in options_of(runs)),
         *((name, [run.manifest.software.get(name, "none") for run in runs]) for name in software),
     ]
     return [Difference(name, values) for name, values in candidates if len(set(values)) > 1]
 
 
 def warnings_of(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
-    """Where the comparison is not like with like, a sentence each."""
+    """Where runs are not directly comparable, one sentence for each reason."""
     lines = []
     if not on_same_images(runs):
         lines.append(
             "Not the same images: spectra differ for that alone, since a feature's strongest images are other ones. "
             "Measure the runs on one set."
         )
-    # Half of k, where nobody asked for another number: said with k.
+    # Where min_pairs is half of k everywhere, it follows from k, and the warning about k is enough.
     halves = all(run.manifest.options.get("min_pairs") == _half_of_k(run) for run in runs)
     for name in options_of(runs):
-        values = _each(runs, _option(name))
+        values = _texts(runs, _option(name))
         if len(set(values)) > 1 and name not in _HARMLESS and not (name == "min_pairs" and halves):
             effect = f": {_EFFECTS[name]}" if name in _EFFECTS else ""
-            lines.append(f"Not the same {name} ({_few(values)}){effect}.")
-    grids = _each(runs, lambda run: run.manifest.model.grid)
+            lines.append(f"Not the same {name} ({_listed(values)}){effect}.")
+    grids = _texts(runs, lambda run: run.manifest.model.grid)
     if len(set(grids)) > 1:
         lines.append(
-            f"Not the same grid ({_few(grids)} patches a side): CDS is a share of the shared patches' diagonal, and "
+            f"Not the same grid ({_listed(grids)} patches a side): CDS is a share of the shared patches' diagonal, and "
             "the same shift is another part of it. Compare the calibrated scores and classes, not CDS itself."
         )
     if len({run.manifest.model.precision for run in runs}) > 1:
         lines.append("Not the same precision: tokens, and the order of images of about equal score, differ a little.")
-    kinds = _each(runs, lambda run: "sparse" if is_sparse(run) else "dense")
+    kinds = _texts(runs, lambda run: "sparse" if is_sparse(run) else "dense")
     if len(set(kinds)) > 1:
         lines.append(
             "Sparse codes beside dense ones: a dense map covers much of the picture and has less room to move, so a "
             "lower CDS there is not more local. Look at the effective area."
         )
-    ill = [
+    misfits = [
         label
         for run, label in zip(runs, labels, strict=True)
         if run.manifest.fit.fvu is not None and run.manifest.fit.fvu >= FVU_LOOSE and run.manifest.fit.note is None
     ]
-    if ill:
-        lines.append(f"The SAE does not fit in {', '.join(ill)}: its features say little of that model and block.")
+    if misfits:
+        lines.append(f"The SAE does not fit in {', '.join(misfits)}: its features say little of that model and block.")
     return lines
 
 
 def label_runs(runs: Sequence[Run]) -> list[str]:
-    """A name for each run that says what sets it apart, and is no other's.
+    """A unique name for each run that says what sets it apart.
 
-    The model and the block where they differ; the dictionary, the images, an option and the path only as far as the
-    name is not yet its own.
+    It holds the model and the block where they differ, and the dictionary, the images, options and the path only as far
+    as they are needed to make it unique.
     """
-    always: list[Callable[[Run], str]] = [model_of, _place_of]
+    always: list[Callable[[Run], str]] = [model_of, _block_of]
     if len({run.manifest.dictionary.format for run in runs}) > 1:
         always.append(dictionary_of)
-    more: list[Callable[[Run], str]] = [
+    as_needed: list[Callable[[Run], str]] = [
         dictionary_of,
         lambda run: f"{run.manifest.dictionary.features:,} features",
         lambda run: short_name(run.manifest.images.source),
@@ -125,27 +127,27 @@ def label_runs(runs: Sequence[Run]) -> list[str]:
         lambda run: run.path.resolve().name,
         lambda run: str(run.path),
     ]
-    parts = [values for part in always if len(set(values := _each(runs, part))) > 1]
-    for part in more:
-        if parts and len(set(zip(*parts, strict=True))) == len(runs):
+    columns = [values for describe in always if len(set(values := _texts(runs, describe))) > 1]
+    for describe in as_needed:
+        if columns and len(set(zip(*columns, strict=True))) == len(runs):
             break
-        if len(set(values := _each(runs, part))) > 1 and values not in parts:
-            parts.append(values)
-    return [", ".join(each) for each in zip(*parts, strict=True)]
+        if len(set(values := _texts(runs, describe))) > 1 and values not in columns:
+            columns.append(values)
+    return [", ".join(words) for words in zip(*columns, strict=True)]
 
 
 def options_of(runs: Sequence[Run]) -> list[str]:
-    """The names of all options that any of the runs has."""
+    """The names of all options that any run has."""
     return list(dict.fromkeys(name for run in runs for name in run.manifest.options))
 
 
 def model_of(run: Run) -> str:
-    """The model's name without the folders before it."""
+    """The model's name, without folders."""
     return short_name(run.manifest.model.name)
 
 
 def dictionary_of(run: Run) -> str:
-    """The dictionary's name without the folders before it, or what it is where it is no SAE."""
+    """The dictionary's name, without folders; its kind where it is not an SAE."""
     record = run.manifest.dictionary
     return record.format if record.format in KINDS and record.format != "directions" else short_name(record.name)
 
@@ -157,18 +159,18 @@ def images_of(run: Run) -> str:
 
 
 def on_same_images(runs: Sequence[Run]) -> bool:
-    """Whether runs were measured on the same images, as far as they know what these were like."""
+    """Whether runs were measured on the same images, as far as their manifests tell."""
     images = [run.manifest.images for run in runs]
-    pools = {(each.count, each.ids_sha256, tuple(skipped.index for skipped in each.skipped)) for each in images}
-    return len(pools) == 1 and len({each.contents_sha256 for each in images} - {None}) <= 1
+    pools = {(pool.count, pool.ids_sha256, tuple(skipped.index for skipped in pool.skipped)) for pool in images}
+    return len(pools) == 1 and len({pool.contents_sha256 for pool in images} - {None}) <= 1
 
 
 def is_sparse(run: Run) -> bool:
-    """Whether few features fire on a token: at most a tenth of them, as the fit check has it."""
+    """Whether few features fire on a token: at most a tenth of them, as in the fit check."""
     return run.manifest.fit.l0 <= MOST_ACTIVE * run.manifest.dictionary.features
 
 
-def _place_of(run: Run) -> str:
+def _block_of(run: Run) -> str:
     model = run.manifest.model
     return f"block {model.block}" + ("" if model.reads == "output" else f" {model.reads}")
 
@@ -186,11 +188,11 @@ def _named_option(name: str) -> Callable[[Run], str]:
     return lambda run: f"{name} {value(run)}"
 
 
-def _each(runs: Sequence[Run], what: Callable[[Run], Any]) -> list[str]:
+def _texts(runs: Sequence[Run], what: Callable[[Run], Any]) -> list[str]:
     return [str(what(run)) for run in runs]
 
 
-def _few(values: Sequence[str]) -> str:
+def _listed(values: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(values))
 
 
@@ -201,29 +203,29 @@ SWEPT = "block-*/scope"
 
 @dataclass(frozen=True)
 class Compared:
-    """One run's numbers.
+    """The numbers of one run.
 
     Attributes:
-        label: what it is called here.
+        label: its name in the comparison.
         path: the run directory.
         model: the model's name.
-        block: the block read.
-        reads: its output, or its MLP's neurons.
+        block: the block.
+        reads: what is read there: its output, or the neurons of its MLP.
         dictionary: the dictionary's name.
-        kind: its format: a project's for an SAE, else channels, pca, neurons or directions.
-        features: in the dictionary.
-        scored: with a CDS.
-        cds: quantiles of CDS over the scored features, by name; empty where none is.
-        calibrated: the same of the calibrated score, over the features that have one; empty where none has.
+        kind: the format of an SAE, or channels, pca, neurons or directions.
+        features: features in the dictionary.
+        scored: features with a CDS.
+        cds: quantiles of CDS over the scored features, by name; empty without scored features.
+        calibrated: quantiles of the calibrated score, over the features that have one; empty without such features.
         classes: share of all features in each scope class.
-        effective_area: median over the scored features, in patches; None where none is scored.
-        modes: of the density of CDS; None where none is scored.
-        dip: Hartigan's statistic; None where it is not defined.
+        effective_area: median over the scored features, in patches; None where no feature is scored.
+        modes: modes of the density of CDS; None where no feature is scored.
+        dip: Hartigan's dip statistic; None where it is not defined.
         dip_p: its p-value under one mode.
-        threshold: of the run's partition.
+        threshold: threshold of the run's partition.
         threshold_kind: ``valley`` or ``convention``.
-        fvu: fraction of variance unexplained; None where it is not known or means nothing.
-        fit: a word on the fit.
+        fvu: fraction of variance unexplained; None where it is not known or has no meaning.
+        fit: whether the SAE fits, in a word or two.
         l0: codes above 0 per patch token.
     """
 
@@ -260,10 +262,10 @@ class Comparison:
     """Several runs side by side.
 
     Attributes:
-        opened: the runs themselves.
+        opened: the runs.
         runs: their numbers, in the same order.
         differences: everything that differs between them.
-        warnings: where the comparison is not like with like.
+        warnings: where they are not directly comparable.
     """
 
     opened: list[Run]
@@ -275,17 +277,17 @@ class Comparison:
         """What ``comparison.json`` holds."""
         return {
             "format_version": FORMAT_VERSION,
-            "runs": [asdict(run) | {"scored_share": run.scored_share} for run in self.runs],
-            "differences": {each.name: each.values for each in self.differences},
+            "runs": [to_json(run) | {"scored_share": run.scored_share} for run in self.runs],
+            "differences": {difference.name: difference.values for difference in self.differences},
             "warnings": self.warnings,
         }
 
 
 def compare_runs(paths: Sequence[Path | str]) -> Comparison:
-    """Lay finished runs side by side; as in ``compare_runs(["runs/clip-b16", "runs/dinov2"]).to_json()``.
+    """Compare finished runs, as in ``compare_runs(["runs/clip-b16", "runs/dinov2"]).to_json()``.
 
     Args:
-        paths: run directories, at least two; one that `infoscope sweep` wrote stands for its blocks.
+        paths: run directories, at least two in all; a directory of `infoscope sweep` stands for the runs of its blocks.
 
     Raises:
         InfoscopeError: there are fewer than two runs, one is named twice, or one is not finished.
@@ -298,9 +300,9 @@ def compare_runs(paths: Sequence[Path | str]) -> Comparison:
         a sweep
     """
     folders = [folder for path in paths for folder in _folders(Path(path))]
-    places = [folder.resolve() for folder in folders]
-    for folder, place in zip(folders, places, strict=True):
-        if places.count(place) > 1:
+    resolved = [folder.resolve() for folder in folders]
+    for folder, target in zip(folders, resolved, strict=True):
+        if resolved.count(target) > 1:
             raise InfoscopeError(f"{folder} is named twice; leave it out once")
     if len(folders) < 2:
         raise InfoscopeError("a comparison needs two runs or more; name finished run directories, or that of a sweep")
@@ -336,9 +338,8 @@ def _compared(run: Run, label: str) -> Compared:
         classes=class_shares(scope["scope_class"].to_list()),
         effective_area=area if isinstance(area, float) else None,
         modes=None if evidence is None else evidence.modes,
-        # A statistic that is not defined is NaN.
-        dip=None if evidence is None or evidence.dip != evidence.dip else evidence.dip,
-        dip_p=None if evidence is None or evidence.dip_p != evidence.dip_p else evidence.dip_p,
+        dip=None if evidence is None or math.isnan(evidence.dip) else evidence.dip,
+        dip_p=None if evidence is None or math.isnan(evidence.dip_p) else evidence.dip_p,
         threshold=None if partition is None else partition.threshold,
         threshold_kind=None if partition is None else partition.kind,
         fvu=manifest.fit.fvu,

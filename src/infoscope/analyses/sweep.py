@@ -1,4 +1,4 @@
-"""A model's blocks one after the other: a dictionary at each, trained, made or given, and its measurement."""
+"""A sweep over a model's blocks: at each, a dictionary is trained, made or given, and measured."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from typing import Any
 import numpy as np
 
 from infoscope.backbones.backbone import Backbone
-from infoscope.dictionaries.loading import load_sae, save_sae
+from infoscope.dictionaries.formats.infoscope import save_sae
+from infoscope.dictionaries.loading import load_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import Images, ImageSource, ids_sha256, open_images
 from infoscope.images.watched import Watched, watch
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.measure import measure_scope
-from infoscope.runtime.atomic import as_read, read_json, remove_leftovers_of, write_json
+from infoscope.runtime.atomic import remove_leftovers_of
 from infoscope.runtime.execution import Execution
+from infoscope.runtime.json_values import read_json, to_json, write_json
 from infoscope.runtime.progress import tell
 from infoscope.runtime.run import MANIFEST, first_difference
 from infoscope.training.config import TrainConfig
 from infoscope.training.train import train_sae
 from infoscope.training.untrained import make_dictionaries
 
-PLAN = "sweep.json"
-# What its images are like, beside the plan.
-CONTENTS = "images.u8"
+# The identity of a sweep, and the hashes of its images.
+IDENTITY, CONTENTS = "sweep.json", "images.u8"
 DICTIONARY, SCOPE = "sae", "scope"
 
 
@@ -48,32 +49,32 @@ def sweep_blocks(
 ) -> list[Path]:
     """Measure a dictionary at each of several blocks, into ``out/block-03/scope`` and so on.
 
-    A sweep that was stopped goes on when it is asked for again: finished SAEs and measurements are read, those under
-    way go on. More blocks may be asked for later.
+    An interrupted sweep resumes when it is started again: finished SAEs and measurements are read, and unfinished ones
+    resume. More blocks may be added later.
 
     Args:
         backbone: the model, at any block.
         images: the pool of images, for training as well.
         out: the directory to write.
-        blocks: which ones, negative from the end; all by default, or those of ``saes``.
-        saes: an SAE for each block, where there are SAEs.
-        dictionary: in place of SAEs, what `make_dictionary` makes: channels, pca, neurons, or directions:PATH; of all
-            blocks from one pass over the images.
-        components: of ``pca``, how many to keep.
+        blocks: the blocks; negative numbers count from the end. By default all, or those of ``saes``.
+        saes: an SAE for each block.
+        dictionary: instead of SAEs, a dictionary that `make_dictionary` makes: channels, pca, neurons, or
+            directions:PATH; those of all blocks are made in one pass over the images.
+        components: how many components ``pca`` keeps.
         centre: whether channels and directions are taken around the mean token.
-        train: how an SAE is trained at each block, where neither of the two is given.
+        train: how an SAE is trained at each block, where neither ``saes`` nor ``dictionary`` is given.
         config: the options of the measurements.
         execution: how passes over images run.
-        command: how this was asked for, for the manifests.
+        command: what the manifests name as the command.
 
     Returns:
-        The run directories, by block; `compare_runs` lays them side by side.
+        The run directories, by block, which `compare_runs` takes.
 
     Raises:
-        InfoscopeError: there is no such block, ``out`` is another sweep's or cannot be written, or as for
+        InfoscopeError: there is no such block, ``out`` belongs to another sweep or cannot be written, or as for
             `train_sae`, `make_dictionary` and `measure_scope`.
     """
-    # Over all blocks, which are compared with each other.
+    # One watch for all blocks, whose results are compared and so have to be of the same images.
     out, images = Path(out), watch(open_images(images))
     config, execution = config or MeasureConfig(), execution or Execution()
     if saes is not None and dictionary is not None:
@@ -86,10 +87,11 @@ def sweep_blocks(
         if dictionary is not None
         else {"train": asdict(train or TrainConfig())}
     )
-    _claim(out, _plan(backbone, images, config, source), images)
+    _claim(out, _identity(backbone, images, config, source), images)
     folders = {block: out / f"block-{block:02}" for block in chosen}
     if dictionary is not None:
-        _make(
+        # Before any measurement, since one pass over the images serves all blocks.
+        _make_missing(
             [backbone.at(block) for block in chosen if not _has_sae(folders[block])],
             images,
             folders,
@@ -97,42 +99,40 @@ def sweep_blocks(
             components=components,
             centre=centre,
             resize=config.resize,
-            batch_size=execution.batch_size,
-            threads=execution.threads,
+            execution=execution.here,
         )
-    for place, (block, folder) in enumerate(folders.items()):
-        here = backbone.at(block)
+    for number, (block, folder) in enumerate(folders.items(), 1):
+        at_block = backbone.at(block)
         state = "finished before" if (folder / SCOPE / MANIFEST).is_file() else folder
-        tell(f"Block {block} ({place + 1} of {len(folders)}): {state}")
+        tell(f"Block {block} ({number} of {len(folders)}): {state}")
         if saes is not None:
             sae = saes[block]
         else:
             if not _has_sae(folder):
                 train_sae(
-                    here,
+                    at_block,
                     images,
                     train,
                     out=folder / DICTIONARY,
                     resize=config.resize,
-                    batch_size=execution.batch_size,
-                    threads=execution.threads,
+                    execution=execution.here,
                 )
             sae = load_sae(folder / DICTIONARY)
-        measure_scope(here, sae, images, config, out=folder / SCOPE, execution=execution, command=command)
+        measure_scope(at_block, sae, images, config, out=folder / SCOPE, execution=execution, command=command)
     return [folder / SCOPE for folder in folders.values()]
 
 
 def _resolve(backbone: Backbone, blocks: Sequence[int] | None) -> list[int]:
-    """Blocks from 0, ascending, each once."""
+    """The numbers of the blocks, from 0, ascending and each once."""
     if blocks is not None and not blocks:
         raise InfoscopeError("no block is named; give --blocks 2,5,8, or leave it out for all")
     return sorted({backbone.at(block).block for block in (range(backbone.blocks) if blocks is None else blocks)})
 
 
-def _make(
+def _make_missing(
     backbones: Sequence[Backbone], images: ImageSource, folders: Mapping[int, Path], dictionary: str, **options: Any
 ) -> None:
-    """Write the dictionaries that are not there yet, of all blocks from one pass."""
+    """Make and write the dictionaries of blocks that have none, in one pass over the images."""
     if not backbones:
         return
     for backbone, sae in zip(backbones, make_dictionaries(dictionary, backbones, images, **options), strict=True):
@@ -140,12 +140,12 @@ def _make(
 
 
 def _has_sae(folder: Path) -> bool:
-    # Written last.
+    # Written last, so that its presence says that the SAE is whole.
     return (folder / DICTIONARY / "sae.json").is_file()
 
 
-def _plan(backbone: Backbone, images: Watched, config: MeasureConfig, source: Mapping[str, Any]) -> dict[str, Any]:
-    """What all blocks of a sweep share; a directory is gone on with only when it is the same."""
+def _identity(backbone: Backbone, images: Watched, config: MeasureConfig, source: Mapping[str, Any]) -> dict[str, Any]:
+    """What all blocks of a sweep share; a directory resumes only under the same identity."""
     return {
         "model": {
             "name": backbone.name,
@@ -165,38 +165,37 @@ def _plan(backbone: Backbone, images: Watched, config: MeasureConfig, source: Ma
     }
 
 
-def _claim(out: Path, plan: dict[str, Any], images: Watched) -> None:
-    """Make ``out`` this sweep's directory, and keep there what its images are like; or refuse.
+def _claim(out: Path, identity: dict[str, Any], images: Watched) -> None:
+    """Make ``out`` this sweep's directory, which then holds the hashes of its images.
 
     Raises:
-        InfoscopeError: it is a file, another sweep's, or holds something else; or an image has changed since the sweep
-            was begun.
+        InfoscopeError: it is a file, belongs to another sweep, or holds something else; or an image has changed since
+            the sweep started.
     """
     if out.exists() and not out.is_dir():
         raise InfoscopeError(f"{out} is a file; --out needs a directory")
-    plan = as_read(plan)
-    remove_leftovers_of([out / PLAN])
-    if (out / PLAN).is_file():
-        found = read_json(out / PLAN)
-        # Sweeps from before contents were kept have neither them nor a stamp.
-        kept = (out / CONTENTS).is_file() or _without_stamp(found) == found
-        known = kept and _without_stamp(found) == _without_stamp(plan)
-        if found != plan and not known:
+    identity = to_json(identity)
+    remove_leftovers_of([out / IDENTITY])
+    if (out / IDENTITY).is_file():
+        kept = read_json(out / IDENTITY)
+        # Sweeps of older versions have neither hashes of images nor a stamp.
+        comparable = (out / CONTENTS).is_file() or _without_stamp(kept) == kept
+        if kept != identity and not (comparable and _without_stamp(kept) == _without_stamp(identity)):
             raise InfoscopeError(
-                f"{out} is another sweep's directory ({first_difference(found, plan)}); choose another --out"
+                f"{out} is another sweep's directory ({first_difference(kept, identity)}); choose another --out"
             )
         images.keep(out / CONTENTS)
-        if found != plan:
-            # Other copies of the files, or others under their names: the SAEs of earlier blocks were made of them.
+        if kept != identity:
+            # The files are copies, or other files with the same names: the SAEs of earlier blocks must not mix them.
             images.verify(np.flatnonzero(images.contents))
         return
     if out.is_dir() and any(out.iterdir()):
         raise InfoscopeError(f"{out} is not empty and no sweep's directory; choose another --out")
-    write_json(out / PLAN, plan)
+    write_json(out / IDENTITY, identity)
     images.keep(out / CONTENTS)
 
 
-def _without_stamp(plan: Any) -> Any:
-    if not isinstance(plan, dict) or not isinstance(plan.get("images"), dict):
-        return plan
-    return plan | {"images": {key: value for key, value in plan["images"].items() if key != "stamp"}}
+def _without_stamp(identity: Any) -> Any:
+    if not isinstance(identity, dict) or not isinstance(identity.get("images"), dict):
+        return identity
+    return identity | {"images": {key: value for key, value in identity["images"].items() if key != "stamp"}}

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from infoscope.backbones.checkpoint import hash_files, hash_tensors, states_of
-from infoscope.backbones.families import Channels, Family, Reads
-from infoscope.backbones.neurons import is_gated, layer_after_neurons
-from infoscope.backbones.precision import Precision
-from infoscope.backbones.running import model_inputs, run_to_blocks, run_to_input
+from infoscope.backbones.families import Channels, Family
 from infoscope.errors import InfoscopeError, check_choice
+from infoscope.options import Precision, Reads
 
-# Measured on two cores with a ViT-S/14 at 224 pixels: 4 and 8 are the fastest, 16 and 32 take a tenth longer.
-# Our choice for a GPU.
+# Measured on two cores with a ViT-S/14 at 224 pixels: 4 and 8 are the fastest, 16 and 32 take a tenth longer. The
+# number for a GPU is our choice.
 CPU_BATCH, DEVICE_BATCH = 8, 64
+
+Pixels: TypeAlias = UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"]
+"""8-bit RGB views, as the image views give them."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A model, the block it is read at, and all that is needed to feed it. Made by ``load_backbone``.
+    """A model, the block it is read at, and all that is needed to feed it. ``load_backbone`` makes one.
 
-    The output of a block is the residual stream after it, before any final norm. Nothing after the block is run. With
-    ``reads="neurons"`` a token is what the block's MLP holds of it after its nonlinearity, and nothing after is run.
+    The output of a block is the residual stream after it, before any final norm. With ``reads="neurons"`` a token is
+    the activations of the block's MLP after its nonlinearity. What follows in the model is not run.
 
     Attributes:
         name: the path or hub id the model was asked for by.
@@ -46,13 +48,12 @@ class Backbone:
         std: what they are then divided by.
         model: the vision model of transformers, in evaluation mode and without gradients.
         layout: the row of the table of families it belongs to.
-        weight_files: the safetensors files it was read from, in order of their names; none for a model that was made
-            in memory.
+        weight_files: the safetensors files it was read from, in order of their names; none for a model made in memory.
         weight_states: sizes and times of these files when they were read.
-        precision: of the forward pass; tokens are given as float32 whatever it is.
-        reads: what of the block is read: its ``output``, or its MLP's ``neurons``.
-        missing_weights: weights of the model that its checkpoint lacks and that hold random numbers; all of them come
-            after the last block.
+        precision: of the forward pass; tokens are float32 in any case.
+        reads: what is read at the block: its ``output``, or its MLP's ``neurons``.
+        missing_weights: weights that the checkpoint lacks and that hold random numbers; all of them come after the last
+            block.
 
     Example:
         >>> import tempfile
@@ -90,22 +91,18 @@ class Backbone:
     missing_weights: tuple[str, ...] = field(default=(), repr=False)
 
     def at(self, block: int | None = None, reads: Reads | None = None) -> Backbone:
-        """The same model, its weights shared, read elsewhere.
+        """The same model, sharing its weights, read elsewhere.
 
         Args:
-            block: 0-based, negative from the end; the one it is read at by default.
-            reads: ``output`` or ``neurons``; what it reads by default.
+            block: 0-based, negative from the end; by default the block it is read at now.
+            reads: ``output`` or ``neurons``; by default what it reads now.
 
         Raises:
-            InfoscopeError: there is no such block, or it has no MLP that is known.
+            InfoscopeError: there is no such block, or its MLP has no layout that is known.
         """
         check_choice("reads", reads := reads or self.reads, Reads)
-        block = self.block if block is None else block
-        if not -self.blocks <= block < self.blocks:
-            raise InfoscopeError(
-                f"{self.name} has blocks 0 to {self.blocks - 1}, and no block {block}; choose one of these"
-            )
-        other = replace(self, block=block % self.blocks, reads=reads)
+        (number,) = self.block_numbers([self.block if block is None else block])
+        other = replace(self, block=number, reads=reads)
         config: Any = self.model.config
         width = other._down.in_features if reads == "neurons" else int(config.hidden_size)
         other = replace(other, width=width)
@@ -116,7 +113,7 @@ class Backbone:
     @property
     def gated(self) -> bool:
         """Whether the block's MLP multiplies its neurons by another layer's output, which gives them either sign."""
-        return is_gated(self.block_module, self.layout)
+        return _first_module(self.block_module, (self.layout.gate,)) is not None
 
     @property
     def family(self) -> str:
@@ -128,6 +125,20 @@ class Backbone:
         """Number of blocks of the model."""
         return len(self.block_list)
 
+    def block_numbers(self, blocks: Iterable[int]) -> list[int]:
+        """Blocks as numbers from 0; negative ones are counted from the end.
+
+        Raises:
+            InfoscopeError: there is no such block.
+        """
+        blocks = list(blocks)
+        for block in blocks:
+            if not -self.blocks <= block < self.blocks:
+                raise InfoscopeError(
+                    f"{self.name} has blocks 0 to {self.blocks - 1}, and no block {block}; choose one of these"
+                )
+        return [block % self.blocks for block in blocks]
+
     @property
     def grid(self) -> int:
         """p, patches per side of the input."""
@@ -135,7 +146,7 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that the weights are on."""
         return next(self.model.parameters()).device
 
     @property
@@ -165,14 +176,12 @@ class Backbone:
         """
         if not self.weight_files:
             return hash_tensors(self.model.state_dict())
-        found = hash_files(self.weight_files)
+        digest = hash_files(self.weight_files)
         if self.weight_states and states_of(self.weight_files) != self.weight_states:
             raise InfoscopeError(f"the weights of {self.name} have changed since they were loaded; load them again")
-        return found
+        return digest
 
-    def tokens(
-        self, pixels: UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"]
-    ) -> Float32[Tensor, "image patch width"]:
+    def tokens(self, pixels: Pixels) -> Float32[Tensor, "image patch width"]:
         """Patch tokens at the output of the block, prefix excluded.
 
         Args:
@@ -186,9 +195,7 @@ class Backbone:
         """
         return self.tokens_from_normalised(self.normalise(pixels))
 
-    def all_tokens(
-        self, pixels: UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"]
-    ) -> Float32[Tensor, "image token width"]:
+    def all_tokens(self, pixels: Pixels) -> Float32[Tensor, "image token width"]:
         """All tokens at the output of the block: the prefix, then the patches as in ``tokens``.
 
         Raises:
@@ -198,20 +205,20 @@ class Backbone:
 
     def read_blocks(
         self,
-        pixels: UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"],
+        pixels: Pixels,
         blocks: Sequence[int],
         read: Callable[[int, Float32[Tensor, "image token width"]], T],
     ) -> list[T]:
         """What ``read`` makes of the residual stream at several blocks, from one forward pass, whatever ``reads`` is.
 
-        A stream is handed over when the pass reaches it and is not kept, so that memory does not grow with the number
-        of blocks. Nothing after the last of the blocks is run.
+        A stream is handed over when the pass reaches it and then dropped, so memory does not grow with the number of
+        blocks. Nothing after the last of the blocks is run.
 
         Args:
             pixels: as for `tokens`.
             blocks: which blocks, 0-based; negative counts from the end.
-            read: given a block, never negative, and all its tokens ``[image, token, width]``, prefix first, float32;
-                it must neither change nor keep them.
+            read: takes a block, never negative, and all its tokens ``[image, token, width]``, prefix first, float32,
+                which it must neither change nor keep.
 
         Returns:
             What ``read`` gave, in the order of ``blocks``.
@@ -219,22 +226,18 @@ class Backbone:
         Raises:
             InfoscopeError: there is no such block, or the pixels are not 8-bit RGB of the model's input size.
         """
-        wrong = [block for block in blocks if not -self.blocks <= block < self.blocks]
-        if wrong or not blocks:
-            named = f"block {wrong[0]}" if wrong else "none"
-            raise InfoscopeError(f"{self.name} has blocks 0 to {self.blocks - 1}; {named} was asked for")
-        asked = [block % self.blocks for block in blocks]
-        found: dict[int, T] = {}
+        if not blocks:
+            raise InfoscopeError(f"{self.name} has blocks 0 to {self.blocks - 1}, and none was asked for")
+        numbers = self.block_numbers(blocks)
+        results: dict[int, T] = {}
 
         def take(block: int, stream: Tensor) -> None:
-            found[block] = read(block, stream.to(torch.float32))
+            results[block] = read(block, stream.to(torch.float32))
 
-        run_to_blocks(self.model, self._inputs(self.normalise(pixels)), self._modules(asked), take)
-        return [found[block] for block in asked]
+        self._run_to_blocks(self.normalise(pixels), numbers, take)
+        return [results[block] for block in numbers]
 
-    def normalise(
-        self, pixels: UInt8[Tensor, "image row column 3"] | UInt8[np.ndarray, "image row column 3"]
-    ) -> Float32[Tensor, "image 3 row column"]:
+    def normalise(self, pixels: Pixels) -> Float32[Tensor, "image 3 row column"]:
         """Pixels as the model takes them, ((x / 255) - mean) / std in float32, on its device.
 
         Raises:
@@ -249,7 +252,7 @@ class Backbone:
         # Copied, because Pillow's arrays are read-only and torch will not share them silently.
         image = pixels if isinstance(pixels, Tensor) else torch.tensor(pixels)
         if self.device.type == "cuda" and image.device.type == "cpu":
-            image = image.pin_memory()  # so that the copy does not wait for what the GPU has to do
+            image = image.pin_memory()  # so that the copy does not wait for work queued on the GPU
         image = image.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
         image = image.to(torch.float32, memory_format=torch.contiguous_format)
         mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
@@ -292,27 +295,105 @@ class Backbone:
 
     @property
     def _down(self) -> nn.Linear:
-        return layer_after_neurons(self.block_module, self.layout, f"{self.name}: block {self.block}")
+        """The layer that takes the MLP's neurons: its input is the output of the nonlinearity."""
+        layer = _first_module(self.block_module, self.layout.neurons)
+        if not isinstance(layer, nn.Linear):
+            raise InfoscopeError(
+                f"{self.name}: block {self.block} has no MLP of a known layout ({' or '.join(self.layout.neurons)}), "
+                "so its neurons cannot be read; choose another dictionary"
+            )
+        return layer
 
     def _residual_stream(self, images: Tensor) -> Tensor:
         """The block's output for all tokens, in the model's precision; or its neurons."""
-        reached: list[Tensor] = []
+        streams: list[Tensor] = []
         if self.reads == "neurons":
-            run_to_input(self.model, self._inputs(images), self._down, reached.append)
+
+            def take_input(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+                streams.append(arguments[0])
+                raise _ReachedError
+
+            run_with(self.model, self.inputs(images), [self._down.register_forward_pre_hook(take_input)])
         else:
-            run_to_blocks(
-                self.model,
-                self._inputs(images),
-                self._modules([self.block]),
-                lambda block, stream: reached.append(stream),
-            )
-        return reached[0]
+            self._run_to_blocks(images, [self.block], lambda block, stream: streams.append(stream))
+        return streams[0]
 
-    def _modules(self, blocks: Sequence[int]) -> dict[int, nn.Module]:
-        return {block: self.block_list[block] for block in blocks}
+    def _run_to_blocks(self, images: Tensor, blocks: Sequence[int], take: Callable[[int, Tensor], None]) -> None:
+        """Run the model up to the last of some blocks, handing over each one's output in the model's precision."""
+        last = max(blocks)
 
-    def _inputs(self, images: Tensor) -> dict[str, Any]:
+        def hook_of(block: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+            def reach(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+                take(block, stream_of(output))
+                if block == last:
+                    raise _ReachedError
+
+            return reach
+
+        hooks = [self.block_list[block].register_forward_hook(hook_of(block)) for block in sorted(set(blocks))]
+        run_with(self.model, self.inputs(images), hooks)
+
+    def inputs(self, images: Float[Tensor, "image 3 row column"]) -> dict[str, Any]:
+        """What the model's forward takes for normalised pixels; see `model_inputs`."""
         return model_inputs(images.to(self.device, self.dtype), self.layout, self.patch_size)
+
+
+def model_inputs(images: Tensor, layout: Family, patch_size: int) -> dict[str, Any]:
+    """What the forward of a family's models takes.
+
+    Args:
+        images: normalised pixels ``[image, 3, pn, pn]``, on the model's device and in its type.
+        layout: the model's family.
+        patch_size: n, pixels per patch side.
+
+    Example:
+        >>> from infoscope.backbones.families import FAMILIES
+        >>> layouts = {layout.patchified: layout for layout in FAMILIES}
+        >>> image = torch.arange(48.0).view(1, 3, 4, 4)
+        >>> sorted(model_inputs(image, layouts[True], 2))
+        ['pixel_attention_mask', 'pixel_values', 'spatial_shapes']
+        >>> model_inputs(image, layouts[True], 2)["pixel_values"][0, 1].tolist()    # the upper right patch
+        [2.0, 18.0, 34.0, 3.0, 19.0, 35.0, 6.0, 22.0, 38.0, 7.0, 23.0, 39.0]
+    """
+    if not layout.patchified:
+        return {"pixel_values": images, **layout.forward_options}
+    count, n, p = len(images), patch_size, images.shape[-1] // patch_size
+    # A patch is flattened row by row with its channels last, as Siglip2ImageProcessor does it.
+    patches = images.view(count, 3, p, n, p, n).permute(0, 2, 4, 3, 5, 1).reshape(count, p * p, n * n * 3)
+    return {
+        "pixel_values": patches,
+        "pixel_attention_mask": torch.ones(count, p * p, dtype=torch.long, device=images.device),
+        "spatial_shapes": torch.full((count, 2), p, device=images.device),
+        **layout.forward_options,
+    }
+
+
+class _ReachedError(Exception):
+    """Ends a forward pass from within a hook; `run_with` catches it."""
+
+
+def run_with(model: nn.Module, inputs: Mapping[str, Any], hooks: Sequence[RemovableHandle]) -> Any:
+    """Run a model with hooks, then remove them: its output, or None where a hook ended the pass."""
+    try:
+        with torch.inference_mode():
+            return model(**inputs)
+    except _ReachedError:
+        return None
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def stream_of(output: Any) -> Tensor:
+    """The residual stream in a block's output: a tensor in some versions of transformers, in others a tuple's first."""
+    stream: Tensor = output[0] if isinstance(output, tuple) else output
+    return stream
+
+
+def _first_module(block: nn.Module, paths: Sequence[str]) -> nn.Module | None:
+    """The first of some submodules that a block has."""
+    modules = dict(block.named_modules())
+    return next((modules[path] for path in paths if path in modules), None)
 
 
 def own_copy(tokens: Tensor) -> Tensor:

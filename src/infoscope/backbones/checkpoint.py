@@ -1,4 +1,4 @@
-"""A checkpoint in Hugging Face layout: found by directory or hub id, read from safetensors and nothing else."""
+"""A checkpoint in Hugging Face layout, given by directory or hub id; weights are read from safetensors only."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from safetensors.torch import save
 from infoscope.backbones.preprocessing import FILES as PREPROCESSOR_FILES
 from infoscope.errors import InfoscopeError, few, first_line, shown
 from infoscope.runtime.arrays import read_safetensors
-from infoscope.runtime.atomic import read_json
 from infoscope.runtime.file_states import file_states
 from infoscope.runtime.hub import is_hub_id
+from infoscope.runtime.json_values import read_json
 
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
@@ -49,12 +49,12 @@ class Checkpoint:
         """
         weights: dict[str, torch.Tensor] = {}
         for path in self.weight_files:
-            held = read_safetensors(path)
-            if twice := sorted(held.keys() & weights.keys()):
+            tensors = read_safetensors(path)
+            if twice := sorted(tensors.keys() & weights.keys()):
                 raise InfoscopeError(
                     f"{path} holds {few(twice)}, which another file of the model holds too; fetch both again"
                 )
-            weights |= held
+            weights |= tensors
         return weights
 
 
@@ -82,7 +82,7 @@ def hash_files(paths: Sequence[Path]) -> str:
     """SHA-256, in hexadecimal, of the files' bytes one after the other.
 
     Raises:
-        InfoscopeError: a file cannot be read any more.
+        InfoscopeError: a file can no longer be read.
 
     Example:
         >>> import tempfile
@@ -106,18 +106,18 @@ def hash_files(paths: Sequence[Path]) -> str:
 
 
 def states_of(paths: Sequence[Path]) -> tuple[tuple[int, ...], ...]:
-    """Sizes and times of files, by which a later look tells whether they are the same (see `file_states`)."""
+    """Sizes and times of files, which tell later whether the files have changed (see `file_states`)."""
     return tuple(map(tuple, file_states(paths).tolist()))
 
 
 def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256, in hexadecimal, of the safetensors file that named tensors would make.
+    """SHA-256, in hexadecimal, of the safetensors file that tensors would be saved as.
 
     Example:
         >>> hash_tensors({"a": torch.zeros(2)}) == hash_tensors({"a": torch.zeros(3)})
         False
     """
-    # Cloned: tensors that share memory may not be written together.
+    # Cloned, since safetensors refuses tensors that share memory.
     return hashlib.sha256(save({name: tensor.cpu().clone() for name, tensor in tensors.items()})).hexdigest()
 
 
@@ -143,7 +143,7 @@ def _find(model: str | Path, revision: str | None, beside: Sequence[str]) -> Che
 
 
 def _weight_files(name: str, directory: Path) -> tuple[Path, ...]:
-    """The one safetensors file, or all the index names."""
+    """The one safetensors file, or all files that the index names."""
     if (directory / _WEIGHTS).is_file():
         return (directory / _WEIGHTS,)
     if (directory / _INDEX).is_file():
@@ -170,13 +170,13 @@ def _weight_files(name: str, directory: Path) -> tuple[Path, ...]:
 
 
 def _fetch(model: str, revision: str | None, beside: Sequence[str]) -> Path:
-    """The hub's snapshot of the files that are read, from the cache where it has them."""
+    """The hub's snapshot of the files that are needed, from the cache where it has them."""
     from huggingface_hub import snapshot_download
 
     wanted = [_CONFIG, _WEIGHTS, _INDEX, "model-*-of-*.safetensors", *PREPROCESSOR_FILES, *beside]
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
-    except Exception as error:  # the network's failures are an open set: offline, gated, no such model or revision
+    except Exception as error:  # failures are an open set: offline, gated, no such model or revision
         reason = first_line(error)
         raise InfoscopeError(
             f"{model} is no directory here and the hub does not give it ({reason}); check the name and the network"

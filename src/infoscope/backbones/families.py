@@ -1,4 +1,4 @@
-"""What differs between families of models: where blocks are, and which tokens come before the patches."""
+"""What differs between families of models: where their blocks are, and which tokens precede the patches."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from types import MappingProxyType
 from typing import Any, Literal, cast, get_args
 
 from infoscope.errors import InfoscopeError
-
-TokenSet = Literal["patch", "all", "cls"]
-"""Its patch tokens; all, CLS and registers among them; or CLS."""
+from infoscope.options import TokenSet
 
 
 def tokens_of(token_set: TokenSet, prefix: int) -> slice:
-    """The place of a set's tokens among all of an image's.
+    """Where a set's tokens are among all tokens of an image.
 
     Args:
         token_set: the set.
@@ -29,10 +27,10 @@ def tokens_of(token_set: TokenSet, prefix: int) -> slice:
 
 
 def token_set_of(site: Mapping[str, Any] | None) -> TokenSet:
-    """The set that an SAE was trained on, by its site; patch tokens where it does not say.
+    """The token set that an SAE was trained on, by its site; patch tokens where the site does not say.
 
     Raises:
-        InfoscopeError: it names a set that is not known.
+        InfoscopeError: the site names an unknown set.
 
     Example:
         >>> token_set_of({"tokens": "all"}), token_set_of(None)
@@ -52,15 +50,12 @@ def token_set_of(site: Mapping[str, Any] | None) -> TokenSet:
 Channels = tuple[float, float, float]
 """One number for each of red, green and blue."""
 
-Reads = Literal["output", "neurons"]
-"""What of a block is read: its output, the residual stream after it; or its MLP's neurons, after the nonlinearity."""
-
-_OPENAI: tuple[Channels, Channels] = (
+OPENAI: tuple[Channels, Channels] = (
     (0.48145466, 0.4578275, 0.40821073),
     (0.26862954, 0.26130258, 0.27577711),
 )
-_IMAGENET: tuple[Channels, Channels] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_HALF: tuple[Channels, Channels] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+IMAGENET: tuple[Channels, Channels] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF: tuple[Channels, Channels] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def _image_size(config: Any) -> int:
@@ -72,7 +67,7 @@ def _side_224(config: Any) -> int:
 
 
 def _naflex_side(config: Any) -> int:
-    """The largest square whose patches a NaFlex model was trained to take."""
+    """The side of the largest square that has no more patches than a NaFlex model was trained with."""
     return math.isqrt(config.num_patches) * int(config.patch_size)
 
 
@@ -85,22 +80,22 @@ class Family:
         model_types: values of ``model_type`` in ``config.json``; a composite type (image and text) is read for
             its vision part.
         model_class: name of the vision model's class in transformers, the one without a task head.
-        blocks: path of the list of blocks inside that model.
+        blocks: path of the list of blocks within that model.
         position_table: path of the learned position table, ``None`` where positions are rotary.
         normalisation: mean and standard deviation of the pixels, on the scale 0..1, for a checkpoint that has
             no preprocessor file.
-        native_side: input side in pixels, from the configuration, before it is cut to whole patches.
-        special_tokens: tokens in front of the patches other than registers: CLS, DeiT's distillation token.
-        registers: whether ``num_register_tokens`` register tokens come after these.
+        native_side: input side in pixels by the configuration, before it is rounded down to whole patches.
+        special_tokens: tokens before the patches other than registers: CLS, DeiT's distillation token.
+        registers: whether ``num_register_tokens`` register tokens follow these.
         model_options: what the class takes besides its configuration.
         forward_options: what its forward takes besides pixels. With ``interpolate_pos_encoding`` a position
             table is resized only where the grid differs from the table's own.
-        patchified: the forward takes flattened patches with their grid (NaFlex) and no image.
-        neurons: path, inside a block, of the linear layer that takes the MLP's neurons; the first that is there.
-        gate: path of the layer whose output multiplies the neurons; only in a gated MLP.
+        patchified: whether the forward takes flattened patches with their grid (NaFlex) instead of an image.
+        neurons: paths, within a block, of the linear layer that takes the MLP's neurons; the first that exists counts.
+        gate: path of the layer whose output multiplies the neurons; only a gated MLP has it.
         final_norm: path of the norm after the last block; ``None`` where a family has none.
-        language: how its image embeddings come to lie among those of texts: the pooled output is ``projected``, or it
-            is the embedding as it is (``pooled``); empty for a model without texts.
+        language: how an image embedding is made that can be compared with those of texts: the pooled output is
+            ``projected``, or it is the embedding itself (``pooled``); empty for a model without texts.
     """
 
     name: str
@@ -121,11 +116,11 @@ class Family:
     language: Literal["", "projected", "pooled"] = ""
 
     def prefix_tokens(self, config: Any) -> int:
-        """How many tokens come before the first patch token, by the model's configuration."""
+        """How many tokens precede the first patch token, by the model's configuration."""
         return self.special_tokens + (int(config.num_register_tokens) if self.registers else 0)
 
     def input_side(self, config: Any) -> int:
-        """Default input side in pixels, a whole number of patches (method, section 2).
+        """Default input side in pixels, rounded down to whole patches (method, section 2).
 
         Example:
             >>> from types import SimpleNamespace
@@ -146,7 +141,7 @@ FAMILIES: tuple[Family, ...] = (
         model_class="CLIPVisionModel",
         blocks="encoder.layers",
         position_table="embeddings.position_embedding.weight",
-        normalisation=_OPENAI,
+        normalisation=OPENAI,
         forward_options=_INTERPOLATED,
         final_norm="post_layernorm",
         language="projected",
@@ -157,7 +152,7 @@ FAMILIES: tuple[Family, ...] = (
         model_class="SiglipVisionModel",
         blocks="encoder.layers",
         position_table="embeddings.position_embedding.weight",
-        normalisation=_HALF,
+        normalisation=HALF,
         special_tokens=0,
         forward_options=_INTERPOLATED,
         final_norm="post_layernorm",
@@ -169,7 +164,7 @@ FAMILIES: tuple[Family, ...] = (
         model_class="Siglip2VisionModel",
         blocks="encoder.layers",
         position_table="embeddings.position_embedding.weight",
-        normalisation=_HALF,
+        normalisation=HALF,
         native_side=_naflex_side,
         special_tokens=0,
         patchified=True,
@@ -183,7 +178,7 @@ FAMILIES: tuple[Family, ...] = (
         model_class="Dinov2Model",
         blocks="encoder.layer",
         position_table="embeddings.position_embeddings",
-        normalisation=_IMAGENET,
+        normalisation=IMAGENET,
         native_side=_side_224,
     ),
     Family(
@@ -192,7 +187,7 @@ FAMILIES: tuple[Family, ...] = (
         model_class="Dinov2WithRegistersModel",
         blocks="encoder.layer",
         position_table="embeddings.position_embeddings",
-        normalisation=_IMAGENET,
+        normalisation=IMAGENET,
         native_side=_side_224,
         registers=True,
     ),
@@ -202,7 +197,7 @@ FAMILIES: tuple[Family, ...] = (
         model_class="DINOv3ViTModel",
         blocks="model.layer",
         position_table=None,
-        normalisation=_IMAGENET,
+        normalisation=IMAGENET,
         registers=True,
         final_norm="norm",
     ),
@@ -212,7 +207,7 @@ FAMILIES: tuple[Family, ...] = (
         model_class="ViTModel",
         blocks="layers",
         position_table="embeddings.position_embeddings",
-        normalisation=_HALF,
+        normalisation=HALF,
         model_options=_NO_POOLER,
         forward_options=_INTERPOLATED,
     ),
@@ -222,7 +217,7 @@ FAMILIES: tuple[Family, ...] = (
         model_class="DeiTModel",
         blocks="layers",
         position_table="embeddings.position_embeddings",
-        normalisation=_IMAGENET,
+        normalisation=IMAGENET,
         special_tokens=2,
         model_options=_NO_POOLER,
         forward_options=_INTERPOLATED,
@@ -234,7 +229,7 @@ FAMILIES: tuple[Family, ...] = (
         model_class="ViTModel",
         blocks="layers",
         position_table="embeddings.position_embeddings",
-        normalisation=_IMAGENET,
+        normalisation=IMAGENET,
         model_options=_NO_POOLER,
         forward_options=_INTERPOLATED,
     ),

@@ -15,27 +15,31 @@ from torch import nn
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.checkpoint import Checkpoint, find_checkpoint, states_of
-from infoscope.backbones.families import Family, Reads, family_of
-from infoscope.backbones.precision import Precision, set_multiplication, weights_dtype
+from infoscope.backbones.families import Family, family_of
+from infoscope.backbones.hardware import find_device, set_multiplication, weights_dtype
 from infoscope.backbones.preprocessing import read_normalisation
 from infoscope.errors import InfoscopeError, few, no_memory_to, ran_out_of_memory, shown
-from infoscope.runtime.devices import find_device
+from infoscope.options import Precision, Reads
 
 _LOGGER = logging.getLogger(__name__)
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-# Buffers of whole numbers, which a model makes anew.
+# Buffers of whole numbers, which a model computes for itself.
 _COUNTS = ("position_ids", "num_batches_tracked", "relative_position_index", "token_type_ids")
+# How many weights an error names before it only counts.
 _NAMED = 3
-"""How many weights an error names before it only counts."""
+# What transformers says of a configuration quotes the value that is wrong, however long that is.
+_LONGEST_REASON = 400
+# More than any model's sizes; a model that large would be built in memory before its weights are looked at.
+_LARGEST = 100_000
 
 
 @dataclass(frozen=True)
 class Built:
-    """A model, and which of its weights its checkpoint does not have.
+    """A model, and which of its weights its checkpoint lacks.
 
     Attributes:
         model: in evaluation mode and without gradients.
-        missing: their names; none is needed for what the model was built for, and they hold random numbers.
+        missing: names of the weights that hold random numbers; none of them is needed.
     """
 
     model: nn.Module
@@ -56,12 +60,12 @@ def build_model(
 
     Args:
         name: of the checkpoint, for messages.
-        kind: what it is to be, for messages: "CLIP", say.
+        kind: the kind of model, for messages, such as "CLIP".
         model_class: name of the class in transformers.
         config: its configuration.
-        weights: the tensors by name; a checkpoint may carry more than the model, which is not loaded.
+        weights: the tensors by name; those that the model does not have are ignored.
         dtype: of the model's weights.
-        needed: whether the model is of no use without a weight of that name.
+        needed: tells by a weight's name whether the model is useless without it.
         options: what the class takes besides its configuration.
 
     Raises:
@@ -92,7 +96,7 @@ def build_model(
             output_loading_info=True,
             **(options or {}),
         )
-    except Exception as error:  # a configuration may be well-formed and still describe no model
+    except Exception as error:  # a well-formed configuration may still describe no model, in many ways
         if ran_out_of_memory(error):
             raise no_memory_to(f"build {name}") from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -100,7 +104,7 @@ def build_model(
             f"{name}: no {kind} model can be built from its config.json ({reason}); fetch it again"
         ) from error
     for tensor in chain(model.parameters(), model.buffers()):
-        # What safetensors gives is the file itself, mapped: written to later, it would change the model under its user.
+        # safetensors maps the file, so a later write to it would change the model while it is in use.
         tensor.data = tensor.data.clone()
     mismatched = [weight for weight, *_ in report["mismatched_keys"]]
     for problem, names in (("are missing", report["missing_keys"]), ("have another shape", mismatched)):
@@ -145,13 +149,6 @@ def quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-# What transformers says of a configuration quotes the value that is wrong, however long it is.
-_LONGEST_REASON = 400
-
-# More than any model's; a model that large would be built in memory before its weights are looked at.
-_LARGEST = 100_000
-
-
 def load_backbone(
     model: str | Path,
     block: int,
@@ -164,7 +161,7 @@ def load_backbone(
 ) -> Backbone:
     """Load a vision transformer to be read at one block.
 
-    On a GPU, TF32 is turned off for the process unless asked for: scores are compared across machines.
+    On a GPU, TF32 is turned off for the whole process unless asked for, since scores are compared across machines.
 
     Args:
         model: a directory in Hugging Face layout, which is never looked up on the network, or a hub id.
@@ -176,7 +173,7 @@ def load_backbone(
         revision: branch, tag or commit on the hub.
         precision: of the forward pass: ``float32`` is the reference; ``bf16`` and ``fp16`` are for GPUs; ``tf32`` lets
             a CUDA GPU multiply float32 with 10 bits of mantissa, the SAE's products included.
-        reads: what of the block is read: its ``output``, or its MLP's ``neurons`` after the nonlinearity.
+        reads: what to read at the block: its ``output``, or its MLP's ``neurons`` after the nonlinearity.
 
     Raises:
         InfoscopeError: the model is not found, incomplete, of an unknown type or not finite, its weights do not
@@ -190,7 +187,7 @@ def load_backbone(
         openai/clip-vit-base-patch16
     """
     checkpoint = find_checkpoint(model, revision)
-    place = find_device(device)
+    torch_device = find_device(device)
     model_type = checkpoint.config.get("model_type")
     if not isinstance(model_type, str):
         raise InfoscopeError(f"{model}: config.json names no model_type; name a model saved by transformers")
@@ -201,12 +198,21 @@ def load_backbone(
     with quiet():
         config = _vision_config(checkpoint, family, model_type)
         _check_geometry(checkpoint, config)
-        block = _resolve(block, int(config.num_hidden_layers), checkpoint)
+        block = _resolve_block(block, int(config.num_hidden_layers), checkpoint)
         side = _input_side(input_side, config, family, checkpoint)
         mean, std = read_normalisation(checkpoint.directory, family)
         states = states_of(checkpoint.weight_files)
-        built = _build(checkpoint, family, config, weights_dtype(precision, place))
-    if place.type == "cuda":
+        built = build_model(
+            checkpoint.name,
+            family.name,
+            family.model_class,
+            config,
+            checkpoint.read_weights(),
+            weights_dtype(precision, torch_device),
+            _is_needed,
+            family.model_options,
+        )
+    if torch_device.type == "cuda":
         set_multiplication(precision)
     backbone = Backbone(
         name=checkpoint.name,
@@ -218,7 +224,7 @@ def load_backbone(
         prefix_tokens=family.prefix_tokens(config),
         mean=mean,
         std=std,
-        model=built.model.to(place),
+        model=built.model.to(torch_device),
         layout=family,
         weight_files=checkpoint.weight_files,
         weight_states=states,
@@ -227,7 +233,8 @@ def load_backbone(
     )
     _LOGGER.debug(
         "model %s: %s from %s, block %d of %d, side %d, %s on %s",
-        checkpoint.name, family.name, checkpoint.directory, block, config.num_hidden_layers, side, precision, place,
+        checkpoint.name, family.name, checkpoint.directory, block, config.num_hidden_layers, side, precision,
+        torch_device,
     )  # fmt: skip
     return backbone if reads == "output" else backbone.at(reads=reads)
 
@@ -273,7 +280,7 @@ def _check_geometry(checkpoint: Checkpoint, config: Any) -> None:
         raise InfoscopeError(f"{checkpoint.name} takes {config.num_channels} channels; only RGB models are read")
 
 
-def _resolve(block: int, blocks: int, checkpoint: Checkpoint) -> int:
+def _resolve_block(block: int, blocks: int, checkpoint: Checkpoint) -> int:
     if not -blocks <= block < blocks:
         raise InfoscopeError(
             f"--block {block} is out of range: {checkpoint.name} has {blocks} blocks, "
@@ -295,21 +302,7 @@ def _input_side(side: int | None, config: Any, family: Family, checkpoint: Check
     return side
 
 
-def _build(checkpoint: Checkpoint, family: Family, config: Any, dtype: torch.dtype) -> Built:
-    """The vision model with its weights; text tower, decoder and head of the checkpoint are not loaded."""
-    return build_model(
-        checkpoint.name,
-        family.name,
-        family.model_class,
-        config,
-        checkpoint.read_weights(),
-        dtype,
-        _needed,
-        family.model_options,
-    )
-
-
-def _needed(name: str) -> bool:
+def _is_needed(name: str) -> bool:
     """Whether a weight takes part before the output of the last block."""
     after = name.split(".")[0] in ("pooler", "head", "layernorm", "post_layernorm", "norm")
     return not after and not name.endswith("mask_token")

@@ -1,4 +1,4 @@
-"""What a checkpoint wants done to the values of its pixels: every key of its image processor is accounted for."""
+"""What a checkpoint's image processor does to the values of pixels; every key of its file is accounted for."""
 
 from __future__ import annotations
 
@@ -8,93 +8,80 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from infoscope.backbones.families import Channels, Family
+from infoscope.backbones.families import HALF, IMAGENET, OPENAI, Channels, Family
 from infoscope.errors import InfoscopeError
-from infoscope.runtime.atomic import read_json
+from infoscope.runtime.json_values import read_json
 
 _LOGGER = logging.getLogger(__name__)
 
 FILES = ("preprocessor_config.json", "processor_config.json")
-"""Where transformers keeps it. An ``image_processor`` inside the second wins over the first, as it does there."""
-
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-_OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+"""Where transformers stores it. As in transformers, an ``image_processor`` in the second wins over the first."""
 
 
 @dataclass(frozen=True)
 class _Defaults:
-    """What an image processor does where its file is silent, other than rescale by 1/255 and normalise."""
+    """What an image processor does where its file is silent, besides rescaling by 1/255 and normalising."""
 
     normalisation: tuple[Channels, Channels] | None
-    others: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    others: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _does(normalisation: tuple[Channels, Channels] | None, **others: Any) -> _Defaults:
-    return _Defaults(normalisation, MappingProxyType(others))
+    return _Defaults(normalisation, others)
 
 
-_PROCESSORS: Mapping[str, _Defaults] = MappingProxyType(
-    {
-        **dict.fromkeys(
-            ("CLIP", "ChineseCLIP", "Bit", "Blip", "OwlViT", "Owlv2", "Llava", "LlavaNext"), _does(_OPENAI)
-        ),
-        **dict.fromkeys(("DINOv3ViT", "Segformer", "Levit", "PoolFormer", "Detr", "Yolos", "Sam"), _does(_IMAGENET)),
-        **dict.fromkeys(("ViT", "DeiT", "Siglip", "Siglip2", "Beit", "ConvNext", "DPT", "VideoMAE"), _does(_HALF)),
-        "Vivit": _does(_HALF, rescale_factor=1 / 127.5, offset=True),
-        "EfficientNet": _does(_HALF, rescale_offset=False, include_top=True),
-        "MobileViT": _does(_HALF, do_normalize=False, do_flip_channel_order=True),
-        "Tvp": _does(_HALF, do_flip_channel_order=True),
-        "ImageGPT": _does(_HALF, do_color_quantize=True),
-        "SuperPoint": _does(None, do_normalize=False, do_grayscale=False),
-        **dict.fromkeys(
-            ("SuperGlue", "LightGlue", "EfficientLoFTR"), _does(None, do_normalize=False, do_grayscale=True)
-        ),
-        "Chameleon": _does(((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)), rescale_factor=0.0078),
-    }
-)
-"""transformers' own defaults by the name of the processor, without what comes after it (``ImageProcessorFast``)."""
+_PROCESSORS: Mapping[str, _Defaults] = {
+    **dict.fromkeys(("CLIP", "ChineseCLIP", "Bit", "Blip", "OwlViT", "Owlv2", "Llava", "LlavaNext"), _does(OPENAI)),
+    **dict.fromkeys(("DINOv3ViT", "Segformer", "Levit", "PoolFormer", "Detr", "Yolos", "Sam"), _does(IMAGENET)),
+    **dict.fromkeys(("ViT", "DeiT", "Siglip", "Siglip2", "Beit", "ConvNext", "DPT", "VideoMAE"), _does(HALF)),
+    "Vivit": _does(HALF, rescale_factor=1 / 127.5, offset=True),
+    "EfficientNet": _does(HALF, rescale_offset=False, include_top=True),
+    "MobileViT": _does(HALF, do_normalize=False, do_flip_channel_order=True),
+    "Tvp": _does(HALF, do_flip_channel_order=True),
+    "ImageGPT": _does(HALF, do_color_quantize=True),
+    "SuperPoint": _does(None, do_normalize=False, do_grayscale=False),
+    **dict.fromkeys(("SuperGlue", "LightGlue", "EfficientLoFTR"), _does(None, do_normalize=False, do_grayscale=True)),
+    "Chameleon": _does(((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)), rescale_factor=0.0078),
+}
+"""transformers' own defaults by the name of the processor, without its suffix such as ``ImageProcessorFast``."""
 
 _SUFFIX = re.compile(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$")
 
 _NORMALISE_EACH_PICTURE = frozenset({"Pix2Struct", "Kosmos2_5"})
 
-_OFFSETS = MappingProxyType({"Vivit": "offset", "EfficientNet": "rescale_offset"})
-"""Which key of which processor takes 1 off after rescaling; other processors do not look at either key."""
+_OFFSETS = {"Vivit": "offset", "EfficientNet": "rescale_offset"}
+"""The key by which a processor subtracts 1 after rescaling; other processors ignore both keys."""
 
 _TWICE = "EfficientNet"
-"""The processor that divides by the standard deviation once more, with ``include_top``."""
+"""The processor that divides by the standard deviation a second time, with ``include_top``."""
 
 _VALUES = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
 
-_REFUSED: Mapping[str, str] = MappingProxyType(
-    {
-        "do_flip_channel_order": "the model takes blue before red",
-        "do_grayscale": "the model takes grey pixels",
-        "do_color_quantize": "the model takes the numbers of colour clusters",
-        "offset": "1 is taken off the rescaled pixels, which only a VivitImageProcessor does",
-        "rescale_offset": "1 is taken off the rescaled pixels, which only an EfficientNetImageProcessor does",
-        "include_top": "pixels are divided by image_std twice, which only an EfficientNetImageProcessor does",
-        "transform": "pixels go through a transform of the user's",
-        "norm_mean": "the mean is under another name than image_mean",
-        "norm_std": "the standard deviation is under another name than image_std",
-        "pretrained_cfg": "mean and standard deviation are timm's, not image_mean and image_std",
-        "clusters": "the model takes the numbers of colour clusters",
-        "header_text": "text is drawn above the picture",
-        "is_vqa": "text is drawn above the picture",
-    }
-)
-"""What changes values in a way that cannot be honoured; refused unless it is false, null or empty."""
+_REFUSED: Mapping[str, str] = {
+    "do_flip_channel_order": "the model takes blue before red",
+    "do_grayscale": "the model takes grey pixels",
+    "do_color_quantize": "the model takes the numbers of colour clusters",
+    "offset": "1 is taken off the rescaled pixels, which only a VivitImageProcessor does",
+    "rescale_offset": "1 is taken off the rescaled pixels, which only an EfficientNetImageProcessor does",
+    "include_top": "pixels are divided by image_std twice, which only an EfficientNetImageProcessor does",
+    "transform": "pixels go through a transform of the user's",
+    "norm_mean": "the mean is under another name than image_mean",
+    "norm_std": "the standard deviation is under another name than image_std",
+    "pretrained_cfg": "mean and standard deviation are timm's, not image_mean and image_std",
+    "clusters": "the model takes the numbers of colour clusters",
+    "header_text": "text is drawn above the picture",
+    "is_vqa": "text is drawn above the picture",
+}
+"""Keys that change values in a way that cannot be honoured, and why; refused unless false, null or empty."""
 
 
 def _keys(names: str) -> frozenset[str]:
     return frozenset(names.split())
 
 
-# The views are this method's own (docs/method.md): one square picture and its crops, by Pillow's bicubic filter.
+# Geometry is fixed by the method (docs/method.md): one square picture and its crops, by Pillow's bicubic filter.
 _GEOMETRY = _keys(
     """do_resize size crop_size do_center_crop crop_pct default_to_square do_pad pad_size size_divisor size_divisibility
     keep_aspect_ratio ensure_multiple_of do_align_long_axis do_thumbnail do_crop_margin do_affine_transform max_size
@@ -121,14 +108,15 @@ _NOT_THE_PICTURE = _keys(
     image_seq_length image_token_id num_image_tokens"""
 )
 
-# Films: a photograph is one frame.
+# Videos: a photograph is one frame.
 _FILMS = _keys(
     """do_sample_frames num_frames fps max_frames min_frames max_fps max_num_frames stack_frames max_duration
     video_metadata return_metadata max_video_tokens cap_pixels_per_frame video_maintain_aspect_ratio
     video_target_num_patches return_legacy_image_output"""
 )
 
-# How arrays are passed around, and what a file says of itself. Every photograph is RGB, so do_convert_rgb adds nothing.
+# How arrays are passed around, and what a file says about itself. Every photograph is RGB already, so do_convert_rgb
+# changes nothing.
 _HANDLING = _keys(
     """do_convert_rgb image_num_channels num_channels input_data_format data_format return_tensors device
     disable_grouping image_processor_type feature_extractor_type video_processor_type processor_class auto_map
@@ -141,14 +129,15 @@ KNOWN = frozenset(
 """Every key that is honoured, refused or known to change no value."""
 
 _BICUBIC = 3
-_FILTERS = MappingProxyType(dict(enumerate(("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"))))
+_FILTERS = dict(enumerate(("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")))
 
 
 def read_normalisation(directory: Path, family: Family) -> tuple[Channels, Channels]:
     """Mean and standard deviation for pixels on the scale 0..1.
 
-    Whatever the checkpoint's image processor does to values by rescaling, an offset and normalising is one mean and
-    one standard deviation on that scale. What it does besides is refused, and its geometry is the method's own.
+    Whatever the checkpoint's image processor does to values by rescaling, an offset and normalising amounts to one
+    mean and one standard deviation on that scale. Anything else that it does to values is refused; its geometry is
+    ignored, since the method has its own.
 
     Args:
         directory: the model's directory.
@@ -158,8 +147,8 @@ def read_normalisation(directory: Path, family: Family) -> tuple[Channels, Chann
         ``(mean, std)``, red, green and blue; 0 and 1 where the file says ``"do_normalize": false`` and no more.
 
     Raises:
-        InfoscopeError: a preprocessor file is not JSON, its values are no mean and standard deviation, or it does to
-            values what cannot be honoured.
+        InfoscopeError: a preprocessor file is not JSON, its values are no mean and standard deviation, or it does
+            something to values that cannot be honoured.
 
     Example:
         >>> import tempfile
@@ -172,13 +161,13 @@ def read_normalisation(directory: Path, family: Family) -> tuple[Channels, Chann
         >>> read_normalisation(directory, family_of("siglip"))
         ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
     """
-    found = _image_processor(directory)
-    return family.normalisation if found is None else _folded(*found, family)
+    processor = _image_processor(directory)
+    return family.normalisation if processor is None else _folded(*processor, family)
 
 
 def _image_processor(directory: Path) -> tuple[Path, dict[str, Any]] | None:
     """The image processor that transformers would take, and its file."""
-    found: list[tuple[Path, dict[str, Any]]] = []
+    candidates: list[tuple[Path, dict[str, Any]]] = []
     for path in (directory / name for name in FILES):
         if not path.is_file():
             continue
@@ -189,26 +178,30 @@ def _image_processor(directory: Path) -> tuple[Path, dict[str, Any]] | None:
         if not isinstance(content, dict):
             raise InfoscopeError(f"{path} holds no image processor; restore it or remove it")
         if nested:
-            found.insert(0, (path, content))
-        elif path.name == FILES[0] or any(key in content for key in (*_VALUES, *_REFUSED)):
-            # A processor of images and text has keys of its own, which say nothing of pixels.
-            found.append((path, content))
-    if not found:
+            candidates.insert(0, (path, content))
+        # The second file may be a processor of images and text, whose own keys say nothing about pixels.
+        elif path.name == FILES[0] or _states_values(content):
+            candidates.append((path, content))
+    if not candidates:
         return None
-    stated = [one for one in found if any(key in one[1] for key in (*_VALUES, *_REFUSED))]
-    nested_first = found[0][0].name == FILES[1]
-    return found[0] if nested_first or not stated else stated[0]
+    nested_first = candidates[0][0].name == FILES[1]
+    stating = [candidate for candidate in candidates if _states_values(candidate[1])]
+    return candidates[0] if nested_first or not stating else stating[0]
+
+
+def _states_values(content: Mapping[str, Any]) -> bool:
+    return any(key in content for key in (*_VALUES, *_REFUSED))
 
 
 def _folded(path: Path, content: dict[str, Any], family: Family) -> tuple[Channels, Channels]:
-    """Mean and standard deviation on the scale 0..1 of all that a processor does to values."""
+    """Mean and standard deviation on the scale 0..1 that amount to all that a processor does to values."""
     stem, defaults = _processor(path, content)
     stated = {**defaults.others, **{key: value for key, value in content.items() if value is not None}}
     _refuse_others(path, stem, stated)
     rescales, normalises = (_switch(path, stated, key) for key in ("do_rescale", "do_normalize"))
     scale = 255 * _factor(path, stated) if rescales else 255.0
     if math.isclose(scale, 1.0, rel_tol=1e-12):
-        scale = 1.0  # 1/255 as files print it
+        scale = 1.0  # 1/255 in the digits of a file
     offset = float(rescales and stem in _OFFSETS and _switch(path, stated, _OFFSETS[stem]))
     twice = stem == _TWICE and _switch(path, stated, "include_top")
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -218,15 +211,15 @@ def _folded(path: Path, content: dict[str, Any], family: Family) -> tuple[Channe
         if normalises:
             mean, std = stated_mean, stated_std
         if twice:
-            std = _each(stated_std, (lambda one: one * one) if normalises else float)
+            std = _each(stated_std, (lambda value: value * value) if normalises else float)
     if scale != 1.0 or offset:
-        mean = _each(mean, lambda one: (one + offset) / scale)
-        std = _each(std, lambda one: one / scale)
+        mean = _each(mean, lambda value: (value + offset) / scale)
+        std = _each(std, lambda value: value / scale)
     return mean, std
 
 
 def _processor(path: Path, content: dict[str, Any]) -> tuple[str, _Defaults]:
-    """The processor's name without its suffix, empty where the file has none, and what it does by default."""
+    """The processor's name without its suffix, empty where the file has none, and its defaults."""
     kind = content.get("image_processor_type") or content.get("feature_extractor_type")
     if kind is None:
         return "", _does(None)
@@ -238,11 +231,13 @@ def _processor(path: Path, content: dict[str, Any]) -> tuple[str, _Defaults]:
         )
     if stem in _PROCESSORS:
         return stem, _PROCESSORS[stem]
-    needed = {
-        "do_rescale": (() if content.get("do_rescale") is False else ("rescale_factor",)),
-        "do_normalize": (() if content.get("do_normalize") is False else ("image_mean", "image_std")),
-    }
-    silent = [key for switch, others in needed.items() for key in (switch, *others) if content.get(key) is None]
+    # The defaults of an unknown processor cannot be guessed, so its file must state whatever could matter.
+    needed = ["do_rescale", "do_normalize"]
+    if content.get("do_rescale") is not False:
+        needed.insert(1, "rescale_factor")
+    if content.get("do_normalize") is not False:
+        needed += ["image_mean", "image_std"]
+    silent = [key for key in needed if content.get(key) is None]
     if silent:
         raise InfoscopeError(
             f"{path} names a {kind}, whose defaults are not known here, and does not state {', '.join(silent)}"
@@ -252,7 +247,7 @@ def _processor(path: Path, content: dict[str, Any]) -> tuple[str, _Defaults]:
 
 
 def _refuse_others(path: Path, stem: str, stated: Mapping[str, Any]) -> None:
-    """Refuse keys that change values in other ways, and say which are left alone."""
+    """Refuse keys that change values in other ways, and log which ones are ignored."""
     honoured = {_OFFSETS.get(stem), "include_top" if stem == _TWICE else None}
     for key, why in _REFUSED.items():
         if key not in honoured and stated.get(key):
@@ -312,8 +307,8 @@ def _check_units(path: Path, mean: Channels, std: Channels, offset: float, scale
     """Refuse a mean and standard deviation that are meant for pixels of another range.
 
     Raises:
-        InfoscopeError: the mean lies further outside the pixels' range than that is wide, or the deviation is several
-            times as wide.
+        InfoscopeError: the mean lies further outside the pixels' range than that range is wide, or the standard
+            deviation is several times as large as the range.
     """
     low, high = 0.0 - offset, scale - offset
     if min(mean) < low - scale or max(mean) > high + scale or max(std) > 4 * scale:
@@ -332,20 +327,21 @@ def _check_units(path: Path, mean: Channels, std: Channels, offset: float, scale
 
 def _channels(value: Any) -> Channels | None:
     """Three finite numbers, one number standing for all; ``None`` for anything else."""
-    numbers = [_number(each) for each in (value if isinstance(value, list) else [value] * 3)]
-    if len(numbers) != 3:
+    numbers = [_number(channel) for channel in (value if isinstance(value, list) else [value] * 3)]
+    valid = [number for number in numbers if number is not None]
+    if len(numbers) != 3 or len(valid) != 3:
         return None
-    red, green, blue = numbers
-    return None if red is None or green is None or blue is None else (red, green, blue)
+    red, green, blue = valid
+    return red, green, blue
 
 
 def _number(value: Any) -> float | None:
-    """A finite number that float32 holds too; None for anything else."""
+    """A finite number that float32 can hold; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
         number = float(value)
-    except OverflowError:  # digits without end
+    except OverflowError:  # a whole number of hundreds of digits
         return None
     return number if math.isfinite(number) and (not number or 1e-30 < abs(number) < 1e30) else None
 

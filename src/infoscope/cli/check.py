@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import tyro
 
 from infoscope.cli.inputs import Passes, open_pair
-from infoscope.cli.output import Answer, Output
-from infoscope.runtime.choices import Resize
+from infoscope.cli.output import Answer, Output, print_rows
+from infoscope.options import Resize
 
 if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
@@ -52,7 +52,7 @@ class Check:
 
         images = open_images(self.images)
         backbone, sae = open_pair(self.sae, self.model, self.block, self.input_side, self.revision, self.passes)
-        fit = check_fit(backbone, sae, images, resize=self.resize, **self.passes.counts)
+        fit = check_fit(backbone, sae, images, resize=self.resize, execution=self.passes.execution)
         from infoscope.measurement.summary import fit_sentence
 
         return Answer(
@@ -76,7 +76,7 @@ def _result(backbone: Backbone, sae: SparseAutoencoder, images: ImageSource, fit
 
 
 def _print_table(backbone: Backbone, sae: SparseAutoencoder, images: ImageSource, fit: FitRecord) -> None:
-    from infoscope.cli.summary import fit_rows, print_rows
+    from infoscope.cli.summary import fit_rows
     from infoscope.measurement.fit import fit_sample
 
     read, asked = fit.sample // backbone.grid**2, len(fit_sample(len(images)))

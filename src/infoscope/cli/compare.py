@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 import tyro
 
 from infoscope.cli.inputs import check_writable
-from infoscope.cli.output import Answer, Output
+from infoscope.cli.output import Answer, Output, cell, console, plain_table
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from infoscope.analyses.comparison import Compared, Comparison
 
 
@@ -51,7 +53,6 @@ def print_comparison(comparison: Comparison, page: Path | None) -> None:
     """Print the numbers, the classes, what differs, where that is not like with like, and where the page is."""
     from rich.text import Text
 
-    from infoscope.cli.output import console
     from infoscope.views.comparison.page import modes_sentence
 
     out = console()
@@ -59,16 +60,16 @@ def print_comparison(comparison: Comparison, page: Path | None) -> None:
     out.print(_numbers(runs))
     out.print(Text(modes_sentence(runs)))
     out.print(_classes(runs))
-    for each in comparison.differences:
-        values = ", ".join(dict.fromkeys(each.values))
-        out.print(Text.assemble((f"{each.name} differs: ", "bold"), values))
+    for difference in comparison.differences:
+        values = ", ".join(dict.fromkeys(difference.values))
+        out.print(Text.assemble((f"{difference.name} differs: ", "bold"), values))
     for warning in comparison.warnings:
         out.print(Text.assemble(("not like with like: ", "bold"), warning))
     if page is not None:
         print(f"page: {page}")
 
 
-def _numbers(runs: list[Compared]) -> object:
+def _numbers(runs: list[Compared]) -> Table:
     from infoscope.views.comparison.page import SHOWN
 
     calibrated = any(run.calibrated for run in runs)
@@ -77,35 +78,28 @@ def _numbers(runs: list[Compared]) -> object:
         [
             run.label,
             f"{run.scored_share:.1%}",
-            *(_number(run.cds.get(name), ".3f") for name in SHOWN),
-            _number(run.modes, "d"),
-            *([_number(run.calibrated.get("median"), ".2f")] if calibrated else []),
-            _number(run.effective_area, ".1f"),
-            _number(run.fvu, ".3f"),
+            *(cell(run.cds.get(name), missing="-") for name in SHOWN),
+            cell(run.modes, "d", "-"),
+            *([cell(run.calibrated.get("median"), ".2f", "-")] if calibrated else []),
+            cell(run.effective_area, ".1f", "-"),
+            cell(run.fvu, missing="-"),
         ]
         for run in runs
     ]
-    return _table("CDS over the scored features", names, rows)
+    return _filled("CDS over the scored features", names, rows)
 
 
-def _classes(runs: list[Compared]) -> object:
+def _classes(runs: list[Compared]) -> Table:
     from infoscope.scope.classes import CLASSES
 
     rows = [[run.label, *(f"{run.classes[name]:.1%}" for name in CLASSES)] for run in runs]
-    return _table("Share of the features in each scope class", ["run", *CLASSES], rows)
+    return _filled("Share of the features in each scope class", ["run", *CLASSES], rows)
 
 
-def _table(title: str, names: list[str], rows: list[list[str]]) -> object:
-    from rich.table import Table
+def _filled(title: str, names: list[str], rows: list[list[str]]) -> Table:
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
-    for place, name in enumerate(names):
-        table.add_column(name, justify="right" if place else "left", overflow="fold", no_wrap=bool(place))
+    table = plain_table(title, names, unbroken=range(1, len(names)))
     for row in rows:
         table.add_row(*map(Text, row))
     return table
-
-
-def _number(value: int | float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
 from infoscope.cli.inputs import check_writable
-from infoscope.cli.output import Answer, Output
-
-if TYPE_CHECKING:
-    from infoscope.demo.words import Stage
+from infoscope.cli.output import Answer, Output, given_command
 
 # Of each way the model was edited, for the JSON document.
 VARIANTS_SHOWN = ("name", "draw", "features", "mass", "accuracy", "accuracy_change", "flips")
@@ -20,62 +18,52 @@ VARIANTS_SHOWN = ("name", "draw", "features", "mass", "accuracy", "accuracy_chan
 
 @dataclass(frozen=True)
 class Demo:
-    """Show the whole job on a small model, an SAE and photographs that come with the package. Nothing is downloaded.
+    """Run every step on a small model, an SAE and photographs that come with the package. Nothing is downloaded.
 
-    It measures every feature, splits them into low-CDS and high-CDS, removes either part, and writes the site: a minute
-    or so on two cores.
+    It measures every feature, splits them into low-CDS and high-CDS, removes either part, and writes the report: about
+    a minute on two cores.
     """
 
     out: Path = Path("infoscope-demo")
     """The run directory to write."""
-    open_site: Annotated[bool, tyro.conf.arg(name="open")] = True
-    """Open the site in a browser, where there is one. Not with --json or --quiet."""
+    open_report: Annotated[bool, tyro.conf.arg(name="open")] = True
+    """Open the report in a browser, where there is one. Not with --json or --quiet."""
     photographs: int | None = None
-    """Take so many of the bundled photographs, evenly spread: fewer are quicker. Default: all."""
+    """How many of the bundled photographs to use, evenly spread; fewer take less time. Default: all."""
 
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
-    interrupted: ClassVar[str] = "finished shards are kept, and the same command goes on there"
+    interrupted: ClassVar[str] = "finished shards are kept; the same command resumes from them"
 
     def run(self) -> Answer:
         """Run the command."""
-        import shlex
-        import sys
         import time
 
         check_writable(self.out)
         start = time.monotonic()
-        from infoscope.cli.key_figures import run_figures
+        from infoscope.cli.summary import run_figures
         from infoscope.demo.demo import run_demo
 
         for_people = not (self.output.json or self.output.quiet)
-        made = run_demo(
+        demo = run_demo(
             self.out,
             photographs=self.photographs,
-            tell=_tell if for_people else lambda said: None,
-            command=shlex.join(["infoscope", *sys.argv[1:]]),
+            tell=partial(print, flush=True) if for_people else lambda line: None,
+            command=given_command(),
         )
         seconds = time.monotonic() - start
 
         def result() -> dict[str, Any]:
-            figures = run_figures(made.run)
-            variants = None if made.variants is None else made.variants.select(VARIANTS_SHOWN).to_dicts()
+            figures = run_figures(demo.run)
+            variants = None if demo.variants is None else demo.variants.select(VARIANTS_SHOWN).to_dicts()
             return figures | {"without_groups": variants, "took": seconds, "peak_gib": _peak_gib()}
 
         return Answer(
             lambda: print(f"\n{_cost(seconds)}"),
             result,
-            {"page": made.page, "out": made.run.path},
-            then=(lambda: _open(made.page)) if self.open_site and for_people else None,
+            {"page": demo.page, "out": demo.run.path},
+            then=(lambda: _open(demo.page)) if self.open_report and for_people else None,
         )
-
-
-def _tell(said: Stage | str) -> None:
-    """A line, or the title of a stage on a line of its own."""
-    if isinstance(said, str):
-        print(said, flush=True)
-    else:
-        print(f"\n{said.title}", flush=True)
 
 
 def _cost(seconds: float) -> str:

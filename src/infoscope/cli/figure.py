@@ -8,13 +8,15 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from infoscope.cli.output import Answer, Numbers, Output
-from infoscope.views.figures.options import FigureOptions, Kind
+from infoscope.cli.inputs import Numbers
+from infoscope.cli.output import Answer, Output
+from infoscope.options import FigureKind
+from infoscope.views.figures.options import FigureOptions
 
 
 @dataclass(frozen=True)
 class FigureFlags(FigureOptions):
-    """`FigureOptions`, with the features in one flag."""
+    """How the figure is drawn."""
 
     features: Numbers = ()
     """gallery: the features, such as 12,45. Default: of each class those of the highest trust."""
@@ -31,7 +33,7 @@ class Figure:
 
     run_directory: tyro.conf.Positional[Path]
     """A directory that `infoscope measure` wrote."""
-    kind: Annotated[tyro.conf.Positional[Kind], tyro.conf.arg(name="figure")]
+    kind: Annotated[tyro.conf.Positional[FigureKind], tyro.conf.arg(name="figure")]
     """Which figure."""
     out: Path
     """The file to write; its name ends in .pdf, .svg or .png (300 pixels to an inch)."""

@@ -23,8 +23,7 @@ class Info:
 
     def run(self) -> Answer:
         """Run the command."""
-        from infoscope.cli.key_figures import run_figures
-        from infoscope.cli.summary import print_inputs, print_summary
+        from infoscope.cli.summary import print_inputs, print_summary, run_figures
         from infoscope.measurement.controls import run_controls
         from infoscope.measurement.summary import partition_of
         from infoscope.runtime.run import open_run

@@ -1,15 +1,19 @@
-"""The flags that name a model and images, shared by the commands that pass images through a model."""
+"""The flags that several commands share, and what they open: models, SAEs, runs, feature groups."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
-from infoscope.backbones.families import Reads
-from infoscope.backbones.precision import Precision
-from infoscope.errors import InfoscopeError, check_counts
+import tyro
+
+from infoscope.analyses.removal.config import RemovalConfig
+from infoscope.errors import InfoscopeError
+from infoscope.options import Precision, Reads, Resize
+from infoscope.runtime.execution import Execution
+from infoscope.runtime.typed import Positive, check_fields
 
 if TYPE_CHECKING:
     from infoscope.backbones.backbone import Backbone
@@ -18,9 +22,26 @@ if TYPE_CHECKING:
     from infoscope.runtime.run import Run
 
 
+def _parse(words: list[str]) -> tuple[int, ...]:
+    return tuple(int(word) for word in words[0].split(","))
+
+
+Numbers = Annotated[
+    tuple[int, ...],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT[,INT...]",
+        instance_from_str=_parse,
+        is_instance=lambda value: isinstance(value, tuple) and all(isinstance(number, int) for number in value),
+        str_from_instance=lambda value: [",".join(str(number) for number in value)],
+    ),
+]
+"""One whole number or several: ``16,32,64``."""
+
+
 @dataclass(frozen=True)
 class Untrained:
-    """A dictionary that nobody trained, in place of an SAE."""
+    """A dictionary made without training, in place of an SAE."""
 
     dictionary: str | None = None
     """In place of --sae: channels (the tokens' own coordinates), pca, neurons (of the block's MLP), or directions:PATH,
@@ -48,31 +69,31 @@ class Hardware:
     device: str = "auto"
     """auto (a GPU when there is one), cpu, cuda, cuda:1, ..."""
     precision: Precision = "float32"
-    """Of the model's passes. float32 is the reference; bf16 and fp16 are faster on a GPU and change the tokens a
-    little; tf32 lets a GPU round what it multiplies."""
+    """The numbers the model computes in. float32 is the reference; bf16 and fp16 are faster on a GPU and change the
+    tokens a little; tf32 lets a GPU round what it multiplies."""
 
 
 @dataclass(frozen=True)
 class Passes(Hardware):
     """How images are passed through the model."""
 
-    batch_size: int | None = None
-    """Views to a forward pass. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
-    threads: int | None = None
-    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
+    batch_size: Positive | None = None
+    """Views per forward pass; limits memory. Default: 8 on a CPU, 64 on a GPU."""
+    threads: Positive | None = None
+    """Threads that decode images ahead of the model. Default: one per core, at most 8."""
 
     def __post_init__(self) -> None:
-        check_counts(batch_size=self.batch_size, threads=self.threads)
+        check_fields(self)
 
     @property
-    def counts(self) -> dict[str, Any]:
-        """What the library takes by these names."""
-        return {"batch_size": self.batch_size, "threads": self.threads}
+    def execution(self) -> Execution:
+        """The same for the library."""
+        return Execution(batch_size=self.batch_size, threads=self.threads)
 
 
 @dataclass(frozen=True)
 class OfRun:
-    """Where a run's model and SAE are now, if not where the run names them."""
+    """Where a run's model and SAE are now, if they have moved."""
 
     model: str | None = None
     """The model: a local directory in Hugging Face layout, or a hub id. Default: the run's."""
@@ -81,6 +102,22 @@ class OfRun:
     made again from the run's images."""
     revision: str | None = None
     """The model's revision on the hub. Default: the run's."""
+
+
+@dataclass(frozen=True)
+class RemovalFlags:
+    """Which feature groups are removed, and how."""
+
+    remove: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A feature group, once for each: high-CDS, low-CDS, unscored, a class (local, diffuse, position-bound, global,
+    undefined), a rule ('cds > 0.2'), a column between quantiles (cds@0.9-1), list:FILE, or several joined by +.
+    nothing, alone, for the untouched model and the reconstruction. Default: high-CDS and low-CDS."""
+    config: tyro.conf.OmitArgPrefixes[RemovalConfig] = field(default_factory=RemovalConfig)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The names of the groups."""
+        return () if self.remove == ("nothing",) else self.remove or ("high-CDS", "low-CDS")
 
 
 def open_backbone(
@@ -157,7 +194,8 @@ def open_untrained(
     input_side: int | None,
     revision: str | None,
     hardware: Hardware,
-    **passes: Any,
+    resize: Resize,
+    execution: Execution,
 ) -> tuple[Backbone, SparseAutoencoder]:
     """Load the model and make the dictionary that ``--dictionary`` names.
 
@@ -171,10 +209,16 @@ def open_untrained(
     kind, _ = split_kind(options.dictionary)
     if model is None or block is None:
         missing = "--model" if model is None else "--block"
-        raise InfoscopeError(f"--dictionary {kind} is made for a model at a block; give {missing}")
+        raise InfoscopeError(f"--dictionary {kind} is made for one block of a model; give {missing}")
     backbone = open_backbone(model, block, input_side, revision, hardware, reads_of(kind))
     made = make_dictionary(
-        options.dictionary, backbone, images, components=options.components, centre=options.centre, **passes
+        options.dictionary,
+        backbone,
+        images,
+        components=options.components,
+        centre=options.centre,
+        resize=resize,
+        execution=execution,
     )
     return backbone, made
 
@@ -187,7 +231,7 @@ def open_run_pair(
     images: ImageSource | None = None,
     block: int | None = None,
     input_side: int | None = None,
-    **passes: Any,
+    execution: Execution,
 ) -> tuple[Backbone, SparseAutoencoder]:
     """Load the model and the SAE of a run.
 
@@ -198,7 +242,7 @@ def open_run_pair(
         images: the run's images, from which a dictionary without training is made again; opened when needed.
         block: another block than the run's.
         input_side: another side than the run's.
-        **passes: ``batch_size`` and ``threads``, for a dictionary that is made again.
+        execution: how the passes run, for a dictionary that is made again.
 
     Raises:
         InfoscopeError: either cannot be loaded.
@@ -220,7 +264,9 @@ def open_run_pair(
         from infoscope.images.source import open_images
 
         images = open_images(run.manifest.images.source)
-    return backbone, remake_dictionary(dictionary, backbone, images, resize=run.manifest.options["resize"], **passes)
+    return backbone, remake_dictionary(
+        dictionary, backbone, images, resize=run.manifest.options["resize"], execution=execution
+    )
 
 
 def check_writable(out: Path) -> None:

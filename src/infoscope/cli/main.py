@@ -7,11 +7,11 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field, make_dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 import tyro
 
@@ -25,10 +25,9 @@ from infoscope.cli.measure import Measure
 from infoscope.cli.outliers import Outliers
 from infoscope.cli.output import Answer, Exit, Output, telling
 from infoscope.cli.probe import Probe
-from infoscope.cli.report import Report
+from infoscope.cli.report import Report, Serve
 from infoscope.cli.saes import Saes
 from infoscope.cli.select import Select
-from infoscope.cli.serve import Serve
 from infoscope.cli.sweep import Sweep
 from infoscope.cli.table import Table
 from infoscope.cli.train import Train
@@ -64,32 +63,18 @@ def completion_script(shell: Shell) -> str:
     """The script, as tyro makes it of the commands."""
     printed = io.StringIO()
     with redirect_stdout(printed), suppress(SystemExit):
-        tyro.cli(Command, prog="infoscope", args=["--tyro-print-completion", shell])
+        tyro.cli(_choice_of(COMMANDS), prog="infoscope", args=["--tyro-print-completion", shell])
     return printed.getvalue().rstrip("\n")
 
 
-Command = (
-    Annotated[Demo, tyro.conf.subcommand("demo")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Measure, tyro.conf.subcommand("measure")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[Figure, tyro.conf.subcommand("figure")]
-    | Annotated[Serve, tyro.conf.subcommand("serve")]
-    | Annotated[Outliers, tyro.conf.subcommand("outliers")]
-    | Annotated[Probe, tyro.conf.subcommand("probe")]
-    | Annotated[Zeroshot, tyro.conf.subcommand("zeroshot")]
-    | Annotated[Select, tyro.conf.subcommand("select")]
-    | Annotated[Table, tyro.conf.subcommand("table")]
-    | Annotated[Compare, tyro.conf.subcommand("compare")]
-    | Annotated[Sweep, tyro.conf.subcommand("sweep")]
-    | Annotated[Info, tyro.conf.subcommand("info")]
-    | Annotated[Check, tyro.conf.subcommand("check")]
-    | Annotated[Saes, tyro.conf.subcommand("saes")]
-    | Annotated[Validate, tyro.conf.subcommand("validate")]
-    | Annotated[Completion, tyro.conf.subcommand("completion")]
-)
-# Each command's class by its name.
-COMMANDS: dict[str, type] = {marked.__metadata__[0].name: marked.__origin__ for marked in get_args(Command)}
+COMMANDS: dict[str, type] = {
+    kind.__name__.lower(): kind
+    for kind in (
+        *(Demo, Train, Measure, Report, Figure, Serve, Outliers, Probe, Zeroshot, Select, Table, Compare, Sweep),
+        *(Info, Check, Saes, Validate, Completion),
+    )
+}
+"""Each command's class by its name, in the order of the help."""
 
 DESCRIPTION = (
     "Which features of a vision model's sparse autoencoder are local, and which global? --version prints the version; "
@@ -112,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             return _run(words)
         finally:
-            # Now, and not as the process ends: what cannot be written is then only an ignored exception.
+            # Flushed now and not at exit, where Python ignores the error if nothing can be written.
             sys.stdout.flush()
     except BrokenPipeError:
         _discard_output()
@@ -171,7 +156,9 @@ def _parse(words: Sequence[str]) -> tuple[str, Any]:
     if not words or words[0].startswith("-"):
         completes = bool(words) and words[0].startswith("--tyro-")
         # Help, or an error.
-        tyro.cli(Command if completes else _outline(), prog="infoscope", description=DESCRIPTION, args=words)
+        tyro.cli(
+            _choice_of(COMMANDS if completes else _outlines()), prog="infoscope", description=DESCRIPTION, args=words
+        )
         raise SystemExit(Exit.USER_ERROR)
     name = words[0]
     if name not in COMMANDS:
@@ -181,13 +168,17 @@ def _parse(words: Sequence[str]) -> tuple[str, Any]:
     return name, tyro.cli(COMMANDS[name], prog=f"infoscope {name}", args=words[1:])
 
 
-def _outline() -> Any:
-    """The commands without their flags: all that their list says, in a third of the time."""
-    outlines = [
-        Annotated[make_dataclass(kind.__name__, (), namespace={"__doc__": kind.__doc__}), tyro.conf.subcommand(name)]
-        for name, kind in COMMANDS.items()
-    ]
-    return Union[tuple(outlines)]  # noqa: UP007
+def _outlines() -> dict[str, type]:
+    """The commands without their flags: enough for a list of them, in a third of the time."""
+    return {
+        name: make_dataclass(kind.__name__, (), namespace={"__doc__": kind.__doc__}) for name, kind in COMMANDS.items()
+    }
+
+
+def _choice_of(kinds: Mapping[str, type]) -> Any:
+    """The type by which tyro offers several commands."""
+    commands = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in kinds.items())
+    return Union[commands]  # noqa: UP007
 
 
 def _fail(message: str) -> int:
@@ -198,7 +189,7 @@ def _fail(message: str) -> int:
 
 
 def _discard_output() -> None:
-    """Let what is still to be written to stdout go nowhere: the interpreter writes it as the process ends."""
+    """Discard what is still to be written to stdout, which the interpreter would write at exit."""
     with suppress(OSError, ValueError):  # it may have no file of its own
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

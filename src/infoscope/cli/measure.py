@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
-from infoscope.cli.inputs import Hardware, Untrained, check_writable, open_pair, open_untrained
-from infoscope.cli.output import LOGGER, Answer, Numbers, Output
+from infoscope.cli.inputs import Hardware, Numbers, Untrained, check_writable, open_pair, open_untrained
+from infoscope.cli.output import LOGGER, Answer, Output, given_command
 from infoscope.errors import InfoscopeError
 from infoscope.measurement.config import MeasureConfig
 from infoscope.runtime.execution import Execution
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MeasureFlags(MeasureConfig):
-    """`MeasureConfig`, with the shifts of a curve in one flag."""
+    """What is measured, and how. Several shifts give a curve."""
 
     shift: Numbers = (MeasureConfig.shift,)  # type: ignore[assignment]
     """s: patches between the two crops. Several, such as 1,2,3,4, give a curve too; the score is then that of 2, where
@@ -45,7 +43,7 @@ class MeasureFlags(MeasureConfig):
 class Measure:
     """Measure the Contextual Dependency Score of every feature of an SAE or another dictionary, into a run directory.
 
-    An interrupted measurement goes on when the same command is given again.
+    An interrupted measurement resumes when the same command is given again.
     """
 
     images: str
@@ -69,7 +67,7 @@ class Measure:
     execution: tyro.conf.OmitArgPrefixes[Execution] = field(default_factory=Execution)
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
-    interrupted: ClassVar[str] = "finished shards are kept, and the same command goes on there"
+    interrupted: ClassVar[str] = "finished shards are kept; the same command resumes from them"
 
     def run(self) -> Answer:
         """Run the command."""
@@ -78,8 +76,7 @@ class Measure:
         if self.sae is not None:
             self.untrained.refuse_alone()
         check_writable(self.out)
-        from infoscope.cli.key_figures import run_figures, run_files
-        from infoscope.cli.summary import print_summary
+        from infoscope.cli.summary import print_summary, run_figures, run_files
         from infoscope.images.source import open_images
         from infoscope.images.watched import watch
         from infoscope.measurement.measure import measure_scope
@@ -94,8 +91,7 @@ class Measure:
                 images,
                 *where,
                 resize=self.config.resize,
-                batch_size=self.execution.batch_size,
-                threads=self.execution.threads,
+                execution=self.execution.here,
             )
         else:
             backbone, sae = open_pair(self.sae, *where)
@@ -109,7 +105,7 @@ class Measure:
             self.config.config,
             out=self.out,
             execution=self.execution,
-            command=shlex.join(["infoscope", *sys.argv[1:]]),
+            command=given_command(),
         )
         if finished:
             LOGGER.info("%s was finished before; nothing was measured again", self.out)

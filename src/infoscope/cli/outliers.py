@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -12,7 +10,7 @@ import tyro
 
 from infoscope.analyses.outliers.config import OutlierConfig
 from infoscope.cli.inputs import OfRun, Passes, check_writable, open_backbone, open_run_pair
-from infoscope.cli.output import Answer, Output
+from infoscope.cli.output import Answer, Output, given_command
 from infoscope.errors import InfoscopeError
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ class Outliers:
     passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
-    interrupted: ClassVar[str] = "the analysis is not finished; the same command makes it anew"
+    interrupted: ClassVar[str] = "the analysis is not finished; the same command starts it again"
 
     def __post_init__(self) -> None:
         if self.run_directory is None:
@@ -85,8 +83,8 @@ class Outliers:
             sae=sae,
             labels=self.labels,
             out=out,
-            **self.passes.counts,
-            command=shlex.join(["infoscope", *sys.argv[1:]]),
+            execution=self.passes.execution,
+            command=given_command(),
         )
         if out is not None:
             from infoscope.views.report.outliers import write_figures
@@ -114,5 +112,5 @@ class Outliers:
             images=images,
             block=self.block,
             input_side=self.input_side,
-            **self.passes.counts,
+            execution=self.passes.execution,
         )

@@ -9,8 +9,7 @@ from rich.table import Table
 
 from infoscope.analyses.outliers.record import OutlierRecord, Probes
 from infoscope.analyses.outliers.result import OutlierResult
-from infoscope.cli.output import console
-from infoscope.cli.summary import print_rows
+from infoscope.cli.output import cell, console, plain_table, print_rows
 
 CUTOFFS = {"std": "mean + 3 std", "value": "fixed", "percentile": "98 %", "valley": "valley"}
 MASKS = {
@@ -81,21 +80,18 @@ def _places(record: OutlierRecord) -> str:
 
 def _blocks(blocks: pl.DataFrame) -> Table:
     """Norms and shares by block."""
-    table = _table("Patch-token norms by block, before the final norm")
     names = [name for name in CUTOFFS if blocks[f"share_{name}"].count()]
     has_special, has_registers = blocks["special_norm"].count() > 0, blocks["register_norm"].count() > 0
-    for header in ("block", "median", "longest / median", "> 3 x median", *(CUTOFFS[name] for name in names)):
-        table.add_column(header, justify="right")
-    for header, shown in (("CLS", has_special), ("registers", has_registers)):
-        if shown:
-            table.add_column(header, justify="right")
+    heads = ["block", "median", "longest / median", "> 3 x median", *(CUTOFFS[name] for name in names)]
+    heads += [head for head, has in (("CLS", has_special), ("registers", has_registers)) if has]
+    table = plain_table("Patch-token norms by block, before the final norm", heads, left=0)
     for row in blocks.iter_rows(named=True):
         cells = [
             f"{row['block']}",
             f"{row['median']:.2f}",
             f"{row['longest'] / row['median']:.2f}" if row["median"] else "",
             f"{row['long_share']:.3%}" + (" present" if row["present"] else ""),
-            *(_share(row[f"share_{name}"]) for name in names),
+            *(cell(row[f"share_{name}"], ".2%") for name in names),
         ]
         cells += [f"{row['special_norm']:.2f}"] if has_special else []
         cells += [f"{row['register_norm']:.2f}"] if has_registers else []
@@ -108,19 +104,19 @@ def _stability(record: OutlierRecord, kind: str) -> Table:
     found = record.stability
     size = "" if found.size is None else f", {found.size:.1f} tokens a mask"
     vanished = "" if found.vanished is None else f"; gone in one crop: {found.vanished:.0%}"
-    table = _table(f"EMD of masks between the crops, share of D ({found.pairs:,} images{size}{vanished})")
-    table.add_column("mask")
-    for header in ("EMD", "s.e.", "of chance", f"below the {kind} mask's", "s.e.", "images"):
-        table.add_column(header, justify="right")
+    table = plain_table(
+        f"EMD of masks between the crops, share of D ({found.pairs:,} images{size}{vanished})",
+        ("mask", "EMD", "s.e.", "of chance", f"below the {kind} mask's", "s.e.", "images"),
+    )
     chance = next(mask.mean for mask in found.masks if mask.mask == "random")
     for mask in found.masks:
         table.add_row(
             MASKS[mask.mask].format(kind=kind),
-            _number(mask.mean),
-            _number(mask.error),
+            cell(mask.mean),
+            cell(mask.error),
             f"{mask.mean / chance:.0%}" if mask.mean is not None and chance else "",
-            _number(mask.below_outlier),
-            _number(mask.below_outlier_error),
+            cell(mask.below_outlier),
+            cell(mask.below_outlier_error),
             f"{mask.pairs:,}",
         )
     return table
@@ -128,10 +124,8 @@ def _stability(record: OutlierRecord, kind: str) -> Table:
 
 def _probes(probes: Probes, kind: str) -> Table:
     """What tokens carry."""
-    table = _table("Linear probes, on held-out images")
-    table.add_column("probe")
-    for header in (f"{kind} tokens", "normal tokens", "blind", "CLS", "tokens"):
-        table.add_column(header, justify="right")
+    heads = ("probe", f"{kind} tokens", "normal tokens", "blind", "CLS", "tokens")
+    table = plain_table("Linear probes, on held-out images", heads)
     place, usual = probes.position_outlier, probes.position_normal
     if place and usual:
         table.add_row("position, R2", f"{place.r2:.3f}", f"{usual.r2:.3f}", "0", "", f"{place.tokens:,}")
@@ -160,29 +154,18 @@ def _probes(probes: Probes, kind: str) -> Table:
 
 def _groups(record: OutlierRecord, kind: str) -> Table:
     """Feature groups on both kinds of tokens."""
-    table = _table(f"Sum of a feature group's codes on a token, mean over {kind} and over normal tokens")
-    for header in ("group", "features", f"{kind} tokens", "normal tokens", f"share, {kind}", "share, normal"):
-        table.add_column(header, justify="left" if header == "group" else "right")
+    table = plain_table(
+        f"Sum of a feature group's codes on a token, mean over {kind} and over normal tokens",
+        ("group", "features", f"{kind} tokens", "normal tokens", f"share, {kind}", "share, normal"),
+    )
     assert record.groups is not None
     for group in record.groups.groups:
         table.add_row(
             group.name,
             f"{group.features:,}",
-            _number(group.outlier, 2),
-            _number(group.normal, 2),
-            _share(group.outlier_share, 1),
-            _share(group.normal_share, 1),
+            cell(group.outlier, ".2f"),
+            cell(group.normal, ".2f"),
+            cell(group.outlier_share, ".1%"),
+            cell(group.normal_share, ".1%"),
         )
     return table
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def _share(value: float | None, digits: int = 2) -> str:
-    return "" if value is None else f"{value:.{digits}%}"

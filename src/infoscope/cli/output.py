@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
-import math
+import shlex
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 
 from infoscope import __version__
 from infoscope.errors import InfoscopeError
+from infoscope.runtime.json_values import to_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 class Exit(IntEnum):
@@ -35,7 +39,7 @@ class Exit(IntEnum):
     FAULT = 1
     """An error that infoscope did not foresee; it ends with a traceback."""
     USER_ERROR = 2
-    """Something to mend: the command line, a path, a file, a missing extra, a full disk, too little memory."""
+    """Something the user can mend: the command line, a path, a file, a missing extra, a full disk, little memory."""
     INTERRUPTED = 130
     """Ctrl-C: 128 + SIGINT."""
     CLOSED_PIPE = 141
@@ -50,7 +54,7 @@ class PlainConsole(Console):
     """A console that leaves a closed pipe to whoever runs the command."""
 
     def on_broken_pipe(self) -> None:
-        """Go on with the error that is being handled: rich would end the process, with a status of its own."""
+        """Raise the error again: rich would end the process, with a status of its own."""
         raise
 
 
@@ -63,21 +67,57 @@ def console(wide: int | None = None) -> Console:
     return PlainConsole(highlight=False, width=None if wide is None or sys.stdout.isatty() else wide)
 
 
-def _parse(words: list[str]) -> tuple[int, ...]:
-    return tuple(int(word) for word in words[0].split(","))
+def print_rows(rows: list[tuple[str, str]]) -> None:
+    """Print names and values in two columns."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        # Text, not markup: names and paths may hold brackets.
+        table.add_row(Text(name), Text(value))
+    console().print(table)
 
 
-Numbers = Annotated[
-    tuple[int, ...],
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="INT[,INT...]",
-        instance_from_str=_parse,
-        is_instance=lambda value: isinstance(value, tuple) and all(isinstance(number, int) for number in value),
-        str_from_instance=lambda value: [",".join(str(number) for number in value)],
-    ),
-]
-"""One whole number or several: ``16,32,64``."""
+def plain_table(title: str | None, heads: Sequence[str], left: int = 1, unbroken: Collection[int] = ()) -> Table:
+    """A table without lines, to which rows are added.
+
+    Args:
+        title: a line above it, or none.
+        heads: of the columns.
+        left: how many columns are aligned to the left; the others hold numbers, and are aligned to the right.
+        unbroken: the columns whose cells stay on one line.
+    """
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for number, head in enumerate(heads):
+        justify: Literal["left", "right"] = "left" if number < left else "right"
+        table.add_column(head, justify=justify, no_wrap=number in unbroken, overflow="fold")
+    return table
+
+
+def cell(value: int | float | None, form: str = ".3f", missing: str = "") -> str:
+    """A number as it is written into a table.
+
+    Example:
+        >>> cell(0.12345), cell(0.5, ".1%"), cell(None, missing="-")
+        ('0.123', '50.0%', '-')
+    """
+    return missing if value is None else format(value, form)
+
+
+def name_skipped(skipped: list[dict[str, Any]], file: Path) -> str:
+    """The first skipped images with their reasons, and where all of them are named."""
+    named = "; ".join(f"{image['id']} ({image['reason']})" for image in skipped[:3])
+    return named + (f" and {len(skipped) - 3} more, all in {file}" if len(skipped) > 3 else "")
+
+
+def given_command() -> str:
+    """The command line as a shell would take it again, for the record of what it makes."""
+    return shlex.join(["infoscope", *sys.argv[1:]])
 
 
 @dataclass(frozen=True)
@@ -86,14 +126,14 @@ class Answer:
 
     Attributes:
         show: print it for people.
-        result: main figures and counts, made when asked for; what `plain` takes.
+        result: main figures and counts, made when asked for; what `to_json` takes.
         written: paths by name: files and folders that are there now. The first is the result's own.
         warnings: what speaks against the result, a line each.
         word: what ``--quiet`` prints; by default the first of ``written``, or nothing.
-        then: what goes on once the answer is printed: a server.
+        then: what keeps running once the answer is printed: a server.
 
     Example:
-        >>> answer = Answer(lambda: print("a table"), lambda: {"cds": math.nan}, {"out": Path("run")})
+        >>> answer = Answer(lambda: print("a table"), lambda: {"cds": float("nan")}, {"out": Path("run")})
         >>> answer.tell(Output(), "measure")
         a table
         >>> answer.tell(Output(quiet=True), "measure")
@@ -128,7 +168,7 @@ class Answer:
 
     def document(self, command: str, warned: Sequence[str] = ()) -> dict[str, Any]:
         """The JSON document; docs/shell.md lists its keys."""
-        document: dict[str, Any] = plain(
+        document: dict[str, Any] = to_json(
             {
                 "command": command,
                 "version": __version__,
@@ -140,30 +180,9 @@ class Answer:
         return document
 
 
-def plain(value: Any) -> Any:
-    """JSON values: a number that is not one becomes None, a path its name, a dataclass an object, a tuple a list.
-
-    Example:
-        >>> plain({"cds": math.nan, 5: (Path("a"), math.inf, 1)})
-        {'cds': None, '5': ['a', None, 1]}
-    """
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Path):
-        return str(value)
-    # numpy's scalars and arrays; numpy itself would slow every command.
-    return plain(value.tolist()) if hasattr(value, "tolist") else value
-
-
 LOGGER = logging.getLogger("infoscope")
 PROGRESS = logging.getLogger("infoscope.progress")
-# What a computation may depend on, for --verbose.
+# Versions that --verbose prints: a computation may depend on them.
 PACKAGES = ("torch", "transformers", "numpy", "numba", "polars", "pillow", "scikit-learn", "tyro", "rich")
 
 
@@ -174,9 +193,9 @@ class Output:
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON document in place of text; docs/shell.md lists its keys."""
     quiet: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(aliases=["-q"])] = False
-    """Print errors, and where the result is; no progress, no tables."""
+    """Print only errors and the path of the result: no progress, no tables."""
     verbose: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(aliases=["-v"])] = False
-    """Tell on stderr what is loaded, how long each stage and shard takes, what libraries say, and tracebacks."""
+    """Print to stderr what is loaded, how long each stage and shard takes, what libraries say, and tracebacks."""
 
     def __post_init__(self) -> None:
         if self.quiet and self.verbose:
@@ -198,14 +217,14 @@ class _Teller(logging.Handler):
             self.warned.append(message)
         if self._silent:
             return
-        # Looked up anew: a progress bar puts its own in the place of stderr while it is shown.
+        # `sys.stderr` is looked up for each line: a progress bar replaces it while it is shown.
         since = f"{time.monotonic() - self._began:.1f} s: " if record.levelno <= logging.DEBUG else ""
         print(f"infoscope: {since}{message}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def telling(output: Output) -> Iterator[list[str]]:
-    """Tell as much as was asked for while a command runs.
+    """Log as much as was asked for while a command runs.
 
     Yields:
         The warnings so far; those to come are added.

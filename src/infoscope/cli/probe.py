@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -11,10 +9,9 @@ from typing import ClassVar
 import tyro
 
 from infoscope.analyses.probes.config import ProbeConfig
-from infoscope.cli.inputs import OfRun, Passes, check_writable, open_run_pair
-from infoscope.cli.output import Answer, Output
-from infoscope.cli.removal import RemovalFlags
-from infoscope.cli.tasks import TaskFlags
+from infoscope.analyses.probes.tasks import TaskFlags
+from infoscope.cli.inputs import OfRun, Passes, RemovalFlags, check_writable, open_run_pair
+from infoscope.cli.output import Answer, Output, given_command
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,7 @@ class Probe:
     """Remove feature groups of a run from its model, and see what linear heads still find.
 
     One row each: the untouched model, the SAE's reconstruction, without each group, and without random groups of equal
-    size and of equal activation mass. An interrupted probe goes on when the same command is given again.
+    size and of equal activation mass. An interrupted probe resumes when the same command is given again.
     """
 
     run_directory: tyro.conf.Positional[Path]
@@ -36,7 +33,7 @@ class Probe:
     passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
-    interrupted: ClassVar[str] = "finished variants and extracted features are kept, and the same command goes on there"
+    interrupted: ClassVar[str] = "finished variants and extracted features are kept; the same command resumes from them"
 
     def run(self) -> Answer:
         """Run the command."""
@@ -47,7 +44,7 @@ class Probe:
         out = self.out or run.path / "probes" / self.task.task
         check_writable(out)
         task = self.task.open(self.config.resize or run.manifest.options["resize"])
-        backbone, sae = open_run_pair(run, self.of_run, self.passes, **self.passes.counts)
+        backbone, sae = open_run_pair(run, self.of_run, self.passes, execution=self.passes.execution)
         result = probe_groups(
             run,
             backbone,
@@ -57,8 +54,8 @@ class Probe:
             self.config,
             self.removal.config,
             out=out,
-            command=shlex.join(["infoscope", *sys.argv[1:]]),
-            **self.passes.counts,
+            command=given_command(),
+            execution=self.passes.execution,
         )
         from infoscope.analyses.probes.result import PROBE_FILE
         from infoscope.cli.probe_summary import print_probe

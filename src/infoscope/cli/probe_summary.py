@@ -9,10 +9,8 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
-from infoscope.analyses.probes.record import ProbeRecord
-from infoscope.analyses.probes.result import SHARES, ProbeResult, short_name, titled
-from infoscope.cli.output import console
-from infoscope.cli.summary import print_rows
+from infoscope.analyses.probes.result import SHARES, ProbeRecord, ProbeResult, short_name, titled
+from infoscope.cli.output import console, plain_table, print_rows
 
 SITES = {
     "rerun": "rerun: the rest of the network runs on from the edited tokens",
@@ -66,10 +64,8 @@ def scores_table(result: ProbeResult, site: str) -> Table:
     record, rows = result.record, result.table.filter(pl.col("site") == site)
     # The others are in the files: a terminal is narrow.
     metrics = rows["metric"].unique(maintain_order=True).to_list()[:SHOWN]
-    table = Table(box=None, pad_edge=False, title=SITES[site], title_justify="left")
-    table.add_column("", no_wrap=True)
-    for title in ("features", "mass", *(titled(metric) for metric in metrics), "difference"):
-        table.add_column(title, justify="right")
+    heads = ("", "features", "mass", *(titled(metric) for metric in metrics), "difference")
+    table = plain_table(SITES[site], heads, unbroken=[0])
     for baseline in record.baselines:
         values = [score(metric, baseline.test.get(metric)) for metric in metrics]
         table.add_row(f"no model, {baseline.name}", "", "", *values, "")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import tyro
 
-from infoscope.cli.output import Answer, Output
+from infoscope.cli.output import Answer, Output, console, print_rows
 
 if TYPE_CHECKING:
     from infoscope.dictionaries.registry import KnownSAE
@@ -39,7 +39,6 @@ class Saes:
 
 
 def _print_one(entry: KnownSAE) -> None:
-    from infoscope.cli.summary import print_rows
 
     maps = f"{entry.patch_maps}: {entry.why}" if entry.why else entry.patch_maps
     rows = {
@@ -65,8 +64,6 @@ def _print_all(entries: tuple[KnownSAE, ...]) -> None:
 
     from rich.table import Table
     from rich.text import Text
-
-    from infoscope.cli.output import console
 
     def table(headed: bool) -> Table:
         columns = Table(box=None, padding=(0, 1), show_header=headed)

@@ -1,4 +1,4 @@
-"""The short tables that end a measurement and answer ``infoscope info``."""
+"""What ``infoscope measure``, ``info`` and ``demo`` say of a run: short tables for people, figures for programs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
-from infoscope.cli.output import console
+from infoscope.cli.output import name_skipped, print_rows
 from infoscope.measurement.controls import RunControls, run_controls
-from infoscope.measurement.summary import counts_of, fit_sentence, partition_of, quantiles_of, settings_of
+from infoscope.measurement.summary import (
+    QUANTILES,
+    counts_of,
+    cross_check_rows,
+    fit_sentence,
+    partition_of,
+    quantiles_of,
+    settings_of,
+)
 from infoscope.runtime.manifest import FitRecord, ModelRecord
-from infoscope.runtime.run import MANIFEST, Run
-from infoscope.views.report.cross_checks import cross_check_rows
+from infoscope.runtime.run import MANIFEST, PARTITION, Run
+
+# Of the counts, those in the JSON document beside the number of all features.
+COUNTED = ("scored", "unscored", "silent", "rare", "vanishing", "low_cds", "high_cds")
 
 
 def print_inputs(run: Run) -> None:
@@ -141,18 +148,37 @@ def fit_rows(fit: FitRecord) -> list[tuple[str, str]]:
     ]
 
 
-def name_skipped(skipped: list[dict[str, Any]], file: Path) -> str:
-    """The first skipped images with their reasons, and where all of them are named."""
-    named = "; ".join(f"{image['id']} ({image['reason']})" for image in skipped[:3])
-    return named + (f" and {len(skipped) - 3} more, all in {file}" if len(skipped) > 3 else "")
+def run_figures(run: Run) -> dict[str, Any]:
+    """Counts of features, the spectrum, classes, trust and the fit; docs/shell.md lists the keys.
+
+    Raises:
+        InfoscopeError: a table of the run cannot be read.
+    """
+    manifest, partition, settings = run.manifest, partition_of(run), settings_of(run)
+    counts = counts_of(run.scope, partition, settings)
+    shares = dict((*QUANTILES, ("maximum", 1.0)))
+    controls = run_controls(run.scope, settings.top_images)
+    return {
+        "features": {"all": counts.features} | {name: getattr(counts, name) for name in COUNTED},
+        "cds": {str(shares[name]): value for name, value in quantiles_of(run.scope)},
+        "threshold": None if partition is None else partition.threshold,
+        "modes": None if partition is None else partition.evidence.modes,
+        "classes": controls.classes,
+        "calibrated": controls.calibrated,
+        "trust": controls.trust,
+        "reliability": controls.reliability.spearman,
+        "fit": manifest.fit,
+        "images": {
+            "source": manifest.images.source,
+            "count": manifest.images.count,
+            "skipped": len(manifest.images.skipped),
+            "notes": manifest.images.notes,
+        },
+        "seconds": manifest.timings,
+    }
 
 
-def print_rows(rows: list[tuple[str, str]]) -> None:
-    """Print names and values in two columns."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(Text(name), Text(value))
-    # Text, not markup: names and paths may hold brackets.
-    console().print(table)
+def run_files(path: Path) -> dict[str, Path]:
+    """What a measurement has written."""
+    named = {"manifest": MANIFEST, "scope": "scope.parquet", "partition": PARTITION, "controls": "controls.json"}
+    return {"out": path} | {name: path / file for name, file in named.items()}

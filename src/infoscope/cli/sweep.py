@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
-from infoscope.backbones.families import Reads
-from infoscope.cli.inputs import Hardware, Untrained, check_writable, open_backbone, open_sae
+from infoscope.cli.inputs import Hardware, Numbers, Untrained, check_writable, open_backbone, open_sae
 from infoscope.cli.measure import MeasureFlags
-from infoscope.cli.output import Answer, Numbers, Output
+from infoscope.cli.output import Answer, Output, given_command
 from infoscope.errors import InfoscopeError
+from infoscope.options import Reads
 from infoscope.runtime.execution import Execution
 from infoscope.training.config import TrainConfig
 
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 class Sweep:
     """Measure a dictionary at all blocks of a model, or at some, and compare them.
 
-    An SAE is trained at each block, unless --dictionary or --saes say otherwise. A sweep that was stopped goes on when
-    the same command is given again, and takes in further --blocks.
+    An SAE is trained at each block, unless --dictionary or --saes say otherwise. An interrupted sweep resumes when the
+    same command is given again, and takes in further --blocks.
     """
 
     images: str
@@ -53,7 +52,7 @@ class Sweep:
     execution: tyro.conf.OmitArgPrefixes[Execution] = field(default_factory=Execution)
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
-    interrupted: ClassVar[str] = "finished blocks and shards are kept, and the same command goes on there"
+    interrupted: ClassVar[str] = "finished blocks and shards are kept; the same command resumes from them"
 
     def run(self) -> Answer:
         """Run the command."""
@@ -80,7 +79,7 @@ class Sweep:
             train=self.train,
             config=self.config.config,
             execution=self.execution,
-            command=shlex.join(["infoscope", *sys.argv[1:]]),
+            command=given_command(),
         )
         if len(runs) < 2:
             one = f"one block, nothing to compare: infoscope info {shlex.quote(str(runs[0]))}"

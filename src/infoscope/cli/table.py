@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
-from infoscope.analyses.probes.reported import ReportedModel
-from infoscope.cli.output import Answer, Output
+from infoscope.cli.output import Answer, Output, console, plain_table, print_rows
 from infoscope.errors import InfoscopeError
+from infoscope.options import ReportedModel
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -42,22 +42,21 @@ class Table:
         """Run the command."""
         from infoscope.analyses.probes.reported import AS_REPORTED, SOURCE, protocol_differences
         from infoscope.analyses.probes.result import open_probe
-        from infoscope.cli.output import console
-        from infoscope.cli.summary import print_rows
 
         paths = {path.expanduser().resolve(): path for path in self.probes}
         results = _titled({path: open_probe(path) for path in paths.values()})
         rows = self._rows(results)
-        records = [result.record for result in results.values()] if self.reported else []
-        reported = cast("ReportedModel", self.reported)
-        differences = list(dict.fromkeys(each for record in records for each in protocol_differences(record, reported)))
+        differences: dict[str, None] = {}  # in order, each once
+        if self.reported is not None:
+            for result in results.values():
+                differences |= dict.fromkeys(protocol_differences(result.record, self.reported))
 
         def show() -> None:
             console().print(self._table(results, rows))
             if self.reported:
-                print_rows([("reported", f"{SOURCE}; {AS_REPORTED}"), *[("protocol", each) for each in differences]])
+                print_rows([("reported", f"{SOURCE}; {AS_REPORTED}"), *[("protocol", line) for line in differences]])
 
-        return Answer(show, lambda: {"rows": rows, "differences": differences})
+        return Answer(show, lambda: {"rows": rows, "differences": list(differences)})
 
     def _rows(self, results: dict[str, ProbeResult]) -> list[dict[str, Any]]:
         """One a site and variant: each probe's score by its title, and the reported one."""
@@ -86,20 +85,15 @@ class Table:
         return list(rows.values())
 
     def _table(self, results: dict[str, ProbeResult], rows: list[dict[str, Any]]) -> RichTable:
-        from rich.table import Table as RichTable
-
         from infoscope.analyses.probes.result import short_name, titled
         from infoscope.cli.probe_summary import with_spread
 
-        table = RichTable(box=None, pad_edge=False)
-        table.add_column("site")
-        table.add_column("", no_wrap=True)
+        heads = ["site", ""]
         for title, result in results.items():
             task, _, folder = title.partition(SEPARATOR)
-            named = f"{task}, {titled(result.record.metric)}" + (f", {folder}" if folder else "")
-            table.add_column(named, justify="right")
-            if self.reported:
-                table.add_column("as reported", justify="right")
+            heads.append(f"{task}, {titled(result.record.metric)}" + (f", {folder}" if folder else ""))
+            heads += ["as reported"] if self.reported else []
+        table = plain_table(None, heads, left=2, unbroken=[1])
         for row in rows:
             cells = []
             for title, result in results.items():

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
 from infoscope.analyses.validation.config import ValidateConfig
 from infoscope.cli.inputs import Hardware, check_writable, open_backbone
-from infoscope.cli.output import Answer, Output
+from infoscope.cli.output import Answer, Output, cell, console, plain_table
 from infoscope.errors import InfoscopeError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Validate:
 
     Features are planted in two settings, default and adversarial. Prints how well CDS tells global features from local
     ones (AUC), how often the classes are right, and how both fall with noise, fewer images, larger shifts and SAEs that
-    are off. A validation that was stopped goes on with its next case.
+    are off. An interrupted validation resumes with its next case.
     """
 
     images: str
@@ -40,7 +44,7 @@ class Validate:
     hardware: tyro.conf.OmitArgPrefixes[Hardware] = field(default_factory=Hardware)
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
-    interrupted: ClassVar[str] = "finished cases are kept, and the same command goes on there"
+    interrupted: ClassVar[str] = "finished cases are kept; the same command resumes after them"
 
     def run(self) -> Answer:
         """Run the command."""
@@ -67,23 +71,11 @@ class Validate:
 
 
 def _print(summary: dict[str, Any], out: Path) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    heads = (
-        "features",
-        "dictionary",
-        "seeds",
-        "recovered",
-        "AUC",
-        "least",
-        "classes right",
-        "least",
-        "diffuse as local",
-        "unscored",
-    )
-    for number, head in enumerate((*heads, "position-bound CDS")):
-        table.add_column(head, justify="left" if number < 2 else "right")
+    heads = [
+        *("features", "dictionary", "seeds", "recovered", "AUC", "least", "classes right", "least", "diffuse as local"),
+        *("unscored", "position-bound CDS"),
+    ]
+    table = plain_table(None, heads, left=2)
     for group in summary["groups"]:
         table.add_row(
             f"{group['world']}, {group['setting']}",
@@ -98,8 +90,6 @@ def _print(summary: dict[str, Any], out: Path) -> None:
             _share(group["unscored"]),
             f"{_number(group['position_cds'])} (line {group['line']:.3f})",
         )
-    from infoscope.cli.output import console
-
     terminal = console(wide=140)
     terminal.print(table)
     for group in summary["groups"]:
@@ -114,25 +104,15 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     print(f"tables: {out}")
 
 
-def _confusion(group: dict[str, Any], classes: list[str]) -> Any:
-    from rich.table import Table
-
-    title = f"{group['world']}, {group['setting']}: planted kind by class found"
-    table = Table(title=title, box=None, pad_edge=False, title_justify="left")
-    table.add_column("")
-    for name in classes:
-        table.add_column(name, justify="right")
+def _confusion(group: dict[str, Any], classes: list[str]) -> Table:
+    table = plain_table(f"{group['world']}, {group['setting']}: planted kind by class found", ["", *classes])
     for kind, row in zip(classes, group["confusion"], strict=False):
         table.add_row(kind, *map(str, row))
     return table
 
 
-def _curves(points: list[dict[str, Any]]) -> Any:
-    from rich.table import Table
-
-    table = Table(title="One thing varied, first seed", box=None, pad_edge=False, title_justify="left")
-    for number, name in enumerate(("features", "varied", "to", "AUC", "classes right")):
-        table.add_column(name, justify="left" if number < 2 else "right")
+def _curves(points: list[dict[str, Any]]) -> Table:
+    table = plain_table("One thing varied, first seed", ("features", "varied", "to", "AUC", "classes right"), left=2)
     for point in points:
         value = f"{point['value']:g}"
         figures = _number(point["auc"]), _share(point["balanced_accuracy"])
@@ -140,9 +120,5 @@ def _curves(points: list[dict[str, Any]]) -> Any:
     return table
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+_number = partial(cell, missing="-")
+_share = partial(cell, form=".1%", missing="-")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,9 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import tyro
 
 from infoscope.analyses.zeroshot.config import ZeroshotConfig
-from infoscope.cli.inputs import OfRun, Passes, check_writable, open_run_pair
-from infoscope.cli.output import Answer, Output
-from infoscope.cli.removal import RemovalFlags
+from infoscope.cli.inputs import OfRun, Passes, RemovalFlags, check_writable, open_run_pair
+from infoscope.cli.output import Answer, Output, given_command
 from infoscope.errors import InfoscopeError
 
 if TYPE_CHECKING:
@@ -32,7 +29,7 @@ CACHE = "class_embeddings.safetensors"
 
 @dataclass(frozen=True)
 class ClassFlags:
-    """What an image may be of, and the embeddings that say so."""
+    """The classes an image may belong to, and their embeddings."""
 
     classes: str | None = None
     """Class names: a text file, one a line; a .csv or .tsv with a column name; a JSON list, or object from folder to
@@ -43,7 +40,7 @@ class ClassFlags:
     text_model: str | None = None
     """The model whose text tower embeds the names: a local directory or a hub id. Default: the model itself."""
     text_revision: str | None = None
-    """Its revision on the hub."""
+    """The text model's revision on the hub."""
     templates: str | None = None
     """Prompt templates: clip, siglip, name, or a file, one a line or a JSON list, with {} for the class name. Default:
     the family's own."""
@@ -68,7 +65,7 @@ class Zeroshot:
 
     For CLIP, SigLIP and SigLIP 2, or with a file of class embeddings for any model. Each removal is compared with the
     untouched model image by image: accuracy, entropy, margin, calibration, flips, and which way confidence goes. The
-    result goes into the run, under zeroshot/; a stopped evaluation goes on when the same command is given again.
+    result goes into the run, under zeroshot/; an interrupted evaluation resumes when the same command is given again.
     """
 
     run_directory: tyro.conf.Positional[Path]
@@ -77,7 +74,7 @@ class Zeroshot:
     """The images to classify, as for `infoscope measure`. Default: the run's."""
     labels: str | None = None
     """What each image is of: folder (its folder's name), column or column:NAME of a data set, a file whose lines are a
-    path and a label, ImageNet's devkit, or none (it is not known, and nothing is said of what is right). Default: what
+    path and a label, ImageNet's devkit, or none (labels are not known, so accuracy is not reported). Default: what
     the images come with."""
     target: tyro.conf.OmitArgPrefixes[ClassFlags] = field(default_factory=ClassFlags)
     removal: tyro.conf.OmitArgPrefixes[RemovalFlags] = field(default_factory=RemovalFlags)
@@ -91,7 +88,7 @@ class Zeroshot:
     passes: tyro.conf.OmitArgPrefixes[Passes] = field(default_factory=Passes)
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
-    interrupted: ClassVar[str] = "finished shards are kept, and the same command goes on there"
+    interrupted: ClassVar[str] = "finished shards are kept; the same command resumes from them"
 
     def __post_init__(self) -> None:
         if "site" in self.removal.config.sites:
@@ -119,12 +116,12 @@ class Zeroshot:
         labelled = None if self.labels == "none" else open_labelled(source, self.labels)
         images = watch(open_images(source) if labelled is None else labelled.images)
         names = self._names(labelled)
-        backbone, sae = open_run_pair(run, self.of_run, self.passes, **self.passes.counts)
+        backbone, sae = open_run_pair(run, self.of_run, self.passes, execution=self.passes.execution)
         check_belongs(run, backbone, sae)
         sae = sae.to(backbone.device)
         classes = self._embeddings(names, backbone, out)
         tokens = token_set_of(sae.site)
-        statistics = self._statistics(run, backbone, sae, images, token_set=tokens, **self.passes.counts)
+        statistics = self._statistics(run, backbone, sae, images, token_set=tokens, execution=self.passes.execution)
         result = measure_zeroshot(
             backbone,
             sae,
@@ -138,8 +135,8 @@ class Zeroshot:
             statistics=statistics,
             random_seed=self.removal.config.random_seed,
             out=out,
-            command=shlex.join(["infoscope", *sys.argv[1:]]),
-            **self.passes.counts,
+            command=given_command(),
+            execution=self.passes.execution,
         )
         from infoscope.analyses.zeroshot.result import PREDICTIONS_FILE, VARIANTS_FILE, ZEROSHOT_FILE
         from infoscope.cli.zeroshot_summary import print_zeroshot

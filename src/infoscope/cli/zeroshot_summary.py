@@ -11,8 +11,7 @@ from rich.table import Table
 
 from infoscope.analyses.zeroshot.record import ControlRecord, ZeroshotRecord
 from infoscope.analyses.zeroshot.result import ZEROSHOT_FILE, ZeroshotResult
-from infoscope.cli.output import WIDE, console
-from infoscope.cli.summary import name_skipped, print_rows
+from infoscope.cli.output import WIDE, console, name_skipped, plain_table, print_rows
 
 
 def print_zeroshot(result: ZeroshotResult, out: Path) -> None:
@@ -64,12 +63,11 @@ def _inputs(record: ZeroshotRecord) -> list[tuple[str, str]]:
 
 def _levels(rows: list[dict[str, Any]], controls: Mapping[str, ControlRecord], labelled: bool) -> Table:
     """Each variant by itself."""
-    table = _table("Of each variant")
     shown = ["entropy", "margin", "confidence"]
     if labelled:
         shown = ["accuracy", *(["top5"] if rows[0]["top5"] is not None else []), *shown, "calibration_error"]
-    for title in ("features", "mass", *(_TITLES[name] for name in shown)):
-        table.add_column(title, justify="right", no_wrap=True)
+    heads = ["", "features", "mass", *(_TITLES[name] for name in shown)]
+    table = plain_table("Of each variant", heads, unbroken=range(1, len(heads)))
     for row in rows:
         control = controls.get(row["name"])
         cells = [_level(name, row, control) for name in shown]
@@ -79,12 +77,10 @@ def _levels(rows: list[dict[str, Any]], controls: Mapping[str, ControlRecord], l
 
 def _changes(rows: list[dict[str, Any]], controls: Mapping[str, ControlRecord], labelled: bool) -> Table:
     """What each variant changes."""
-    table = _table("Against the untouched model, image by image")
     shown = ["flips"]
     shown += ["right_to_wrong", "wrong_to_right", "true_probability_change"] if labelled else []
     shown += ["confidence_change", "confidence_rose", "entropy_change"]
-    for name in shown:
-        table.add_column(_TITLES[name], justify="right")
+    table = plain_table("Against the untouched model, image by image", ["", *(_TITLES[name] for name in shown)])
     for row in rows:
         control = controls.get(row["name"])
         table.add_row(_named(row, control), *[_change(name, row, control) for name in shown])
@@ -107,12 +103,6 @@ _TITLES = {
     "entropy_change": "entropy",
 }
 _SHARES = ("accuracy", "top5", "flips", "right_to_wrong", "wrong_to_right", "confidence_rose", "calibration_error")
-
-
-def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    table.add_column("")
-    return table
 
 
 def _named(row: dict[str, Any], control: ControlRecord | None) -> str:

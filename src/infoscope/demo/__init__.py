@@ -1,1 +1,1 @@
-"""The demo: a small model, an SAE of it, photographs and class embeddings that come along, and one real run on them."""
+"""The demo: a small model, an SAE of it, photographs and class embeddings, all bundled, and one real run on them."""

@@ -18,13 +18,12 @@ from infoscope.analyses.zeroshot.measure import measure_zeroshot
 from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.loading import load_backbone
 from infoscope.demo.bundle import Bundle, bundled
-from infoscope.demo.words import Stage, say_fit, say_found, say_inputs, say_lost, say_split
+from infoscope.demo.words import say_fit, say_found, say_inputs, say_lost, say_split
 from infoscope.dictionaries.loading import load_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.images.folder import FileSource, FolderSource
-from infoscope.images.source import ImageSource
-from infoscope.images.spread import spread_evenly
+from infoscope.images.source import ImageSource, spread_evenly
 from infoscope.images.watched import watch
 from infoscope.measurement.measure import measure_scope
 from infoscope.measurement.summary import partition_of
@@ -37,8 +36,6 @@ RANDOM_DRAWS = 3
 # A feature has its sixteen strongest photographs, and a score needs eight of them.
 LEAST_PHOTOGRAPHS = 16
 
-Tell = Callable[[Stage | str], None]
-
 
 @dataclass(frozen=True)
 class DemoResult:
@@ -46,7 +43,7 @@ class DemoResult:
 
     Attributes:
         run: the run.
-        page: the site's first page.
+        page: the report's first page.
         variants: what the model makes of the photographs, untouched and with feature groups removed, one row a
             variant; columns in `infoscope.analyses.zeroshot.result.VARIANTS`. None where there were no groups to
             remove.
@@ -58,16 +55,20 @@ class DemoResult:
 
 
 def run_demo(
-    out: Path | str, *, photographs: int | None = None, tell: Tell = print, command: str = "infoscope.run_demo"
+    out: Path | str,
+    *,
+    photographs: int | None = None,
+    tell: Callable[[str], None] = print,
+    command: str = "infoscope.run_demo",
 ) -> DemoResult:
-    """Measure the bundled SAE on the bundled photographs, split its features, remove groups, and write the site.
+    """Measure the bundled SAE on the bundled photographs, split its features, remove groups, and write the report.
 
     Nothing is fetched. Where ``out`` holds the same run already, it is read and only removed from and shown again.
 
     Args:
         out: the run directory to write.
         photographs: how many of the bundled ones are taken, evenly spread; all by default.
-        tell: is given each line that says what happens, and each stage's title.
+        tell: is given each line that says what happens; a stage's title comes after an empty line.
         command: how the demo was asked for, for the record.
 
     Raises:
@@ -78,24 +79,24 @@ def run_demo(
     images = watch(_photographs(bundle, photographs))
     sae = load_sae(bundle.sae)
     backbone = load_backbone(bundle.model, _block(sae), device="cpu")
-    tell(Stage("What is measured"))
+    tell("\nWhat is measured")
     for line in say_inputs(backbone, sae, images):
         tell(line)
-    tell(Stage("Measuring how far each feature's map moves"))
+    tell("\nMeasuring how far each feature's map moves")
     measure_scope(backbone, sae, images, out=out, command=command)
     run = open_run(out)
     tell(say_fit(run))
-    tell(Stage("Splitting the features into low-CDS and high-CDS"))
+    tell("\nSplitting the features into low-CDS and high-CDS")
     for line in say_split(run):
         tell(line)
     variants = None
     if partition_of(run) is not None:
-        tell(Stage("Removing either part"))
+        tell("\nRemoving either part")
         subjects = read_embeddings(bundle.subjects)
         variants = _remove(run, backbone, sae, images, subjects, command)
         for line in say_lost(variants, len(subjects.classes)):
             tell(line)
-    tell(Stage("Writing the site"))
+    tell("\nWriting the report")
     page = write_report(run, images, sae=sae)
     for line in say_found(run, page, bundle):
         tell(line)
@@ -114,7 +115,7 @@ def _photographs(bundle: Bundle, wanted: int | None) -> FileSource:
         raise InfoscopeError(
             f"--photographs {wanted} is out of range: choose {LEAST_PHOTOGRAPHS} to {len(source)}, which is all"
         )
-    return source.kept(sorted(spread_evenly(len(source), wanted)))
+    return source.subset(sorted(spread_evenly(len(source), wanted)))
 
 
 def _remove(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,13 +18,6 @@ from infoscope.runtime.run import Run
 
 # Of the activation. Two groups with more than half of it each have features in common.
 MOST = 0.5
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The title of a stage."""
-
-    title: str
 
 
 def say_inputs(backbone: Backbone, sae: SparseAutoencoder, images: ImageSource) -> Iterator[str]:
@@ -102,7 +94,7 @@ def _beside(rows: list[dict[str, Any]], row: dict[str, Any]) -> str:
 
 def say_found(run: Run, page: Path, bundle: Bundle) -> Iterator[str]:
     """Where everything is, and what to do next."""
-    yield f"The site: {page}"
+    yield f"The report: {page}"
     yield f"The table, one row a feature: {run.path / 'scope.parquet'}"
     yield (
         "Twelve photographs are few: the demo shows how the tool works, not what vision models are like. With your "

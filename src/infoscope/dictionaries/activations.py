@@ -1,4 +1,7 @@
-"""Activation functions of SAEs, and how formats write them."""
+"""Activation functions of SAEs, and how they are saved.
+
+A new one is a dataclass here and a place in `ACTIVATIONS`; one of somebody else's is given to `register_activation`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from infoscope.errors import InfoscopeError, few, shown
 
 @runtime_checkable
 class Activation(Protocol):
-    """What an SAE asks of its activation function; each implementation is a frozen dataclass of its parameters.
+    """What an SAE needs of its activation function; each implementation is a frozen dataclass of its parameters.
 
     Example:
         >>> @dataclass(frozen=True)
@@ -42,11 +45,11 @@ class Activation(Protocol):
 
     name: ClassVar[str]
     pointwise: ClassVar[bool]
-    """Whether a feature's code needs its own pre-activation alone."""
+    """Whether a feature's code depends on its own pre-activation alone."""
 
     @property
     def signed(self) -> bool:
-        """Whether a code may be below 0; scores and maps take it as 0, reconstructions as it is."""
+        """Whether a code may be below 0; scores and maps count it as 0, reconstructions use it as it is."""
         ...
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
@@ -56,7 +59,7 @@ class Activation(Protocol):
         ...
 
     def at(self, features: Int64[Tensor, " asked"]) -> Activation:
-        """Where it is pointwise: the same function for the pre-activations of some features alone."""
+        """The same function for the pre-activations of some features alone; only asked of pointwise ones."""
         ...
 
     def scaled(self, factor: float) -> Activation:
@@ -64,8 +67,42 @@ class Activation(Protocol):
         ...
 
 
+class _Function:
+    """What most activation functions share."""
+
+    name: ClassVar[str]
+    pointwise: ClassVar[bool]
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def signed(self) -> bool:
+        """Whether a code may be below 0."""
+        return False
+
+    def __call__(self, pre: Float[Tensor, "*token feature"]) -> Float[Tensor, "*token feature"]:
+        """Codes, dense."""
+        raise NotImplementedError
+
+    def at(self, features: Int64[Tensor, " asked"]) -> Activation:
+        """The same function for some features, with their entries of each tensor.
+
+        Raises:
+            ValueError: a code depends on the other features too.
+        """
+        if not self.pointwise:
+            raise ValueError(f"the codes of {self.name} depend on all features of a token")
+        return map_tensors(self, lambda tensor: tensor[features])
+
+    def scaled(self, factor: float) -> Activation:
+        """Itself: it commutes with a factor."""
+        return self
+
+    def __str__(self) -> str:
+        return self.name
+
+
 @dataclass(frozen=True)
-class ReLU:
+class ReLU(_Function):
     """Every positive pre-activation is a code.
 
     Example:
@@ -77,32 +114,20 @@ class ReLU:
 
     name: ClassVar[str] = "relu"
     pointwise: ClassVar[bool] = True
-    signed: ClassVar[bool] = False
 
     def __call__(self, pre: Float[Tensor, "*token feature"]) -> Float[Tensor, "*token feature"]:
         """Codes, dense."""
         return torch.relu(pre)
 
-    def at(self, features: Int64[Tensor, " asked"]) -> Activation:
-        """Itself: it is the same for every feature."""
-        return self
-
-    def scaled(self, factor: float) -> Activation:
-        """Itself: it commutes with a factor."""
-        return self
-
-    def __str__(self) -> str:
-        return self.name
-
 
 @dataclass(frozen=True)
-class TopK:
+class TopK(_Function):
     """The k largest pre-activations of a token, then ReLU unless asked otherwise (Gao et al. 2024, arXiv 2406.04093).
 
-    Of equal pre-activations the lower features are kept, so that codes never depend on a library's order.
+    Of equal pre-activations those of lower features are kept, so that codes never depend on a library's order.
 
     Attributes:
-        k: how many to keep; with more than there are features all are kept.
+        k: how many to keep; if there are fewer features, all are kept.
         relu: whether those below 0 become 0; some projects keep them.
 
     Raises:
@@ -129,6 +154,7 @@ class TopK:
         k = min(self.k, pre.shape[-1])
         least = pre.topk(k).values[..., -1:]
         above, tied = pre > least, pre == least
+        # torch.topk breaks ties in any order; here the lower features fill what room the larger entries leave.
         room = k - above.sum(-1, keepdim=True)
         kept = above | (tied & (tied.cumsum(-1, dtype=torch.int32) <= room))
         return torch.where(kept, torch.relu(pre) if self.relu else pre, 0.0)
@@ -138,27 +164,15 @@ class TopK:
         """Whether negative entries are kept."""
         return not self.relu
 
-    def at(self, features: Int64[Tensor, " asked"]) -> Activation:
-        """Never asked for: which codes are kept depends on all features.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError("the largest k of a token are among all its features")
-
-    def scaled(self, factor: float) -> Activation:
-        """Itself: it commutes with a factor."""
-        return self
-
     def __str__(self) -> str:
         return f"{self.name}({self.k})" if self.relu else f"{self.name}({self.k}), signed"
 
 
 @dataclass(frozen=True, eq=False)
-class JumpReLU:
+class JumpReLU(_Function):
     """Pre-activations above a threshold are codes, unchanged (Rajamanoharan et al. 2024, arXiv 2407.14435).
 
-    BatchTopK encodes so too, with one threshold for all features that was learned in training (Bussmann et al. 2024,
+    A BatchTopK encodes so too once it is trained, with one learned threshold for all features (Bussmann et al. 2024,
     arXiv 2412.06410, section 3).
 
     Attributes:
@@ -171,34 +185,27 @@ class JumpReLU:
 
     name: ClassVar[str] = "jumprelu"
     pointwise: ClassVar[bool] = True
-    signed: ClassVar[bool] = False
     threshold: Tensor
 
     def __call__(self, pre: Float[Tensor, "*token feature"]) -> Float[Tensor, "*token feature"]:
         """Codes, dense."""
+        # With ReLU a threshold below 0 lets no negative code through.
         return torch.where(pre > self.threshold, torch.relu(pre), 0.0)
 
-    def at(self, features: Int64[Tensor, " asked"]) -> Activation:
-        """With their thresholds."""
-        return JumpReLU(self.threshold[features])
-
     def scaled(self, factor: float) -> Activation:
-        """With what is in units of codes."""
+        """The thresholds are scaled, being in units of codes."""
         return JumpReLU(factor * self.threshold)
-
-    def __str__(self) -> str:
-        return self.name
 
 
 @dataclass(frozen=True, eq=False)
-class Gated:
-    """A pre-activation above 0 opens the gate; the code is an affine function of it, cut at 0.
+class Gated(_Function):
+    """A pre-activation above 0 opens the gate; the code is an affine function of it, cut off at 0.
 
     Rajamanoharan et al. 2024, arXiv 2404.16014, section 3.2, where gate and magnitude share the encoder.
 
     Attributes:
         slope: ``[feature]``, greater than 0; exp(r_mag) of the paper.
-        offset: ``[feature]``; b_mag - exp(r_mag) b_gate, since pre-activations hold the gate's bias.
+        offset: ``[feature]``; b_mag - exp(r_mag) b_gate, because pre-activations include the gate's bias.
 
     Example:
         >>> gated = Gated(slope=torch.full((3,), 2.0), offset=torch.tensor([1.0, -4.0, 9.0]))
@@ -208,7 +215,6 @@ class Gated:
 
     name: ClassVar[str] = "gated"
     pointwise: ClassVar[bool] = True
-    signed: ClassVar[bool] = False
     slope: Tensor
     offset: Tensor
 
@@ -216,38 +222,31 @@ class Gated:
         """Codes, dense."""
         return torch.where(pre > 0, torch.relu(self.slope * pre + self.offset), 0.0)
 
-    def at(self, features: Int64[Tensor, " asked"]) -> Activation:
-        """With their slopes and offsets."""
-        return Gated(self.slope[features], self.offset[features])
-
     def scaled(self, factor: float) -> Activation:
-        """With what is in units of codes."""
+        """The offsets are scaled, being in units of codes."""
         return Gated(self.slope, factor * self.offset)
-
-    def __str__(self) -> str:
-        return self.name
 
 
 ACTIVATIONS: dict[str, type[Any]] = {kind.name: kind for kind in (ReLU, TopK, JumpReLU, Gated)}
 
 Kind = TypeVar("Kind", bound=type)
 
-# The parameters that JSON can hold, by the type of the field; a tensor lies in the weights file.
+# The types of parameters that JSON can hold, with their names for messages; tensors are in the weights file.
 _EXPECTED = {"int": "whole numbers", "bool": "true or false", "float": "finite numbers", "str": "strings"}
 
 
 def register_activation(kind: Kind) -> Kind:
-    """Make an activation function's class one that SAE files may name, so that SAEs with it are saved and read.
+    """Register an activation function, so that SAEs with it can be saved and read.
 
     Args:
-        kind: a frozen dataclass that is an `Activation`; its fields are annotated as ``int``, ``float``, ``bool``,
-            ``str``, or as a tensor with an entry a feature.
+        kind: its class, a frozen dataclass that is an `Activation`; its fields are annotated as ``int``, ``float``,
+            ``bool``, ``str``, or as a tensor with one entry per feature.
 
     Returns:
         The class itself, so that this serves as a decorator.
 
     Raises:
-        InfoscopeError: it is no such class, or its name is another's.
+        InfoscopeError: it is not such a class, or its name is taken.
 
     Example:
         >>> register_activation(ReLU) is ReLU
@@ -255,17 +254,19 @@ def register_activation(kind: Kind) -> Kind:
     """
     name = getattr(kind, "name", None)
     if not is_dataclass(kind) or not isinstance(name, str):
-        raise InfoscopeError(f"{shown(kind)} is no activation function: make it a frozen dataclass with a name")
+        raise InfoscopeError(f"{shown(kind)} is not an activation function: make it a frozen dataclass with a name")
+    # Registering a class twice is fine, such as when a notebook's cell runs again with the same class.
     if ACTIVATIONS.setdefault(name, kind) is not kind:
         raise InfoscopeError(f"there is another activation function {name}; give this one a name of its own")
     return kind
 
 
 def activation_to_json(activation: Activation) -> dict[str, Any]:
-    """Name and numbers, for ``sae.json``.
+    """The name and the parameters that are not tensors, for ``sae.json``.
 
     Raises:
-        InfoscopeError: no file could be read with it, because its class is not registered.
+        InfoscopeError: the class is not registered, so that no saved SAE could be read again, or JSON cannot hold a
+            parameter.
 
     Example:
         >>> activation_to_json(TopK(32))
@@ -287,7 +288,7 @@ def activation_to_json(activation: Activation) -> dict[str, Any]:
 
 
 def activation_tensors(activation: Activation) -> dict[str, Tensor]:
-    """The parameters that have an entry a feature, by name.
+    """The parameters that have one entry per feature, by name.
 
     Example:
         >>> import torch
@@ -298,7 +299,7 @@ def activation_tensors(activation: Activation) -> dict[str, Tensor]:
 
 
 def map_tensors(activation: Activation, change: Callable[[Tensor], Tensor]) -> Activation:
-    """The same function with other tensors, such as the same on another device."""
+    """The same function with each tensor changed, such as moved to another device."""
     changed = {name: change(value) for name, value in activation_tensors(activation).items()}
     return replace(activation, **changed) if changed else activation
 
@@ -307,7 +308,7 @@ def activation_from_json(value: Mapping[str, Any], tensors: Mapping[str, Tensor]
     """The activation function that `activation_to_json` and `activation_tensors` described.
 
     Raises:
-        InfoscopeError: the name is unknown, or the parameters are not its own.
+        InfoscopeError: the name is unknown, or the parameters do not fit the function.
 
     Example:
         >>> activation_from_json({"name": "topk", "k": 32})
@@ -331,6 +332,7 @@ def activation_from_json(value: Mapping[str, Any], tensors: Mapping[str, Tensor]
                 f"the parameters of activation function {name} are not {_EXPECTED.get(known[key], 'of its types')}: "
                 f"{shown(key)[1:-1]} is {shown(parameters[key])}; correct them in the file that describes the SAE"
             )
+    # Other tensors are left for the caller to refuse, who knows which file they are in.
     needed = {key: tensor for key, tensor in (tensors or {}).items() if key in known}
     try:
         activation: Activation = kind(**parameters, **needed)
@@ -344,7 +346,7 @@ def activation_from_json(value: Mapping[str, Any], tensors: Mapping[str, Tensor]
 
 
 def _fits(value: Any, expected: str) -> bool:
-    """Whether a value may stand for a field whose type has that name; a tensor never comes from JSON."""
+    """Whether a field whose type has that name may have this value; a tensor never comes from JSON."""
     if expected == "float":
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return type(value).__name__ == expected and expected in _EXPECTED

@@ -1,6 +1,6 @@
-"""Codes that are used and let go chunk by chunk, where most of them are above 0 or a GPU holds them.
+"""Codes that are used and dropped chunk by chunk, where most of them are above 0 or are on a GPU.
 
-A sparse list would then be larger than the codes themselves. Nothing here is wider than a chunk of pre-activations.
+A sparse list would then be larger than the codes themselves. No array here is larger than a chunk of pre-activations.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from infoscope.dictionaries.dense_kernel import add_maximum, add_sum
+from infoscope.dictionaries.codes_kernel import add_maximum, add_sum
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.dictionaries.sparse import (
     Blocks,
-    Reduction,
     SparseCodes,
+    all_features,
     checked_tokens,
     device_chunks,
     encode_sparse,
     pre_activation_chunks,
-    whole_rows,
 )
+from infoscope.options import Reduction
 
-# Columns to a product of `encode_features`; on a CPU always all of them, so that a code does not depend on which others
-# are asked for with it.
+# Columns in a product of `encode_features`, which is padded to it, so that a code does not depend on which other
+# features are asked for.
 COLUMNS = 256
 
 
@@ -39,7 +39,7 @@ def reduce_dense(
     Args:
         sae: the dictionary.
         tokens: tokens of whole images, one after the other.
-        patches: tokens to an image.
+        patches: tokens per image.
         how: ``max``, ``mean`` or ``sum`` over an image's tokens; sums are float64.
 
     Raises:
@@ -58,8 +58,9 @@ def reduce_dense(
         return _reduce_on_device(sae, tokens, patches, how)
     reduced = np.zeros((images, sae.features), np.float32 if how == "max" else np.float64)
     active = np.zeros(sae.features, np.int32)
+    # One reading of the codes gives both the score and the counts: they are too many to be read twice.
     add = add_maximum if how == "max" else add_sum
-    for first, _, blocks in pre_activation_chunks(sae, tokens, whole=patches):
+    for first, _, blocks in pre_activation_chunks(sae, tokens, multiple=patches):
         for offset, codes in _block_codes(sae, blocks):
             positive = codes.clamp(min=0) if sae.activation.signed else codes
             add(positive.numpy(), first, patches, offset, reduced, active)
@@ -73,7 +74,7 @@ def _reduce_on_device(
 ) -> tuple[np.ndarray, np.ndarray]:
     scores = []
     active = torch.zeros(sae.features, dtype=torch.int64, device=tokens.device)
-    for _, pre in device_chunks(sae, tokens, whole=patches):
+    for _, pre in device_chunks(sae, tokens, multiple=patches):
         codes = sae.activation(pre).clamp_(min=0)
         active += (codes > 0).sum(0)
         views = codes.view(-1, patches, sae.features)
@@ -88,12 +89,12 @@ def _reduce_on_device(
 def reconstruct(
     sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], patches: int = 1
 ) -> Float[Tensor, "token width"]:
-    """Reconstructions of tokens, on the SAE's device, with dense codes of a chunk at a time.
+    """Reconstructions of tokens on the SAE's device, with the dense codes of one chunk at a time.
 
     Args:
         sae: the dictionary.
         tokens: ``[token, width]``.
-        patches: tokens to an image.
+        patches: tokens per image.
 
     Raises:
         InfoscopeError: as for `reduce_dense`.
@@ -106,7 +107,7 @@ def reconstruct(
     """
     checked = checked_tokens(sae, tokens)
     total = sae.b_dec.expand(len(tokens), -1).clone()
-    for first, count, blocks in pre_activation_chunks(sae, checked, whole=patches):
+    for first, count, blocks in pre_activation_chunks(sae, checked, multiple=patches):
         for offset, codes in _block_codes(sae, blocks):
             total[first : first + count].addmm_(codes, sae.W_dec[offset : offset + codes.shape[1]])
     return sae.token_norm.undo(total, tokens.to(total)) if sae.token_norm else total
@@ -116,12 +117,12 @@ def reconstruct(
 def encode_features(
     sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], features: Int64[np.ndarray, " asked"]
 ) -> Float32[np.ndarray, "token asked"]:
-    """Codes of some features; the others are not computed where the activation function does not need them.
+    """Codes of some features; the others are not computed unless the activation function needs them.
 
     Args:
         sae: the dictionary.
-        tokens: a few views' tokens; the result is dense.
-        features: which ones.
+        tokens: tokens of a few views, because the result is dense.
+        features: which features.
 
     Returns:
         ``[token, asked]``, codes below 0 as 0.
@@ -144,30 +145,30 @@ def encode_features(
         return torch.cat(parts).numpy() if parts else np.zeros((0, len(features)), np.float32)
     codes = np.empty((len(tokens), len(features)), np.float32)
     for first in range(0, len(features), COLUMNS):
-        some = asked[first : first + COLUMNS]
-        padded = torch.cat([some, some.new_zeros(COLUMNS - len(some))])
+        block = asked[first : first + COLUMNS]
+        padded = torch.cat([block, block.new_zeros(COLUMNS - len(block))])
         pre = tokens @ sae.W_enc[:, padded]
         pre += sae.b_enc[padded]
-        codes[:, first : first + len(some)] = sae.activation.at(padded)(pre)[:, : len(some)].cpu().numpy()
+        codes[:, first : first + len(block)] = sae.activation.at(padded)(pre)[:, : len(block)].cpu().numpy()
     return codes
 
 
 def _block_codes(sae: SparseAutoencoder, blocks: Blocks) -> Iterator[tuple[int, Tensor]]:
-    """First feature and codes of each block; of all features at once where a code depends on the others."""
+    """First feature and codes of each block; one block of all features where a code depends on the others."""
     if sae.activation.pointwise:
         for first, pre in blocks:
             features = torch.arange(first, first + pre.shape[1], device=pre.device)
             yield first, sae.activation.at(features)(pre)
     else:
-        yield 0, sae.activation(whole_rows(blocks)).contiguous()
+        yield 0, sae.activation(all_features(blocks)).contiguous()
 
 
 def _columns(codes: SparseCodes, features: np.ndarray, of: int) -> np.ndarray:
     """Some features' codes, dense."""
-    place = np.full(of, -1)
-    place[features] = np.arange(len(features))
+    column_of = np.full(of, -1)
+    column_of[features] = np.arange(len(features))
     dense = np.zeros((len(codes), len(features)), np.float32)
-    token, column = np.repeat(np.arange(len(codes)), np.diff(codes.start)), place[codes.feature]
+    token, column = np.repeat(np.arange(len(codes)), np.diff(codes.start)), column_of[codes.feature]
     asked = column >= 0
     dense[token[asked], column[asked]] = codes.value[asked]
     return dense

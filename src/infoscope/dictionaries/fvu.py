@@ -15,9 +15,8 @@ from torch import Tensor
 class FVU:
     """Sum of squared errors over the sum of squared distances from the mean token, in one pass.
 
-    All sums are float64. Distances are taken from each batch's own mean and joined by the formula of Chan, Golub and
-    LeVeque (1983), so a mean far larger than the spread does not cancel digits, and accumulators of different batches
-    merge.
+    All sums are float64. Distances are taken from each batch's own mean, and batches are merged by the formula of Chan,
+    Golub and LeVeque (1983), so that no digits are lost where the mean is far larger than the spread.
 
     Args:
         width: length of a token.
@@ -44,7 +43,7 @@ class FVU:
 
     @property
     def value(self) -> float:
-        """The fraction; NaN before any two different tokens were seen."""
+        """The fraction; NaN before two different tokens were seen."""
         return self.error / self.variation if self.variation > 0 else float("nan")
 
     @property
@@ -56,7 +55,7 @@ class FVU:
 
     @torch.no_grad()
     def update(self, tokens: Float[Tensor, "token width"], reconstruction: Float[Tensor, "token width"]) -> None:
-        """Take in some tokens and what the SAE makes of them."""
+        """Add tokens and their reconstructions."""
         if len(tokens) == 0:
             return
         exact = tokens.double()
@@ -66,7 +65,7 @@ class FVU:
         self._add(len(tokens), mean.cpu().numpy(), float(variation), float(error))
 
     def merge(self, other: FVU) -> None:
-        """Take in all that another accumulator has seen."""
+        """Add all that another accumulator has seen."""
         if other.tokens:
             self._add(other.tokens, other.mean, other.variation, other.error)
 
@@ -90,6 +89,7 @@ class FVU:
         total = self.tokens + tokens
         if total == 0:
             return
+        # Chan's formula: beside their own variations, the distance of the two means counts.
         apart = mean - self.mean
         self.variation += variation + float(apart @ apart) * self.tokens * tokens / total
         self.mean = self.mean + apart * (tokens / total)
@@ -99,7 +99,7 @@ class FVU:
 
 @dataclass
 class FitSums:
-    """What the fit check is computed from.
+    """The sums that the fit check is computed from.
 
     Attributes:
         fvu: sums behind the fraction of variance unexplained, and the number of tokens.
@@ -120,7 +120,7 @@ class FitSums:
 
     @classmethod
     def empty(cls, width: int, features: int) -> FitSums:
-        """Of no tokens."""
+        """The sums over no tokens."""
         return cls(FVU(width), 0.0, np.zeros(features, np.int64))
 
     @property
@@ -130,7 +130,7 @@ class FitSums:
 
     @property
     def l0(self) -> float:
-        """Codes above 0 a token; NaN before any was seen."""
+        """Codes above 0 per token; NaN before any was seen."""
         return float(self.tokens_active.sum() / self.fvu.tokens) if self.fvu.tokens else float("nan")
 
     @property
@@ -144,13 +144,13 @@ class FitSums:
         reconstruction: Float[Tensor, "token width"],
         tokens_active: Int64[np.ndarray, " feature"],
     ) -> None:
-        """Take in some tokens, what the SAE makes of them, and how many of them each feature is active on."""
+        """Add tokens, their reconstructions, and how many of them each feature is active on."""
         self.fvu.update(tokens, reconstruction)
         self.norm += float(torch.linalg.vector_norm(tokens, dim=1, dtype=torch.float64).sum())
         self.tokens_active += tokens_active
 
     def merge(self, other: FitSums) -> None:
-        """Take in all that another has seen."""
+        """Add all that another has seen."""
         self.fvu.merge(other.fvu)
         self.norm += other.norm
         self.tokens_active += other.tokens_active

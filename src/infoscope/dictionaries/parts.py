@@ -1,4 +1,4 @@
-"""What some of a token's codes contribute to its reconstruction."""
+"""How much some of a token's features contribute to its reconstruction."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from jaxtyping import Bool, Float, Float32, Int32, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from infoscope.dictionaries.parts_kernel import add_rows
+from infoscope.dictionaries.codes_kernel import add_rows
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.dictionaries.sparse import checked_tokens, encode_sparse, pre_activation_chunks, whole_rows
+from infoscope.dictionaries.sparse import all_features, checked_tokens, encode_sparse, pre_activation_chunks
 
 
 @dataclass(frozen=True)
 class Codes:
-    """All codes other than 0 of some tokens, in compressed rows on the SAE's device; some may be below 0.
+    """All codes other than 0 of some tokens, in compressed rows on the SAE's device; they may be below 0.
 
-    Eight bytes a code: of a few tokens at a time where most codes are not 0.
+    A code takes eight bytes, so where most codes are not 0 this is only for a few tokens at a time.
 
     Attributes:
         start: row pointers, ``[token + 1]``, beginning with 0.
@@ -35,25 +35,25 @@ class Codes:
 
 
 @torch.no_grad()
-def encode_parts(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], whole: int = 1) -> Codes:
+def encode_parts(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], multiple: int = 1) -> Codes:
     """All codes of some tokens.
 
     Args:
         sae: the dictionary.
         tokens: as the model gives them.
-        whole: products are of multiples of this many tokens, such as an image's.
+        multiple: tokens are encoded in multiples of this many, such as an image's.
 
     Raises:
         InfoscopeError: the tokens have another width, or hold NaN or infinity.
     """
     if sae.W_enc.device.type == "cpu" and not sae.activation.signed:
-        codes = encode_sparse(sae, tokens, whole)
+        codes = encode_sparse(sae, tokens, multiple)
         return Codes(*(torch.from_numpy(part) for part in (codes.start, codes.feature, codes.value)))
     device = sae.W_enc.device
     counts = [torch.zeros(1, dtype=torch.int64, device=device)]
     features, values = [counts[0][:0].to(torch.int32)], [torch.zeros(0, device=device)]
-    for _, _, blocks in pre_activation_chunks(sae, checked_tokens(sae, tokens), whole):
-        dense = sae.activation(whole_rows(blocks))
+    for _, _, blocks in pre_activation_chunks(sae, checked_tokens(sae, tokens), multiple):
+        dense = sae.activation(all_features(blocks))
         active = dense != 0
         counts.append(active.sum(1))
         features.append(active.nonzero()[:, 1].to(torch.int32))
@@ -65,12 +65,12 @@ def encode_parts(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], w
 def decode_part(
     sae: SparseAutoencoder, codes: Codes, member: Bool[Tensor, " feature"]
 ) -> Float32[Tensor, "token width"]:
-    """Sum of code times decoder row over some features: no ``b_dec``, and a ``token_norm`` not undone.
+    """Sum of code times decoder row over some features, without ``b_dec`` and without undoing a ``token_norm``.
 
     Args:
         sae: the dictionary.
-        codes: of the tokens.
-        member: which features, on the SAE's device.
+        codes: the tokens' codes.
+        member: which features are summed, on the SAE's device.
 
     Example:
         >>> from infoscope.dictionaries.activations import ReLU
@@ -88,7 +88,7 @@ def decode_part(
 
 
 def _decode_on_device(sae: SparseAutoencoder, codes: Codes, member: Tensor) -> Tensor:
-    # The other features are given no weight rather than left out, which would have to wait for their number.
+    # The other features get no weight. To leave them out, the GPU would have to report first how many there are.
     weight = torch.where(member.index_select(0, codes.feature), codes.value, 0.0)
     total: Tensor = functional.embedding_bag(
         codes.feature, sae.W_dec, codes.start[:-1], mode="sum", per_sample_weights=weight

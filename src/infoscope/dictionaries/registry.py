@@ -1,4 +1,4 @@
-"""Published SAEs by name, and what to know of each."""
+"""Published SAEs by name, and what to know about each."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from infoscope.errors import InfoscopeError
 PatchMaps = Literal["yes", "doubtful", "no"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class KnownSAE:
-    """A public SAE.
+    """A public SAE; None stands for what no source states.
 
     Attributes:
         name: what ``--sae`` takes.
-        hub_id: its repository on the Hugging Face hub; None where no source states one.
-        folder: where in the repository, if that holds several SAEs.
+        hub_id: its repository on the Hugging Face hub.
+        folder: its folder in the repository, if that holds several SAEs.
         model: hub id of the model it was trained on.
-        block: the block whose output it reads, 0-based; None where not stated.
-        tokens: what it was trained on: ``patch``, ``all`` (CLS and patches), ``cls`` or ``pooled`` (one embedding an
-            image); None where not stated.
+        block: the block whose output it reads, 0-based.
+        tokens: what it was trained on: ``patch``, ``all`` (CLS and patches), ``cls`` or ``pooled`` (one embedding per
+            image).
         features: number of features.
         activation: activation function.
-        format: the project whose layout the file has.
-        patch_maps: whether activation maps over patches can be had from it, and be believed.
+        format: the project that defines the file's layout.
+        patch_maps: whether it gives activation maps over patches that can be believed.
         why: the reason where that is not a plain yes, else empty.
-        notes: what to know.
+        notes: what to know about it.
         source: where all this is stated.
     """
 
     name: str
-    hub_id: str | None
-    model: str | None
-    block: int | None
-    tokens: str | None
-    features: int | None
-    activation: str | None
+    hub_id: str | None = None
+    model: str | None = None
+    block: int | None = None
+    tokens: str | None = None
+    features: int | None = None
+    activation: str | None = None
     format: str
     source: str
     notes: str = ""
@@ -49,17 +49,17 @@ class KnownSAE:
     folder: str | None = None
 
     @property
-    def place(self) -> str | None:
+    def hub_path(self) -> str | None:
         """Where it is on the hub: ``owner/name``, or ``owner/name/folder``."""
         return f"{self.hub_id}/{self.folder}" if self.hub_id and self.folder else self.hub_id
 
     def complete(self, site: Mapping[str, Any] | None) -> dict[str, Any]:
-        """An SAE's own site, with what is known here where it says nothing.
+        """An SAE's own site, filled in with what is known here.
 
-        The model's name is taken from here: files name models as their own library does.
+        The model's name is always taken from here, because files name models as their own library does.
 
         Raises:
-            InfoscopeError: the file is of another block, as where a repository holds several SAEs.
+            InfoscopeError: the file is of another block, as can happen where a repository holds several SAEs.
 
         Example:
             >>> KNOWN[0].complete({"model": "ViT-B-16/openai", "hook": "blocks[10]"})
@@ -68,18 +68,17 @@ class KnownSAE:
         own = {key: value for key, value in (site or {}).items() if value is not None}
         if self.block is not None and own.get("block", self.block) != self.block:
             raise InfoscopeError(
-                f"{self.name} is of block {self.block}, and what {self.place} gave is of block {own['block']}: "
+                f"{self.name} is of block {self.block}, and what {self.hub_path} gave is of block {own['block']}: "
                 "download the file and name it with --sae"
             )
-        known = {"block": self.block, "tokens": self.tokens}
-        model = self.model or own.get("model")
-        whole = {**known, **own, "model": model}
-        return {key: whole[key] for key in ("block", "tokens", "model", *own) if whole[key] is not None}
+        site = {"block": self.block, "tokens": self.tokens, **own, "model": self.model or own.get("model")}
+        return {key: site[key] for key in ("block", "tokens", "model", *own) if site[key] is not None}
 
 
 _FORMATS = "the sources of each project, read in November 2026, and docs/method.md"
 _OPENAI_B16 = "openai/clip-vit-base-patch16"
 _DATACOMP_B32 = "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K"
+_PRISMA: dict[str, Any] = {"model": _DATACOMP_B32, "features": 49152, "format": "ViT-Prisma"}
 _PRISMA_CLIP = "Trained on the DataComp CLIP of LAION, not on OpenAI's CLIP B/32."
 _SEVERAL = (
     "The repository holds several SAEs, layer_<N>/<run>, at layers {layers}: name one and give --model and --block. "
@@ -90,17 +89,19 @@ _SEVERAL = (
 def _prisma(layer: int, penalty: str, l0: int, variance: float) -> KnownSAE:
     repository = f"sparse-autoencoder-clip-b-32-sae-vanilla-x64-layer-{layer}-hook_resid_post-l1-{penalty}"
     return KnownSAE(
+        **_PRISMA,
         name=f"prisma-clip-b32-{layer}",
         hub_id=f"Prisma-Multimodal/{repository}",
-        model=_DATACOMP_B32,
         block=layer,
         tokens="all",
-        features=49152,
         activation="relu",
-        format="ViT-Prisma",
         notes=f"{_PRISMA_CLIP} Its card states L0 {l0} and an explained variance of {variance} %.",
         source="the repository's model card",
     )
+
+
+# The layers of CLIP-Scope's SAEs, and the explained variance of each.
+_CLIP_SCOPE = {2: 0.763, 5: 0.665, 8: 0.642, 11: 0.674, 14: 0.689, 17: 0.731, 20: 0.706, 22: 0.684}
 
 
 def _clip_scope(layer: int, variance: float) -> KnownSAE:
@@ -126,9 +127,6 @@ def _saev_dinov3(size: str, layers: str) -> KnownSAE:
     return KnownSAE(
         name=f"saev-dinov3-{size.lower()}16",
         hub_id=f"osunlp/SAE_DINOv3_ViT-{size}-16_IN1K",
-        model=None,
-        block=None,
-        tokens=None,
         features=16384,
         activation="relu",
         format="saev",
@@ -137,6 +135,7 @@ def _saev_dinov3(size: str, layers: str) -> KnownSAE:
     )
 
 
+# In the order in which `infoscope saes` lists them.
 KNOWN: tuple[KnownSAE, ...] = (
     KnownSAE(
         name="saev-clip-b16",
@@ -152,7 +151,6 @@ KNOWN: tuple[KnownSAE, ...] = (
     ),
     KnownSAE(
         name="patchsae-clip-b16",
-        hub_id=None,
         model=_OPENAI_B16,
         block=10,
         tokens="all",
@@ -178,28 +176,14 @@ KNOWN: tuple[KnownSAE, ...] = (
         ),
         source="the repository's model card; public code that runs it for model, block and scale",
     ),
-    *(
-        _clip_scope(layer, variance)
-        for layer, variance in (
-            (2, 0.763),
-            (5, 0.665),
-            (8, 0.642),
-            (11, 0.674),
-            (14, 0.689),
-            (17, 0.731),
-            (20, 0.706),
-            (22, 0.684),
-        )
-    ),
+    *(_clip_scope(layer, variance) for layer, variance in _CLIP_SCOPE.items()),
     KnownSAE(
+        **_PRISMA,
         name="prisma-clip-b32-2-topk",
         hub_id="Prisma-Multimodal/imagenet-sweep-vanilla-x64-all_patches_2-hook_resid_post-64.0-68",
-        model=_DATACOMP_B32,
         block=2,
         tokens="all",
-        features=49152,
         activation="topk(64)",
-        format="ViT-Prisma",
         notes=f"{_PRISMA_CLIP} Each token is layer-normed first.",
         source="the repository's config.json",
     ),
@@ -207,28 +191,24 @@ KNOWN: tuple[KnownSAE, ...] = (
     _prisma(8, "1e-05", 1587, 98.2),
     _prisma(11, "8e-05", 288, 79.3),
     KnownSAE(
+        **_PRISMA,
         name="prisma-clip-b32-9-mlp",
         hub_id="Prisma-Multimodal/sparse-autoencoder-clip-b-32-sae-vanilla-x64-layer-9-hook_mlp_out-l1-0.0001",
-        model=_DATACOMP_B32,
         block=9,
         tokens="all",
-        features=49152,
         activation="relu",
-        format="ViT-Prisma",
         patch_maps="no",
         why="it reads what the block's MLP adds, not the block's output",
         notes=_PRISMA_CLIP,
         source="the repository's model card",
     ),
     KnownSAE(
+        **_PRISMA,
         name="prisma-clip-b32-11-cls",
         hub_id="Prisma-Multimodal/sae-top_k-64-cls_only-layer_11-hook_resid_post",
-        model=_DATACOMP_B32,
         block=11,
         tokens="cls",
-        features=49152,
         activation="topk(64)",
-        format="ViT-Prisma",
         patch_maps="doubtful",
         why="it was trained on CLS tokens only, and patches are out of that distribution",
         notes=_PRISMA_CLIP,
@@ -239,12 +219,7 @@ KNOWN: tuple[KnownSAE, ...] = (
     _saev_dinov3("L", "13, 15, 17, 19, 21, 23"),
     KnownSAE(
         name="sae-for-vlm",
-        hub_id=None,
-        model=None,
-        block=None,
         tokens="cls",
-        features=None,
-        activation=None,
         format="dictionary_learning",
         patch_maps="doubtful",
         why="they were trained on CLS tokens only, and patches are out of that distribution",
@@ -253,12 +228,7 @@ KNOWN: tuple[KnownSAE, ...] = (
     ),
     KnownSAE(
         name="msae",
-        hub_id=None,
-        model=None,
-        block=None,
         tokens="pooled",
-        features=None,
-        activation=None,
         format="MSAE",
         patch_maps="no",
         why="it was trained on pooled embeddings, one an image",
@@ -268,10 +238,7 @@ KNOWN: tuple[KnownSAE, ...] = (
     KnownSAE(
         name="clip-topk-sae",
         hub_id="lasgroup/clip-topk-sae",
-        model=None,
-        block=None,
         tokens="pooled",
-        features=None,
         activation="topk",
         format="own",
         patch_maps="no",
@@ -285,15 +252,15 @@ _BY_NAME = {entry.name: entry for entry in KNOWN}
 
 
 def resolve(name: str) -> tuple[str, KnownSAE | None]:
-    """What ``--sae`` names: a path or hub id, and what is known of it.
+    """The path or hub id that ``--sae`` names, and what is known about it.
 
-    A path that exists comes before a name of the registry.
+    A path that exists takes precedence over a name of the registry.
 
     Args:
         name: a path, a name of the registry, or a hub id.
 
     Raises:
-        InfoscopeError: the SAE has no patch maps, it is not on the hub, or the name resembles one of the registry.
+        InfoscopeError: the SAE has no patch maps, it is not on the hub, or the name is close to one of the registry.
 
     Example:
         >>> path, known = resolve("saev-clip-b16")
@@ -304,21 +271,23 @@ def resolve(name: str) -> tuple[str, KnownSAE | None]:
     """
     if Path(name).expanduser().exists():
         return name, None
-    entry = _BY_NAME.get(name) or next((known for known in KNOWN if known.place == name), None)
+    # A hub id that the registry knows is as good as its name there.
+    entry = _BY_NAME.get(name) or next((known for known in KNOWN if known.hub_path == name), None)
     if entry is None:
+        # A name with a slash is taken for a hub id, which the hub itself can refuse.
         close = difflib.get_close_matches(name, _BY_NAME, n=1) if "/" not in name else []
         if close:
             raise InfoscopeError(f"no such SAE: {name}; did you mean {close[0]}? `infoscope saes` lists the known ones")
         return name, None
     if entry.patch_maps == "no":
         raise InfoscopeError(f"{name} gives no maps over patches: {entry.why}; `infoscope saes` lists SAEs that do")
-    if entry.place is None:
+    if entry.hub_path is None:
         raise InfoscopeError(f"where {name} is on the hub is not stated; download it and name its directory with --sae")
-    return entry.place, entry
+    return entry.hub_path, entry
 
 
 def known_sae(name: str) -> KnownSAE:
-    """The registry's entry of a name.
+    """The registry's entry for a name.
 
     Raises:
         InfoscopeError: there is none.

@@ -1,4 +1,4 @@
-"""The canonical sparse autoencoder that every format is read into."""
+"""The canonical sparse autoencoder that every format is read into, and what is folded into its weights."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ KINDS: tuple[NormKind, ...] = get_args(NormKind)
 
 @dataclass(frozen=True)
 class TokenNorm:
-    """z = (x - shift) / scale with a shift and a scale of each token's own, so that no weight can hold them.
+    """z = (x - shift) / scale, where each token has its own shift and scale, so that no weight can hold them.
 
     Attributes:
-        kind: ``layer_norm``: shift by the token's mean, scale by its unbiased standard deviation plus ``eps``, which is
-            left out again when it is undone, as SAELens and ViT-Prisma do. ``unit_norm``: no shift; to a norm of the
-            root of the width.
+        kind: ``layer_norm``: shift by the token's mean, scale by its unbiased standard deviation plus ``eps``; undoing
+            it leaves ``eps`` out, as SAELens and ViT-Prisma do. ``unit_norm``: no shift, and a scale that gives the
+            token a norm of the root of the width.
         eps: added to the standard deviation.
 
     Example:
@@ -55,7 +55,7 @@ class TokenNorm:
     def undo(
         self, reconstruction: Float[Tensor, "*token width"], tokens: Float[Tensor, "*token width"]
     ) -> Float[Tensor, "*token width"]:
-        """The decoder's output on the scale of the tokens it is of."""
+        """The decoder's output, shifted and scaled back as the tokens were."""
         shift, scale = self.statistics(tokens)
         return reconstruction * scale + shift
 
@@ -83,9 +83,9 @@ WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
 class SparseAutoencoder(nn.Module):
     """codes = activation(x W_enc + b_enc); reconstruction = codes W_dec + b_dec.
 
-    Nothing is subtracted from tokens first: whatever centring and scale an SAE was trained with is folded into its
-    weights. Only what differs from token to token cannot be: ``token_norm`` is applied to x first, and undone on the
-    reconstruction. The weights are fixed; `infoscope.training` makes new ones.
+    Nothing is subtracted from tokens first: any centring and scale that an SAE was trained with is folded into its
+    weights. Only what differs from token to token cannot be folded: ``token_norm`` is applied to x first, and undone on
+    the reconstruction. The weights are fixed; `infoscope.training` trains new ones.
 
     Args:
         W_enc: encoder, ``[width, features]``.
@@ -96,11 +96,11 @@ class SparseAutoencoder(nn.Module):
         token_norm: what is done to each token by itself, if anything.
         name: how the user named it: a path or hub id.
         format: the checkpoint format it was read from.
-        sha256: SHA-256 of the weights file, 64 hex digits; taken from the weights themselves when not given.
+        sha256: SHA-256 of the weights file, 64 hex digits; computed from the weights when not given.
         site: where its tokens come from (model, revision, block, ...), when known.
 
     Raises:
-        InfoscopeError: the shapes do not belong together, or a weight is NaN or infinite.
+        InfoscopeError: the shapes do not match, or a weight is NaN or infinite.
 
     Example:
         >>> from infoscope.dictionaries.activations import TopK
@@ -163,16 +163,16 @@ class SparseAutoencoder(nn.Module):
     def weights(self) -> dict[str, Tensor]:
         """All tensors by name, on the CPU: the four of `WEIGHTS`, and the activation function's."""
         tensors = {key: getattr(self, key) for key in WEIGHTS} | activation_tensors(self.activation)
-        held: dict[str, Tensor] = {}
+        weights: dict[str, Tensor] = {}
         for key, tensor in tensors.items():
             value = tensor.detach().cpu()
-            # A tied encoder and decoder may be one tensor, which a safetensors file takes for a mistake.
-            shared = any(value.data_ptr() == other.data_ptr() for other in held.values())
-            held[key] = value.clone() if shared else value
-        return held
+            # A tied encoder and decoder may share memory, which safetensors refuses to save.
+            shared = any(value.data_ptr() == other.data_ptr() for other in weights.values())
+            weights[key] = value.clone() if shared else value
+        return weights
 
     def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseAutoencoder:
-        """What moves a module to another device; torch's own does not know the activation function's tensors."""
+        """Move the activation function's tensors too, when the module is moved to another device."""
         super()._apply(change, recurse)  # type: ignore[no-untyped-call]
         self.activation = map_tensors(self.activation, change)
         return self
@@ -183,20 +183,20 @@ class SparseAutoencoder(nn.Module):
         return flat.view(*tokens.shape[:-1], self.features)
 
     def encode(self, tokens: Float[Tensor, "*token width"]) -> Float[Tensor, "*token feature"]:
-        """Codes, dense; `encode_sparse` is for many tokens."""
+        """Codes, dense; for many tokens use `encode_sparse`."""
         return self.activation(self.pre_activations(self.token_norm.apply(tokens) if self.token_norm else tokens))
 
     def decode(
         self, codes: Float[Tensor, "*token feature"], tokens: Float[Tensor, "*token width"] | None = None
     ) -> Float[Tensor, "*token width"]:
-        """Reconstructions of the tokens behind some codes.
+        """Reconstructions of tokens from their codes.
 
         Args:
             codes: what `encode` gave.
-            tokens: those tokens; needed with a ``token_norm``, since a code does not tell a token's own scale.
+            tokens: the tokens; needed with a ``token_norm``, because codes do not hold a token's own scale.
 
         Raises:
-            InfoscopeError: there is a ``token_norm``, and no tokens.
+            InfoscopeError: there is a ``token_norm``, but no tokens are given.
         """
         reconstruction = codes @ self.W_dec + self.b_dec
         if self.token_norm is None:
@@ -212,30 +212,65 @@ class SparseAutoencoder(nn.Module):
         return self.decode(self.encode(tokens), tokens)
 
 
+def fold_centring(W_enc: Tensor, b_enc: Tensor, b_dec: Tensor) -> Tensor:
+    """The encoder's bias for tokens that are not centred first: ``(x - b_dec) W_enc + b_enc = x W_enc + (this)``.
+
+    Args:
+        W_enc: ``[width, features]``.
+        b_enc: ``[features]``.
+        b_dec: what was subtracted from tokens in training, ``[width]``.
+
+    Example:
+        >>> fold_centring(torch.eye(2), torch.zeros(2), torch.tensor([1.0, 2.0])).tolist()
+        [-1.0, -2.0]
+    """
+    if W_enc.ndim != 2 or b_dec.shape != W_enc.shape[:1] or b_enc.shape != W_enc.shape[1:]:
+        return b_enc  # the check of shapes in `SparseAutoencoder` names the wrong one
+    return b_enc - b_dec @ W_enc
+
+
+def fold_decoder_norm(W_enc: Tensor, b_enc: Tensor, W_dec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Encoder, encoder bias and decoder with decoder rows of length 1: the rows' norms move into the codes.
+
+    Reconstructions stay the same. But top-k may keep other entries, so this is only for SAEs whose trainer did the
+    same. A row of zeros is left alone.
+
+    Args:
+        W_enc: ``[width, features]``.
+        b_enc: ``[features]``.
+        W_dec: ``[features, width]``.
+
+    Example:
+        >>> W_enc, b_enc, W_dec = fold_decoder_norm(torch.eye(2), torch.ones(2), 2 * torch.eye(2))
+        >>> W_enc.tolist(), b_enc.tolist(), W_dec.tolist()
+        ([[2.0, 0.0], [0.0, 2.0]], [2.0, 2.0], [[1.0, 0.0], [0.0, 1.0]])
+    """
+    if W_enc.ndim != 2 or W_dec.shape != (W_enc.shape[1], W_enc.shape[0]) or b_enc.shape != W_enc.shape[1:]:
+        return W_enc, b_enc, W_dec
+    norm = W_dec.norm(dim=1)
+    norm = torch.where(norm > 0, norm, 1.0)
+    return W_enc * norm, b_enc * norm, W_dec / norm[:, None]
+
+
 def _check(name: str, weights: Mapping[str, Tensor], of_activation: Mapping[str, Tensor]) -> None:
-    W_enc = weights["W_enc"]
-    if W_enc.ndim != 2 or 0 in W_enc.shape:
+    shape = list(weights["W_enc"].shape)
+    if len(shape) != 2 or 0 in shape:
         raise InfoscopeError(
-            f"SAE {name}: W_enc has shape {_shape(W_enc)}, expected [width, features]; transpose or fetch it again"
+            f"SAE {name}: W_enc has shape {shape}, expected [width, features]; transpose or fetch it again"
         )
-    width, features = W_enc.shape
+    width, features = shape
     weights = {**weights, **of_activation}
-    expected = {"b_enc": (features,), "W_dec": (features, width), "b_dec": (width,)}
-    expected |= dict.fromkeys(of_activation, (features,))
-    for key, shape in expected.items():
-        if weights[key].shape != shape:
+    expected = {"b_enc": [features], "W_dec": [features, width], "b_dec": [width]}
+    expected |= {key: [features] for key in of_activation}
+    for key, right in expected.items():
+        if list(weights[key].shape) != right:
             raise InfoscopeError(
-                f"SAE {name}: {key} has shape {_shape(weights[key])}, expected {list(shape)} "
-                f"to go with W_enc {_shape(W_enc)}"
+                f"SAE {name}: {key} has shape {list(weights[key].shape)}, expected {right} to go with W_enc {shape}"
                 "; fetch the SAE again"
             )
     for key, weight in weights.items():
         if not weight.is_floating_point() or weight.dtype.itemsize < 2:
             raise InfoscopeError(f"SAE {name}: {key} holds {weight.dtype}, expected floating-point numbers; save it so")
-        # In the precision that codes are computed in: a float64 beyond its range is infinite there.
+        # In float32, in which codes are computed: a float64 may be beyond its range.
         if not torch.isfinite(weight.detach().to(torch.float32)).all():
             raise InfoscopeError(f"SAE {name}: {key} holds NaN or infinity; fetch or train the SAE again")
-
-
-def _shape(tensor: Tensor) -> list[int]:
-    return list(tensor.shape)

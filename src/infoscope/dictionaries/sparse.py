@@ -1,10 +1,9 @@
-"""Sparse codes: encoded, reduced and decoded as lists that hold no zero."""
+"""Sparse codes: tokens encoded into lists without zeros, which are then reduced over images or decoded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,27 +12,28 @@ from torch import Tensor
 from torch.nn import functional
 
 from infoscope.dictionaries.activations import Activation, TopK
+from infoscope.dictionaries.codes_kernel import entries_above, image_maximum, image_sum
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.dictionaries.sparse_kernel import entries_above, image_maximum, image_sum
 from infoscope.dictionaries.topk_kernel import select_topk
 from infoscope.errors import InfoscopeError
+from infoscope.options import Reduction
 
-# Pre-activations alive at once: on a CPU what a cache holds, elsewhere a small part of the device's memory.
+# Pre-activations in memory at once: on a CPU what its cache holds, on a GPU a small part of its memory.
 CPU_BYTES = 8 * 2**20
 DEVICE_BYTES = 256 * 2**20
-# Tokens to a product on a CPU, about; measured, fewer make it slower (64: by half).
+# About how many tokens a product has on a CPU; measured, with fewer it is slower (with 64: by half).
 CPU_TOKENS = 512
-# Features to a block come in multiples of this, which is more than a vector register holds.
+# Blocks have multiples of this many features, so that they fill vector registers.
 STEP = 64
 
 Blocks = Iterator[tuple[int, Float[Tensor, "token feature"]]]
 
 
 def checked_tokens(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"]) -> Float[Tensor, "token width"]:
-    """The tokens in float32 on the SAE's device, as its encoder takes them: with its ``token_norm``, if it has one.
+    """The tokens in float32 on the SAE's device, as its encoder takes them: after its ``token_norm``, if it has one.
 
     Raises:
-        InfoscopeError: they have another width than the SAE, or hold NaN or infinity.
+        InfoscopeError: their width differs from the SAE's, or they hold NaN or infinity.
     """
     if tokens.shape[1] != sae.width:
         raise InfoscopeError(
@@ -49,22 +49,22 @@ def checked_tokens(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"])
 
 
 def pre_activation_chunks(
-    sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], whole: int = 1
+    sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], multiple: int = 1
 ) -> Iterator[tuple[int, int, Blocks]]:
     """Pre-activations, some tokens and some features at a time.
 
-    On a CPU the tokens of a chunk are always as many, the last ones filled up with zeros: matrix products of a few rows
-    are summed in another order, and a code must not depend on which tokens it is asked for with.
+    On a CPU every chunk has the same number of tokens, the last one padded with zeros: matrix products with few rows
+    are summed in another order, and a code must not depend on the other tokens in its chunk.
 
     Args:
         sae: the dictionary.
         tokens: as `checked_tokens` gives them.
-        whole: chunks are multiples of this many tokens, such as an image's, so that few are filled up.
+        multiple: chunks are multiples of this many tokens, such as an image's, so that little is padded.
 
     Yields:
-        The chunk's first token, how many there are, and blocks: their first feature, and pre-activations
-        ``[token, feature]`` that the next block overwrites. The blocks of a chunk are to be used up before the next
-        chunk.
+        The chunk's first token, how many tokens it has, and blocks: their first feature and their pre-activations
+        ``[token, feature]``, which the next block overwrites. All blocks of a chunk must be used before the next chunk
+        is asked for.
 
     Example:
         >>> from infoscope.dictionaries.activations import ReLU
@@ -74,18 +74,18 @@ def pre_activation_chunks(
         [(0, 1, [(0, [[1.0, 1.0, 1.0, 1.0]])])]
     """
     if tokens.device.type != "cpu":
-        for first, pre in device_chunks(sae, tokens, whole):
+        for first, pre in device_chunks(sae, tokens, multiple):
             yield first, len(pre), iter([(0, pre)])
         return
-    size = max(1, round(CPU_TOKENS / whole)) * whole
+    size = max(1, round(CPU_TOKENS / multiple)) * multiple
     columns = min(sae.features, max(CPU_BYTES // (4 * size) // STEP, 1) * STEP)
     memory = torch.empty(size * columns)
     for first in range(0, len(tokens), size):
-        some = tokens[first : first + size]
-        count = len(some)
+        chunk = tokens[first : first + size]
+        count = len(chunk)
         if count < size:
-            some = torch.cat([some, some.new_zeros(size - count, sae.width)])
-        yield first, count, _blocks(sae, some, count, columns, memory)
+            chunk = torch.cat([chunk, chunk.new_zeros(size - count, sae.width)])
+        yield first, count, _blocks(sae, chunk, count, columns, memory)
 
 
 def _blocks(sae: SparseAutoencoder, tokens: Tensor, count: int, columns: int, memory: Tensor) -> Blocks:
@@ -97,27 +97,26 @@ def _blocks(sae: SparseAutoencoder, tokens: Tensor, count: int, columns: int, me
         yield first, pre[:count]
 
 
-def device_chunks(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], whole: int = 1) -> Blocks:
-    """First token and pre-activations of all features, in large chunks as a GPU takes them: multiples of ``whole``."""
-    size = max(whole, DEVICE_BYTES // (4 * sae.features) // whole * whole)
+def device_chunks(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], multiple: int = 1) -> Blocks:
+    """First token and pre-activations of all features, in large chunks for a GPU, of a multiple of tokens each."""
+    size = max(multiple, DEVICE_BYTES // (4 * sae.features) // multiple * multiple)
     for first in range(0, len(tokens), size):
         yield first, sae.pre_activations(tokens[first : first + size])
 
 
-def whole_rows(blocks: Blocks) -> Float[Tensor, "token feature"]:
-    """All pre-activations of a chunk's tokens side by side, for a code that depends on those of other features.
+def all_features(blocks: Blocks) -> Float[Tensor, "token feature"]:
+    """All pre-activations of a chunk's tokens side by side, for codes that depend on those of other features.
 
     Example:
         >>> blocks = iter([(0, torch.ones(2, 2)), (2, torch.zeros(2, 1))])
-        >>> whole_rows(blocks).tolist()
+        >>> all_features(blocks).tolist()
         [[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]]
     """
-    # Copied: the memory of a block is the next one's.
+    # Copied, because the next block overwrites this one.
     return torch.cat([pre.clone() for _, pre in blocks], dim=1)
 
 
-Reduction = Literal["max", "mean", "sum"]
-# How many codes each token has, then their features and values: token by token, features ascending within one.
+# How many codes each token has, then their features and values: token by token, features ascending within a token.
 Entries = tuple[Int64[np.ndarray, " token"], Int32[np.ndarray, " entry"], Float32[np.ndarray, " entry"]]
 
 
@@ -147,28 +146,28 @@ class SparseCodes:
         """The codes of consecutive tokens; entries are shared, not copied."""
         first, last, step = tokens.indices(len(self))
         if step != 1:
-            raise ValueError(f"rows are taken one after the other, not by steps of {step}")
+            raise ValueError(f"rows must be consecutive, not in steps of {step}")
         start = self.start[first : max(first, last) + 1]
         entries = slice(int(start[0]), int(start[-1]))
         return SparseCodes(start - start[0], self.feature[entries], self.value[entries])
 
     def dense(self, features: int) -> Float32[np.ndarray, "token feature"]:
-        """The codes as a dense array; for a few tokens at a time."""
+        """The codes as a dense array; only for a few tokens at a time."""
         codes = np.zeros((len(self), features), np.float32)
         codes[np.repeat(np.arange(len(self)), np.diff(self.start)), self.feature] = self.value
         return codes
 
 
 @torch.no_grad()
-def encode_sparse(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], whole: int = 1) -> SparseCodes:
+def encode_sparse(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], multiple: int = 1) -> SparseCodes:
     """Codes above 0 of many tokens, sparse and in main memory.
 
-    Pre-activations are made some tokens at a time (`pre_activation_chunks`), so memory stays bounded.
+    Pre-activations are computed a chunk at a time (`pre_activation_chunks`), so memory stays bounded.
 
     Args:
         sae: the dictionary; tokens are moved to its device.
         tokens: ``[token, width]``.
-        whole: tokens are encoded in multiples of this many, such as an image's.
+        multiple: tokens are encoded in multiples of this many, such as an image's.
 
     Raises:
         InfoscopeError: the tokens have another width, or hold NaN or infinity.
@@ -179,30 +178,38 @@ def encode_sparse(sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], 
         >>> encode_sparse(sae, torch.tensor([[1.0, 2.0, 0.5], [0.0, 0.0, 3.0]])).feature
         array([1, 2], dtype=int32)
     """
-    tokens = checked_tokens(sae, tokens)
-    parts = [_positives(sae, blocks) for _, _, blocks in pre_activation_chunks(sae, tokens, whole)]
-    start = np.zeros(len(tokens) + 1, np.int64)
-    if parts:
-        np.cumsum(np.concatenate([count for count, _, _ in parts]), out=start[1:])
-    return SparseCodes(
-        start,
-        np.concatenate([np.zeros(0, np.int32), *(feature for _, feature, _ in parts)]),
-        np.concatenate([np.zeros(0, np.float32), *(value for _, _, value in parts)]),
-    )
+    chunks = pre_activation_chunks(sae, checked_tokens(sae, tokens), multiple)
+    return SparseCodes(*join_entries(_positives(sae, blocks) for _, _, blocks in chunks))
+
+
+def join_entries(chunks: Iterable[Entries]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The codes of consecutive chunks of tokens in compressed rows: row pointers, features and values.
+
+    Example:
+        >>> start, feature, value = join_entries([(np.array([1]), np.int32([4]), np.float32([0.5]))] * 2)
+        >>> start.tolist(), feature.tolist(), value.tolist()
+        ([0, 1, 2], [4, 4], [0.5, 0.5])
+    """
+    counts, features, values = [np.zeros(1, np.int64)], [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
+    for count, feature, value in chunks:
+        counts.append(count)
+        features.append(feature)
+        values.append(value)
+    return np.concatenate(counts).cumsum(), np.concatenate(features), np.concatenate(values)
 
 
 @torch.no_grad()
 def decode_sparse(sae: SparseAutoencoder, codes: SparseCodes) -> Float[Tensor, "token width"]:
-    """Reconstructions of the tokens behind sparse codes, on the SAE's device.
+    """Reconstructions of tokens from their sparse codes, on the SAE's device.
 
-    Where codes below 0 count too, or each token has a scale of its own, the codes above 0 do not tell them:
-    `infoscope.dictionaries.dense.reconstruct` does.
+    Codes above 0 are not enough where codes below 0 count too, or where each token has a scale of its own; use
+    `infoscope.dictionaries.dense.reconstruct` there.
 
     Raises:
         ValueError: it is such an SAE.
     """
     if sae.activation.signed or sae.token_norm is not None:
-        raise ValueError("its codes above 0 do not say all")
+        raise ValueError("codes above 0 do not determine the reconstruction")
     device = sae.W_dec.device
     total = functional.embedding_bag(
         torch.from_numpy(codes.feature).to(device, torch.int64),
@@ -254,11 +261,12 @@ def reduce_images(
 def _positives(sae: SparseAutoencoder, blocks: Blocks) -> Entries:
     """The codes above 0 of a chunk."""
     if sae.W_enc.device.type == "cpu":
+        # Not a subclass, whose codes may differ from TopK's.
         if type(sae.activation) is TopK:
             return _largest(min(sae.activation.k, sae.features), blocks)
         if sae.activation.pointwise:
             return _positives_of_blocks(sae.activation, blocks)
-        count, feature, value = entries_above(sae.activation(whole_rows(blocks)).contiguous().numpy())
+        count, feature, value = entries_above(sae.activation(all_features(blocks)).contiguous().numpy())
         return count, feature.astype(np.int32, copy=False), value
     ((_, pre),) = blocks
     return _positives_on_device(sae, pre)
@@ -268,7 +276,7 @@ def _largest(k: int, blocks: Blocks) -> Entries:
     kept = None
     for first, pre in blocks:
         kept = select_topk(pre.numpy(), k, first, kept)
-    assert kept is not None  # there is no dictionary without features
+    assert kept is not None  # every dictionary has features
     feature, value, count = kept
     filled = np.arange(k) < count[:, None]
     return count, feature[filled], value[filled]
@@ -281,6 +289,7 @@ def _positives_of_blocks(activation: Activation, blocks: Blocks) -> Entries:
         parts.append((first, *entries_above(codes.numpy())))
     count = np.sum([part[1] for part in parts], axis=0)
     token = np.concatenate([np.repeat(np.arange(len(count)), part[1]) for part in parts])
+    # Blocks come one after the other; a stable sort by token keeps features ascending within each.
     order = np.argsort(token, kind="stable")
     feature = np.concatenate([first + feature for first, _, feature, _ in parts])
     return count, feature[order].astype(np.int32), np.concatenate([part[3] for part in parts])[order]

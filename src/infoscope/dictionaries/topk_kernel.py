@@ -1,9 +1,9 @@
 """The k largest positive entries of each row, compiled.
 
-Positive float32 numbers are ordered as their bits read as int32, and every other number reads as 0 or less, so the
-whole search is on integers: maxima and counts over a row then run in vector registers. Among the maxima of blocks of
-eight, any value that k of them reach is a lower bound of the k-th largest entry. Only blocks that reach it are read a
-second time, and the exact bound is found among what they hold.
+Positive float32 numbers are ordered as their bits read as int32, and every other number reads as 0 or less. So the
+whole search is on integers, for which maxima and counts over a row run in vector registers. Any value that k of the
+maxima of blocks of eight reach is a lower bound of the k-th largest entry. Only blocks that reach it are read a second
+time, and the exact bound is searched for among their entries.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numba import njit, prange
 
 from infoscope.runtime.compilation import compiled
 
-# Widths timed were 8, 16, 32 and 64; from 4,096 to 65,536 features 8 was the fastest.
+# Measured: of 8, 16, 32 and 64, 8 was the fastest from 4,096 to 65,536 features.
 BLOCK = 8
 # Rows that share one thread's scratch space.
 ROWS = 16
@@ -32,7 +32,7 @@ def reaching(values: np.ndarray, size: int, bound: int) -> int:
 def lower_bound(values: np.ndarray, size: int, bound: int, k: int, slack: int) -> int:
     """A bound that at least k values reach, and no more than k + slack unless they tie.
 
-    ``bound`` is one that at least k values are known to reach.
+    At least k values must be known to reach ``bound``.
     """
     low = bound
     high = bound
@@ -52,31 +52,31 @@ def lower_bound(values: np.ndarray, size: int, bound: int, k: int, slack: int) -
 
 @compiled()
 def keep_largest(
-    found_value: np.ndarray,
-    found_feature: np.ndarray,
-    found: int,
+    candidate_value: np.ndarray,
+    candidate_feature: np.ndarray,
+    candidates: int,
     bound: int,
     k: int,
     feature: np.ndarray,
     value: np.ndarray,
 ) -> int:
-    """Write the k largest of some positive values and their features, in order, then 0; how many there are.
+    """Write the k largest of some positive values and their features, in order, then 0; returns how many there are.
 
-    ``bound`` is one that at least k values are known to reach, where there are more. Values of 0 and less do not count.
+    Where there are more than k, at least k must be known to reach ``bound``. Values of 0 and less do not count.
     """
     least = 0
     ties = 0
-    if found > k:
-        least = lower_bound(found_value, found, bound, k, 0)
-        ties = k - reaching(found_value, found, least + 1)
+    if candidates > k:
+        least = lower_bound(candidate_value, candidates, bound, k, 0)
+        ties = k - reaching(candidate_value, candidates, least + 1)
     kept = 0
-    for i in range(found):
-        if found_value[i] == least and ties > 0:
+    for i in range(candidates):
+        if candidate_value[i] == least and ties > 0:
             ties -= 1
-        elif found_value[i] <= least:
+        elif candidate_value[i] <= least:
             continue
-        feature[kept] = found_feature[i]
-        value[kept] = found_value[i]
+        feature[kept] = candidate_feature[i]
+        value[kept] = candidate_value[i]
         kept += 1
     feature[kept:] = 0
     value[kept:] = 0
@@ -87,54 +87,54 @@ def keep_largest(
 def _select(bits: np.ndarray, first: int, k: int, feature: np.ndarray, value: np.ndarray, count: np.ndarray) -> None:
     rows, features = bits.shape
     blocks = features // BLOCK
-    for group in prange((rows + ROWS - 1) // ROWS):
+    for stretch in prange((rows + ROWS - 1) // ROWS):
         peak = np.empty(blocks, np.int32)
-        found_value = np.empty(k + features + 1, np.int32)
-        found_feature = np.empty(k + features + 1, np.int32)
-        for t in range(group * ROWS, min(rows, (group + 1) * ROWS)):
+        candidate_value = np.empty(k + features + 1, np.int32)
+        candidate_feature = np.empty(k + features + 1, np.int32)
+        for t in range(stretch * ROWS, min(rows, (stretch + 1) * ROWS)):
             row = bits[t]
             for block in range(blocks):
                 most = np.int32(0)
                 for j in range(block * BLOCK, (block + 1) * BLOCK):
                     most = max(most, row[j])
                 peak[block] = most
-            # Those kept of lower features come first; when there are k, only what is larger than the least can enter.
-            found = count[t]
+            # What was kept of lower features comes first; once that is k, only a value above the least can enter.
+            candidates = count[t]
             reached = 1
-            for i in range(found):
-                found_value[i] = value[t, i]
-                found_feature[i] = feature[t, i]
-            if found == k:
-                reached = found_value[0]
+            for i in range(candidates):
+                candidate_value[i] = value[t, i]
+                candidate_feature[i] = feature[t, i]
+            if candidates == k:
+                reached = candidate_value[0]
                 for i in range(1, k):
-                    reached = min(reached, found_value[i])
-            bound = reached + 1 if found == k else 1
+                    reached = min(reached, candidate_value[i])
+            bound = reached + 1 if candidates == k else 1
             if reaching(peak, blocks, bound) > k:
                 bound = lower_bound(peak, blocks, bound, k, k // 4)
                 reached = bound
-            # Every entry is written, and the next one overwrites it unless it counts: no branch to mispredict.
+            # Every entry is written, and the next one overwrites what does not count: there is no branch to mispredict.
             for block in range(blocks):
                 if peak[block] >= bound:
                     for j in range(block * BLOCK, (block + 1) * BLOCK):
-                        found_value[found] = row[j]
-                        found_feature[found] = first + j
-                        found += int(row[j] >= bound)
+                        candidate_value[candidates] = row[j]
+                        candidate_feature[candidates] = first + j
+                        candidates += int(row[j] >= bound)
             for j in range(blocks * BLOCK, features):
-                found_value[found] = row[j]
-                found_feature[found] = first + j
-                found += int(row[j] >= bound)
-            count[t] = keep_largest(found_value, found_feature, found, reached, k, feature[t], value[t])
+                candidate_value[candidates] = row[j]
+                candidate_feature[candidates] = first + j
+                candidates += int(row[j] >= bound)
+            count[t] = keep_largest(candidate_value, candidate_feature, candidates, reached, k, feature[t], value[t])
 
 
 Kept = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def select_topk(pre: np.ndarray, k: int, first: int = 0, kept: Kept | None = None) -> Kept:
-    """The k largest entries of each row, as far as they are positive.
+    """The k largest entries of each row that are positive.
 
     Args:
         pre: float32 ``[token, feature]``, rows contiguous, without NaN.
-        k: how many to keep; more than there are features keeps all.
+        k: how many to keep; if there are fewer features, all are kept.
         first: the feature of the first column.
         kept: what was kept of the features before; overwritten.
 

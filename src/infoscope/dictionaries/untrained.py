@@ -1,4 +1,4 @@
-"""Dictionaries that are no SAEs: channels, principal components, neurons, directions from a file."""
+"""Dictionaries that are not SAEs: channels, principal components, neurons, and directions from a file."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from jaxtyping import Float, Float64
 from infoscope.dictionaries.activations import ReLU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError, few
-from infoscope.runtime.arrays import read_npy
+from infoscope.runtime.arrays import read_npy, read_safetensors
 
 Kind = Literal["channels", "pca", "neurons", "directions"]
 
 
 @dataclass(frozen=True)
 class KindOfDictionary:
-    """What is known of a kind.
+    """What to know about a kind of dictionary.
 
     Attributes:
-        reconstructs: whether its decoder is meant to give the token back, so that an FVU says something.
-        note: what the FVU means, or why there is none; a sentence.
+        reconstructs: whether its decoder is meant to reconstruct the token, so that an FVU means something.
+        note: what the FVU means or why there is none, in a sentence.
     """
 
     reconstructs: bool
@@ -43,14 +43,13 @@ KINDS: dict[str, KindOfDictionary] = {
         False, "Neurons are no SAE: they are read as they are and reconstruct nothing, so there is no fit to check."
     ),
     "directions": KindOfDictionary(
-        False,
-        "Given directions are no SAE: they are not meant to reconstruct the token, so there is no fit to check.",
+        False, "Given directions are no SAE: they are not meant to reconstruct the token, so there is no fit to check."
     ),
 }
 
 
 def reconstructs(dictionary: str) -> bool:
-    """Whether a dictionary's decoder is meant to give the token back; an SAE's always is.
+    """Whether a dictionary's decoder is meant to reconstruct the token; an SAE's always is.
 
     Args:
         dictionary: the name of its format, or its kind.
@@ -64,10 +63,10 @@ def reconstructs(dictionary: str) -> bool:
 
 
 def split_kind(text: str) -> tuple[str, str | None]:
-    """A kind and the path after its colon, as ``--dictionary`` names them.
+    """The kind and the path after its colon, as ``--dictionary`` gives them.
 
     Raises:
-        InfoscopeError: there is no such kind, or a path where none belongs, or none where one does.
+        InfoscopeError: there is no such kind, it has a path but takes none, or it lacks the path it needs.
 
     Example:
         >>> split_kind("pca"), split_kind("directions:words.npy")
@@ -96,18 +95,16 @@ def split_kind(text: str) -> tuple[str, str | None]:
 TENSOR, MEAN = "directions", "mean"
 
 
-def read_directions(
-    path: Path | str,
-) -> tuple[Float[np.ndarray, "feature width"], Float[np.ndarray, " width"] | None]:
-    """Directions from an ``.npy`` file, or from a ``.safetensors`` file that may bring a mean too.
+def read_directions(path: Path | str) -> tuple[Float[np.ndarray, "feature width"], Float[np.ndarray, " width"] | None]:
+    """Directions from an ``.npy`` file, or from a ``.safetensors`` file that may hold a mean too.
 
     Args:
-        path: an array ``[n, width]``; or a safetensors file whose tensor is called ``directions``, or has no other of
-            two axes beside it, and which may hold ``mean``, ``[width]``. Beside ``directions``, other tensors of two
-            axes are other directions; any further tensor, such as a bias, is refused, since nothing here would read it.
+        path: an array ``[n, width]``; or a safetensors file with a tensor ``directions``, or with only one tensor of
+            two axes, and perhaps a ``mean``, ``[width]``. Beside ``directions``, other tensors of two axes are taken
+            for other directions and ignored; any further tensor, such as a bias, is refused.
 
     Returns:
-        The directions, and what is to be subtracted from tokens first, where the file says so.
+        The directions, and the mean to subtract from tokens first, where the file holds one.
 
     Raises:
         InfoscopeError: there is no such file, it holds something else, or it is neither kind of file.
@@ -125,7 +122,7 @@ def read_directions(
         raise InfoscopeError(f"no such file of directions: {path}; give an .npy or .safetensors of [n, width]")
     mean = None
     if path.suffix == ".npy":
-        directions = read_npy(path, "is not a readable .npy file", "write it anew")
+        directions = read_npy(path, "is not a readable .npy file", "write it again")
     elif path.suffix == ".safetensors":
         directions, mean = _read_safetensors(path)
     else:
@@ -140,41 +137,39 @@ def read_directions(
 
 
 def _read_safetensors(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    import torch
-
-    from infoscope.runtime.arrays import read_safetensors
-
-    held = read_safetensors(path, "write it anew")
-    candidates = [TENSOR] if TENSOR in held else [key for key, value in held.items() if value.ndim == 2]
+    tensors = read_safetensors(path, "write it again")
+    candidates = [TENSOR] if TENSOR in tensors else [key for key, value in tensors.items() if value.ndim == 2]
     if len(candidates) != 1:
-        raise InfoscopeError(f"{path} holds {few(sorted(held)) or 'nothing'}: call the directions {TENSOR!r}")
-    if spare := sorted(key for key, value in held.items() if value.ndim != 2 and key not in (*candidates, MEAN)):
+        raise InfoscopeError(f"{path} holds {few(sorted(tensors)) or 'nothing'}: call the directions {TENSOR!r}")
+    if spare := sorted(key for key, value in tensors.items() if value.ndim != 2 and key not in (*candidates, MEAN)):
         raise InfoscopeError(
             f"{path} holds {few(spare)}, which directions do not use, so what it does to codes is not known; leave it "
             f"out, or call what is to be subtracted {MEAN!r}"
         )
-    for key in {candidates[0], MEAN} & held.keys():
-        if held[key].dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-            raise InfoscopeError(f"{path}: {key} holds {held[key].dtype}; directions are [n, width] of floating point")
-    mean = held.get(MEAN)
-    # By torch, since numpy has no bfloat16.
-    return held[candidates[0]].float().numpy(), None if mean is None else mean.float().numpy()
+    for key in {candidates[0], MEAN} & tensors.keys():
+        if tensors[key].dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise InfoscopeError(
+                f"{path}: {key} holds {tensors[key].dtype}; directions are [n, width] of floating point"
+            )
+    mean = tensors.get(MEAN)
+    # torch converts to float32, because numpy has no bfloat16.
+    return tensors[candidates[0]].float().numpy(), None if mean is None else mean.float().numpy()
 
 
-# Of the largest: below it a component is rounding, where there are fewer tokens than channels.
+# Share of the largest variance below which a component is only rounding, as where there are fewer tokens than channels.
 _RANK = 1e-12
 
 
 def channel_dictionary(
     mean: Float[np.ndarray, " width"], *, site: Mapping[str, Any] | None = None
 ) -> SparseAutoencoder:
-    """The token's own coordinates around some mean, both signs.
+    """The token's own coordinates around a mean, with a feature for each sign.
 
     Feature j is ReLU(x_j - mean_j), feature width + j is ReLU(mean_j - x_j).
 
     Args:
         mean: what is subtracted: the mean token, so that a feature fires where a channel is unusual and not wherever it
-            has its usual value; zeros for the channels as they are.
+            has its usual value; zeros leave the channels as they are.
         site: where the tokens come from.
 
     Example:
@@ -192,15 +187,15 @@ def pca_dictionary(
     *,
     site: Mapping[str, Any] | None = None,
 ) -> SparseAutoencoder:
-    """Principal components of tokens, both signs, the component of the largest variance first.
+    """Principal components of tokens, in order of falling variance, with a feature for each sign.
 
-    Feature j is ReLU of the centred token's coordinate on component j, feature n + j of minus it. A component's own
-    sign is arbitrary; here its entry of largest magnitude is positive, as in scikit-learn.
+    Feature j is ReLU of the centred token's coordinate on component j, and feature n + j is ReLU of its negative. A
+    component's own sign is arbitrary; here its entry of largest magnitude is positive, as in scikit-learn.
 
     Args:
         mean: the mean token.
-        covariance: of the tokens.
-        components: n, how many to keep; all that the tokens have by default.
+        covariance: the tokens' covariance.
+        components: n, how many to keep; by default all that the tokens have.
         site: where the tokens come from.
 
     Raises:
@@ -214,6 +209,7 @@ def pca_dictionary(
     from scipy.linalg import eigh
 
     variance, vectors = eigh(covariance)
+    # eigh gives rising variances, with each vector a column.
     order = np.argsort(-variance, kind="stable")
     vectors = vectors[:, order].T
     rank = int((variance > _RANK * max(variance.max(), 0.0)).sum())
@@ -230,9 +226,10 @@ def pca_dictionary(
 def neuron_dictionary(neurons: int, *, gated: bool, site: Mapping[str, Any] | None = None) -> SparseAutoencoder:
     """The neurons of an MLP as they are, for a backbone that reads neurons.
 
-    A neuron counts as active where it is above 0. GELU and SiLU also give values down to -0.17 and -0.28, which are no
-    second event but the rim of not firing, and become 0. In a gated MLP a neuron is a product and runs both ways, so
-    each sign is a feature of its own: feature j the positive part of neuron j, feature neurons + j the negative.
+    A neuron counts as active where it is above 0. GELU and SiLU also give values down to -0.17 and -0.28; these are not
+    an event of their own but the edge of not firing, and become 0. In a gated MLP a neuron is a product and takes
+    either sign, so each sign is a feature of its own: feature j is the positive part of neuron j, feature neurons + j
+    the negative part.
 
     Args:
         neurons: how many the MLP has.
@@ -256,13 +253,13 @@ def direction_dictionary(
     name: str = "directions",
     site: Mapping[str, Any] | None = None,
 ) -> SparseAutoencoder:
-    """Given directions: feature j is ReLU of the token's distance from the mean along direction j, made of length 1.
+    """Given directions: feature j is ReLU of the token's distance from the mean along direction j, scaled to length 1.
 
-    A direction has a sign, so each is one feature; give its negative too for both.
+    A direction has a sign, so each is one feature; to have both signs, give its negative too.
 
     Args:
-        directions: one a row, in the space of the tokens.
-        mean: what is subtracted first; zeros for nothing.
+        directions: one per row, in the space of the tokens.
+        mean: what is subtracted first; zeros subtract nothing.
         name: how the user named them.
         site: where the tokens come from.
 
@@ -276,8 +273,8 @@ def direction_dictionary(
     """
     vectors = directions.astype(np.float64)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if bad := np.flatnonzero(~(np.isfinite(length) & (length > 0))[:, 0]).tolist():
-        raise InfoscopeError(f"{name}: direction {bad[0]} is 0, NaN or infinite; leave it out")
+    if unusable := np.flatnonzero(~(np.isfinite(length) & (length > 0))[:, 0]).tolist():
+        raise InfoscopeError(f"{name}: direction {unusable[0]} is 0, NaN or infinite; leave it out")
     return _of(vectors / length, mean.astype(np.float64), "directions", name, site)
 
 
@@ -286,7 +283,7 @@ def _both_signs(vectors: np.ndarray, mean: np.ndarray, kind: Kind, name: str, si
 
 
 def _of(vectors: np.ndarray, mean: np.ndarray, kind: Kind, name: str, site: Any) -> SparseAutoencoder:
-    """Codes ReLU(vectors (x - mean)), with the vectors for decoder."""
+    """Codes ReLU(vectors (x - mean)), with the vectors as decoder."""
     decoder = torch.from_numpy(np.ascontiguousarray(vectors))
     bias = torch.from_numpy(-(vectors @ mean))
     return SparseAutoencoder(

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
 
 from PIL import Image
 
 from infoscope.errors import InfoscopeError
-from infoscope.images.decode import decode, read_file
-from infoscope.images.ids import StoredIn
-from infoscope.images.own import kind_of_own
-from infoscope.runtime.file_states import stamp_files
+from infoscope.images.decode import read_file
+from infoscope.images.outputs import kind_of_output
+from infoscope.images.stored import EncodedSource, StoredIn
 
 _LOGGER = logging.getLogger(__name__)
 
+# Pictures that take another program, or a plugin of Pillow's, to be read.
 _UNREAD_PICTURES = """heic heics heif heifs hif avif avifs jxl jxr wdp hdp bpg flif svg svgz eps ps ai wmf emf exr hdr
 psb xcf kra clip dng cr2 cr3 crw nef nrw arw sr2 srf srw orf rw2 rwl raf pef ptx x3f 3fr fff erf kdc dcr dcs k25 mrw
 mef mos iiq gpr raw webp2 jls jph djvu ktx ktx2"""
-_UNREAD_CONTAINERS = "tar tgz parquet arrow zip"
-
+# Files that may hold pictures, and that are not opened where a folder has image files as well.
+CONTAINER_SUFFIXES = frozenset({".tar", ".tgz", ".parquet", ".arrow", ".zip"})
+UNREAD_SUFFIXES = CONTAINER_SUFFIXES | {f".{name}" for name in _UNREAD_PICTURES.split()}
+CONVERT, NAME_ALONE = "convert them to JPEG or PNG", "name them alone to read what they hold"
 # Pillow recognises these but cannot decode them on its own.
 IDENTIFIED_ONLY = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-
-
-# Pictures that take another program, or a plugin of Pillow's, to be read; and what holds pictures that a folder does
-# not open where it has image files as well.
-CONTAINER_SUFFIXES = frozenset(f".{name}" for name in _UNREAD_CONTAINERS.split())
-UNREAD_SUFFIXES = CONTAINER_SUFFIXES | {f".{name}" for name in _UNREAD_PICTURES.split()}
-ADVICE = ("convert them to JPEG or PNG", "name them alone to read what they hold")
-# So many files of a kind are named.
+# How many files of a kind a note names before it only counts.
 NAMED = 3
 
 
@@ -51,85 +44,61 @@ def readable_suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, kind in suffixes.items() if kind in Image.OPEN and kind not in IDENTIFIED_ONLY)
 
 
-class FileSource:
+class FileSource(EncodedSource):
     """Image files.
 
     Args:
-        ids: one an image, in the byte order of ids.
+        ids: one id per image, in the byte order of ids.
         files: their paths.
         name: the source as the user named it.
     """
 
+    files: Sequence[str]
+
     def __init__(self, ids: Sequence[str], files: Sequence[str], name: str):
-        self.name = name
-        self.fingerprint = ""
-        self.ids = ids
-        self.files = files
-        self.notes: list[str] = []
-        """Which files are no images of this source although they look like some, a line each."""
-
-    def stamp(self) -> str:
-        """SHA-256 over every file's size and time of change."""
-        return stamp_files(self.files)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Image.Image:
-        return self.decoded(index, self.encoded(index))
+        super().__init__(name, ids, files)
 
     def encoded(self, index: int) -> bytes:
-        """A file's bytes.
-
-        Raises:
-            UnreadableImageError: it cannot be read.
-        """
+        """See `EncodedSource`."""
         return read_file(Path(self.files[index]))
-
-    def decoded(self, index: int, encoded: bytes) -> Image.Image:
-        """The picture in a file's bytes.
-
-        Raises:
-            UnreadableImageError: as for `decode`.
-        """
-        return decode(io.BytesIO(encoded))
 
     def stored_in(self) -> StoredIn:
         """Each image in a file of its own."""
         return StoredIn(self.files, range(len(self.files)), len(self.files))
 
-    def kept(self, rows: Iterable[int]) -> FileSource:
-        """Some of the images, in the order of ``rows``, which ascends."""
+    def subset(self, rows: Iterable[int]) -> FileSource:
+        """A source of some of the images, in the order of ``rows``, which ascends."""
         rows = list(rows)
-        some = FileSource([self.ids[row] for row in rows], [self.files[row] for row in rows], self.name)
-        some.notes = list(self.notes)
-        return some
+        subset = FileSource([self.ids[row] for row in rows], [self.files[row] for row in rows], self.name)
+        subset.notes = list(self.notes)
+        return subset
 
 
 class FolderSource(FileSource):
-    """Every image file under a folder, links followed, hidden files left out.
+    """Every image file under a folder. Links are followed, hidden files are left out.
 
-    An image's id is its path relative to the folder, with forward slashes; the order is the byte order of ids, so it
+    An image's id is its path relative to the folder, with forward slashes. The order is the byte order of ids, so it
     does not depend on the file system or the locale. Bytes of a name that are not UTF-8 are escaped in the id.
 
-    Directories that infoscope wrote, such as a run with its site, are left out and named. Image files of kinds that
-    cannot be read, and pipes and devices, are counted and named; they have no index.
+    Directories that infoscope wrote, such as a run with its report, are left out and named. Image files of kinds that
+    cannot be read, pipes and devices are counted and named; they have no index.
 
     Raises:
-        InfoscopeError: the folder itself is a run or a site, or a folder in it cannot be read.
+        InfoscopeError: the folder itself is a run or a report, or a folder in it cannot be read.
     """
 
     def __init__(self, path: Path, name: str | None = None):
         search = search_below(path.absolute())
-        if search.root in ("run", "site"):
+        if search.root in ("run", "report"):
             raise InfoscopeError(
                 f"{name or path} is a {search.root} that infoscope wrote, and its pictures are thumbnails; name the "
                 "folder of the photographs themselves, or a folder of the pictures in it"
             )
-        found = sorted((relative.encode("utf-8"), relative, file) for relative, file in search.files)
-        super().__init__([relative for _, relative, _ in found], [file for _, _, file in found], name or str(path))
-        self.notes = search.not_read()
-        for note in self.notes if len(self) else ():  # without images there is an error, or it is read as shards
+        in_order = sorted(search.files, key=lambda entry: (entry[0].encode("utf-8"), entry[1]))
+        super().__init__([image_id for image_id, _ in in_order], [file for _, file in in_order], name or str(path))
+        self.notes = search.notes()
+        # Without images, `open_images` either reports the notes in its error or reads the folder as shards.
+        for note in self.notes if len(self) else ():
             _LOGGER.warning("%s: %s", self.name, note)
         if search.own:
             named = ", ".join(f"{folder} ({kind})" for folder, kind in sorted(search.own))
@@ -138,12 +107,12 @@ class FolderSource(FileSource):
 
 @dataclass
 class Search:
-    """What was found below a folder.
+    """What a search below a folder came upon.
 
     Attributes:
-        files: id and path of each file that is looked for.
-        unread: ids of pictures, and of what holds pictures, that are not read, by suffix.
-        special: ids of pipes, devices and sockets with the suffix of a picture.
+        files: id and path of each file that was looked for.
+        unread: ids of pictures and containers of pictures that are not read, by suffix.
+        special: ids of pipes, devices and sockets that have the suffix of a picture.
         own: id and kind of each directory that infoscope wrote.
         root: the kind of the folder itself, where infoscope wrote it.
     """
@@ -154,19 +123,19 @@ class Search:
     own: list[tuple[str, str]] = field(default_factory=list)
     root: str | None = None
 
-    def not_read(self) -> list[str]:
-        """What is not read, a line for each kind, in a fixed order."""
-        lines = [
-            not_read(f"{suffix} file{'s' if len(ids) > 1 else ''}", ids, ADVICE[suffix in CONTAINER_SUFFIXES])
-            for suffix, ids in sorted(self.unread.items())
-        ]
+    def notes(self) -> list[str]:
+        """What is not read, one line for each kind, in a fixed order."""
+        lines = []
+        for suffix, ids in sorted(self.unread.items()):
+            advice = NAME_ALONE if suffix in CONTAINER_SUFFIXES else CONVERT
+            lines.append(not_read(f"{suffix} file{'s' if len(ids) > 1 else ''}", ids, advice))
         if self.special:
             lines.append(not_read("that are pipes or devices, no files", self.special))
         return lines
 
 
 def not_read(what: str, ids: Collection[str], advice: str = "") -> str:
-    """A line on files that are not read: how many, of what kind, and the first by name.
+    """A line on files that are not read: how many, of what kind, and the names of the first.
 
     Example:
         >>> not_read(".heic files", ["b.heic", "a.heic"])
@@ -176,28 +145,23 @@ def not_read(what: str, ids: Collection[str], advice: str = "") -> str:
     return f"not read: {len(ids)} {what} ({named})" + (f"; {advice}" if advice else "")
 
 
-def files_below(root: Path, suffixes: Collection[str] | None = None) -> list[tuple[str, str]]:
-    """(id, path) of each image file under ``root``; see `search_below`."""
-    return search_below(root, suffixes).files
-
-
 def search_below(root: Path, suffixes: Collection[str] | None = None) -> Search:
-    """Look for image files under a folder; a directory reached twice through links is read once.
+    """Search a folder for image files. A directory that links reach twice is read once.
 
-    Directories that infoscope wrote are left out, but for the folder itself: whoever names one means it.
+    Directories that infoscope wrote are left out, except for the folder itself: whoever names one means it.
 
     Args:
         root: the folder.
-        suffixes: those to look for, in lower case; what Pillow reads when not given.
+        suffixes: the suffixes to look for, in lower case; by default those that Pillow reads.
 
     Raises:
         InfoscopeError: a folder cannot be read.
     """
     suffixes = readable_suffixes() if suffixes is None else suffixes
-    found = Search()
-    for folder, entries in _walk(root, found):
+    search = Search()
+    for folder, entries in _walk(root, search):
         for entry in entries:
-            suffix = _suffix(entry.name)
+            suffix = Path(entry.name).suffix.lower()
             looked_for = suffix in suffixes
             if entry.name.startswith(".") or not (looked_for or suffix in UNREAD_SUFFIXES):
                 continue
@@ -205,34 +169,36 @@ def search_below(root: Path, suffixes: Collection[str] | None = None) -> Search:
             image_id = _id(file, root)
             if _is_special(entry):
                 if looked_for:
-                    found.special.append(image_id)
+                    search.special.append(image_id)
             elif looked_for:
-                found.files.append((image_id, file))
+                search.files.append((image_id, file))
             else:
-                found.unread.setdefault(suffix, []).append(image_id)
-    return found
+                search.unread.setdefault(suffix, []).append(image_id)
+    return search
 
 
-def _walk(root: Path, found: Search) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
-    """Each folder below ``root`` that is not infoscope's own, with what it holds beside folders."""
-    seen: set[tuple[int, int]] = set()
+def _walk(root: Path, search: Search) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+    """Each folder below ``root`` with its entries other than folders; infoscope's own folders are noted instead."""
+    visited: set[tuple[int, int]] = set()
     waiting = [str(root)]
     while waiting:
         folder = waiting.pop()
         try:
             status = Path(folder).stat()
-            if (status.st_dev, status.st_ino) in seen:
+            if (status.st_dev, status.st_ino) in visited:
                 continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as opened:
-                entries = list(opened)
+            visited.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as scan:
+                entries = list(scan)
         except OSError as error:
-            _refuse(error)
-        kind = kind_of_own(Path(folder), {entry.name for entry in entries})
+            raise InfoscopeError(
+                f"cannot read the folder {error.filename}: {error.strerror}; check its permissions"
+            ) from error
+        kind = kind_of_output(Path(folder), {entry.name for entry in entries})
         if kind is not None and folder == str(root):
-            found.root = kind
+            search.root = kind
         elif kind is not None:
-            found.own.append((_id(folder, root), kind))
+            search.own.append((_id(folder, root), kind))
             continue
         below = {entry.name for entry in entries if _is_folder(entry)}
         yield folder, [entry for entry in entries if entry.name not in below]
@@ -249,7 +215,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_special(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is there and is no file. A link to nothing is an image that cannot be read, with its index."""
+    """Whether an entry exists and is not a file. A link to nothing is an unreadable image, and keeps its index."""
     try:
         return not entry.is_file() and Path(entry.path).exists()
     except OSError:
@@ -257,13 +223,4 @@ def _is_special(entry: os.DirEntry[str]) -> bool:
 
 
 def _id(file: str, root: Path) -> str:
-    """A path below the root as an id."""
     return os.fsencode(Path(file).relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
-
-
-def _suffix(name: str) -> str:
-    return Path(name).suffix.lower()
-
-
-def _refuse(error: OSError) -> NoReturn:
-    raise InfoscopeError(f"cannot read the folder {error.filename}: {error.strerror}; check its permissions") from error

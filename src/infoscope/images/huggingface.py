@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from infoscope.errors import InfoscopeError
-from infoscope.images.class_numbers import ClassNumbers, choose_column, number_classes
-from infoscope.images.decode import UnreadableImageError, decode, read_file, reason_of
-from infoscope.images.ids import RowIds
+from infoscope.errors import InfoscopeError, UnreadableImageError
+from infoscope.images.classes import ClassNumbers, choose_column, number_classes
+from infoscope.images.decode import decode, read_file, reason_of
+from infoscope.images.stored import EncodedSource, RowIds
 from infoscope.runtime.file_states import stamp_files
 
 if TYPE_CHECKING:
     import datasets
 
 
-class HuggingFaceSource:
+class HuggingFaceSource(EncodedSource):
     """The first image column of a ``datasets.Dataset``; an image's id is its row.
 
     Encoded bytes are fetched row by row and decoded as files are; the data set is never read for its length. Where no
-    column is of images, the first of bytes is taken.
+    column has the type of images, the first column of bytes is taken.
 
     Args:
         dataset: one split.
         name: the source as the user named it.
-        below: the folders in which files may be that rows name; None for a data set that the caller made.
+        below: the folders in which the files that rows name must be; None for a data set that the caller made.
 
     Raises:
         InfoscopeError: the data set has no image column.
@@ -55,43 +52,27 @@ class HuggingFaceSource:
             )
         self._column = columns[0]
         self._below = below
-        # Whatever form and columns it was left in for training.
+        # The caller may have left it in a format, or with columns, for training.
         dataset = dataset.with_format(None)
         self._dataset = dataset.select_columns(self._column)
         if self._column not in raw:
             self._dataset = self._dataset.cast_column(self._column, ImageFeature(decode=False))
         self._labels = _label_columns(dataset)
         self._label_rows = dataset.select_columns([*self._labels]) if self._labels else None
-        self.name = name or f"dataset {dataset.info.dataset_name or dataset.builder_name or 'in memory'}"
-        self.fingerprint = str(dataset._fingerprint)
-        self.ids = RowIds(len(dataset))
+        super().__init__(
+            name or f"dataset {dataset.info.dataset_name or dataset.builder_name or 'in memory'}",
+            RowIds(len(dataset)),
+            [file["filename"] for file in self._dataset.cache_files],
+            str(dataset._fingerprint),
+        )
 
     def stamp(self) -> str:
-        """The data set's fingerprint, with the size and time of change of every file that it is read from."""
-        files = [file["filename"] for file in self._dataset.cache_files]
-        return f"{self.fingerprint} {stamp_files(files)}" if files else self.fingerprint
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Image.Image:
-        return self.decoded(index, self.encoded(index))
+        """The data set's fingerprint, with the stamp of the files that it is read from."""
+        return f"{self.fingerprint} {stamp_files(self.files)}" if self.files else self.fingerprint
 
     def encoded(self, index: int) -> bytes:
-        """A cell's bytes.
-
-        Raises:
-            UnreadableImageError: it has none.
-        """
+        """See `EncodedSource`."""
         return cell_bytes(self._dataset[index][self._column], self._below)
-
-    def decoded(self, index: int, encoded: bytes) -> Image.Image:
-        """The picture in a cell's bytes.
-
-        Raises:
-            UnreadableImageError: as for `decode`.
-        """
-        return decode(io.BytesIO(encoded))
 
     def class_numbers(self, column: str | None = None) -> ClassNumbers:
         """Every row's class, from a column of labels; no image is read.
@@ -104,7 +85,7 @@ class HuggingFaceSource:
         """
         column = choose_column(self._labels, column, self.name)
         assert self._label_rows is not None  # a column was chosen from it
-        # As a whole: row by row takes a thousand times as long.
+        # The whole column at once: row by row takes a thousand times as long.
         return number_classes(self._label_rows[column][:], self._labels[column], self.name)
 
 
@@ -122,13 +103,13 @@ def _label_columns(dataset: datasets.Dataset) -> dict[str, tuple[str, ...] | Non
 
 
 def cell_bytes(cell: Mapping[str, Any] | bytes | None, below: Sequence[Path] | None = ()) -> bytes:
-    """The bytes of the image in a cell as data sets store it: alone, under that name, or in the file of its path.
+    """The bytes of the image in a cell: the cell itself, its field ``bytes``, or the file that its ``path`` names.
 
     Args:
         cell: the cell.
-        below: folders below which a path's file must be, once links are followed: whoever made the data set must not
-            have this machine's other files opened. A path that is not absolute begins at one of them. None for a data
-            set of the caller's own, whose paths are theirs.
+        below: the folders below which that file must be, once links are followed, so that whoever made the data set
+            cannot have other files of this machine opened. A relative path starts at one of them. None for a data set
+            that the caller made, whose paths are the caller's own.
 
     Raises:
         UnreadableImageError: the cell is empty, names a file elsewhere, or its file cannot be read.
@@ -145,7 +126,7 @@ def cell_bytes(cell: Mapping[str, Any] | bytes | None, below: Sequence[Path] | N
 
 
 def _file_below(path: str, folders: Sequence[Path]) -> Path:
-    """The regular file that a cell names, which must be below one of some folders.
+    """The regular file that a cell names, which must be below one of the folders.
 
     Raises:
         UnreadableImageError: there is none.
@@ -156,7 +137,7 @@ def _file_below(path: str, folders: Sequence[Path]) -> Path:
             file = (root / path).resolve()
             if file.is_relative_to(root) and file.is_file():
                 return file
-        except (OSError, ValueError, RuntimeError):  # a loop of links, a name that no file can have
+        except (OSError, ValueError, RuntimeError):  # a loop of links, or a name that no file can have
             continue
     raise UnreadableImageError(f"the row has no bytes, and {path!r} is no file below the data set's folder")
 
@@ -165,16 +146,16 @@ def _is_bytes(feature: Any) -> bool:
     return str(getattr(feature, "dtype", "")) in ("binary", "large_binary")
 
 
-def first_of_pictures(columns: Sequence[str], first: Callable[[str], Any]) -> str:
-    """The first column of bytes whose first row is a picture; the first of all where none is.
+def first_of_pictures(columns: Sequence[str], first_value: Callable[[str], Any]) -> str:
+    """The first column of bytes whose first row is a picture; the very first where none is.
 
     Args:
         columns: columns of bytes, at least one.
-        first: a column's first value.
+        first_value: gives a column's first value.
     """
     for column in columns if len(columns) > 1 else ():
         try:
-            decode(io.BytesIO(cell_bytes(first(column))))
+            decode(cell_bytes(first_value(column)))
         except UnreadableImageError:
             continue
         return column
@@ -182,7 +163,7 @@ def first_of_pictures(columns: Sequence[str], first: Callable[[str], Any]) -> st
 
 
 def cached_folders() -> list[Path]:
-    """Where the hub's data sets and the files in them are kept on this machine."""
+    """Where this machine caches the hub's data sets and their files."""
     import datasets
     from huggingface_hub import constants
 
@@ -211,7 +192,7 @@ def load_saved(path: Path) -> datasets.Dataset:
         # Arrow maps the files and believes their offsets: a wrong one would end the process when the row is read.
         for split in dataset.values() if isinstance(dataset, DatasetDict) else [dataset]:
             split.data.table.validate(full=True)
-    except Exception as error:  # arrow, JSON and file errors alike: the directory cannot be read
+    except Exception as error:  # arrow, JSON or the file system: either way the directory cannot be read
         raise InfoscopeError(
             f"cannot read the data set in {path}: {reason_of(error)}; save it again, or name another"
         ) from error
@@ -231,12 +212,11 @@ def load_hub(name: str) -> datasets.Dataset:
 
     repository, _, split = name.partition(":")
     try:
-        dataset = load_dataset(repository, split=split or "train")
-    except Exception as error:  # network, naming and parsing errors alike
+        return load_dataset(repository, split=split or "train")
+    except Exception as error:  # the network, the name or the parser
         raise InfoscopeError(
             f"no such folder of images: {name}, nor a data set of the hub ({reason_of(error)}); check --images"
         ) from error
-    return dataset
 
 
 def _require_datasets(prefix: str = "to read a data set, ") -> None:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Literal
 
 from infoscope.errors import InfoscopeError
-from infoscope.images.class_numbers import ClassNumbers, WithClassNumbers, number_classes
+from infoscope.images.classes import ClassNumbers, WithClassNumbers, number_classes
 from infoscope.images.source import ImageSource
-
-FolderLabels = Literal["folder"]
+from infoscope.options import FolderLabels
 
 COLUMN = "column"
 BY_ID = ("folder", "path")
-# Folders that say of pictures only that they are some.
+# Folder names that say only that there are pictures inside.
 HOLDERS = frozenset({"images", "image", "img"})
 
 
 def labels_of(images: ImageSource, labels: FolderLabels | Sequence[str]) -> list[str]:
-    """One label an image, of at least two.
+    """One label per image, with at least two different ones.
 
     Args:
         images: the images.
@@ -34,13 +32,13 @@ def labels_of(images: ImageSource, labels: FolderLabels | Sequence[str]) -> list
         >>> labels_of(open_images(np.zeros((2, 8, 8, 3), np.uint8)), ["cat", "dog"])
         ['cat', 'dog']
     """
-    found = folder_labels(images) if labels == "folder" else given_labels(images, labels)
-    if len(set(found)) < 2:
+    of_images = folder_labels(images) if labels == "folder" else given_labels(images, labels)
+    if len(set(of_images)) < 2:
         raise InfoscopeError(
-            f"all images of {images.name} have the label {found[0]}: name the folder that holds a folder a class, "
+            f"all images of {images.name} have the label {of_images[0]}: name the folder that holds a folder a class, "
             "or give other --labels or none"
         )
-    return found
+    return of_images
 
 
 def class_numbers(images: ImageSource, labels: str | Sequence[str]) -> ClassNumbers:
@@ -76,8 +74,8 @@ def class_numbers(images: ImageSource, labels: str | Sequence[str]) -> ClassNumb
 def folder_labels(images: ImageSource, whole_path: bool = False) -> list[str]:
     """The folder each image is in.
 
-    Where all are in folders called ``images``, as in Tiny ImageNet (``n01443537/images/0.jpg``), the folder above
-    that.
+    Where all images are in folders called ``images``, as in Tiny ImageNet (``n01443537/images/0.jpg``), the label is
+    the folder above.
 
     Args:
         images: the images, whose ids are paths.
@@ -96,7 +94,7 @@ def folder_labels(images: ImageSource, whole_path: bool = False) -> list[str]:
         inner = {folder.rpartition("/")[2] for folder in folders}
         if len(inner) == 1 and inner <= HOLDERS:
             folders = [folder.rpartition("/")[0] for folder in folders]
-    # A million images have a thousand labels: each is kept once.
+    # A million images have a thousand labels: interning keeps each text once.
     return [sys.intern(folder if whole_path else folder.rpartition("/")[2]) for folder in folders]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Sequence
@@ -11,111 +10,86 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
-from infoscope.errors import InfoscopeError
-from infoscope.images.class_numbers import ClassNumbers, choose_column, number_classes
-from infoscope.images.decode import UnreadableImageError, decode, reason_of
+from infoscope.errors import InfoscopeError, UnreadableImageError
+from infoscope.images.classes import ClassNumbers, choose_column, number_classes
+from infoscope.images.decode import reason_of
 from infoscope.images.huggingface import cell_bytes, first_of_pictures
-from infoscope.images.ids import RowIds, StoredIn
-from infoscope.images.own import kind_of_own
-from infoscope.images.patterns import matching_files
-from infoscope.images.recent import Recent
-from infoscope.runtime.file_states import stamp_files
+from infoscope.images.outputs import kind_of_output
+from infoscope.images.stored import EncodedSource, Recent, RowIds, StoredIn
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 # train-00000-of-00002.parquet, with a hash in older data sets; train.parquet; 0000.parquet.
 SHARD_NAME = re.compile(r"(?P<split>.*?)(?:-\d+-of-(?P<count>\d+)(?:-[0-9a-f]{16})?|[-_.]?\d+)?")
-# The threads that decode a stretch of rows are at most at the end of one row group and the beginning of the next.
+# Threads that decode consecutive rows are at work in at most two row groups, one's end and the next one's beginning.
 GROUPS_KEPT = 2
-# A configuration's folder, its `data` or its splits' folders.
+# How deep a configuration's files may lie below its folder: in its `data`, or in a folder for each split.
 CONFIGURATION_DEPTH = 2
 
 
-class ParquetSource:
+class ParquetSource(EncodedSource):
     """The first image column of parquet files, read a row group at a time; an image's id is its row over all files.
 
-    Only the footers are read here. Images in order cost one read of each row group; images in random order, as in
-    training, may cost one each.
+    Only the footers are read when the source is opened. Images in order cost one read of each row group; images in
+    random order, as in training, may cost one read each.
 
     Args:
         files: the parquet files, in order.
         name: the source as the user named it.
-        below: the folders in which files may be that rows name in place of bytes; those of the parquet files when not
-            given.
+        below: folders, besides those of the parquet files, in which the files that rows name may be.
 
     Raises:
         InfoscopeError: pyarrow is missing, or a file is unreadable or has no image column.
     """
 
+    files: list[Path]
+
     def __init__(self, files: Sequence[Path], name: str, below: Sequence[Path] = ()):
-        self.name = name
-        self._files = [file.absolute() for file in files]
+        files = [file.absolute() for file in files]
         self._below = [folder.absolute() for folder in below]
-        digest = hashlib.sha256()
         self._column = ""
-        groups: list[tuple[int, int, int]] = []
-        for number, file in enumerate(self._files):
-            footer, column, rows = _footer(file)
+        # For each row group its file and its number within that file; and the row after its last.
+        self._groups: list[tuple[int, int]] = []
+        rows: list[int] = []
+        digest = hashlib.sha256()
+        for number, file in enumerate(files):
+            footer, column, group_rows = _footer(file)
             if number and column != self._column:
                 raise InfoscopeError(
                     f"{file} holds its images in {column}, the files before it in {self._column}; open them apart"
                 )
             digest.update(footer)
             self._column = column
-            groups += [(number, group, count) for group, count in enumerate(rows)]
-        # Sizes and statistics of every row group are in the footers, so another content has others.
-        self.fingerprint = digest.hexdigest()
-        self._groups = [(number, group) for number, group, _ in groups]
-        self._ends = np.cumsum([count for _, _, count in groups], dtype=np.int64)
-        self.ids = RowIds(int(self._ends[-1]) if groups else 0)
+            self._groups += [(number, group) for group in range(len(group_rows))]
+            rows += group_rows
+        self._ends = np.cumsum(rows, dtype=np.int64)
         self._recent: Recent[pa.ChunkedArray] = Recent(GROUPS_KEPT)
-
-    def stamp(self) -> str:
-        """SHA-256 over every file's size and time of change."""
-        return stamp_files(self._files)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Image.Image:
-        return self.decoded(index, self.encoded(index))
+        # Footers hold the sizes and statistics of every row group, so other content has other footers.
+        super().__init__(name, RowIds(sum(rows)), files, digest.hexdigest())
 
     def encoded(self, index: int) -> bytes:
-        """A cell's bytes.
-
-        Raises:
-            UnreadableImageError: it has none, or its row group cannot be read.
-        """
+        """See `EncodedSource`."""
         index = range(len(self))[index]
         group = int(np.searchsorted(self._ends, index, side="right"))
         cells = self._recent.get(group, self._read)
-        row = index - int(self._ends[group])
+        row = index - int(self._ends[group])  # from the group's end, so negative
         if len(cells) + row < 0:
             raise UnreadableImageError("its row group has fewer rows than when it was opened")
-        beside = self._files[self._groups[group][0]].parent
+        beside = self.files[self._groups[group][0]].parent
         return cell_bytes(cells[row].as_py(), [beside, *self._below])
 
-    def decoded(self, index: int, encoded: bytes) -> Image.Image:
-        """The picture in a cell's bytes.
-
-        Raises:
-            UnreadableImageError: as for `decode`.
-        """
-        return decode(io.BytesIO(encoded))
-
     def forget(self) -> None:
-        """Read anew whatever is asked for next."""
+        """Read the bytes again, whatever is asked for next."""
         self._recent.clear()
 
     def stored_in(self) -> StoredIn:
-        """The files."""
-        file = np.array([number for number, _ in self._groups], np.int64)
+        """The parquet files."""
+        file_of_group = np.array([number for number, _ in self._groups], np.int64)
         rows = np.diff(self._ends, prepend=0)
-        of_file = np.bincount(file, rows, len(self._files)).astype(np.int64)
-        return StoredIn(self._files, np.cumsum([0, *of_file])[:-1].tolist(), len(self))
+        rows_of_file = np.bincount(file_of_group, rows, len(self.files)).astype(np.int64)
+        return StoredIn(self.files, np.cumsum([0, *rows_of_file])[:-1].tolist(), len(self))
 
     def class_numbers(self, column: str | None = None) -> ClassNumbers:
         """Every row's class, from a column of labels; no image is read.
@@ -129,29 +103,29 @@ class ParquetSource:
         import pyarrow as pa
         from pyarrow import parquet
 
-        values: list[Any] = []
+        labels: list[Any] = []
         names: tuple[str, ...] | None = None
-        for number, file in enumerate(self._files):
+        for number, file in enumerate(self.files):
             try:
                 with parquet.ParquetFile(file) as opened:
                     if not number:
-                        known = _label_columns(opened.schema_arrow)
-                        column = choose_column(known, column, self.name)
-                        names = known[column]
-                    values += opened.read(columns=[column]).column(0).to_pylist()
+                        candidates = _label_columns(opened.schema_arrow)
+                        column = choose_column(candidates, column, self.name)
+                        names = candidates[column]
+                    labels += opened.read(columns=[column]).column(0).to_pylist()
             except (OSError, IndexError, pa.ArrowException) as error:
                 raise InfoscopeError(
                     f"cannot read the column {column} of {file}: {reason_of(error)}"
                     "; fetch it again, or take it out of the folder"
                 ) from error
-        return number_classes(values, names, self.name)
+        return number_classes(labels, names, self.name)
 
     def _read(self, group: int) -> pa.ChunkedArray:
         import pyarrow as pa
         from pyarrow import parquet
 
         number, within = self._groups[group]
-        file = self._files[number]
+        file = self.files[number]
         try:
             with parquet.ParquetFile(file) as opened:
                 return opened.read_row_group(within, columns=[self._column]).column(0)
@@ -159,38 +133,23 @@ class ParquetSource:
             raise UnreadableImageError(f"{file.name}, row group {within}: {reason_of(error)}") from error
 
 
-def open_parquet(pattern: str) -> ParquetSource:
-    """The parquet files that a path, a glob or a brace pattern names (see `matching_files`).
-
-    Raises:
-        InfoscopeError: as for `ParquetSource` and `matching_files`.
-    """
-    return ParquetSource(matching_files(pattern), pattern)
-
-
-def open_parquet_folder(folder: Path, split: str, name: str, folder_name: str) -> ParquetSource | None:
+def split_files(folder: Path, split: str, named: str) -> list[Path] | None:
     """The parquet files of one split in a folder, as the hub lays them out; None where there are none.
 
-    They lie in the folder or in its ``data``; else in folders of configurations, or of splits, one or two down.
+    They lie in the folder or in its ``data``; else in folders of configurations or splits, one or two levels down.
 
     Args:
         folder: the folder.
-        split: the split; empty where none was named.
-        name: the source as the user named it.
-        folder_name: the folder as the user named it.
+        split: the split; empty where the user named none.
+        named: the folder as the user named it.
 
     Raises:
-        InfoscopeError: a split or configuration must be chosen, there is none of that name, or some of its files are
-            missing.
+        InfoscopeError: the user must choose a split or configuration, there is none of that name, or some of its files
+            are missing.
     """
-    files = _split_files(folder, split, folder_name)
-    return None if files is None else ParquetSource(files, name, [folder])
-
-
-def _split_files(folder: Path, split: str, named: str) -> list[Path] | None:
-    for place in (folder, folder / "data"):
+    for directory in (folder, folder / "data"):
         splits: dict[str, list[Path]] = {}
-        for file in sorted(place.glob("*.parquet")):
+        for file in sorted(directory.glob("*.parquet")):
             if not file.name.startswith(".") and file.is_file():
                 splits.setdefault(_shard_name(file)["split"], []).append(file)
         if splits:
@@ -212,28 +171,29 @@ def _split_files(folder: Path, split: str, named: str) -> list[Path] | None:
 
 def _in_configuration(folder: Path, split: str, named: str) -> list[Path] | None:
     """The files of the only configuration or split that has a folder of its own, or of the split that was named."""
-    below = [place for place in (folder, folder / "data") if place.is_dir()]
-    found = [each for place in below for each in sorted(place.iterdir()) if _holds_parquet(each, CONFIGURATION_DEPTH)]
-    if not found:
+    parents = [parent for parent in (folder, folder / "data") if parent.is_dir()]
+    below = [entry for parent in parents for entry in sorted(parent.iterdir())]
+    holders = [entry for entry in below if _holds_parquet(entry, CONFIGURATION_DEPTH)]
+    if not holders:
         return None
-    by_name = {each.name: each for each in found}
-    if split in by_name:  # a folder a split
-        return _split_files(by_name[split], "", f"{named}/{by_name[split].relative_to(folder)}")
-    if len(found) > 1:
+    by_name = {holder.name: holder for holder in holders}
+    if split in by_name:  # each split has a folder
+        return split_files(by_name[split], "", f"{named}/{by_name[split].relative_to(folder)}")
+    if len(holders) > 1:
         end = f":{split}" if split else ""
         raise InfoscopeError(
             f"{named} holds several configurations or splits; give one of "
-            + ", ".join(f"{named}/{each.relative_to(folder)}{end}" for each in found)
+            + ", ".join(f"{named}/{holder.relative_to(folder)}{end}" for holder in holders)
         )
-    return _split_files(found[0], split, f"{named}/{found[0].relative_to(folder)}")
+    return split_files(holders[0], split, f"{named}/{holders[0].relative_to(folder)}")
 
 
 def _holds_parquet(folder: Path, depth: int) -> bool:
-    """Whether a folder holds parquet files of images, so far down; not one that infoscope wrote."""
+    """Whether a folder, or one up to ``depth - 1`` levels below, holds parquet files not written by infoscope."""
     if folder.name.startswith(".") or not folder.is_dir():
         return False
     entries = sorted(folder.iterdir())
-    if kind_of_own(folder, {entry.name for entry in entries}) is not None:
+    if kind_of_output(folder, {entry.name for entry in entries}) is not None:
         return False
     if any(entry.suffix == ".parquet" and not entry.name.startswith(".") and entry.is_file() for entry in entries):
         return True
@@ -242,7 +202,7 @@ def _holds_parquet(folder: Path, depth: int) -> bool:
 
 def _shard_name(file: Path) -> re.Match[str]:
     match = SHARD_NAME.fullmatch(file.stem)
-    assert match is not None  # every part of it may be empty
+    assert match is not None  # every part of the expression may be empty
     return match
 
 
@@ -270,7 +230,7 @@ def _footer(file: Path) -> tuple[bytes, str, list[int]]:
     columns = _image_columns(schema)
     raw = [] if columns else _byte_columns(schema)
     if raw:
-        columns = [first_of_pictures(raw, lambda column: _first(file, column))]
+        columns = [first_of_pictures(raw, lambda column: _first_value(file, column))]
     if not columns:
         raise InfoscopeError(
             f"{file} has no image column (its columns: {', '.join(schema.names)}); give files with a column of images"
@@ -279,7 +239,7 @@ def _footer(file: Path) -> tuple[bytes, str, list[int]]:
 
 
 def _image_columns(schema: pa.Schema) -> list[str]:
-    """The columns that hold images, going by what the data set says of itself where it does (sounds look alike)."""
+    """The columns that hold images, by the data set's own description where it has one: sounds are stored alike."""
     import pyarrow as pa
 
     columns = [
@@ -292,14 +252,14 @@ def _image_columns(schema: pa.Schema) -> list[str]:
 
 
 def _byte_columns(schema: pa.Schema) -> list[str]:
-    """The columns of bytes alone, as other writers than ``datasets`` store pictures."""
+    """The columns of plain bytes, as writers other than ``datasets`` store pictures."""
     import pyarrow as pa
 
     kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
     return [field.name for field in schema if any(is_kind(field.type) for is_kind in kinds)]
 
 
-def _first(file: Path, column: str) -> Any:
+def _first_value(file: Path, column: str) -> Any:
     """A column's first value that is not null; None where there is none."""
     import pyarrow as pa
     from pyarrow import parquet
@@ -308,7 +268,7 @@ def _first(file: Path, column: str) -> Any:
         with parquet.ParquetFile(file) as opened:
             for batch in opened.iter_batches(batch_size=8, columns=[column]):
                 return next((value for value in batch.column(0).to_pylist() if value is not None), None)
-    except (OSError, pa.ArrowException):  # it will be told when its images are read
+    except (OSError, pa.ArrowException):  # reported when its images are read
         pass
     return None
 
@@ -326,7 +286,7 @@ def _label_columns(schema: pa.Schema) -> dict[str, tuple[str, ...] | None]:
 
 
 def _features(schema: pa.Schema) -> dict[str, Any] | None:
-    """What a data set says of its columns; None where it is not one of the hub's."""
+    """How a data set describes its columns; None where the file was not written by ``datasets``."""
     described = (schema.metadata or {}).get(b"huggingface")
     if described is None:
         return None
@@ -336,5 +296,5 @@ def _features(schema: pa.Schema) -> dict[str, Any] | None:
         return None
     if not isinstance(features, dict):
         return None
-    # What is no object says nothing: lists of features are written as lists, and are neither images nor labels.
+    # A feature that is a list of features is written as a list, and is neither images nor labels.
     return {column: feature for column, feature in features.items() if isinstance(feature, dict)}

@@ -1,4 +1,4 @@
-"""Decoding ahead of the model: threads keep a bounded number of images ready, in order."""
+"""Decoding ahead of the model: threads keep a bounded number of views ready, in order."""
 
 from __future__ import annotations
 
@@ -14,26 +14,25 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from infoscope.errors import InfoscopeError
-from infoscope.images.decode import UnreadableImageError
+from infoscope.errors import InfoscopeError, UnreadableImageError
 from infoscope.images.source import ImageSource, note_doubt
 from infoscope.images.wide import DOUBT
 from infoscope.runtime.execution import available_cores
 
 Loaded = TypeVar("Loaded")
 
-# Our choice: decoding is far cheaper than a pass.
+# Our choice: decoding is far cheaper than a forward pass, so more threads would only take memory.
 MOST_DECODE_THREADS = 8
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images' pixels, and those that could not be read.
+    """Some images' pixels, and which images were skipped on the way to them.
 
     Attributes:
-        index: the images' positions in the source, ascending as asked.
-        pixels: uint8, one leading entry an image.
-        unreadable: position and reason of each image of this stretch that was skipped.
+        index: the images' positions in the source, in the order they were asked for.
+        pixels: uint8, with one leading entry per image.
+        unreadable: position and reason of each image that was skipped since the batch before.
     """
 
     index: list[int]
@@ -42,7 +41,7 @@ class Batch:
 
 
 def decode_threads() -> int:
-    """How many threads decode by default: one a core, at most `MOST_DECODE_THREADS`."""
+    """How many threads decode by default: one per core, at most `MOST_DECODE_THREADS`."""
     return min(MOST_DECODE_THREADS, available_cores())
 
 
@@ -60,12 +59,12 @@ def decode_ahead(
     Args:
         source: the images.
         indices: which images, in which order.
-        view: image to pixels, such as `Views.full` or `Views.crops`; runs in the threads.
-        batch_size: readable images in a batch; the last may have fewer, or none if it only reports skipped ones.
+        view: turns an image into pixels, as `Views.full` and `Views.crops` do; runs in the threads.
+        batch_size: readable images in a batch; the last may have fewer, or none if it only reports skipped images.
         threads: decoding threads; `decode_threads` by default.
 
     Yields:
-        A `Batch`; its ``unreadable`` are the images skipped since the batch before.
+        A `Batch`.
 
     Example:
         >>> from infoscope.images.source import open_images
@@ -105,6 +104,44 @@ def decode_ahead(
             yield batch()
 
 
+def decode_readable(
+    source: ImageSource,
+    indices: Iterable[int],
+    view: Callable[[Image.Image], np.ndarray],
+    batch_size: int,
+    threads: int | None,
+    skipped: list[tuple[int, str]],
+    advance: Callable[[int], None],
+) -> Iterator[Batch]:
+    """Batches as `decode_ahead` gives them, without those that hold no image.
+
+    Args:
+        source: the images.
+        indices: which images, in which order.
+        view: image to pixels.
+        batch_size: images in a batch.
+        threads: decoding threads; `decode_threads` by default.
+        skipped: position and reason of each image that cannot be read are added to it.
+        advance: called with the number of images of each batch once it has been used, skipped ones included.
+
+    Yields:
+        Batches with at least one image.
+
+    Example:
+        >>> from infoscope.images.source import open_images
+        >>> images = open_images(np.zeros((3, 8, 8, 3), np.uint8))
+        >>> [batch.index for batch in decode_readable(images, range(3), np.asarray, 2, 1, [], print)]
+        2
+        1
+        [[0, 1], [2]]
+    """
+    for batch in decode_ahead(source, indices, view, batch_size, threads):
+        skipped.extend(batch.unreadable)
+        if batch.index:
+            yield batch
+        advance(len(batch.index) + len(batch.unreadable))
+
+
 def ahead(
     load: Callable[[int], Loaded], indices: Iterable[int], most: int, threads: int | None = None
 ) -> Generator[tuple[int, Loaded], None, None]:
@@ -112,12 +149,12 @@ def ahead(
 
     Args:
         load: runs in the threads.
-        indices: what is loaded, in which order.
-        most: at most so many are loaded or loading.
+        indices: what to load, in which order.
+        most: how many may be loaded or loading at a time.
         threads: how many threads; `decode_threads` by default.
 
     Yields:
-        Index and what ``load`` gave; what it raises is raised here, in its turn.
+        An index and what ``load`` gave for it. What ``load`` raises is raised here when its index comes up.
 
     Example:
         >>> list(ahead(lambda index: index**2, range(4), most=2))
@@ -136,7 +173,7 @@ def ahead(
 
 
 def all_unreadable(source: ImageSource, reason: str) -> InfoscopeError:
-    """The error for a source none of whose images can be read."""
+    """The error for a source of which no image can be read."""
     return InfoscopeError(
         f"none of the {len(source)} images in {source.name} can be read (the first: {reason})"
         "; name a folder of photographs that can be opened"

@@ -12,10 +12,10 @@ from infoscope.errors import InfoscopeError
 
 BLOCK = 512
 REGULAR = frozenset(b"0\x007")
-# What the standard gives no data, whatever the size in the header says: links, devices, folders, pipes.
+# Links, devices, folders and pipes have no data by the standard, whatever size their header states.
 WITHOUT_DATA = frozenset(b"123456")
 ABOUT_NEXT = frozenset(b"xL")  # pax records, and GNU's long names
-NOT_ABOUT_FILES = frozenset(b"gK")  # remarks on the whole, and the long targets of links
+NOT_ABOUT_FILES = frozenset(b"gK")  # pax records for the whole tar, and the long targets of links
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
@@ -27,10 +27,10 @@ class Member(NamedTuple):
     size: int
 
 
-# Far above any name or time stamp; a header is read whole.
+# Far above any name or time stamp; an extended header is read into memory at once.
 LARGEST_HEADER = 2**20
-# What of a pax header is looked at: where a file's name and size are, and whether it has gaps.
-LONGEST_LENGTH = 20  # digits and the space after them
+LONGEST_LENGTH = 20  # of a pax record's length: digits and the space after them
+# The pax records that matter here: a file's name and size, and whether it has gaps.
 USED_RECORDS = (b"path", b"size", b"GNU.sparse")
 
 
@@ -41,11 +41,12 @@ class _DamagedError(Exception):
 def tar_members(path: Path) -> Iterator[Member]:
     """The regular files of a tar, in its order; their content is not read.
 
-    The formats of POSIX (ustar and pax), GNU and version 7 are known. A tar must end as a finished one does, so one
-    that is cut short between two files is told from a whole one.
+    The formats of POSIX (ustar and pax), GNU and version 7 are read. The standard library's ``tarfile`` ends silently
+    at a damaged header, as if the tar ended there; this reader refuses such a tar, and one that lacks the mark of its
+    end because it was cut short between two files.
 
     Raises:
-        InfoscopeError: the file cannot be read, is compressed, is no tar, or is cut short or damaged.
+        InfoscopeError: the file cannot be read, is compressed, is not a tar, or is cut short or damaged.
 
     Example:
         >>> import io, tarfile, tempfile
@@ -63,7 +64,7 @@ def tar_members(path: Path) -> Iterator[Member]:
         # One page holds a header with its extension, and the small files between two pictures.
         with path.open("rb", buffering=0) as raw, BufferedReader(raw, 4096) as file:
             if hasattr(os, "posix_fadvise"):
-                # Reading ahead would fetch the content that is stepped over.
+                # Reading ahead would fetch the content that is skipped.
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
             yield from _members(file, os.fstat(file.fileno()).st_size)
     except OSError as error:
@@ -124,10 +125,10 @@ def _header(file: BinaryIO, position: int) -> bytes | None:
         raise _DamagedError("is cut short: the mark of a tar's end is missing; copy the shard again")
     if len(header) == BLOCK and not any(header):
         return None
-    # The sum is taken with spaces in its own place.
-    found = sum(header) - sum(header[148:156]) + 8 * ord(" ")
+    # The checksum is computed as if its own field held spaces.
+    computed = sum(header) - sum(header[148:156]) + 8 * ord(" ")
     try:
-        intact = len(header) == BLOCK and _number(header[148:156], 8) == found
+        intact = len(header) == BLOCK and _number(header[148:156], 8) == computed
     except _DamagedError:
         intact = False
     if not intact:
@@ -137,13 +138,13 @@ def _header(file: BinaryIO, position: int) -> bytes | None:
 
 def _name(header: bytes) -> bytes:
     name = header[:100].split(b"\0", 1)[0]
-    # GNU's own format keeps other things where POSIX has the name's beginning.
+    # Only POSIX has the beginning of a long name here; GNU's own format uses the field for something else.
     prefix = header[345:500].split(b"\0", 1)[0] if header[257:263] == b"ustar\0" else b""
     return prefix + b"/" + name if prefix else name
 
 
 def _number(field: bytes, base: int) -> int:
-    """Digits, or where the first bit is set the bytes of the number itself, for what digits cannot hold."""
+    """A number in digits or, where the first bit is set, in binary, which GNU tar writes for numbers too large."""
     if field[:1] == b"\x80":
         return int.from_bytes(field[1:], "big")
     try:
@@ -156,10 +157,10 @@ def _number(field: bytes, base: int) -> int:
 
 
 def _records(content: bytes) -> dict[bytes, bytes]:
-    """The ``length key=value`` lines of a pax header, as far as they are used."""
+    """Those of a pax header's ``length key=value`` lines that are used."""
     records = {}
     start, end = 0, len(content.rstrip(b"\0"))
-    # By place: cutting off each line would copy what is left of the header for every one of its lines.
+    # By position: cutting off each line would copy the rest of the header once per line.
     while start < end:
         space = content.find(b" ", start, start + LONGEST_LENGTH)
         stop = start + _number(content[start:space], 10) if space > start else 0

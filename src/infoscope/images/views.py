@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
-from infoscope.errors import InfoscopeError, check_choice
-from infoscope.images.decode import UnreadableImageError
-from infoscope.runtime.choices import Resize
+from infoscope.errors import InfoscopeError, UnreadableImageError, check_choice
+from infoscope.options import Resize
 
 
 @dataclass(frozen=True)
@@ -21,9 +20,9 @@ class Cut:
     Attributes:
         top: its first row.
         left: its first column.
-        rolled: how far its pixels are rolled down and right, around the edges, before the model has them. The tokens
-            are rolled back, so that a map's cell is the same pixels as without.
-        mirrored: whether its tokens are laid out from right to left. The pixels are not.
+        rolled: how far its pixels are rolled down and right, around the edges, before the model sees them. The tokens
+            are rolled back, so that a cell of a map stands for the same pixels as without rolling.
+        mirrored: whether its tokens are laid out from right to left; the pixels are not mirrored.
 
     Example:
         >>> [cut.order(2).tolist() for cut in (Cut(0, 0), Cut(1, 1, rolled=1), Cut(0, 1, mirrored=True))]
@@ -37,9 +36,9 @@ class Cut:
 
     def order(self, grid: int) -> Int64[np.ndarray, " patch"]:
         """The token, row-major as the model gives them, of each cell of a map on ``grid`` patches a side."""
-        place = np.arange(grid * grid).reshape(grid, grid)
-        place = np.roll(place, (-self.rolled, -self.rolled), axis=(0, 1))
-        return (place[:, ::-1] if self.mirrored else place).ravel()
+        token = np.arange(grid * grid).reshape(grid, grid)
+        token = np.roll(token, (-self.rolled, -self.rolled), axis=(0, 1))
+        return (token[:, ::-1] if self.mirrored else token).ravel()
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,8 @@ class Views:
         grid: p, patches per side of the model's input.
         shift: s, patches between the two crops, 0 <= s <= p-2.
         resize: how an image that is not square becomes square: ``stretch`` ignores the aspect ratio, ``crop``
-            takes the shorter side to the target and then the centre.
-        shifts: further shifts whose crops are cut from the same picture, which is then resized for the largest.
+            resizes the shorter side to the target and takes the centre.
+        shifts: further shifts whose crops are cut from the same picture, which is resized for the largest shift.
 
     Raises:
         InfoscopeError: a shift is outside 0..p-2.
@@ -106,7 +105,7 @@ class Views:
         return np.asarray(self._square(image, self.side))
 
     def whole(self, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
-        """The picture that the crops are cut from, ``[(p+s)n, (p+s)n, 3]`` for the largest s.
+        """The picture that all crops are cut from, ``[(p+s)n, (p+s)n, 3]`` for the largest s.
 
         Raises:
             UnreadableImageError: as for `full`.
@@ -122,7 +121,7 @@ class Views:
         return self.cut(image, (Cut(0, 0), Cut(self.shift, self.shift)))
 
     def cut(self, image: Image.Image, cuts: Sequence[Cut]) -> UInt8[np.ndarray, "view height width 3"]:
-        """Some views of the image resized to `shifted_side`, ``[view, pn, pn, 3]``.
+        """Views that are cut from the image resized to `shifted_side`, ``[view, pn, pn, 3]``.
 
         Raises:
             UnreadableImageError: as for `full`.
@@ -149,7 +148,7 @@ class Views:
             )
         if self.resize == "stretch":
             return image.resize((side, side), Image.Resampling.BICUBIC)
-        # The longer side is rounded down and the crop's offset too, as transformers' image processors do.
+        # The longer side and the crop's offset are rounded down, as transformers' image processors do.
         short = min(width, height)
         width, height = width * side // short, height * side // short
         left, top = (width - side) // 2, (height - side) // 2

@@ -1,57 +1,35 @@
-"""Images that are noticed when they change: whatever is read again must be what was read first."""
+"""Noticing images that change: whatever is read again must be what was read first."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64, UInt64
 from PIL import Image
 
-from infoscope.errors import InfoscopeError
-from infoscope.images.decode import UnreadableImageError
-from infoscope.images.ids import StoredIn
+from infoscope.errors import InfoscopeError, UnreadableImageError
+from infoscope.images.decode import decode
 from infoscope.images.prefetch import ahead, decode_threads
 from infoscope.images.source import ImageSource
+from infoscope.images.stored import EncodedSource, StoredIn
 from infoscope.runtime.atomic import remedy_of
 from infoscope.runtime.file_states import digest_states, file_states, stamp_of
 from infoscope.runtime.progress import progress
 
-Read = TypeVar("Read")
-
-# Contents of images that were not read, and of those of which not a byte could be.
+# In place of a hash: the image was not read yet; or it was tried and not a byte of it could be read.
 UNREAD, UNREADABLE = 0, 1
 # Our choice: so many small files are read again within seconds, and need no bar.
 QUIET_IMAGES = 2000
 
 
 class ChangedImageError(InfoscopeError):
-    """An image is another than when it was read first, so what was made of the two does not belong together."""
-
-
-@runtime_checkable
-class Encoded(Protocol):
-    """A source whose images are bytes before they are pixels."""
-
-    def encoded(self, index: int) -> bytes:
-        """Image ``index`` as it is stored.
-
-        Raises:
-            UnreadableImageError: it cannot be read.
-        """
-        ...
-
-    def decoded(self, index: int, encoded: bytes) -> Image.Image:
-        """The picture in the bytes of image ``index``.
-
-        Raises:
-            UnreadableImageError: they are no picture.
-        """
-        ...
+    """An image is not what it was when it was read first, so results made from the two do not belong together."""
 
 
 @runtime_checkable
@@ -65,25 +43,31 @@ class InFiles(Protocol):
 
 @runtime_checkable
 class Remembering(Protocol):
-    """A source that keeps some of what it read, to read it once for several images."""
+    """A source that holds on to what it read last, to read it once for several images."""
 
     def forget(self) -> None:
-        """Read anew whatever is asked for next."""
+        """Read the bytes again, whatever is asked for next."""
 
 
 class Watched:
-    """A source that refuses an image which is another than when it was read first.
+    """A source that refuses an image which has changed since it was read first.
 
-    Of every image that is read a hash of its bytes is kept (of its pixels, where the source has no bytes), eight bytes
-    each, and compared whenever it is read again: by a second pass, another block of a sweep, or a later start of the
-    same command. `check` compares the files' sizes and times with those at the beginning, and reads again only what
-    differs there, so that files which were only touched or copied are no difference.
+    A hash of every image that is read is kept, eight bytes each, and compared whenever the image is read again: by a
+    second pass, another block of a sweep, or a later start of the same command. The hash is over the stored bytes, or
+    over the pixels where the source has no bytes. `check` compares the files' sizes and times with those at the
+    beginning and reads only what differs there, so that files which were merely touched or copied count as unchanged.
+
+    An image that could not be read at first stays left out for good, even if it could be read later, so that every
+    pass is over the same images.
 
     Args:
         source: the images.
 
     Attributes:
-        contents: the hash of each image; `UNREAD` where there is none yet.
+        contents: the hash of each image; `UNREAD` or `UNREADABLE` where there is none.
+        name: the source as the user named it.
+        ids: one id per image, in order.
+        notes: the source's notes, where it has any; see `infoscope.images.source.notes_of`.
 
     Example:
         >>> from infoscope.images.source import open_images
@@ -100,45 +84,31 @@ class Watched:
 
     def __init__(self, source: ImageSource):
         self.source = source
+        self.name = source.name
+        self.ids = source.ids
+        self.notes: Sequence[str] = getattr(source, "notes", ())
         self.contents: UInt64[np.ndarray, " image"] = np.zeros(len(source), np.uint64)
         self._files = source.stored_in() if isinstance(source, InFiles) else None
         self._states = None if self._files is None else file_states(self._files.files)
         self._stamp = source.stamp() if self._states is None else stamp_of(self._states)
-        self._bytes: Encoded | None = source if isinstance(source, Encoded) else None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
-        # Ray gives its workers arrays that cannot be written to.
+        # Ray gives its workers read-only arrays.
         self.contents = np.array(self.contents)
 
     @property
-    def name(self) -> str:
-        """The source as the user named it."""
-        return self.source.name
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """One id an image, in order."""
-        return self.source.ids
-
-    @property
     def fingerprint(self) -> str:
-        """The source's own."""
+        """The source's fingerprint."""
         return self.source.fingerprint
 
-    @property
-    def notes(self) -> Sequence[str]:
-        """The source's own, where it has any; see `infoscope.images.source.notes_of`."""
-        notes: Sequence[str] = getattr(self.source, "notes", ())
-        return notes
-
     def stamp(self) -> str:
-        """The source's own, as it was when the watch began."""
+        """The source's stamp as it was when the watch began."""
         return self._stamp
 
     @property
     def states(self) -> str:
-        """As `stamp`, with the times that only the system sets: another one after any change, and after a copy."""
+        """As `stamp`, with the times that only the system sets: it differs after any change, and after a copy."""
         return self._stamp if self._states is None else digest_states(self._states)
 
     def __len__(self) -> int:
@@ -148,51 +118,53 @@ class Watched:
         """Image ``index``.
 
         Raises:
-            UnreadableImageError: it cannot be read, nor could it before.
-            ChangedImageError: it is another than before.
+            UnreadableImageError: it cannot be read, or could not be when it was first asked for.
+            ChangedImageError: it has changed since it was read first.
         """
         image: Image.Image = self.read(index)
         return image
 
     def read(self, index: int) -> Any:
-        """The same, whatever it is that the source gives.
-
-        Raises:
-            ChangedImageError: it is another than before.
-        """
+        """As ``__getitem__``, for a source of anything else, such as the targets of a probe."""
         index = range(len(self))[index]
-        if self._bytes is None:
-            return self._noted(index, self.source.__getitem__, digest_pixels)
-        return self._bytes.decoded(index, self._noted(index, self._bytes.encoded, digest_bytes))
+        stored = self._read_stored(index)
+        if self.contents[index] == UNREADABLE:
+            raise UnreadableImageError(
+                "could not be read when it was first needed, and stays left out so that all passes are over the same "
+                "images"
+            )
+        return decode(stored) if isinstance(self.source, EncodedSource) else stored
 
     def keep(self, path: Path) -> None:
-        """Have the hashes outlive this process in a file; what one that is there knows is taken over.
+        """Have the hashes outlive this process in a file, and adopt those that the file holds already.
 
         Args:
             path: the file, eight bytes an image.
 
         Raises:
-            ChangedImageError: an image is another than the file knows it.
-            InfoscopeError: it cannot be written.
+            ChangedImageError: an image is not what it was by the file.
+            InfoscopeError: the file cannot be written.
         """
         if not len(self):
             return
-        kept = _kept_contents(path, len(self))
-        self.expect(np.arange(len(self)), kept)
-        kept[:] = self.contents
-        self.contents = kept
+        in_file = _map_contents(path, len(self))
+        self.expect(np.arange(len(self)), in_file)
+        in_file[:] = self.contents
+        self.contents = in_file
 
     def expect(self, index: Int64[np.ndarray, " image"], contents: UInt64[np.ndarray, " image"]) -> None:
-        """Take over what some images were like when another process read them.
+        """Adopt the hashes that another process took of some images.
 
         Raises:
-            ChangedImageError: one is another here.
+            ChangedImageError: an image is not the same here.
         """
-        known = self.contents[index]
-        differ = np.flatnonzero((known != contents) & (known != UNREAD) & (contents != UNREAD))
-        if len(differ):
-            raise self._changed(int(index[differ[0]]))
-        self.contents[index] = np.where(known == UNREAD, contents, known)
+        here = self.contents[index]
+        both_hashed = (here > UNREADABLE) & (contents > UNREADABLE)
+        differing = np.flatnonzero(both_hashed & (here != contents))
+        if len(differing):
+            raise self._changed(int(index[differing[0]]))
+        # Where only one of the two could read an image, what the other process made of it is what counts.
+        self.contents[index] = np.where(contents == UNREAD, here, contents)
 
     def check(self) -> None:
         """Make sure that all images that were read are still what they were.
@@ -210,48 +182,47 @@ class Watched:
             self.verify(np.intersect1d(read, self._files.images_in(differing)))
 
     def verify(self, index: Int64[np.ndarray, " image"]) -> None:
-        """Read the bytes of some images again, whatever their files' times.
+        """Read the bytes of some images again, whatever their files' times; where there are bytes, nothing is decoded.
 
         Raises:
             ChangedImageError: an image is not what it was.
         """
+
+        def compare(position: int) -> None:
+            with suppress(UnreadableImageError):  # as it was before
+                self._read_stored(position)
+
         if isinstance(self.source, Remembering):
             self.source.forget()
         with progress("Comparing", len(index), "images", enabled=len(index) > QUIET_IMAGES) as step:
-            for place, _ in ahead(self._look, index.tolist(), 4 * decode_threads()):
-                step(1, self.ids[place])
+            for position, _ in ahead(compare, index.tolist(), 4 * decode_threads()):
+                step(1, self.ids[position])
 
     def whole(self) -> str:
-        """SHA-256 over what all images are like, of which those that were not read yet are read."""
+        """SHA-256 over the hashes of all images, for which those that were not read yet are read."""
         self.verify(np.flatnonzero(self.contents == UNREAD))
         return contents_sha256(self.contents)
 
-    def _look(self, index: int) -> None:
-        """Read an image without decoding it, where that can be."""
-        try:
-            if self._bytes is None:
-                self._noted(index, self.source.__getitem__, digest_pixels)
-            else:
-                self._noted(index, self._bytes.encoded, digest_bytes)
-        except UnreadableImageError:  # nor could it be before
-            pass
-
-    def _noted(self, index: int, read: Callable[[int], Read], digest: Callable[[Read], int]) -> Read:
-        """What ``read`` gives, once it is sure that it is what it gave before."""
-        try:
-            found = read(index)
-        except UnreadableImageError as error:
-            self._note(index, UNREADABLE, str(error))
-            raise
-        self._note(index, digest(found))
-        return found
-
-    def _note(self, index: int, content: int, reason: str = "") -> None:
+    def _read_stored(self, index: int) -> Any:
+        """An image's bytes, or the image of a source without bytes, once its hash has been compared or noted."""
         before = int(self.contents[index])
+        try:
+            if isinstance(self.source, EncodedSource):
+                stored: Any = self.source.encoded(index)
+                content = digest_bytes(stored)
+            else:
+                stored = self.source[index]
+                content = digest_pixels(stored)
+        except UnreadableImageError as error:
+            if before not in (UNREAD, UNREADABLE):
+                raise self._changed(index, str(error)) from error
+            self.contents[index] = UNREADABLE
+            raise
         if before == UNREAD:
             self.contents[index] = content
-        elif before != content:
-            raise self._changed(index, reason)
+        elif before not in (UNREADABLE, content):
+            raise self._changed(index)
+        return stored
 
     def _changed(self, index: int, reason: str = "") -> ChangedImageError:
         what = f"was read before and cannot be read now ({reason})" if reason else "has changed since it was first read"
@@ -262,12 +233,23 @@ class Watched:
 
 
 def watch(images: ImageSource) -> Watched:
-    """The images, watched; those that are watched already stay as they are."""
+    """The images, watched; images that are watched already are returned as they are."""
     return images if isinstance(images, Watched) else Watched(images)
 
 
+def check_all(images: Iterable[object]) -> None:
+    """`Watched.check` of each source that is watched.
+
+    Raises:
+        ChangedImageError: an image is not what it was.
+    """
+    for source in images:
+        if isinstance(source, Watched):
+            source.check()
+
+
 def digest_bytes(content: bytes | memoryview) -> int:
-    """64 bits of BLAKE2b, which is neither `UNREAD` nor `UNREADABLE`.
+    """64 bits of BLAKE2b, never `UNREAD` or `UNREADABLE`.
 
     Example:
         >>> digest_bytes(b"a") == digest_bytes(b"a"), digest_bytes(b"a") == digest_bytes(b"b")
@@ -287,8 +269,8 @@ def contents_sha256(contents: UInt64[np.ndarray, " image"]) -> str:
     return hashlib.sha256(np.ascontiguousarray(contents, "<u8").tobytes()).hexdigest()
 
 
-def _kept_contents(path: Path, count: int) -> UInt64[np.ndarray, " image"]:
-    """Hashes in a file: each lies there once it is known, so that a killed process loses none."""
+def _map_contents(path: Path, count: int) -> UInt64[np.ndarray, " image"]:
+    """Hashes mapped to a file, so that each is there as soon as it is known and a killed process loses none."""
     size = 8 * count
     try:
         if not path.is_file() or path.stat().st_size != size:
@@ -302,14 +284,3 @@ def _kept_contents(path: Path, count: int) -> UInt64[np.ndarray, " image"]:
         return np.memmap(path, "<u8", "r+", shape=(count,))
     except OSError as error:
         raise InfoscopeError(f"cannot write {path}: {error.strerror or error}; {remedy_of(error)}") from error
-
-
-def check_all(images: Iterable[object]) -> None:
-    """`Watched.check` of each that is watched.
-
-    Raises:
-        ChangedImageError: an image is not what it was.
-    """
-    for each in images:
-        if isinstance(each, Watched):
-            each.check()

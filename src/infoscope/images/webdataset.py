@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-import io
 import logging
+import os
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
-from PIL import Image
+from jaxtyping import Int64
 
-from infoscope.errors import InfoscopeError
-from infoscope.images.class_numbers import ClassNumbers, number_classes
-from infoscope.images.decode import UnreadableImageError, decode
-from infoscope.images.folder import ADVICE, CONTAINER_SUFFIXES, NAMED, UNREAD_SUFFIXES, readable_suffixes
-from infoscope.images.ids import MemberIds, StoredIn
-from infoscope.images.patterns import matching_files, names_below_common_folder
+from infoscope.errors import InfoscopeError, UnreadableImageError
+from infoscope.images.classes import ClassNumbers, number_classes
+from infoscope.images.folder import CONTAINER_SUFFIXES, CONVERT, UNREAD_SUFFIXES, not_read, readable_suffixes
+from infoscope.images.stored import EncodedSource, StoredIn
 from infoscope.images.tar import Member, tar_members
-from infoscope.runtime.file_states import stamp_files
 from infoscope.runtime.progress import progress
 from infoscope.runtime.text import decode_text
 
 _LOGGER = logging.getLogger(__name__)
-HIDDEN_ADVICE = "name files without such dots to read them all"
-# Headers are waited for more than worked on.
+# Reading headers is mostly waiting for the disk.
 INDEX_THREADS = 8
 # Our choice: so many are indexed within seconds, and need no bar.
 QUIET_SHARDS = 32
-COMPRESSED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
-class WebDatasetSource:
+class WebDatasetSource(EncodedSource):
     """The picture of every sample in tar shards.
 
     A sample is the files of one key in a shard; the key is the name up to the first dot after the last slash. Its
@@ -45,167 +40,192 @@ class WebDatasetSource:
     An image's id is ``shard/member``, the shard named below the folder that all shards share; the order is the byte
     order of ids. Of a name that a tar holds twice the last counts, as when it is unpacked.
 
-    Each tar's headers are read once, here. Nothing stays open: an image opens its shard for one read, which costs
-    microseconds beside decoding, so threads and other processes need no care.
+    Each tar's headers are read once, when the source is opened. Nothing stays open: an image opens its shard for one
+    read, which costs microseconds beside decoding, so threads and other processes need no care.
 
     Args:
         shards: the tar files.
         name: the source as the user named it.
 
     Raises:
-        InfoscopeError: a shard cannot be read, is compressed, is no tar, or is cut short or damaged.
+        InfoscopeError: a shard cannot be read, is compressed, is not a tar, or is cut short or damaged.
     """
 
+    files: list[Path]
+    ids: MemberIds
+
     def __init__(self, shards: Sequence[Path], name: str):
-        self.name = name
-        self.fingerprint = ""
-        named = zip(names_below_common_folder(shards), (shard.absolute() for shard in shards), strict=True)
-        # With the slash, as in an id: "a.tar/" comes after "a.tar-2.tar/".
-        names, paths = zip(*sorted(named, key=lambda pair: f"{pair[0]}/".encode()), strict=True)
-        self._shards: list[Path] = list(paths)
+        named = zip(_names_below_common_folder(shards), (shard.absolute() for shard in shards), strict=True)
+        # Sorted with the slash, as in an id: "a.tar/" comes after "a.tar-2.tar/".
+        names, files = zip(*sorted(named, key=lambda pair: f"{pair[0]}/".encode()), strict=True)
+        contents = _index(files)
+        members = [[picture.name for picture in shard.pictures] for shard in contents]
+        super().__init__(name, MemberIds(names, members), list(files))
         self._shard_names: list[str] = list(names)
-        members, self.notes = _index(self._shards, self._shard_names)
+        self._offset = [np.array([picture.offset for picture in shard.pictures], np.int64) for shard in contents]
+        self._size = [np.array([picture.size for picture in shard.pictures], np.int64) for shard in contents]
+        self.notes = _notes(self._shard_names, contents)
         for note in self.notes:
             _LOGGER.warning("%s: %s", self.name, note)
-        self.ids = MemberIds(names, [[member.name for member in shard] for shard in members])
-        self._offset = [np.array([member.offset for member in shard], np.int64) for shard in members]
-        self._size = [np.array([member.size for member in shard], np.int64) for shard in members]
-
-    def stamp(self) -> str:
-        """SHA-256 over every shard's size and time of change."""
-        return stamp_files(self._shards)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Image.Image:
-        return self.decoded(index, self.encoded(index))
 
     def encoded(self, index: int) -> bytes:
-        """A member's bytes.
-
-        Raises:
-            UnreadableImageError: they cannot be read.
-        """
-        shard, member = self.ids.place(index)
-        size = int(self._size[shard][member])
+        """See `EncodedSource`."""
+        shard, member = self.ids.locate(index)
+        file, size = self.files[shard], int(self._size[shard][member])
         try:
-            with self._shards[shard].open("rb", buffering=0) as file:
-                file.seek(int(self._offset[shard][member]))
-                encoded = file.read(size)
+            with file.open("rb", buffering=0) as stream:
+                stream.seek(int(self._offset[shard][member]))
+                encoded = stream.read(size)
         except OSError as error:
-            raise UnreadableImageError(f"{self._shards[shard].name}: {error.strerror}") from error
+            raise UnreadableImageError(f"{file.name}: {error.strerror}") from error
         if len(encoded) != size:
-            raise UnreadableImageError(f"{self._shards[shard].name} is shorter than when it was indexed")
+            raise UnreadableImageError(f"{file.name} is shorter than when it was indexed")
         return encoded
-
-    def decoded(self, index: int, encoded: bytes) -> Image.Image:
-        """The picture in a member's bytes.
-
-        Raises:
-            UnreadableImageError: as for `decode`.
-        """
-        return decode(io.BytesIO(encoded))
 
     def stored_in(self) -> StoredIn:
         """The shards."""
         first = np.cumsum([0, *(len(offsets) for offsets in self._offset)])[:-1].tolist()
-        return StoredIn(self._shards, first, len(self))
+        return StoredIn(self.files, first, len(self))
 
     def class_numbers(self, column: str | None = None) -> ClassNumbers:
-        """Every sample's class, from a small file of it; the shards' headers are read once more, and no picture.
+        """Every sample's class, from a small file beside its picture.
+
+        The shards' headers are read once more, and no picture.
 
         Args:
-            column: that file's suffix; ``cls`` when not given.
+            column: the suffix of that file; ``cls`` by default.
 
         Raises:
             InfoscopeError: a sample has no such file.
         """
         suffix = column or "cls"
-        values: list[str] = []
-        with progress("Labels", len(self._shards), "shards", enabled=len(self._shards) > QUIET_SHARDS) as advance:
+        labels: list[str] = []
+        with progress("Labels", len(self.files), "shards", enabled=len(self.files) > QUIET_SHARDS) as advance:
             first = 0
-            for shard, name, offsets in zip(self._shards, self._shard_names, self._offset, strict=True):
-                found = _texts(shard, suffix)
+            for shard, name, offsets in zip(self.files, self._shard_names, self._offset, strict=True):
+                label_of = _texts(shard, suffix)
                 for image_id in self.ids[first : first + len(offsets)]:
-                    text = found.get(_key(image_id[len(name) + 1 :]))
-                    if text is None:
+                    label = label_of.get(_key(image_id[len(name) + 1 :]))
+                    if label is None:
                         raise InfoscopeError(
                             f"the sample of {image_id} has no .{suffix} file, so no label: name the "
                             "suffix that has one (--labels column:SUFFIX)"
                         )
-                    values.append(text)
+                    labels.append(label)
                 first += len(offsets)
                 advance()
-        return number_classes(values, None, self.name)
+        return number_classes(labels, None, self.name)
 
 
-def open_shards(pattern: str) -> WebDatasetSource:
-    """The shards that a path, a glob or a brace pattern names (see `matching_files`).
+class MemberIds(Sequence[str]):
+    """``shard/member`` for the members of several shards, of which only the bytes of the names are kept.
 
-    Raises:
-        InfoscopeError: as for `WebDatasetSource` and `matching_files`.
+    A string for each of a million members would take several times the room.
+
+    Args:
+        shards: the shards' names.
+        members: each shard's member names in UTF-8, in order.
+
+    Example:
+        >>> ids = MemberIds(["a.tar", "b.tar"], [[b"1.jpg", b"2.jpg"], [b"1.jpg"]])
+        >>> list(ids), ids[-1], ids[1:]
+        (['a.tar/1.jpg', 'a.tar/2.jpg', 'b.tar/1.jpg'], 'b.tar/1.jpg', ['a.tar/2.jpg', 'b.tar/1.jpg'])
+        >>> ids.locate(2)                               # the first member of the second shard
+        (1, 0)
     """
-    if names_compressed(pattern):
-        raise InfoscopeError(
-            f"{pattern} is compressed: its images cannot be found one by one; unpack it to a .tar (gunzip, unxz, ...)"
-        )
-    return WebDatasetSource(matching_files(pattern), pattern)
+
+    def __init__(self, shards: Sequence[str], members: Sequence[Sequence[bytes]]):
+        self._shards = list(shards)
+        self._starts = _offsets([len(names) for names in members])
+        self._names = b"".join(name for names in members for name in names)
+        self._ends = _offsets([len(name) for names in members for name in names])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def locate(self, index: int) -> tuple[int, int]:
+        """The number of an image's shard, and its number within that shard.
+
+        Raises:
+            IndexError: there is no such image.
+        """
+        index = range(len(self))[index]
+        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return shard, index - int(self._starts[shard])
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(len(self))[index]]
+        shard, member = self.locate(index)
+        start, stop = self._ends[self._starts[shard] + member :][:2]
+        return f"{self._shards[shard]}/{self._names[start:stop].decode()}"
+
+    def __iter__(self) -> Iterator[str]:
+        for shard, first, last in zip(self._shards, self._starts[:-1], self._starts[1:], strict=True):
+            for start, stop in pairwise(self._ends[first : last + 1].tolist()):
+                yield f"{shard}/{self._names[start:stop].decode()}"
 
 
-def names_compressed(name: str) -> bool:
-    """Whether a name is that of a compressed tar."""
-    return name.lower().endswith(COMPRESSED_SUFFIXES)
+def _offsets(lengths: Sequence[int]) -> Int64[np.ndarray, " bound"]:
+    """Where consecutive stretches of some lengths begin, and where the last one ends."""
+    return np.cumsum([0, *lengths], dtype=np.int64)
 
 
-def _index(shards: Sequence[Path], names: Sequence[str]) -> tuple[list[list[Member]], list[str]]:
-    """Each shard's pictures, by the bytes of their names; and what is not read although it looks like one, in lines."""
-    executor = ThreadPoolExecutor(INDEX_THREADS, thread_name_prefix="index")
-    members, hidden, unread = [], Unread(), Unread()
-    try:
-        with progress("Indexing", len(shards), "shards", enabled=len(shards) > QUIET_SHARDS) as advance:
-            for name, found in zip(names, executor.map(_pictures, shards), strict=True):
-                members.append(found.pictures)
-                hidden.add(name, [f"{hiding} hides {member}" for member, hiding in found.hidden])
-                unread.add(name, found.unread)
-                advance()
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
-    return members, [
-        *hidden.lines("in a sample with another picture, since a sample's name ends at the first dot", HIDDEN_ADVICE),
-        *unread.lines("of a kind that is not read", ADVICE[False]),
-    ]
+def _names_below_common_folder(files: Sequence[Path]) -> list[str]:
+    """The shortest names that tell files apart: their paths below the folder that all share, with forward slashes.
+
+    Example:
+        >>> _names_below_common_folder([Path("/d/a/x.tar"), Path("/d/b/x.tar")])
+        ['a/x.tar', 'b/x.tar']
+        >>> _names_below_common_folder([Path("/d/a/x.tar")])
+        ['x.tar']
+    """
+    common = os.path.commonpath([file.parent for file in files])
+    return [os.fsencode(file.relative_to(common).as_posix()).decode("utf-8", "backslashreplace") for file in files]
 
 
-@dataclass
-class Unread:
-    """What is not read, over all shards: how many, and the first by name."""
+class _Contents(NamedTuple):
+    """What a shard holds.
 
-    count: int = 0
-    named: list[str] = field(default_factory=list)
-
-    def add(self, shard: str, names: Sequence[str]) -> None:
-        """Count some of a shard's members."""
-        self.count += len(names)
-        self.named += [f"{shard}/{name}" for name in sorted(names)[: max(0, NAMED - len(self.named))]]
-
-    def lines(self, what: str, advice: str) -> list[str]:
-        """One line, or none where all is read."""
-        more = ", ..." if self.count > len(self.named) else ""
-        pictures = "picture" if self.count == 1 else "pictures"
-        return (
-            [f"not read: {self.count} {pictures} {what} ({', '.join(self.named)}{more}); {advice}"]
-            if self.count
-            else []
-        )
-
-
-class Found(NamedTuple):
-    """A shard's pictures, by the bytes of their names; members that another of their sample hides; unread pictures."""
+    Attributes:
+        pictures: one for each sample, by the bytes of their names.
+        hidden: names of pictures that are lost because another one of their sample counts, with that one's name.
+        unread: names of pictures of a kind that is not read.
+    """
 
     pictures: list[Member]
     hidden: list[tuple[str, str]]
     unread: list[str]
+
+
+def _index(shards: Sequence[Path]) -> list[_Contents]:
+    executor = ThreadPoolExecutor(INDEX_THREADS, thread_name_prefix="index")
+    contents = []
+    try:
+        with progress("Indexing", len(shards), "shards", enabled=len(shards) > QUIET_SHARDS) as advance:
+            for shard in executor.map(_contents, shards):
+                contents.append(shard)
+                advance()
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+    return contents
+
+
+def _notes(names: Sequence[str], contents: Sequence[_Contents]) -> list[str]:
+    """Which pictures in the shards are not read, one line for each reason."""
+    shards = list(zip(names, contents, strict=True))
+    hidden = [f"{name}/{chosen} hides {lost}" for name, shard in shards for lost, chosen in shard.hidden]
+    unread = [f"{name}/{picture}" for name, shard in shards for picture in shard.unread]
+    why_hidden = "in a sample with another picture, since a sample's name ends at the first dot"
+    lines = (
+        (hidden, why_hidden, "name files without such dots to read them all"),
+        (unread, "of a kind that is not read", CONVERT),
+    )
+    return [not_read(f"picture{'s' * (len(lost) > 1)} {why}", lost, advice) for lost, why, advice in lines if lost]
 
 
 def _key(name: str) -> str:
@@ -216,19 +236,19 @@ def _key(name: str) -> str:
 
 def _texts(shard: Path, suffix: str) -> dict[str, str]:
     """The content of each sample's file of one suffix, by the sample's key."""
-    found = {}
+    texts = {}
     try:
         with shard.open("rb", buffering=0) as file:
             for member in tar_members(shard):
                 name = _stored_name(member)
                 if name.rpartition("/")[2].partition(".")[2] == suffix:
                     file.seek(member.offset)
-                    found[_key(name)] = decode_text(file.read(member.size), f"{name} in {shard}").strip()
+                    texts[_key(name)] = decode_text(file.read(member.size), f"{name} in {shard}").strip()
     except OSError as error:
         raise InfoscopeError(
             f"cannot read {shard}: {error.strerror or error}; check its permissions, or fetch it again"
         ) from error
-    return found
+    return texts
 
 
 def _stored_name(member: Member) -> str:
@@ -236,7 +256,7 @@ def _stored_name(member: Member) -> str:
     return posixpath.normpath(member.name.decode("utf-8", "backslashreplace")).lstrip("/")
 
 
-def _pictures(shard: Path) -> Found:
+def _contents(shard: Path) -> _Contents:
     suffixes = readable_suffixes()
     unreadable = UNREAD_SUFFIXES - CONTAINER_SUFFIXES - suffixes
     chosen: dict[str, tuple[bool, Member]] = {}
@@ -244,8 +264,7 @@ def _pictures(shard: Path) -> Found:
     unread: dict[str, str] = {}
     for member in tar_members(shard):
         name = _stored_name(member)
-        base = name.rpartition("/")[2]
-        stem, _, extension = base.partition(".")
+        stem, _, extension = name.rpartition("/")[2].partition(".")
         suffix = f".{extension.rpartition('.')[2].lower()}"
         if not stem or suffix not in suffixes:
             if stem and suffix in unreadable:
@@ -260,7 +279,8 @@ def _pictures(shard: Path) -> Found:
             loser = picture if chosen[key][1] is not picture else before[1]
             if _is_picture_of_its_own(loser.name, *chosen[key]):
                 hidden[loser.name] = key
-    return Found(
+    # A later member may have been chosen since, so each loser is judged again beside the one that counts.
+    return _Contents(
         sorted(picture for _, picture in chosen.values()),
         [
             (name.decode(), chosen[key][1].name.decode())
@@ -272,7 +292,7 @@ def _pictures(shard: Path) -> Found:
 
 
 def _is_picture_of_its_own(name: bytes, says_more: bool, chosen: Member) -> bool:
-    """Whether a picture that its sample's other one hides is no companion of it, such as ``7.depth.png`` of ``7.jpg``.
+    """Whether a lost picture is no companion of the one that counts, as ``7.depth.png`` is of ``7.jpg``.
 
     Where both names say more (``a.b.jpg`` and ``a.c.jpg``), or both end alike, a name with a dot was cut short.
     """

@@ -1,4 +1,4 @@
-"""Pixels of more than 8 bits, as 8: what their largest value is, and a word where nobody says."""
+"""Pixels of more than 8 bits, brought to 8: what their largest value is, and a doubt where no file states it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from PIL import Image
 from infoscope.errors import UnreadableImageError
 
 DOUBT = "infoscope.doubt"
-"""Where a decoded picture keeps what is to be told of its values, in ``Image.info``."""
+"""The key of ``Image.info`` under which a decoded picture says what is doubtful about its values."""
 
 FULL = 65535
-# Below it a bit of the 16 is unused: the picture is dark, or its values have fewer bits than the file has room for.
+# Below it the highest of 16 bits is unused: the picture is dark, or its values have fewer bits than the file allows.
 HALF = 32768
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 _MAX_SAMPLE, _S_MAX_SAMPLE = 281, 341
-_SIGNATURE = 8  # of a PNG, in bytes
+_PNG_SIGNATURE_BYTES = 8
+# The raw mode in which Pillow reads the two bytes of a value in the other order.
 _SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
@@ -36,10 +37,11 @@ def has_wide_pixels(image: Image.Image) -> bool:
 
 
 def stated_largest(image: Image.Image) -> float | None:
-    """The largest value that a picture's file says its pixels can have; None where it does not say.
+    """The largest value that pixels can have by what their file states; None where it states nothing.
 
-    A TIFF says it by fewer bits to a sample than 16, or by its largest sample, which is rounded up to whole bits since
-    some writers store the largest there is; a PNG by its ``sBIT`` chunk. Call it before the pixels are loaded.
+    A TIFF states it by having fewer than 16 bits a sample, or by its largest sample, which is rounded up to whole bits
+    since some writers store the largest value that occurs; a PNG states it in its ``sBIT`` chunk. Call this before the
+    pixels are loaded, while the file is open.
     """
     if image.format == "PNG":
         bits = _png_bits(getattr(image, "fp", None))
@@ -56,18 +58,19 @@ def stated_largest(image: Image.Image) -> float | None:
 
 
 def eight_bits(
-    image: Image.Image, largest: float | None, again: Callable[[], Image.Image] | None
+    image: Image.Image, largest: float | None, reopen: Callable[[], Image.Image] | None
 ) -> tuple[Image.Image, str | None]:
-    """A picture of wide pixels with 8 bits a value.
+    """A picture of more than 8 bits a value, brought to 8.
 
     Args:
         image: the picture, loaded.
-        largest: what `stated_largest` gave before it was.
-        again: opens the picture anew, since Pillow keeps only the upper halves of 16-bit colours; None where it cannot
-            be opened again.
+        largest: what `stated_largest` gave before the picture was loaded.
+        reopen: opens the picture again, since Pillow keeps only the upper halves of 16-bit colours; None where it
+            cannot be opened again.
 
     Returns:
-        The picture, grey ones in mode ``L``; and what is to be told of it, None where its range is known or evident.
+        The picture, in mode ``L`` if it is grey; and what is doubtful about it, None where its range is known or
+        evident.
 
     Raises:
         UnreadableImageError: the pixels have no known range.
@@ -78,13 +81,13 @@ def eight_bits(
     colours = _colours(upper, image)
     if not colours.any() or colours.max() >= HALF >> 8:
         return image, None
-    lower = None if again is None else _lower_halves(again)
+    lower = None if reopen is None else _lower_halves(reopen)
     if lower is None or lower.shape != upper.shape:
         return image, None if largest == FULL else _dark(int(colours.max()) << 8 | 255)
     values = upper.astype(np.uint16) << 8 | lower
-    found = _colours(values, image)
-    if largest is None or largest == FULL or not _unscaled(found, largest, image):
-        return image, None if largest == FULL else _dark(int(found.max()))
+    colours = _colours(values, image)
+    if largest is None or largest == FULL or not _unscaled(colours, largest, image):
+        return image, None if largest == FULL else _dark(int(colours.max()))
     scaled = np.round(np.minimum(values, largest) * (255 / largest)).astype(np.uint8)
     return Image.fromarray(scaled, image.mode), None
 
@@ -112,7 +115,7 @@ def _grey(image: Image.Image, largest: float | None) -> tuple[Image.Image, str |
             f"pixels of mode {image.mode} from {low:g} to {high:g} have no known range; save it as 8-bit"
         )
     if sixteen and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
-        pixels = top - pixels  # which Pillow does for 8 bits alone
+        pixels = top - pixels  # Pillow inverts 8-bit pixels only
         doubt = None
     return Image.fromarray(np.round(pixels).astype(np.uint8)), doubt
 
@@ -124,9 +127,9 @@ def _dark(high: int) -> str:
 
 
 def _unscaled(values: Shaped[np.ndarray, "*any"], largest: float, image: Image.Image) -> bool:
-    """Whether values lie on the stated scale, and were not spread over all 16 bits as the PNG standard asks.
+    """Whether values lie on the stated scale, and are not spread over all 16 bits as the PNG standard asks.
 
-    Spreading moves the bits up, so what lies within the stated scale and was spread is a multiple of the step.
+    Spreading shifts the bits up, so values that were spread are multiples of the step, however small they are.
     """
     if not values.max() <= largest:
         return False
@@ -140,25 +143,27 @@ def _colours(values: Shaped[np.ndarray, "row column *channel"], image: Image.Ima
     return values[..., :-1] if image.mode in ("RGBA", "LA", "RGBX") and values.ndim == 3 else values
 
 
-def _lower_halves(again: Callable[[], Image.Image]) -> Shaped[np.ndarray, "row column channel"] | None:
-    """The lower 8 bits of 16-bit colours, by Pillow reading each pair of bytes in the other order."""
+def _lower_halves(reopen: Callable[[], Image.Image]) -> Shaped[np.ndarray, "row column channel"] | None:
+    """The lower 8 bits of 16-bit colours: Pillow reads them as the upper ones if told the other order of bytes."""
     try:
-        with again() as image:
+        with reopen() as image:
             raw = _raw_mode(image)
             if raw == "LA;16B":
-                # Four bytes a pixel: grey and alpha, the upper half first.
-                _reread(image, "RGBA")
-                grey_alpha = np.asarray(image)
-                grey, alpha = grey_alpha[..., 1], grey_alpha[..., 3]
+                # No raw mode swaps these, so the four bytes of a pixel are read as colours: grey and alpha, each with
+                # its upper half first.
+                _load_as(image, "RGBA")
+                halves = np.asarray(image)
+                grey, alpha = halves[..., 1], halves[..., 3]
                 return np.stack([grey, grey, grey, alpha], axis=-1)
-            _reread(image, f"{raw[:-1]}{_SWAPPED[raw[-1]]}")
+            _load_as(image, f"{raw[:-1]}{_SWAPPED[raw[-1]]}")
             return np.asarray(image)
-    # Not every format and compression has both orders; what the picture says without is told.
+    # Not every format and compression can be read in both orders; the caller reports the doubt instead.
     except Exception:
         return None
 
 
-def _reread(image: Image.Image, raw: str) -> None:
+def _load_as(image: Image.Image, raw: str) -> None:
+    """Load an opened picture as if its bytes were laid out in another raw mode."""
     tiles = getattr(image, "tile")  # noqa: B009 -- only files have it
     image.tile = [  # type: ignore[attr-defined]
         tile._replace(args=raw if isinstance(tile.args, str) else (raw, *tile.args[1:])) for tile in tiles
@@ -167,7 +172,7 @@ def _reread(image: Image.Image, raw: str) -> None:
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How the values lie in the file, by Pillow's name; empty for what does not come from one."""
+    """Pillow's name for how the values lie in the file; empty for a picture that does not come from one."""
     for tile in getattr(image, "tile", ()):
         args: Any = tile[3]
         raw = args if isinstance(args, str) else args[0] if isinstance(args, tuple) and args else ""
@@ -176,31 +181,31 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _png_bits(file: Any) -> int | None:
-    """The bits of a PNG's ``sBIT`` chunk, the most of any channel; None where it has none."""
+    """The most bits that a PNG's ``sBIT`` chunk states for any channel; None without such a chunk."""
     if file is None or file.closed:
         return None
-    place = file.tell()
+    position = file.tell()  # Pillow reads on from there
     try:
-        file.seek(_SIGNATURE)
+        file.seek(_PNG_SIGNATURE_BYTES)
         while len(header := file.read(8)) == 8:
             length, name = int.from_bytes(header[:4], "big"), header[4:]
             if name == b"IDAT":
                 return None
             if name == b"sBIT" and 1 <= length <= 4:
-                # Of grey or colours; the last of two or four is the alpha channel's.
+                # One number per channel; the last of two or four is the alpha channel's, which does not count.
                 bits = max(file.read(length)[: length - 1 + length % 2])
                 return bits if 8 < bits <= 16 else None
             file.seek(length + 4, 1)
         return None
     finally:
-        file.seek(place)
+        file.seek(position)
 
 
 def _largest(value: Any) -> float | None:
-    """A TIFF tag's largest number; None where it has none above 0."""
-    numbers = value if isinstance(value, tuple | list) else (value,)
+    """The largest number in a TIFF tag; None where it has none above 0."""
+    values = value if isinstance(value, tuple | list) else (value,)
     try:
-        found = [float(number) for number in numbers if number is not None]
+        largest = max((float(number) for number in values if number is not None), default=0.0)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    return max(found) if found and 0 < max(found) < 2**32 else None
+    return largest if 0 < largest < 2**32 else None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from infoscope.errors import InfoscopeError, check_choice
-from infoscope.runtime.choices import Metric, Resize
+from infoscope.errors import InfoscopeError
+from infoscope.options import EmptyPairs, Metric, Reduction, Resize
+from infoscope.runtime.typed import Count, Positive, Range, check_fields
 
-RankBy = Literal["max", "mean", "sum"]
 RankView = Literal["full", "crops"]
-EmptyPairs = Literal["leave-out", "one"]
 MapActivation = Literal["codes", "pre"]
 Control = Literal["none", "position-matched"]
 Diagonal = Literal["one", "both"]
@@ -25,38 +24,38 @@ class MeasureConfig:
     """The options of a measurement; the same options on the same inputs give the same table.
 
     Raises:
-        InfoscopeError: a number is out of range, or a choice is none of those there are.
+        InfoscopeError: a number is out of range, or a choice is not one of those offered.
 
     Example:
         >>> MeasureConfig(top_images=16).least_pairs
         8
     """
 
-    top_images: int = 16
+    top_images: Annotated[int, Range(1, 65535)] = 16
     """k: how many of a feature's strongest images its score is the mean over. Our choice."""
     shift: int = 2
     """s: patches between the two crops. 2 takes 256 pixels to 224 for patches of 16. Our choice."""
     shifts: tuple[int, ...] = ()
     """The shifts of a curve; ``shift`` is one of them in any case. Their crops are cut from one picture, resized for
     the largest. Default: no others."""
-    rank_by: RankBy = "max"
+    rank_by: Reduction = "max"
     """An image's score for the ranking: the max, mean or sum of the feature's codes over patch tokens."""
     rank_view: RankView = "full"
     """Rank on the full view, or on the crops themselves: one pass fewer, the larger of the two crops counts."""
     resize: Resize = "stretch"
     """How an image becomes square: stretch ignores the aspect ratio, crop takes the centre."""
-    min_pairs: int | None = None
+    min_pairs: Positive | None = None
     """Fewest valid pairs a score is given for. Default: half of top_images, rounded up."""
     empty_as: EmptyPairs = "leave-out"
     """A pair with exactly one empty map: left out of the mean, or counted as distance one."""
     ground_distance: Metric = "euclidean"
     """Distance between patch centres, in patches."""
-    floor: float = 0.0
+    floor: Annotated[float, Range(0, below=1)] = 0.0
     """Codes under this share of a map's maximum count as 0. For dictionaries whose codes are hardly ever 0."""
     map_activation: MapActivation = "codes"
     """pre: a second score from the pre-activations above 0, of the same features and images: does the score owe its
     movement to the competition of codes?"""
-    quantile_images: int = 0
+    quantile_images: Annotated[int, Range(0, MOST_QUANTILE_IMAGES)] = 0
     """A second score from so many images spread over the quantiles of each feature's activation: do its strongest
     images speak for the others? 0: none."""
     control: Control = "none"
@@ -64,29 +63,12 @@ class MeasureConfig:
     the score is position, and what context?"""
     diagonal: Diagonal = "one"
     """both: a second score from the crops on the other diagonal, at (0, s) and (s, 0)."""
-    seed: int = 0
+    seed: Count = 0
     """Seed of what a measurement draws at random: bootstrap intervals, and the sample that quantiles come from."""
 
     def __post_init__(self) -> None:
-        check_choice("rank_by", self.rank_by, RankBy)
-        check_choice("rank_view", self.rank_view, RankView)
-        check_choice("resize", self.resize, Resize)
-        check_choice("empty_as", self.empty_as, EmptyPairs)
-        check_choice("ground_distance", self.ground_distance, Metric)
-        if not 0.0 <= self.floor < 1.0:
-            raise InfoscopeError(f"--floor {self.floor} is out of range: choose 0 or more, and less than 1")
-        check_choice("map_activation", self.map_activation, MapActivation)
-        check_choice("control", self.control, Control)
-        check_choice("diagonal", self.diagonal, Diagonal)
-        if not 0 <= self.quantile_images <= MOST_QUANTILE_IMAGES:
-            raise InfoscopeError(
-                f"--quantile-images {self.quantile_images} is out of range: choose 0 to {MOST_QUANTILE_IMAGES}"
-            )
-        if self.seed < 0:
-            raise InfoscopeError(f"--seed {self.seed} is out of range: choose 0 or more")
-        if not 1 <= self.top_images <= 65535:
-            raise InfoscopeError(f"--top-images {self.top_images} is out of range: choose 1 to 65535")
-        if self.min_pairs is not None and not 1 <= self.min_pairs <= self.top_images:
+        check_fields(self)
+        if self.min_pairs is not None and self.min_pairs > self.top_images:
             raise InfoscopeError(
                 f"--min-pairs {self.min_pairs} is out of range: choose 1 to --top-images, {self.top_images}"
             )

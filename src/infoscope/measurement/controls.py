@@ -1,16 +1,17 @@
-"""The controls of a run as a whole: shares of classes, reliability, CDS against k and against a floor, trust."""
+"""The controls of a run as a whole: counts of classes, reliability, CDS against k and against a floor, trust."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from infoscope.runtime.json_values import to_json
 from infoscope.scope.classes import CLASSES, ClassRules
-from infoscope.scope.controls import FLOORS, prefix_sizes
+from infoscope.scope.controls import FLOORS, first_sizes
 from infoscope.scope.reliability import Agreement, Reliability, agreement, split_half
 from infoscope.scope.trust import TrustRules
 
@@ -19,16 +20,18 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 @dataclass(frozen=True)
 class RunControls:
-    """What the columns of a run say together; derived from ``scope.parquet`` alone.
+    """The controls of a run over all its features, from ``scope.parquet`` alone.
 
     Attributes:
         classes: number of features of each class.
-        calibrated: quantiles of ``cds_calibrated`` by share; empty where no feature has one.
-        trust: quantiles of ``trust`` over the features with a class; empty where none has.
+        calibrated: quantiles of ``cds_calibrated``; empty where no feature has one.
+        trust: quantiles of ``trust`` over the features with a class; empty where none has one.
         reliability: split-half reliability of CDS over features.
-        disagreeing: features whose score is another over the pairs that keep their peak.
-        by_k: CDS over the first images alone against CDS, by their number.
-        by_floor: CDS with weak codes taken for 0 against CDS, by the floor, over the features it was computed for.
+        disagreeing: number of features whose score over the pairs that keep their peak lies outside its interval.
+        by_k: agreement of CDS over the first images alone with CDS, by the number of images.
+        by_floor: agreement of CDS without weak codes with CDS, by the floor, over the features it was computed for.
+        class_rules: the thresholds that the classes rest on.
+        trust_rules: the constants that trust rests on.
     """
 
     classes: dict[str, int]
@@ -43,30 +46,29 @@ class RunControls:
 
     def to_json(self) -> dict[str, Any]:
         """What ``controls.json`` holds; a number that is not defined is None."""
-        document = asdict(self)
-        document["by_k"] = [{"k": k} | asdict(found) for k, found in self.by_k.items()]
-        document["by_floor"] = [{"floor": floor} | asdict(found) for floor, found in self.by_floor.items()]
-        defined: dict[str, Any] = _defined(document)
-        return defined
+        document: dict[str, Any] = to_json(self)
+        document["by_k"] = [{"k": k} | to_json(agreed) for k, agreed in self.by_k.items()]
+        document["by_floor"] = [{"floor": floor} | to_json(agreed) for floor, agreed in self.by_floor.items()]
+        return document
 
 
 def run_controls(table: pl.DataFrame, top_images: int) -> RunControls:
-    """Sum up the controls of a run.
+    """Summarise the controls of a run.
 
     Args:
-        table: ``scope.parquet``.
-        top_images: k of the measurement.
+        table: the table of ``scope.parquet``.
+        top_images: k, of the measurement.
 
     Example:
+        >>> from infoscope.runtime.columns import make_table
         >>> from infoscope.runtime.schema import SCOPE
-        >>> types = {name: column.dtype for name, column in SCOPE.items()}
-        >>> table = pl.DataFrame({name: [None, None] for name in SCOPE}, types)
-        >>> run_controls(table.with_columns(scope_class=pl.Series(["local", "global"])), top_images=16).classes
+        >>> table = make_table(SCOPE, [{"scope_class": "local"}, {"scope_class": "global"}])
+        >>> run_controls(table, top_images=16).classes
         {'local': 1, 'diffuse': 0, 'position-bound': 0, 'global': 1, 'undefined': 0}
     """
     cds = _numbers(table["cds"])
     counts = dict(table["scope_class"].value_counts().iter_rows())
-    by_k, by_floor = _lists(table["cds_by_k"], prefix_sizes(top_images)), _lists(table["cds_by_floor"], FLOORS)
+    by_k, by_floor = _lists(table["cds_by_k"], first_sizes(top_images)), _lists(table["cds_by_floor"], FLOORS)
     return RunControls(
         classes={name: counts.get(name, 0) for name in CLASSES},
         calibrated=_quantiles(table["cds_calibrated"]),
@@ -84,19 +86,10 @@ def _numbers(column: pl.Series) -> np.ndarray:
 
 
 def _lists(column: pl.Series, names: Any) -> dict[Any, np.ndarray]:
-    """The places of a list column as columns of their own."""
-    return {name: _numbers(column.list.get(place, null_on_oob=True)) for place, name in enumerate(names)}
+    """The entries of a list column as arrays of their own, by name."""
+    return {name: _numbers(column.list.get(entry, null_on_oob=True)) for entry, name in enumerate(names)}
 
 
 def _quantiles(column: pl.Series) -> dict[float, float]:
     values = column.drop_nulls().to_numpy()
     return {share: float(np.quantile(values, share)) for share in QUANTILES} if len(values) else {}
-
-
-def _defined(value: Any) -> Any:
-    """The same with None for NaN."""
-    if isinstance(value, dict):
-        return {str(key): _defined(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_defined(entry) for entry in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""From the maps of the cross-checks to their scores and tables; the score itself comes from `Scoring.score`."""
+"""From the maps of the cross-checks to their scores and tables; the main score comes from `Scoring.score`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from infoscope.scope.score import FeatureScores, PairScores, score_features
 
 @dataclass(frozen=True)
 class CrossChecks:
-    """The tables of what was asked for beside the score; None where it was not.
+    """The tables of the cross-checks; None for those that were not asked for.
 
     Attributes:
         shift_curve: one row a feature and shift; columns in `infoscope.runtime.schema.SHIFT_CURVE`.
         cross_checks: one row a feature and check; columns in `infoscope.runtime.schema.CROSS_CHECKS`.
-        quantile_images: as the table of top images, of the images spread over a feature's quantiles.
+        quantile_images: the images spread over a feature's quantiles, with the columns of the top images.
     """
 
     shift_curve: pl.DataFrame | None = None
@@ -36,13 +36,13 @@ class CrossChecks:
 
 @dataclass(frozen=True)
 class CrossScoring:
-    """Scores the maps of every set but the score's own.
+    """Scores the maps of every set except that of the main score.
 
     Attributes:
-        scoring: how the score itself was made.
-        parts: what pass 2 gave, all sets in each.
+        scoring: how the main score was computed.
+        parts: the maps from pass 2, all sets in each part.
         ranking: the strongest images.
-        spread: the images spread over each feature's quantiles, where they were asked for.
+        spread: the images spread over each feature's quantiles, if those were asked for.
     """
 
     scoring: Scoring
@@ -54,8 +54,8 @@ class CrossScoring:
         """Score all sets.
 
         Args:
-            main: the score's own pairs.
-            ids: the images' names.
+            main: the scores of the main set's pairs.
+            ids: the ids of all images.
 
         Raises:
             InfoscopeError: a file cannot be read or written.
@@ -88,6 +88,7 @@ class CrossScoring:
             own = pairs[map_set.name]
             scores = self._features(own, self._ranking_of(map_set), map_set.sampled)
             difference = None
+            # The quantiles are of other images, so that there are no pairs to subtract.
             if not map_set.sampled:
                 least, empty_as = config.least_pairs, config.empty_as
                 difference = paired_difference(main, own, feature, len(self.ranking.image), least, empty_as)

@@ -1,10 +1,10 @@
-"""What a run records of its model, dictionary and images, and whether those at hand are the same."""
+"""What a run records of its model, dictionary and images, and whether the ones at hand are the same."""
 
 from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,70 +15,77 @@ from jaxtyping import UInt64
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
-from infoscope.images.source import ImageSource, ids_sha256
-from infoscope.images.watched import Watched, contents_sha256, watch
-from infoscope.runtime.atomic import as_read, read_json
-from infoscope.runtime.manifest import FORMAT_VERSION, DictionaryRecord, ModelRecord, software_versions
+from infoscope.images.source import ImageSource, ids_sha256, notes_of
+from infoscope.images.watched import UNREADABLE, Watched, contents_sha256, watch
+from infoscope.runtime.json_values import read_json, to_json
+from infoscope.runtime.manifest import (
+    FORMAT_VERSION,
+    DictionaryRecord,
+    ImagesRecord,
+    ModelRecord,
+    SkippedImage,
+    software_versions,
+)
 from infoscope.runtime.run import PLAN, Run
 
 _LOGGER = logging.getLogger(__name__)
-# Our choice: the hashes of so many images take 107 kB in a manifest, and their files are read within seconds.
+# Our choice: the hashes of this many images take 107 kB in a manifest, and their files are read within seconds.
 MOST_COMPARED = 10_000
 
 
-def plan(
+def run_identity(
     model: ModelRecord, dictionary: DictionaryRecord, images: Watched, ids_hash: str, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """All that a result depends on, as JSON values: a directory is gone on with only when it is the same."""
+    """Everything that a result depends on, as JSON values; a directory resumes only under the same identity."""
     site = model_identity(model)
-    if model.reads == "output":  # as it was before anything else could be read
+    if model.reads == "output":  # directories written before anything else could be read have no such entry
         del site["reads"]
     return {
         "format_version": FORMAT_VERSION,
         "options": options,
         "model": site,
-        # A weights file alone does not say how many codes are kept.
+        # A weights file does not always say which activation function belongs to it.
         "dictionary": {"sha256": dictionary.sha256, "activation": dictionary.activation},
         "images": {"count": len(images), "ids_sha256": ids_hash, "stamp": images.states},
+        # Another version of a library may round differently, and shards of both must not be mixed.
         "software": software_versions(),
     }
 
 
 def with_kept_stamp(
     out: Path,
-    planned: dict[str, Any],
+    identity: dict[str, Any],
     merge: Callable[[dict[str, Any]], dict[str, Any]],
     check: Callable[[dict[str, Any]], bool],
 ) -> dict[str, Any]:
-    """A plan with the stamp of the images that the directory's own plan has, where nothing else differs.
+    """An identity with the stamp of the images that the directory's own identity has, where nothing else differs.
 
-    Files that were touched or copied since have another stamp, and may be the same images.
+    Files that were touched or copied in the meantime have another stamp, and may still be the same images.
 
     Args:
         out: the directory.
-        planned: the plan.
-        merge: the plan with the stamp of another one.
-        check: given the plan that is there, whether its images are known to be the same; raises where they are others.
+        identity: what is to be done there.
+        merge: given the directory's own identity, ``identity`` with the stamp of that one.
+        check: given the directory's own identity, whether its images are known to be the same; it raises where they are
+            known to differ.
 
     Raises:
         InfoscopeError: as ``check`` raises.
     """
-    found = read_json(out / PLAN) if (out / PLAN).is_file() else None
-    if not isinstance(found, dict) or found == as_read(planned):
-        return planned
-    same = merge(found)
-    if found != as_read(same):
-        return planned
-    return same if check(found) else planned
+    kept = read_json(out / PLAN) if (out / PLAN).is_file() else None
+    if not isinstance(kept, dict) or kept == to_json(identity):
+        return identity
+    merged = merge(kept)
+    return merged if kept == to_json(merged) and check(kept) else identity
 
 
 def model_identity(model: ModelRecord) -> dict[str, Any]:
-    """The record without what the model is called: the weights' hash says which one it is."""
+    """The record without the model's name and revision: the hash of the weights says which model it is."""
     return {key: value for key, value in asdict(model).items() if key not in ("name", "revision")}
 
 
 def model_record(backbone: Backbone) -> ModelRecord:
-    """The model at its block."""
+    """The record of a model at its block."""
     return ModelRecord(
         name=backbone.name,
         revision=backbone.revision,
@@ -98,9 +105,26 @@ def model_record(backbone: Backbone) -> ModelRecord:
 
 
 def dictionary_record(sae: SparseAutoencoder) -> DictionaryRecord:
-    """The SAE."""
+    """The record of a dictionary."""
     return DictionaryRecord(
         name=sae.name, format=sae.format, sha256=sae.sha256, features=sae.features, activation=str(sae.activation)
+    )
+
+
+def images_record(images: Watched, skipped: Iterable[tuple[int, str]]) -> ImagesRecord:
+    """The record of a pool of images.
+
+    Args:
+        images: the pool.
+        skipped: position and reason of each image that could not be read.
+    """
+    return ImagesRecord(
+        source=images.name,
+        count=len(images),
+        ids_sha256=ids_sha256(images),
+        skipped=[SkippedImage(index, images.ids[index], reason) for index, reason in skipped],
+        notes=notes_of(images),
+        stamp=images.stamp(),
     )
 
 
@@ -108,7 +132,7 @@ def check_width(backbone: Backbone, sae: SparseAutoencoder) -> None:
     """Refuse an SAE that cannot read the model's tokens.
 
     Raises:
-        InfoscopeError: it takes tokens of another width.
+        InfoscopeError: the SAE takes tokens of another width.
     """
     if sae.width != backbone.width:
         raise InfoscopeError(
@@ -118,33 +142,33 @@ def check_width(backbone: Backbone, sae: SparseAutoencoder) -> None:
 
 
 def check_belongs(run: Run, backbone: Backbone, sae: SparseAutoencoder) -> None:
-    """Refuse a model or an SAE that is not the one a run was measured with.
+    """Refuse a model or an SAE that is not the one that a run was measured with.
 
     Raises:
-        InfoscopeError: naming what differs.
+        InfoscopeError: they differ; the message says in what.
     """
     check_width(backbone, sae)
     manifest = run.manifest
-    for what, here, there in (
+    for what, given, measured in (
         ("block", backbone.block, manifest.model.block),
         ("reads", backbone.reads, manifest.model.reads),
         ("grid", backbone.grid, manifest.model.grid),
         ("model weights", backbone.sha256, manifest.model.sha256),
         ("SAE weights", sae.sha256, manifest.dictionary.sha256),
     ):
-        if here != there:
-            raise InfoscopeError(f"{run.path} was measured with {what} {there}, not {here}: give the run's own")
+        if given != measured:
+            raise InfoscopeError(f"{run.path} was measured with {what} {measured}, not {given}: give the run's own")
 
 
 def other_images(run: Run, images: ImageSource) -> str | None:
-    """In which way images are not those that a run was measured on, in a line; None where they are.
+    """How images differ from those that a run was measured on, in one line; None where they do not.
 
-    They are the same where their number, their ids and their files' sizes and times are. Where only the times differ,
-    as after a copy, the files are read and compared, up to `MOST_COMPARED`; of more the ids decide.
+    Images are the same where their number, their ids and the sizes and times of their files are. Where only the times
+    differ, as after a copy, up to `MOST_COMPARED` images are read and compared; of more, only the ids are compared.
 
     Args:
         run: the run.
-        images: what was opened.
+        images: the images at hand.
     """
     record = run.manifest.images
     if len(images) != record.count:
@@ -156,7 +180,8 @@ def other_images(run: Run, images: ImageSource) -> str | None:
     if known is None or watched.stamp() == record.stamp:
         return None
     watched.whole()
-    changed = np.flatnonzero(watched.contents != known)
+    # An image that the run could not read says nothing about a change if it can be read now.
+    changed = np.flatnonzero((watched.contents != known) & (known != UNREADABLE))
     if not len(changed):
         return None
     return (
@@ -166,11 +191,12 @@ def other_images(run: Run, images: ImageSource) -> str | None:
 
 
 def say_other_images(run: Run, images: ImageSource) -> None:
-    """Say in one line where images are not those that a run was measured on; it is a warning where they ought to be.
+    """Log in one line how images differ from those that a run was measured on; as a warning if they should be the same.
 
     Args:
         run: the run.
-        images: what is analysed, which may well be others.
+        images: the images that are analysed. They may be other ones, but not by accident: where they have the name of
+            the run's source, a difference is a warning.
     """
     difference = other_images(run, images)
     if difference is not None:
@@ -179,23 +205,24 @@ def say_other_images(run: Run, images: ImageSource) -> None:
 
 
 def as_measured(run: Run, images: ImageSource) -> Watched:
-    """Images that refuse what has changed since a run was measured on them, as far as the run knows.
+    """The images, watched so that those that have changed since a run was measured on them are refused.
 
     Args:
         run: the run.
-        images: the images, of the same ids in the same order; those of others are not compared.
+        images: the images. They are compared only where they have the run's ids, in its order, and the run knows their
+            content.
     """
     known = recorded_contents(run)
     if known is None or len(images) != len(known) or ids_sha256(images) != run.manifest.images.ids_sha256:
         return watch(images)
-    # A watch of its own: what others have read meanwhile is no reason to refuse.
+    # A new watch: content that another user of the images has read in the meantime is no reason to refuse them.
     watched = Watched(images.source if isinstance(images, Watched) else images)
     watched.expect(np.arange(len(images)), known)
     return watched
 
 
 def packed_contents(contents: UInt64[np.ndarray, " image"]) -> str | None:
-    """What images are like (see `Watched`), as a manifest has it; None where there are too many.
+    """The hashes of images (see `Watched`) as a manifest holds them; None where there are too many.
 
     Example:
         >>> packed_contents(np.array([7], np.uint64))
@@ -207,7 +234,7 @@ def packed_contents(contents: UInt64[np.ndarray, " image"]) -> str | None:
 
 
 def recorded_contents(run: Run) -> UInt64[np.ndarray, " image"] | None:
-    """What a run's images were like; None where it does not know.
+    """The hashes of a run's images; None where the run does not hold them.
 
     Raises:
         InfoscopeError: its manifest is damaged.

@@ -1,4 +1,4 @@
-"""From the scores of pairs to what is said of each feature: score, controls, class and trust."""
+"""From the scores of pairs to the result of each feature: score, controls, class and trust."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def judge_features(
     config: MeasureConfig,
     fvu: float | None,
 ) -> Features:
-    """Gather the scores and controls of all pairs of a ranking by feature, and judge each.
+    """Gather the scores and controls of all pairs by feature, and judge each feature.
 
     Args:
-        pair_scores: of all pairs, by feature, then rank.
-        pair_controls: of the same pairs.
-        ranking: whose pairs they are.
+        pair_scores: the scores of all pairs, by feature, then rank.
+        pair_controls: the controls of the same pairs.
+        ranking: the ranking that the pairs are of.
         grid: p, patches per side.
         config: the options.
         fvu: fraction of variance that the SAE leaves unexplained; None where not known.
@@ -48,7 +48,7 @@ def judge_features(
     features = len(ranking.image)
     feature, rank = np.nonzero(ranking.image >= 0)
     feature, rank = feature.astype(np.uint32), rank.astype(np.uint16)
-    # A pool smaller than k has fewer ranks, but the lists by k keep their length and the shares count against k.
+    # With fewer than k images there are fewer ranks, but the lists by k keep their length, and shares are still of k.
     least, empty_as, top_images = config.least_pairs, config.empty_as, config.top_images
     geometry = Geometry(grid, config.shift, config.ground_distance)
     scores = score_features(pair_scores, feature, features, min_pairs=least, empty_as=empty_as, seed=config.seed)

@@ -23,14 +23,14 @@ QUANTILES = "quantiles"
 
 @dataclass(frozen=True)
 class MapSet:
-    """Two views of each of some images, and what their maps show.
+    """Which two views of an image are compared, of which images, and what the maps hold.
 
     Attributes:
         name: unique in a measurement; tables and files call the set by it.
-        cuts: the two views. Laid on the grid, they overlap as two crops at (0, 0) and ``shift`` patches further do.
+        cuts: the two views. On the grid, they overlap as crops at (0, 0) and at ``shift`` patches further do.
         shift: s, patches.
-        pre: the maps show pre-activations above 0 rather than codes.
-        sampled: the images are spread over the quantiles of a feature's activation, rather than its strongest.
+        pre: whether the maps hold pre-activations above 0 rather than codes.
+        sampled: whether the images are spread over the quantiles of a feature's activation, rather than its strongest.
     """
 
     name: str
@@ -41,7 +41,7 @@ class MapSet:
 
     @property
     def array_prefix(self) -> str:
-        """What the names of the set's arrays begin with: nothing for the score's own.
+        """What the names of the set's arrays begin with: nothing for the set of the score itself.
 
         Example:
             >>> [map_set.array_prefix for map_set in map_sets(MeasureConfig(shifts=(2, 4)))]
@@ -65,7 +65,7 @@ def map_sets(config: MeasureConfig) -> list[MapSet]:
         sets.append(MapSet(PRE, both, s, pre=True))
     if config.control == "position-matched":
         # Rolling the patches of the second crop is the same as rolling the position table the other way: every
-        # embedding is used once, and on the overlap both crops have the embeddings of the first.
+        # embedding is still used once, and on the overlap both crops have the embeddings of the first.
         sets.append(MapSet(POSITION, (first, Cut(s, s, rolled=s)), s))
     if config.diagonal == "both":
         # Mirrored, the crops at (0, s) and (s, 0) overlap as those at (0, 0) and (s, s) do.
@@ -76,20 +76,20 @@ def map_sets(config: MeasureConfig) -> list[MapSet]:
 
 
 def cuts_of(sets: Iterable[MapSet]) -> list[Cut]:
-    """The views that some sets need, each once."""
+    """The views that the sets need, each once."""
     return list(dict.fromkeys(cut for map_set in sets for cut in map_set.cuts))
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The maps that one dictionary wants of pass 2; pairs (image, feature) are ordered by image, then feature.
+    """The maps that one dictionary needs from pass 2; (image, feature) pairs are ordered by image, then feature.
 
     Attributes:
-        sets: the sets of maps to be made.
-        image: of a feature's strongest images.
-        feature: the feature of each.
-        sampled_image: of images spread over a feature's quantiles.
-        sampled_feature: the feature of each.
+        sets: the sets of maps.
+        image: images that are among the strongest of a feature.
+        feature: the feature of each pair.
+        sampled_image: images that are spread over the quantiles of a feature.
+        sampled_feature: the feature of each pair.
     """
 
     sets: tuple[MapSet, ...]
@@ -99,7 +99,7 @@ class Wanted:
     sampled_feature: Int64[np.ndarray, " sampled"]
 
     def of_images(self, first: int, last: int) -> Wanted:
-        """What is wanted of images ``first`` to ``last``."""
+        """The maps needed from images ``first`` to ``last``."""
         strongest, sampled = (
             slice(*np.searchsorted(image, [first, last + 1])) for image in (self.image, self.sampled_image)
         )
@@ -112,28 +112,28 @@ class Wanted:
         )
 
     def pairs(self, map_set: MapSet) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"]]:
-        """The images and features whose maps a set is of."""
+        """The images and features of a set's maps."""
         return (self.sampled_image, self.sampled_feature) if map_set.sampled else (self.image, self.feature)
 
     def image_of_each_map(self) -> Int64[np.ndarray, " map"]:
-        """The image of every pair of maps that will be made, ascending: how much memory each image asks for."""
+        """The image of every pair of maps, ascending; it tells how much memory each image takes."""
         images = [self.pairs(map_set)[0] for map_set in self.sets]
         return np.sort(np.concatenate([np.zeros(0, np.int64), *images]))
 
     @property
     def images(self) -> Int64[np.ndarray, " image"]:
-        """Every image, once, ascending."""
+        """Every image that maps are needed of, once, ascending."""
         return np.union1d(self.image, self.sampled_image)
 
 
 def wanted_maps(ranking: Ranking, spread: Ranking | None, config: MeasureConfig, gathered: bool) -> Wanted:
-    """What pass 2 has to make.
+    """The maps that pass 2 has to compute.
 
     Args:
         ranking: the strongest images.
         spread: the images spread over the features' quantiles, where a set needs them.
         config: the options.
-        gathered: whether the ranking gathered the score's own maps already.
+        gathered: whether pass 1 has gathered the maps of the score itself already.
     """
     sets = tuple(map_set for map_set in map_sets(config) if not (gathered and map_set.name == MAIN))
     none = np.zeros(0, np.int64)
@@ -144,12 +144,12 @@ def wanted_maps(ranking: Ranking, spread: Ranking | None, config: MeasureConfig,
 
 @dataclass(frozen=True)
 class SetMaps:
-    """The maps of some pairs, by set."""
+    """The maps of each set."""
 
     maps: dict[MapSet, ImageMaps]
 
     def arrays(self) -> Arrays:
-        """As named arrays, for a shard's file; `MapSet.array_prefix` tells which set's they are."""
+        """The maps as named arrays, for a shard's file; `MapSet.array_prefix` tells the sets apart."""
         return {
             f"{map_set.array_prefix}{name}": array
             for map_set, maps in self.maps.items()

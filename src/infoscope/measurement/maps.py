@@ -1,4 +1,4 @@
-"""Activation maps of (image, feature) pairs: gathered from codes, kept in parts, and brought together by feature."""
+"""Activation maps of (image, feature) pairs: gathered from codes, kept in parts, and read back by feature."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from infoscope.measurement.maps_kernel import count_entries, fill_entries
 from infoscope.runtime.partials import Arrays, Part, shards
 from infoscope.scope.maps import SparseMaps
 
-# Our choice: what a shard or a chunk of features may hold when every code of its maps is above 0. Putting maps in order
-# takes a few times as much.
+# Our choice: the most that the maps of a shard or of a chunk of features take, where every code is above 0. Sorting
+# them takes a few times as much.
 MAPS_BYTES = 64 * 2**20
+# The maps of a pair, and the arrays of each, in the names of a shard's arrays.
+_CROPS, _ARRAYS = ("first", "second"), ("start", "patch", "value")
 # Patch and value of one cell, in both crops.
 _CELL_BYTES = 2 * (2 + 4)
 
 
 def most_pairs(cells: int) -> int:
-    """How many pairs' maps on ``cells`` patches stay within `MAPS_BYTES`.
+    """How many pairs of maps on ``cells`` patches fit into `MAPS_BYTES`.
 
     Example:
         >>> most_pairs(196)
@@ -42,11 +44,11 @@ def feature_chunks(features: int, top_images: int, cells: int) -> list[range]:
 
 @dataclass(frozen=True)
 class ImageMaps:
-    """Both crops' maps of some (image, feature) pairs.
+    """Both crops' maps of (image, feature) pairs.
 
     Attributes:
         image: ``[pair]``, position of the image in the source.
-        feature: ``[pair]``.
+        feature: ``[pair]``, the feature.
         first: maps of the first crop, on the full grid.
         second: maps of the second crop.
     """
@@ -61,7 +63,7 @@ class ImageMaps:
         return ImageMaps(self.image[index], self.feature[index], self.first.take(index), self.second.take(index))
 
     def by_feature(self) -> ImageMaps:
-        """Ordered by feature, then image."""
+        """The pairs ordered by feature, then image."""
         return self.take(np.lexsort((self.image, self.feature)))
 
     @classmethod
@@ -73,7 +75,7 @@ class ImageMaps:
 
     @classmethod
     def concatenate(cls, parts: list[ImageMaps]) -> ImageMaps:
-        """Several parts, one after the other; at least one."""
+        """The pairs of several parts, one part after the other; at least one part."""
         return cls(
             np.concatenate([part.image for part in parts]),
             np.concatenate([part.feature for part in parts]),
@@ -82,22 +84,21 @@ class ImageMaps:
         )
 
     def arrays(self) -> Arrays:
-        """As named arrays, for a shard's file."""
+        """The maps as named arrays, for a shard's file."""
         return {
             "image": self.image,
             "feature": self.feature,
             "cells": np.array([self.first.cells]),
-            **{f"first_{key}": value for key, value in _fields(self.first).items()},
-            **{f"second_{key}": value for key, value in _fields(self.second).items()},
+            **{f"{crop}_{name}": getattr(getattr(self, crop), name) for crop in _CROPS for name in _ARRAYS},
         }
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> ImageMaps:
-        """What `arrays` gave."""
+        """The inverse of `arrays`."""
         cells = int(arrays["cells"][0])
         first, second = (
             SparseMaps(arrays[f"{crop}_start"], arrays[f"{crop}_patch"], arrays[f"{crop}_value"], cells)
-            for crop in ("first", "second")
+            for crop in _CROPS
         )
         return cls(arrays["image"], arrays["feature"], first, second)
 
@@ -121,8 +122,8 @@ def gather_maps(
         feature: the feature of each wanted pair, ascending within an image.
         cells: patches in a crop, p^2.
         features: features of the dictionary.
-        views: which view of an image is the first crop, and which the second.
-        per_image: views of an image.
+        views: which of an image's views is the first crop, and which is the second.
+        per_image: views of each image.
     """
     which = np.array(views, np.int64)
     # The wanted pairs of image i of the batch are begin[i]:begin[i + 1].
@@ -147,12 +148,12 @@ def gather_maps(
 def maps_of_dense(
     image: int, feature: Int64[np.ndarray, " pair"], codes: Float32[np.ndarray, "token pair"]
 ) -> ImageMaps:
-    """Maps of one image from dense codes.
+    """The maps of one image from dense codes.
 
     Args:
-        image: its position in the source.
+        image: the image's position in the source.
         feature: the features.
-        codes: their codes on all patches of the first crop, then on all of the second.
+        codes: the features' codes on all patches of the first crop, then on all patches of the second.
     """
     first, second = np.split(codes.T, 2, axis=1)
     return ImageMaps(
@@ -162,7 +163,7 @@ def maps_of_dense(
 
 @dataclass(frozen=True)
 class PrefixedPart:
-    """The arrays of a `Part` whose names begin with a prefix, under their names without it."""
+    """Those arrays of a `Part` whose names begin with a prefix, under their names without it."""
 
     part: Part
     prefix: str
@@ -173,11 +174,11 @@ class PrefixedPart:
 
 
 class MapParts:
-    """Maps in parts, each ordered by feature, then image; no pair is in two of them.
+    """Maps in parts, each ordered by feature, then image; no pair is in two parts.
 
     Args:
-        parts: what `ImageMaps.arrays` gave.
-        chunks: the features whose maps are asked for together.
+        parts: the arrays of each, as `ImageMaps.arrays` gives them.
+        chunks: the features whose maps are in memory together.
         cells: patches in a map.
     """
 
@@ -188,7 +189,7 @@ class MapParts:
         self._edges = [np.searchsorted(part.rows("feature"), edges).tolist() for part in parts]
 
     def of_chunk(self, number: int) -> ImageMaps:
-        """The maps of one chunk's features, part after part."""
+        """The maps of one chunk of features, one part after the other."""
         stretches = [
             _stretch(part, *edges[number : number + 2])
             for part, edges in zip(self._parts, self._edges, strict=True)
@@ -216,10 +217,6 @@ def _map_stretch(part: Part, crop: str, first: int, stop: int) -> SparseMaps:
         part.rows(f"{crop}_value", *entries),
         int(part.rows("cells")[0]),
     )
-
-
-def _fields(maps: SparseMaps) -> Arrays:
-    return {"start": maps.start, "patch": maps.patch, "value": maps.value}
 
 
 def _concatenate(parts: list[SparseMaps]) -> SparseMaps:

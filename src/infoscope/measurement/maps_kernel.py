@@ -1,8 +1,8 @@
 """The two scans behind `gather_maps`: count the entries of each map, then write them.
 
-``slot[feature]`` is the position of a wanted feature among those of the image at hand; it is filled and emptied
-image by image, so a scan costs the codes and not the dictionary. ``views`` are the two views of an image that are asked
-for, of the ``per_image`` whose codes there are.
+``slot[feature]`` is the pair that a feature belongs to in the current image, or -1. It is filled and emptied image by
+image, so that a scan costs as much as there are codes, not as there are features. ``views`` are the two views of an
+image that are compared, of the ``per_image`` views whose codes are given.
 """
 
 import numpy as np
@@ -65,9 +65,9 @@ def fill_entries(
                 for entry in range(start[first + cell], start[first + cell + 1]):
                     pair = slot[code_feature[entry]]
                     if pair >= 0:
-                        place = written[crop, pair] + (split if crop == 1 else 0)
-                        patch[place] = cell
-                        value[place] = code_value[entry]
+                        target = written[crop, pair] + (split if crop == 1 else 0)
+                        patch[target] = cell
+                        value[target] = code_value[entry]
                         written[crop, pair] += 1
         for pair in range(begin[image], begin[image + 1]):
             slot[feature[pair]] = -1

@@ -13,7 +13,7 @@ from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import all_unreadable
-from infoscope.images.source import Images, ids_sha256, notes_of, open_images
+from infoscope.images.source import Images, ids_sha256, open_images
 from infoscope.images.watched import Watched, contents_sha256, watch
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.cross_checks import CrossChecks, CrossScoring
@@ -21,9 +21,10 @@ from infoscope.measurement.fit import fit_record, fit_sample
 from infoscope.measurement.identity import (
     check_width,
     dictionary_record,
+    images_record,
     model_record,
     packed_contents,
-    plan,
+    run_identity,
     with_kept_stamp,
 )
 from infoscope.measurement.judging import judge_features
@@ -36,7 +37,7 @@ from infoscope.measurement.scoring import Scoring
 from infoscope.measurement.tables import scope_table, top_images_table
 from infoscope.runtime.execution import Execution, split_options
 from infoscope.runtime.executor import Executor, LocalExecutor
-from infoscope.runtime.manifest import FORMAT_VERSION, ImagesRecord, Manifest, SkippedImage, software_versions
+from infoscope.runtime.manifest import FORMAT_VERSION, Manifest, software_versions
 from infoscope.runtime.partials import Partials
 from infoscope.runtime.progress import Clock
 from infoscope.runtime.run import MANIFEST, MAPS_FILE, PARTIALS, Run, claim_directory
@@ -60,20 +61,20 @@ def measure_scope(
         sae: the dictionary.
         images: the pool of images: a source, or what `infoscope.open_images` opens.
         config: the options (see `MeasureConfig`).
-        out: a run directory to write; an interrupted measurement with the same options goes on there, and a finished
-            one is read. Without it nothing is written.
+        out: a run directory to write. An interrupted measurement with the same options resumes there, and a finished
+            one is read back. By default nothing is written.
         execution: how the passes run (see `Execution`); it changes memory and speed, not the result.
-        command: how this measurement was asked for, for the manifest.
-        **options: options of both by name, such as ``top_images=16, shift=2, batch_size=4``; they come before those of
+        command: what the manifest names as the command of this measurement.
+        **options: options of either by name, such as ``top_images=16, shift=2, batch_size=4``; they override those of
             ``config`` and ``execution``.
 
     Returns:
         A `Scope`: ``scope.table`` has one row a feature.
 
     Raises:
-        InfoscopeError: the SAE has another width than the model, the shift leaves no overlap, no image can be read,
-            or an image changes meanwhile, ``out`` is another run's directory, is a finished run with a damaged file or
-            cannot be written, or the executor is not there.
+        InfoscopeError: the SAE and the model have different widths; the shift leaves no overlap; no image can be read,
+            or an image changes during the measurement; ``out`` is another run's directory, holds a finished run with a
+            damaged file, or cannot be written; or the executor is not installed.
 
     Example:
         >>> import tempfile, numpy as np, torch
@@ -97,24 +98,24 @@ def measure_scope(
     check_width(backbone, sae)
     batch_size = execution.batch_size or backbone.batch_size
     passes = Passes((Target(backbone, sae),), images, config, fit_sample(len(images)), batch_size, execution.threads)
-    _ = passes.views  # refuses an impossible shift before anything is written
+    _ = passes.views  # raises for an impossible shift before anything is written
     check_control(config, backbone)
     model, dictionary = model_record(backbone), dictionary_record(sae)
     ids_hash = ids_sha256(images)
     stored_options = asdict(config) | {"min_pairs": config.least_pairs, "shifts": list(config.curve)}
     partials = Partials(None if out is None else Path(out) / PARTIALS)
     if out is not None:
-        planned = plan(model, dictionary, images, ids_hash, stored_options)
-        planned = with_kept_stamp(
+        identity = run_identity(model, dictionary, images, ids_hash, stored_options)
+        identity = with_kept_stamp(
             Path(out),
-            planned,
-            lambda found: _with_stamp_of(found, planned),
-            lambda found: _check_kept(Path(out), found, images, partials),
+            identity,
+            lambda kept: _with_stamp_of(kept, identity),
+            lambda kept: _same_images(Path(out), kept, images, partials),
         )
-        if claim_directory(Path(out), planned):
+        if claim_directory(Path(out), identity):
             partials.clear()
             measured = Scope.load(out)
-            if measured.manifest.files is None:  # from before checksums, which `claim_directory` has looked at
+            if measured.manifest.files is None:  # `claim_directory` compares checksums, which older runs do not have
                 Run(Path(out), measured.manifest).check_whole()
             return measured
     clock = Clock()
@@ -125,9 +126,10 @@ def measure_scope(
             fold = rank_images(executor, passes, execution.shard_images, partials, [chunks])
         assert fold.ranked is not None  # a source is never empty
         skipped, (ranked,), (gathered,) = fold.ranked.skipped, fold.ranked.dictionaries, fold.parts
-        # Other processes may have ranked them, now or before a restart.
+        # Images that another process ranked, now or before a restart, must be the same ones here.
         images.expect(np.arange(len(images)), fold.ranked.contents)
         if not ranked.ranking.seen[0]:
+            # Otherwise the next start would resume from shards without images, even after the images are repaired.
             partials.clear()
             raise all_unreadable(images, skipped[0][1])
         with clock("maps"):
@@ -155,13 +157,8 @@ def measure_scope(
             options=stored_options,
             model=model,
             dictionary=dictionary,
-            images=ImagesRecord(
-                source=images.name,
-                count=len(images),
-                ids_sha256=ids_hash,
-                skipped=[SkippedImage(index, images.ids[index], reason) for index, reason in skipped],
-                notes=notes_of(images),
-                stamp=images.stamp(),
+            images=replace(
+                images_record(images, skipped),
                 contents_sha256=contents_sha256(images.contents),
                 contents=packed_contents(images.contents),
             ),
@@ -174,6 +171,7 @@ def measure_scope(
         checks.cross_checks,
         checks.quantile_images,
     )
+    # Files that changed during the measurement would leave tables of images that no longer exist.
     images.check()
     if out is not None:
         scope.save(out)
@@ -181,29 +179,35 @@ def measure_scope(
     return scope
 
 
-def _with_stamp_of(found: dict[str, Any], planned: dict[str, Any]) -> dict[str, Any]:
-    """A plan with the stamp that another one has of the images."""
-    images = found.get("images")
+def _with_stamp_of(kept: dict[str, Any], identity: dict[str, Any]) -> dict[str, Any]:
+    """An identity, with the stamp of the images that another identity holds."""
+    images = kept.get("images")
     stamp = images.get("stamp") if isinstance(images, dict) else None
-    return planned | {"images": planned["images"] | {"stamp": stamp}}
+    return identity | {"images": identity["images"] | {"stamp": stamp}}
 
 
-def _check_kept(out: Path, found: dict[str, Any], images: Watched, partials: Partials) -> bool:
-    """Make sure that images whose files have other times than when a measurement was begun are the same all the same.
+def _same_images(out: Path, kept: dict[str, Any], images: Watched, partials: Partials) -> bool:
+    """Whether images whose files' times have changed since a measurement started still have the same content.
+
+    Args:
+        out: the run directory.
+        kept: the identity in it.
+        images: the images.
+        partials: the measurement's partial results, which hold hashes of the images that were ranked.
 
     Returns:
-        False where nothing is known of what they were like.
+        False where the earlier content is not known.
 
     Raises:
-        InfoscopeError: they are others.
+        InfoscopeError: the content is known, and has changed.
     """
     if not (out / MANIFEST).is_file():
         images.expect(np.arange(len(images)), ranked_contents(partials, len(images)))
         images.verify(read := np.flatnonzero(images.contents))
         return len(read) > 0
     recorded = Manifest.read(out / MANIFEST).images.contents_sha256
-    if recorded is None:  # from before contents were kept, when a plan had the files' sizes and times
-        return bool(found["images"]["stamp"] == images.stamp())
+    if recorded is None:  # older runs know the sizes and times of the files, and no content
+        return bool(kept["images"]["stamp"] == images.stamp())
     if images.whole() != recorded:
         raise InfoscopeError(
             f"the images of {images.name} have changed since they were measured into {out}; put back what was there, "
@@ -213,10 +217,10 @@ def _check_kept(out: Path, found: dict[str, Any], images: Watched, partials: Par
 
 
 def check_control(config: MeasureConfig, backbone: Backbone) -> None:
-    """Refuse a control that a model has no meaning for.
+    """Refuse a control that means nothing for this model.
 
     Raises:
-        InfoscopeError: positions are to be matched, and the model has no table of them.
+        InfoscopeError: positions are to be matched, and the model has no position table.
     """
     if config.control == "position-matched" and backbone.position_table is None:
         raise InfoscopeError(
@@ -229,6 +233,6 @@ def check_control(config: MeasureConfig, backbone: Backbone) -> None:
 def _executor(passes: Passes, execution: Execution) -> AbstractContextManager[Executor]:
     if execution.executor == "local":
         return nullcontext(LocalExecutor(passes))
-    from infoscope.runtime.ray import RayExecutor
+    from infoscope.runtime.ray import RayExecutor  # here, since Ray is an optional dependency
 
     return RayExecutor(passes, execution.workers, execution.address)

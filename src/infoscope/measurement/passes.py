@@ -1,7 +1,7 @@
-"""The passes over images: each is a pure function of a shard of them, done here or by another process.
+"""The passes over images: each is a pure function of a shard of images, run in this process or in another.
 
-`Passes` holds what a worker needs and has a method for each pass; `rank_images` and `map_images` cut a whole pass into
-shards, have an executor do them, and put the results together.
+`Passes` holds what a worker needs and has a method for each pass; `rank_images` and `map_images` cut a pass over all
+images into shards, have an executor run them, and combine the results.
 """
 
 from __future__ import annotations
@@ -17,50 +17,48 @@ import torch
 from jaxtyping import Int64, UInt64
 
 from infoscope.backbones.backbone import Backbone, own_copy
-from infoscope.backbones.precision import set_multiplication
+from infoscope.backbones.hardware import set_multiplication
 from infoscope.dictionaries.activations import ReLU
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.errors import InfoscopeError
-from infoscope.images.decode import UnreadableImageError
-from infoscope.images.prefetch import MOST_DECODE_THREADS, Batch, decode_ahead
-from infoscope.images.source import ImageSource
-from infoscope.images.spread import spread_evenly
+from infoscope.errors import InfoscopeError, UnreadableImageError
+from infoscope.images.prefetch import MOST_DECODE_THREADS, Batch, decode_readable
+from infoscope.images.source import ImageSource, spread_evenly
 from infoscope.images.views import Cut, Views
 from infoscope.images.watched import Watched
 from infoscope.measurement.config import MeasureConfig
-from infoscope.measurement.encode import DenseViews, ViewCodes, encode_views
+from infoscope.measurement.encode import ViewCodes, encode_views
 from infoscope.measurement.map_sets import MapSet, SetMaps, Wanted, cuts_of
 from infoscope.measurement.maps import ImageMaps, most_pairs
-from infoscope.measurement.ranking import Ranked, RankedImages, RankingFold, joined
+from infoscope.measurement.ranking import Ranked, RankedImages, RankingFold, join_arrays
 from infoscope.runtime.executor import Executor, Job, trailing
 from infoscope.runtime.partials import Arrays, Part, Partials, digest, shards
 from infoscope.runtime.progress import Advance, progress
 
-# Our choice: enough to notice a folder that is not there, and nothing beside the loading of a model.
+# Our choice: enough to notice that a folder is missing, at no cost next to loading a model.
 WITNESSES = 4
 
-# Our choice: a quantile of a sample of four times k = 16 is off by 6 percentage points at most (one standard
-# deviation), about what lies between two of sixteen quantiles.
-KEPT_PER_IMAGE = 4
+# Images sampled per quantile image. Our choice: a quantile of a sample of four times 16 is off by at most 6 percentage
+# points (one standard deviation), about the distance between two of sixteen quantiles.
+SAMPLED_PER_QUANTILE = 4
 
 
 @dataclass(frozen=True)
 class Target:
-    """A dictionary, and the model at the block that it reads."""
+    """A dictionary, and the model at the block whose tokens it reads."""
 
     backbone: Backbone
     sae: SparseAutoencoder
 
     @cached_property
     def unrestricted(self) -> SparseAutoencoder:
-        """The SAE whose codes are all pre-activations above 0."""
+        """The same SAE with all pre-activations above 0 as its codes."""
         sae = self.sae
         return SparseAutoencoder(sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec, ReLU(), token_norm=sae.token_norm)
 
 
 @dataclass(frozen=True)
-class Coded:
-    """What one target makes of a batch: tokens ``[view * patch, width]`` and their codes."""
+class EncodedViews:
+    """The views of a batch as one target reads them: tokens ``[view * patch, width]``, and their codes."""
 
     target: Target
     tokens: torch.Tensor
@@ -68,29 +66,29 @@ class Coded:
 
 
 @dataclass(frozen=True)
-class MadeMaps:
-    """The maps of a shard, of each target."""
+class ShardMaps:
+    """The maps of a shard, for each target."""
 
     targets: list[SetMaps]
 
     def arrays(self) -> Arrays:
-        """As named arrays, for a shard's file."""
-        return joined([maps.arrays() for maps in self.targets])
+        """The maps as named arrays, for the shard's file."""
+        return join_arrays([maps.arrays() for maps in self.targets])
 
 
 @dataclass(frozen=True)
 class Passes:
-    """A model, dictionaries and images, ready to be passed over.
+    """A model, dictionaries and images, and all that a pass over them needs.
 
     Attributes:
-        targets: the dictionaries, each with the model at its block; it is one model, and every image goes through it
+        targets: the dictionaries, each with the model at its block. All share one model, which every image goes through
             once for all of them.
         images: the images.
         config: the options.
-        sample: images the fit check is made on.
+        sample: the images that the fit check is made on.
         batch_size: views to a forward pass; bounds memory, never changes a result.
         threads: decoding threads, or None for one a core.
-        witnesses: images that the process that packed these passes could read.
+        witnesses: some images that were readable in the process that packed these passes.
     """
 
     targets: tuple[Target, ...]
@@ -103,7 +101,7 @@ class Passes:
 
     @property
     def backbone(self) -> Backbone:
-        """The model, at the block of the first target; its input is that of all."""
+        """The model at the block of the first target; all targets take the same input."""
         return self.targets[0].backbone
 
     @property
@@ -124,21 +122,21 @@ class Passes:
 
     @property
     def trails(self) -> bool:
-        """Whether a batch is ranked and its maps gathered while the model has the next."""
+        """Whether a batch is ranked, and its maps gathered, while the model runs on the next one."""
         return self.needs_gpu
 
     def packed(self) -> Passes:
-        """A copy to be pickled: model and SAEs in main memory, and images that its processes must be able to read."""
-        spread = sorted(spread_evenly(len(self.images), WITNESSES))
-        readable = tuple(index for index in spread if self._can_read(index))
+        """A copy to be pickled, with model and SAEs in main memory, and witnesses that every worker has to read."""
+        candidates = sorted(spread_evenly(len(self.images), WITNESSES))
+        readable = tuple(index for index in candidates if self._can_read(index))
         return replace(self._on("cpu") if self.needs_gpu else self, witnesses=readable)
 
     def unpacked(self, threads: int, gpu: bool) -> Passes:
-        """The packed passes in the process that does them: on its GPU, or on ``threads`` cores.
+        """The packed passes in the process that runs them: on its GPU, or on ``threads`` cores.
 
         Raises:
-            InfoscopeError: images that could be read where they were packed cannot be read here, so that they would
-                be skipped.
+            InfoscopeError: images that were readable where the passes were packed are not readable here, and would
+                silently be skipped.
         """
         for index in self.witnesses:
             if not self._can_read(index):
@@ -147,30 +145,31 @@ class Passes:
                     "have the images under the same path on every machine"
                 )
         if gpu:
+            # A setting of the process rather than of the model, so each worker has to make it.
             set_multiplication(self.backbone.precision)
         passes = self._on("cuda") if gpu else self
         return replace(passes, threads=self.threads or min(threads, MOST_DECODE_THREADS))
 
     def rank(self, shard: range, advance: Advance) -> RankedImages:
-        """Pass 1: each feature's strongest images of a shard, by the full view."""
-        result = self._nothing_ranked()
+        """Pass 1: each feature's strongest images in a shard, by the full view."""
+        result = self._empty_ranking()
         with trailing(self.trails) as follow:
             for batch in self._decode(shard, (), result.skipped, advance):
                 follow(partial(self._rank_batch, result, batch, self._encode(batch.pixels)))
         return replace(result, contents=self._contents(shard))
 
     def rank_crops(self, shard: range, advance: Advance) -> RankedImages:
-        """The only pass with ``rank_view="crops"``: the ranking, and the maps of the images that stay in it."""
-        result = self._nothing_ranked()
+        """The only pass with ``rank_view="crops"``: the ranking, and the maps of the images in it."""
+        result = self._empty_ranking()
         gathered: list[list[ImageMaps]] = [[ImageMaps.empty(self.cells)] for _ in self.targets]
         crops = [Cut(0, 0), Cut(self.config.shift, self.config.shift)]
 
-        def take(batch: Batch, coded: Sequence[Coded]) -> None:
-            self._rank_batch(result, batch, coded)
-            for ranked, parts, own in zip(result.dictionaries, gathered, coded, strict=True):
+        def take(batch: Batch, encoded: Sequence[EncodedViews]) -> None:
+            self._rank_batch(result, batch, encoded)
+            for ranked, parts, views in zip(result.dictionaries, gathered, encoded, strict=True):
                 chosen = ranked.ranking.chosen(batch.index[0], batch.index[-1])
-                parts.extend(own.codes.gather(np.array(batch.index), *chosen))
-                # Images that later ones have pushed out are dropped before they outnumber those that stay.
+                parts.extend(views.codes.gather(np.array(batch.index), *chosen))
+                # Drop the maps of images that have left the ranking before they outnumber the others.
                 if sum(len(part.image) for part in parts) > 2 * ranked.ranking.image.size:
                     parts[:] = [ranked.ranking.keep(ImageMaps.concatenate(parts))]
 
@@ -185,15 +184,16 @@ class Passes:
 
     def maps(
         self, wanted: Sequence[Wanted], contents: UInt64[np.ndarray, " image"] | None, advance: Advance
-    ) -> MadeMaps:
-        """Pass 2: the maps of chosen (image, feature) pairs in every set, each ordered by feature, then image.
+    ) -> ShardMaps:
+        """Pass 2: the maps of chosen (image, feature) pairs in every set, ordered by feature, then image.
 
-        Each image is decoded once, and each view of it encoded once, whatever the number of features that chose it.
+        Each image is decoded once, and each view of it encoded once, however many features need it.
 
         Args:
-            wanted: of each target; all of them want the same sets.
-            contents: hashes of `images_of` ``wanted``, where they are known: other processes may have ranked them.
-            advance: told how many images are done.
+            wanted: the maps that each target needs; all targets need the same sets.
+            contents: hashes of the images in `images_of` ``wanted``, where they are known. They are checked, since
+                other processes may have ranked these images.
+            advance: called with the number of images done.
 
         Raises:
             InfoscopeError: an image that was ranked can no longer be read, or has changed since.
@@ -204,18 +204,18 @@ class Passes:
         parts = [{map_set: [ImageMaps.empty(self.cells)] for map_set in sets} for _ in wanted]
         skipped: list[tuple[int, str]] = []
 
-        def take(batch: Batch, coded: Sequence[Coded], batch_sets: Sequence[MapSet], views: list[Cut]) -> None:
+        def take(batch: Batch, encoded: Sequence[EncodedViews], batch_sets: Sequence[MapSet], views: list[Cut]) -> None:
             index = np.array(batch.index)
-            for own, own_wanted, own_parts in zip(coded, wanted, parts, strict=True):
+            for own, own_wanted, own_parts in zip(encoded, wanted, parts, strict=True):
                 for map_set in batch_sets:
                     image, feature = own_wanted.pairs(map_set)
                     within = slice(*np.searchsorted(image, [index[0], index[-1] + 1]))
-                    asked = np.flatnonzero(np.isin(image[within], index)) + within.start
+                    in_batch = np.flatnonzero(np.isin(image[within], index)) + within.start
                     both = views.index(map_set.cuts[0]), views.index(map_set.cuts[1])
-                    codes = DenseViews(own.target.unrestricted, own.tokens, self.cells) if map_set.pre else own.codes
-                    own_parts[map_set] += codes.gather(index, image[asked], feature[asked], [both], len(views))
+                    codes = ViewCodes(own.target.unrestricted, own.tokens, self.cells) if map_set.pre else own.codes
+                    own_parts[map_set] += codes.gather(index, image[in_batch], feature[in_batch], [both], len(views))
 
-        # The strongest images in the views of all sets; those that only the quantiles need, in theirs.
+        # The strongest images need the views of all sets; images that only the quantiles need, fewer.
         strongest = _union([own.image for own in wanted])
         only_sampled = np.setdiff1d(_union([own.sampled_image for own in wanted]), strongest)
         sampled_sets = [map_set for map_set in sets if map_set.sampled]
@@ -230,7 +230,7 @@ class Passes:
                 f"{self.images.ids[index]} was read in the first pass and cannot be read now ({reason}); "
                 "restore it, or measure into a new directory"
             )
-        return MadeMaps(
+        return ShardMaps(
             [
                 SetMaps({map_set: ImageMaps.concatenate(maps).by_feature() for map_set, maps in own.items()})
                 for own in parts
@@ -253,17 +253,18 @@ class Passes:
         return replace(self, targets=tuple(targets))
 
     def _contents(self, shard: range) -> UInt64[np.ndarray, " image"]:
-        """Hashes of a shard's images, once they were read, where somebody watches."""
+        """Hashes of a shard's images, once they were read; empty unless the images are watched."""
         if not isinstance(self.images, Watched):
             return np.zeros(0, np.uint64)
         return self.images.contents[shard.start : shard.stop].copy()
 
-    def _nothing_ranked(self) -> RankedImages:
+    def _empty_ranking(self) -> RankedImages:
         # No feature has more top images than there are images.
         images = len(self.images)
-        kept = min(self.config.top_images, images), min(KEPT_PER_IMAGE * self.config.quantile_images, images)
+        top = min(self.config.top_images, images)
+        sampled = min(SAMPLED_PER_QUANTILE * self.config.quantile_images, images)
         return RankedImages(
-            [Ranked.empty(target.backbone.width, target.sae.features, *kept) for target in self.targets]
+            [Ranked.empty(target.backbone.width, target.sae.features, top, sampled) for target in self.targets]
         )
 
     def _decode(
@@ -273,39 +274,35 @@ class Passes:
         skipped: list[tuple[int, str]],
         advance: Advance,
     ) -> Iterator[Batch]:
-        """Batches of some cuts or, without any, of full views, with at least one image; ``skipped`` is added to."""
+        """Batches of the given views, or without any of full views; unreadable images are added to ``skipped``."""
         view = partial(self.views.cut, cuts=views) if views else self.views.full
         count = max(1, self.batch_size // max(1, len(views)))
-        for batch in decode_ahead(self.images, indices, view, count, self.threads):
-            skipped.extend(batch.unreadable)
-            if batch.index:
-                yield batch
-            advance(len(batch.index) + len(batch.unreadable))
+        return decode_readable(self.images, indices, view, count, self.threads, skipped, advance)
 
-    def _encode(self, pixels: np.ndarray, views: Sequence[Cut] = ()) -> list[Coded]:
-        """What each target makes of a batch, views in order and laid on the grid as their cuts say."""
+    def _encode(self, pixels: np.ndarray, views: Sequence[Cut] = ()) -> list[EncodedViews]:
+        """A batch as each target reads it, views in order and laid on the grid as their cuts say."""
         side = self.backbone.input_side
-        every = pixels.reshape(-1, side, side, 3)
+        pixels = pixels.reshape(-1, side, side, 3)
         # One image may have more views than fit into a forward pass.
-        passes = [
-            read_tokens(self.targets, every[views_of_pass.start : views_of_pass.stop])
-            for views_of_pass in shards(len(every), self.batch_size)
+        forward_passes = [
+            read_tokens(self.targets, pixels[stretch.start : stretch.stop])
+            for stretch in shards(len(pixels), self.batch_size)
         ]
-        coded = []
-        for target, *parts in zip(self.targets, *passes, strict=True):
-            tokens = parts[0] if len(parts) == 1 else torch.cat(parts)
+        encoded = []
+        for target, *read in zip(self.targets, *forward_passes, strict=True):
+            tokens = read[0] if len(read) == 1 else torch.cat(read)
             for number, cut in enumerate(views):
                 if cut.rolled or cut.mirrored:
                     order = torch.from_numpy(cut.order(self.backbone.grid)).to(tokens.device)
                     tokens[number :: len(views)] = tokens[number :: len(views), order]
             tokens = tokens.flatten(0, 1)
-            coded.append(Coded(target, tokens, encode_views(target.sae, tokens, self.cells)))
-        return coded
+            encoded.append(EncodedViews(target, tokens, encode_views(target.sae, tokens, self.cells)))
+        return encoded
 
-    def _rank_batch(self, result: RankedImages, batch: Batch, coded: Sequence[Coded]) -> None:
-        """Take in a batch; where an image has two views, the larger score counts."""
+    def _rank_batch(self, result: RankedImages, batch: Batch, encoded: Sequence[EncodedViews]) -> None:
+        """Add a batch to the ranking; where an image has two views, the larger score counts."""
         images, index = len(batch.index), np.array(batch.index)
-        for ranked, own in zip(result.dictionaries, coded, strict=True):
+        for ranked, own in zip(result.dictionaries, encoded, strict=True):
             score, active = own.codes.reduce(self.config.rank_by)
             score = score.reshape(images, -1, own.target.sae.features).max(1)
             ranked.ranking.update(index, score, active, len(own.tokens))
@@ -319,7 +316,7 @@ class Passes:
 
 
 def read_tokens(targets: Sequence[Target], pixels: np.ndarray) -> list[torch.Tensor]:
-    """Each target's patch tokens ``[view, patch, width]``, from one forward pass for all that read block outputs."""
+    """Each target's patch tokens ``[view, patch, width]``; all targets of block outputs share one forward pass."""
     backbone = targets[0].backbone
     if len(targets) == 1:
         return [backbone.tokens(pixels)]
@@ -335,7 +332,7 @@ def read_tokens(targets: Sequence[Target], pixels: np.ndarray) -> list[torch.Ten
 
 
 def images_of(wanted: Sequence[Wanted]) -> Int64[np.ndarray, " image"]:
-    """Every image of which a map is wanted, once, ascending."""
+    """Every image that some map is needed of, once, ascending."""
     return _union([own.images for own in wanted])
 
 
@@ -349,22 +346,22 @@ def rank_images(
     """Pass 1 over all images.
 
     Args:
-        executor: has the shards done.
+        executor: runs the shards.
         passes: what its workers hold.
         shard_images: images to a shard.
         partials: where finished shards are kept.
-        chunks: of each target, the features whose maps are in memory together.
+        chunks: for each target, the features whose maps are in memory together.
     """
     images, crops = len(passes.images), passes.config.rank_view == "crops"
     fold = RankingFold(partials, "crops" if crops else "ranking", chunks, passes.cells)
-    left = [
+    missing = [
         range(fold.stop + shard.start, fold.stop + shard.stop) for shard in shards(images - fold.stop, shard_images)
     ]
     work = Passes.rank_crops if crops else Passes.rank
-    jobs = [Job(fold.shard_name(shard), len(shard), work, (shard,)) for shard in left]
+    jobs = [Job(fold.shard_name(shard), len(shard), work, (shard,)) for shard in missing]
     with progress("Crops" if crops else "Ranking", images, "images") as advance:
         advance(fold.stop)
-        for shard, arrays in zip(left, executor.run(jobs, partials, advance), strict=True):
+        for shard, arrays in zip(missing, executor.run(jobs, partials, advance), strict=True):
             fold.take(shard, arrays)
     return fold
 
@@ -380,47 +377,47 @@ def map_images(
     """Pass 2 over all chosen images.
 
     Args:
-        executor: has the shards done.
+        executor: runs the shards.
         passes: what its workers hold.
-        wanted: the maps to be made, of each target.
-        contents: hashes of all images, as they were ranked; empty where nobody watches.
+        wanted: the maps that each target needs.
+        contents: hashes of all images as they were ranked; empty unless the images are watched.
         shard_images: images to a shard, at most.
         partials: where finished shards are kept.
 
     Returns:
-        What `MadeMaps.arrays` gave of each shard.
+        The arrays of each shard, as `ShardMaps.arrays` gives them.
     """
     image = np.sort(np.concatenate([own.image_of_each_map() for own in wanted]))
     jobs = []
     for first, stop in image_shards(image, shard_images, most_pairs(passes.cells)):
         shard = [own.of_images(int(image[first]), int(image[stop - 1])) for own in wanted]
         images = images_of(shard)
-        # Named by what is asked: where a ranking is made again on other hardware, earlier maps do not answer it.
-        asked = digest(
-            *(part for own in shard for part in (own.image, own.feature, own.sampled_image, own.sampled_feature))
+        # Named by the maps that it holds: a ranking computed again on other hardware may need other ones.
+        maps_digest = digest(
+            *(array for own in shard for array in (own.image, own.feature, own.sampled_image, own.sampled_feature))
         )
         arguments = shard, contents[images] if len(contents) else None
-        jobs.append(Job(f"maps-{int(image[first]):012}-{asked}", len(images), Passes.maps, arguments))
+        jobs.append(Job(f"maps-{int(image[first]):012}-{maps_digest}", len(images), Passes.maps, arguments))
     if not jobs:
         return []
     with progress("Crops of the chosen images", sum(job.size for job in jobs), "images") as advance:
-        done = zip(jobs, executor.run(jobs, partials, advance), strict=True)
-        return [partials.part(job.name, arrays) for job, arrays in done]
+        results = zip(jobs, executor.run(jobs, partials, advance), strict=True)
+        return [partials.part(job.name, arrays) for job, arrays in results]
 
 
 def image_shards(image: Int64[np.ndarray, " map"], most_images: int, most: int) -> Iterator[tuple[int, int]]:
-    """Cut maps that are ordered by image into stretches of whole images, at least one each.
+    """Cut maps that are ordered by image into stretches of whole images.
 
     Args:
         image: the image of each map.
-        most_images: the most images to a stretch.
-        most: the most maps to a stretch, unless one image has more.
+        most_images: most images to a stretch.
+        most: most maps to a stretch, unless a single image has more.
 
     Example:
         >>> list(image_shards(np.array([0, 0, 1, 1, 1, 2]), most_images=2, most=4))
         [(0, 2), (2, 6)]
     """
-    # Where each image's maps begin, and where all end.
+    # Where the maps of each image begin, and the end of all.
     begin = np.append(np.flatnonzero(np.diff(image, prepend=-1)), len(image))
     first = 0
     while first < len(begin) - 1:

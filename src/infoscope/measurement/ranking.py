@@ -1,7 +1,7 @@
-"""Pass 1: each feature's strongest images, merged shard by shard in any order to the same answer.
+"""Pass 1: each feature's strongest images. Shards merge in any order to the same answer.
 
-`Ranking` and `ActiveSample` are what is kept of each feature, `Ranked` is all that a pass learnt of some images, and
-`RankingFold` puts the shards of a pass together as they come, so that neither memory nor disk grows with the images.
+`Ranking` and `ActiveSample` are what is kept for each feature, `Ranked` is all that a pass learnt about one dictionary,
+and `RankingFold` combines the shards of a pass as they come, so that neither memory nor disk grows with the images.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from infoscope.scope.maps import MapPairs
 
 @dataclass(frozen=True)
 class Ranking:
-    """The k strongest images of each feature among those seen, and what was seen.
+    """The k strongest of the images that each feature has seen, and how many it has seen.
 
-    The order is total, score first and lower image index second, so neither the order of arrival nor the way images
-    were split between rankings can change the result. An image with score 0 is never in it.
+    The order is total: score first, lower image index second. Neither the order in which images arrive nor how they are
+    split between rankings can change the result. An image with a score of 0 is never in it.
 
     Attributes:
         score: ``[feature, rank]``, descending; 0 where there is no image.
         image: ``[feature, rank]``, index of the image; -1 where there is none.
         images_active: ``[feature]``, images with a score above 0.
         tokens_active: ``[feature]``, patch tokens with a code above 0.
-        seen: ``[images, patch tokens]``, how many were seen.
+        seen: how many images and how many patch tokens were seen, ``[2]``.
 
     Example:
         >>> ranking = Ranking.empty(features=1, top_images=2)
@@ -66,7 +66,7 @@ class Ranking:
         tokens_active: Int64[np.ndarray, " feature"],
         tokens: int,
     ) -> None:
-        """Take in some images.
+        """Add images to the ranking.
 
         Args:
             index: the images' positions in the source; none may have been seen before.
@@ -80,7 +80,7 @@ class Ranking:
         self.seen[:] += (len(index), tokens)
 
     def merge(self, other: Ranking) -> None:
-        """Take in all that another ranking has seen; the two must have seen different images."""
+        """Add everything that another ranking has seen; the two must have seen different images."""
         insert(self.score, self.image, other.score.T, other.image.T)
         self.images_active[:] += other.images_active
         self.tokens_active[:] += other.tokens_active
@@ -96,21 +96,21 @@ class Ranking:
         return image[order], feature[order].astype(np.int64)
 
     def keep(self, maps: ImageMaps) -> ImageMaps:
-        """Of some maps, those whose image is among its feature's strongest."""
+        """The maps whose image is among the strongest of their feature."""
         return maps.take(np.nonzero((self.image[maps.feature] == maps.image[:, None]).any(1))[0])
 
     def pairs(self, maps: ImageMaps, features: range) -> MapPairs:
         """The ranked images' maps of consecutive features, ordered by feature, then rank.
 
         Args:
-            maps: of these features and no others; of images that are not in the ranking, too.
+            maps: maps of these features alone; images that are not in the ranking are ignored.
             features: the features.
         """
         maps = self.keep(maps).by_feature()
         feature, rank = np.nonzero(self.image[features.start : features.stop] >= 0)
         feature += features.start
         image = self.image[feature, rank]
-        # Maps are in the order of images, pairs in that of ranks.
+        # A feature's maps are ordered by image, its pairs by rank.
         order = np.empty(len(feature), np.int64)
         order[np.lexsort((image, feature))] = np.arange(len(feature))
         assert np.array_equal(maps.image[order], image)
@@ -125,19 +125,18 @@ class Ranking:
         )
 
 
-_NONE = np.iinfo(np.uint64).max
+_NO_KEY = np.iinfo(np.uint64).max
 
 
 @dataclass(frozen=True)
 class ActiveSample:
-    """A uniform sample of the images each feature is active on, with their scores.
+    """A uniform sample of the images that each feature is active on, with their scores.
 
-    Every image has a pseudo-random key that depends on its index and the seed alone, and a feature keeps the active
-    images of the lowest keys. Which these are does not depend on the order in which images come, nor on how they are
-    split, so samples merge exactly; and which they are does not depend on their scores, so the sample is uniform over
-    the active images. Where a feature is active on no more images than are kept, it is all of them. Keys are the same
-    for every feature: features that are active on most images keep much the same ones, so that few are passed over
-    again.
+    Every image has a pseudo-random key that depends only on its index and the seed, and a feature keeps the images with
+    the lowest keys among those it is active on. The choice depends neither on the order in which images come nor on how
+    they are split, so samples merge exactly; nor does it depend on scores, so the sample is uniform. A feature that is
+    active on no more images than are kept keeps all of them. Keys are the same for every feature, so that features that
+    are active on most images keep much the same ones, and few images have to be read again.
 
     Attributes:
         key: ``[feature, slot]``, ascending; the largest number where there is no image.
@@ -159,44 +158,44 @@ class ActiveSample:
     def empty(cls, features: int, slots: int) -> ActiveSample:
         """A sample of no images."""
         shape = features, slots
-        return cls(np.full(shape, _NONE, np.uint64), np.full(shape, -1, np.int64), np.zeros(shape, np.float32))
+        return cls(np.full(shape, _NO_KEY, np.uint64), np.full(shape, -1, np.int64), np.zeros(shape, np.float32))
 
     def update(
         self, index: Int64[np.ndarray, " image"], score: Float32[np.ndarray, "image feature"], seed: int
     ) -> None:
-        """Take in some images; none may have been seen before."""
+        """Add images to the sample; none may have been seen before."""
         key, image = (np.broadcast_to(row[:, None], score.shape) for row in (keys(index, seed), index))
         insert_lowest(self.key, self.image, self.score, key, image, score)
 
     def merge(self, other: ActiveSample) -> None:
-        """Take in all that another sample of the same seed has seen; the two must have seen different images."""
+        """Add everything that another sample with the same seed has seen; the two must have seen different images."""
         insert_lowest(self.key, self.image, self.score, other.key.T, other.image.T, other.score.T)
 
     def spread(self, count: int) -> Ranking:
-        """Of each feature ``count`` images, one from each of so many equal parts of its sample, strongest first.
+        """For each feature, the middle image of each of ``count`` equal shares of its sample, strongest first.
 
-        The part's middle is taken: of n images in order of their scores, those at places floor((i + 1/2) n / count).
-        With fewer than ``count`` images all are.
+        These are, of n images in order of their scores, the ones at floor((i + 1/2) n / count). With fewer than
+        ``count`` images, all are taken.
         """
         order = np.lexsort((self.image, -self.score), axis=-1)
         score, image = (np.take_along_axis(values, order, axis=1) for values in (self.score, self.image))
         known = (image >= 0).sum(1)[:, None]
         rank = np.arange(min(count, image.shape[1]))
-        place = np.where(known < count, rank, (2 * rank + 1) * known // (2 * count))
-        there = place < known
-        place = np.where(there, place, 0)
-        found = Ranking.empty(len(image), len(rank))
-        found.image[:] = np.where(there, np.take_along_axis(image, place, axis=1), -1)
-        found.score[:] = np.where(there, np.take_along_axis(score, place, axis=1), 0)
-        return found
+        slot = np.where(known < count, rank, (2 * rank + 1) * known // (2 * count))
+        filled = slot < known
+        slot = np.where(filled, slot, 0)
+        chosen = Ranking.empty(len(image), len(rank))
+        chosen.image[:] = np.where(filled, np.take_along_axis(image, slot, axis=1), -1)
+        chosen.score[:] = np.where(filled, np.take_along_axis(score, slot, axis=1), 0)
+        return chosen
 
     def arrays(self) -> Arrays:
-        """As named arrays."""
+        """The sample as named arrays."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def keys(index: Int64[np.ndarray, " image"], seed: int) -> UInt64[np.ndarray, " image"]:
-    """A number for each image that looks random: SplitMix64 (Steele, Lea and Flood 2014) of the index and the seed.
+    """A pseudo-random number for each image: SplitMix64 (Steele, Lea and Flood 2014) of the index and the seed.
 
     Example:
         >>> keys(np.arange(3), seed=0) // np.uint64(2**60)    # their highest four bits
@@ -219,13 +218,13 @@ CONTENTS = "contents"
 
 @dataclass(frozen=True)
 class Ranked:
-    """What pass 1 learnt of one dictionary's features on some images; merges in any order.
+    """What pass 1 learnt about one dictionary's features from a set of images; merges in any order.
 
     Attributes:
         ranking: each feature's strongest images among them.
-        fit: sums behind the fit check, over the sampled images among them.
-        maps: with ``rank_view="crops"`` the maps of a shard's strongest images, by feature, then image; else None.
-        sample: with ``quantile_images`` a sample of the images each feature is active on; else None.
+        fit: the sums behind the fit check, over those of the images that are in its sample.
+        maps: with ``rank_view="crops"``, the maps of a shard's strongest images, by feature, then image; else None.
+        sample: with ``quantile_images``, a sample of the images that each feature is active on; else None.
     """
 
     ranking: Ranking
@@ -235,27 +234,27 @@ class Ranked:
 
     @classmethod
     def empty(cls, width: int, features: int, top_images: int, sampled_images: int) -> Ranked:
-        """Nothing learnt yet.
+        """Of no images.
 
         Args:
-            width: of a token.
-            features: of the dictionary.
-            top_images: how many strongest images are kept of each feature.
-            sampled_images: how many images a feature is active on are kept in the sample; 0 for no sample.
+            width: length of a token.
+            features: features of the dictionary.
+            top_images: strongest images kept for each feature.
+            sampled_images: sampled images kept for each feature; 0 for no sample.
         """
         sample = ActiveSample.empty(features, sampled_images) if sampled_images else None
         return cls(Ranking.empty(features, top_images), FitSums.empty(width, features), sample=sample)
 
     def merge(self, other: Ranked) -> None:
-        """Take in what was learnt of other images, but for their maps."""
+        """Add what was learnt from other images, apart from their maps."""
         self.ranking.merge(other.ranking)
         self.fit.merge(other.fit)
         if self.sample is not None and other.sample is not None:
             self.sample.merge(other.sample)
 
     def arrays(self) -> Arrays:
-        """As named arrays, for a shard's file."""
-        kept = {
+        """The result as named arrays, for a shard's file."""
+        arrays = {
             "score": self.ranking.score,
             "best": self.ranking.image,
             "images_active": self.ranking.images_active,
@@ -264,12 +263,12 @@ class Ranked:
             **{f"fit_{name}": value for name, value in self.fit.arrays().items()},
         }
         if self.sample is not None:
-            kept |= {f"sample_{name}": value for name, value in self.sample.arrays().items()}
-        return kept | (self.maps.arrays() if self.maps else {})
+            arrays |= {f"sample_{name}": value for name, value in self.sample.arrays().items()}
+        return arrays | (self.maps.arrays() if self.maps else {})
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Ranked:
-        """What `arrays` gave."""
+        """The inverse of `arrays`."""
         return cls(
             Ranking(*(arrays[key] for key in ("score", "best", "images_active", "tokens_active", "seen"))),
             FitSums.from_arrays({key[4:]: value for key, value in arrays.items() if key.startswith("fit_")}),
@@ -282,12 +281,12 @@ class Ranked:
 
 @dataclass(frozen=True)
 class RankedImages:
-    """What pass 1 learnt of some images.
+    """What pass 1 learnt from a set of images.
 
     Attributes:
-        dictionaries: what it learnt of the features of each dictionary that it read the images for.
+        dictionaries: what it learnt about each dictionary.
         skipped: position and reason of each image that could not be read, ascending.
-        contents: a hash of each image that was passed over (see `Watched`), in order; empty where nobody watches.
+        contents: a hash of each image (see `Watched`), in order; empty unless the images are watched.
     """
 
     dictionaries: list[Ranked]
@@ -295,7 +294,7 @@ class RankedImages:
     contents: UInt64[np.ndarray, " image"] = field(default_factory=lambda: np.zeros(0, np.uint64))
 
     def merge(self, other: RankedImages) -> RankedImages:
-        """This and what was learnt of the images that follow, without maps; neither may be used afterwards."""
+        """This result merged with that of the images that follow, without maps; neither may be used afterwards."""
         for mine, theirs in zip(self.dictionaries, other.dictionaries, strict=True):
             mine.merge(theirs)
         return RankedImages(
@@ -303,31 +302,32 @@ class RankedImages:
         ).without_maps()
 
     def without_maps(self) -> RankedImages:
-        """The rest."""
+        """The result apart from its maps."""
         return replace(self, dictionaries=[replace(ranked, maps=None) for ranked in self.dictionaries])
 
     def arrays(self) -> Arrays:
-        """As named arrays, for a shard's file."""
+        """The result as named arrays, for a shard's file."""
         return {
             "skipped": np.array([index for index, _ in self.skipped], np.int64),
             "reasons": np.array([reason for _, reason in self.skipped], np.str_),
             CONTENTS: self.contents,
-            **joined([ranked.arrays() for ranked in self.dictionaries]),
+            **join_arrays([ranked.arrays() for ranked in self.dictionaries]),
         }
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, dictionaries: int) -> RankedImages:
-        """What `arrays` gave, of so many dictionaries."""
+        """The inverse of `arrays`, for this number of dictionaries."""
         skipped = list(zip(arrays["skipped"].tolist(), arrays["reasons"].tolist(), strict=True))
-        ranked = [Ranked.from_arrays(own) for own in parted(arrays, dictionaries)]
+        ranked = [Ranked.from_arrays(own) for own in split_arrays(arrays, dictionaries)]
         return cls(ranked, skipped, arrays[CONTENTS])
 
 
-def joined(results: Sequence[Arrays]) -> Arrays:
-    """The arrays of a pass's results, one for each dictionary, under names that tell them apart.
+def join_arrays(results: Sequence[Arrays]) -> Arrays:
+    """The arrays of the results for each dictionary, under names that tell the dictionaries apart.
 
     Example:
-        >>> list(joined([{"score": np.ones(1)}])), list(joined([{"score": np.ones(1)}, {"score": np.ones(1)}]))
+        >>> result = {"score": np.ones(1)}
+        >>> list(join_arrays([result])), list(join_arrays([result, result]))
         (['score'], ['0.score', '1.score'])
     """
     return {
@@ -337,8 +337,8 @@ def joined(results: Sequence[Arrays]) -> Arrays:
     }
 
 
-def parted(arrays: Arrays, dictionaries: int) -> list[Arrays]:
-    """What was `joined`, of so many dictionaries."""
+def split_arrays(arrays: Arrays, dictionaries: int) -> list[Arrays]:
+    """The inverse of `join_arrays`, for this number of dictionaries."""
     prefixes = [dictionary_prefix(number, dictionaries) for number in range(dictionaries)]
     return [
         {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
@@ -347,31 +347,31 @@ def parted(arrays: Arrays, dictionaries: int) -> list[Arrays]:
 
 
 def dictionary_prefix(number: int, dictionaries: int) -> str:
-    """What the names of a dictionary's arrays begin with; nothing where it is the only one."""
+    """What the names of a dictionary's arrays begin with: nothing where it is the only one."""
     return "" if dictionaries == 1 else f"{number}."
 
 
-# Our choice. The file of one shard is as large as that of all before it put together: so many are there at most, and
-# writing one more is little beside the passes over sixteen shards.
+# Our choice. The file of one shard is as large as the fold of all shards before it, so this many are on disk at most;
+# and writing a fold costs little next to the passes over sixteen shards.
 SHARDS_TO_FOLD = 16
 
-# The partial results of a ranking that know of images: shards of it, and what they were folded to.
+# The partial results of a ranking that hold hashes of images: its shards, and what they were folded into.
 _RANKED = re.compile(r"(?:ranking|crops)-(?:folded|(?P<first>\d+))-\d+")
 
 
 class RankingFold:
-    """The running state of pass 1: what is known of images 0 to ``stop - 1``. It resumes from the partial results.
+    """The running state of pass 1: what is known about images 0 to ``stop - 1``. It resumes from the partial results.
 
     Args:
         partials: where shards are kept.
-        stage: what the names of the ranking's shards begin with.
-        chunks: of each dictionary, the features whose maps are brought together at a time.
+        stage: the name of the stage, which the names of its shards begin with.
+        chunks: for each dictionary, the features whose maps are in memory together.
         cells: patches in a map.
 
     Attributes:
-        ranked: what is known, without maps; None at first.
-        stop: how many images it is of.
-        parts: of each dictionary, with ``rank_view="crops"``, the maps of images that are among the strongest, or were.
+        ranked: what is known, without maps; None before the first shard.
+        stop: how many images that covers.
+        parts: with ``rank_view="crops"``, for each dictionary the maps of images that are or were among the strongest.
     """
 
     def __init__(self, partials: Partials, stage: str, chunks: Sequence[Sequence[range]], cells: int):
@@ -390,25 +390,25 @@ class RankingFold:
         return f"{self._stage}-{shard.start:09}-{shard.stop:09}"
 
     def take(self, shard: range, arrays: Arrays) -> None:
-        """Take in the next shard, which is kept already."""
+        """Add the next shard, whose partial result is on disk already."""
         shard_ranked = RankedImages.from_arrays(arrays, len(self._chunks))
         name = self.shard_name(shard)
         for number, ranked in enumerate(shard_ranked.dictionaries):
             if ranked.maps is not None:
                 prefix = dictionary_prefix(number, len(self._chunks))
-                # In memory the maps alone are held on to, not the shard's whole ranking.
+                # Without a directory parts stay in memory: of the maps alone, not of the shard's whole ranking.
                 maps = {f"{prefix}{key}": array for key, array in ranked.maps.arrays().items()}
                 self.parts[number].append(PrefixedPart(self._partials.part(name, maps), prefix))
-        self._know(shard.stop, shard_ranked if self.ranked is None else self.ranked.merge(shard_ranked))
+        self._set(shard.stop, shard_ranked if self.ranked is None else self.ranked.merge(shard_ranked))
         self._unfolded.append(name)
         if len(self._unfolded) == SHARDS_TO_FOLD:
             self._fold()
 
-    def _know(self, stop: int, ranked: RankedImages) -> None:
+    def _set(self, stop: int, ranked: RankedImages) -> None:
         self.stop, self.ranked = stop, ranked.without_maps()
 
     def _fold(self) -> None:
-        """Replace the shards by one file with all that is known, and one for the maps of each chunk of features."""
+        """Replace the shards by one file of all that is known, and one of the maps of each chunk of features."""
         assert self.ranked is not None
         folded = self._folded_name(self.stop)
         for number, chunks in enumerate(self._chunks):
@@ -416,31 +416,31 @@ class RankingFold:
                 continue
             maps, parts = MapParts(self.parts[number], chunks, self._cells), list[Part]()
             for chunk in range(len(chunks)):
-                kept = self.ranked.dictionaries[number].ranking.keep(maps.of_chunk(chunk)).by_feature().arrays()
+                arrays = self.ranked.dictionaries[number].ranking.keep(maps.of_chunk(chunk)).by_feature().arrays()
                 name = self._chunk_name(folded, number, chunk)
-                self._partials.put(name, kept)
-                parts.append(self._partials.part(name, kept))
+                self._partials.put(name, arrays)
+                parts.append(self._partials.part(name, arrays))
             self.parts[number] = parts
-        # Last: once it is there, it stands for the shards.
+        # Written last: once it exists, it stands for the shards.
         self._partials.put(folded, self.ranked.arrays())
         self._unfolded = []
         self._remove_stale()
 
     def _resume(self) -> None:
-        """From the fold that went furthest, if there is one."""
+        """Start from the fold that covers the most images, if there is one."""
         pattern = re.compile(re.escape(self._folded_name(0)).replace("000000000", r"(\d+)"))
         stops = [int(match[1]) for name in self._partials.names() if (match := pattern.fullmatch(name))]
         if not stops:
             return
         folded = self._folded_name(max(stops))
-        self._know(max(stops), RankedImages.from_arrays(self._partials.read(folded), len(self._chunks)))
+        self._set(max(stops), RankedImages.from_arrays(self._partials.read(folded), len(self._chunks)))
         for number, chunks in enumerate(self._chunks):
             names = [self._chunk_name(folded, number, chunk) for chunk in range(len(chunks))]
             self.parts[number] = [self._partials.part(name, {}) for name in names if name in self._partials]
         self._remove_stale()
 
     def _remove_stale(self) -> None:
-        """Remove shards and folds of images that a later fold covers."""
+        """Remove the shards and folds whose images a later fold covers."""
         current = self._folded_name(self.stop)
         shard = re.compile(re.escape(self._stage) + r"-\d+-(\d+)")
         for name in list(self._partials.names()):
@@ -456,10 +456,10 @@ class RankingFold:
 
 
 def ranked_contents(partials: Partials, images: int) -> UInt64[np.ndarray, " image"]:
-    """Hashes of the images that an earlier start ranked; 0 for those it did not (see `Watched`).
+    """Hashes of the images that an interrupted measurement has ranked; 0 for the others (see `Watched`).
 
     Args:
-        partials: where it kept its shards.
+        partials: the partial results of that measurement.
         images: how many images there are.
     """
     contents = np.zeros(images, np.uint64)
@@ -467,7 +467,7 @@ def ranked_contents(partials: Partials, images: int) -> UInt64[np.ndarray, " ima
         if match := _RANKED.fullmatch(name):
             try:
                 known = partials.part(name, {}).rows(CONTENTS)
-            except InfoscopeError:  # written before contents were kept, or damaged
+            except InfoscopeError:  # an older file without hashes, or a damaged one
                 continue
             first = int(match["first"] or 0)
             contents[first : first + len(known)] = known

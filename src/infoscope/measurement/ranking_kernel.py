@@ -1,4 +1,4 @@
-"""Insertion into running lists of the strongest and of the lowest; numba compiles it."""
+"""Insertion into running lists of the strongest images and of those with the lowest keys; numba compiles it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def _insert(best_score: np.ndarray, best_image: np.ndarray, score: np.ndarray, i
                 if not new > 0.0 or new < best_score[feature, ranks - 1]:
                     continue
                 index = image[row, feature]
-                place = ranks
-                while place > 0 and (
-                    new > best_score[feature, place - 1]
-                    or (new == best_score[feature, place - 1] and index < best_image[feature, place - 1])
+                new_rank = ranks
+                while new_rank > 0 and (
+                    new > best_score[feature, new_rank - 1]
+                    or (new == best_score[feature, new_rank - 1] and index < best_image[feature, new_rank - 1])
                 ):
-                    place -= 1
-                for rank in range(ranks - 1, place, -1):
+                    new_rank -= 1
+                for rank in range(ranks - 1, new_rank, -1):
                     best_score[feature, rank] = best_score[feature, rank - 1]
                     best_image[feature, rank] = best_image[feature, rank - 1]
-                if place < ranks:
-                    best_score[feature, place] = new
-                    best_image[feature, place] = index
+                if new_rank < ranks:
+                    best_score[feature, new_rank] = new
+                    best_image[feature, new_rank] = index
 
 
 def insert(best_score: np.ndarray, best_image: np.ndarray, score: np.ndarray, image: np.ndarray) -> None:
@@ -38,7 +38,7 @@ def insert(best_score: np.ndarray, best_image: np.ndarray, score: np.ndarray, im
 
     Entries with a score of 0 or below are ignored; ties go to the lower image index.
     """
-    # 256 features of float32 are 1 KiB of each row: long enough to stream, short enough to share out.
+    # 256 features of float32 are 1 KiB of each row: long enough to read in one stretch, short enough to share out.
     _insert(best_score, best_image, score, image, 256)
 
 
@@ -60,15 +60,15 @@ def _insert_lowest(
                 new = key[row, feature]
                 if not score[row, feature] > 0.0 or new >= kept_key[feature, slots - 1]:
                     continue
-                place = slots - 1
-                while place > 0 and new < kept_key[feature, place - 1]:
-                    kept_key[feature, place] = kept_key[feature, place - 1]
-                    kept_image[feature, place] = kept_image[feature, place - 1]
-                    kept_score[feature, place] = kept_score[feature, place - 1]
-                    place -= 1
-                kept_key[feature, place] = new
-                kept_image[feature, place] = image[row, feature]
-                kept_score[feature, place] = score[row, feature]
+                slot = slots - 1
+                while slot > 0 and new < kept_key[feature, slot - 1]:
+                    kept_key[feature, slot] = kept_key[feature, slot - 1]
+                    kept_image[feature, slot] = kept_image[feature, slot - 1]
+                    kept_score[feature, slot] = kept_score[feature, slot - 1]
+                    slot -= 1
+                kept_key[feature, slot] = new
+                kept_image[feature, slot] = image[row, feature]
+                kept_score[feature, slot] = score[row, feature]
 
 
 def insert_lowest(
@@ -79,7 +79,7 @@ def insert_lowest(
     image: np.ndarray,
     score: np.ndarray,
 ) -> None:
-    """Insert ``[image, feature]`` into what is kept, ``[feature, slot]``, by ascending key, in place.
+    """Insert scores ``[image, feature]`` into the sample ``[feature, slot]``, by ascending key, in place.
 
     Entries with a score of 0 or below are ignored.
     """

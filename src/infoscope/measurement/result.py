@@ -1,4 +1,4 @@
-"""A measured scope: its tables, and what can be asked of them."""
+"""The result of a measurement: its tables, and what follows from them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import numpy as np
 import polars as pl
 
 from infoscope.measurement.controls import RunControls, run_controls
-from infoscope.runtime.atomic import write_json
+from infoscope.options import PartitionMethod
+from infoscope.runtime.columns import write_table
+from infoscope.runtime.json_values import write_json
 from infoscope.runtime.manifest import Manifest
 from infoscope.runtime.run import (
     CONTROLS,
@@ -25,16 +27,16 @@ from infoscope.runtime.run import (
     TOP_IMAGES_FILE,
     Feature,
     Run,
+    Shown,
     open_run,
 )
-from infoscope.runtime.schema import CROSS_CHECKS, MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES, write_table
-from infoscope.runtime.showing import Shown
-from infoscope.scope.partition import FORMAT_VERSION, Method, Partition, partition
+from infoscope.runtime.schema import CROSS_CHECKS, MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES
+from infoscope.scope.partition import FORMAT_VERSION, Partition, partition
 
 
 @dataclass(frozen=True, repr=False)
 class Scope(Shown):
-    """The result of `measure_scope`. In a notebook it shows what was found.
+    """The result of `measure_scope`. In a notebook it displays a summary.
 
     Attributes:
         table: one row a feature; columns and units in `infoscope.runtime.schema.SCOPE`.
@@ -58,7 +60,7 @@ class Scope(Shown):
 
     @cached_property
     def maps(self) -> pl.DataFrame:
-        """One row a feature, rank and crop; columns in `infoscope.runtime.schema.MAPS`. Read when first asked for.
+        """One row a feature, rank and crop; columns in `infoscope.runtime.schema.MAPS`. Read on first use.
 
         Raises:
             InfoscopeError: its file cannot be read.
@@ -66,7 +68,7 @@ class Scope(Shown):
         source = self.maps_source
         return source if isinstance(source, pl.DataFrame) else Run(source.parent, self.manifest).maps
 
-    def partition(self, method: Method = "valley", **options: Any) -> Partition:
+    def partition(self, method: PartitionMethod = "valley", **options: Any) -> Partition:
         """Split the scored features into low-CDS and high-CDS ones; see `infoscope.scope.partition.partition`."""
         return partition(self.table["cds"].to_numpy().astype(np.float64), method=method, **options)
 
@@ -76,8 +78,9 @@ class Scope(Shown):
 
     @cached_property
     def run(self) -> Run:
-        """The same as a run, which figures and pages are made of, whether it was written or not."""
-        return MeasuredRun(_place(self.maps_source), self.manifest, self)
+        """The same as a run, for figures and pages; it need not have been written."""
+        source = self.maps_source
+        return MeasuredRun(source.parent if isinstance(source, Path) else NOWHERE, self.manifest, self)
 
     def feature(self, number: int, images: Any = None) -> Feature:
         """One feature; see `Run.feature`.
@@ -88,13 +91,14 @@ class Scope(Shown):
         return self.run.feature(number, images)
 
     def save(self, path: Path | str) -> None:
-        """Write a run directory; the manifest comes last, so its presence says the run is whole.
+        """Write a run directory; the manifest is written last, so that its presence says the run is whole.
 
         Raises:
             InfoscopeError: the directory cannot be written.
         """
         path = Path(path)
         written = [MAPS_FILE, PARTITION, CONTROLS]
+        # Scoring may have written the maps to this directory already, a chunk at a time.
         if isinstance(self.maps_source, pl.DataFrame) or self.maps_source != path / MAPS_FILE:
             write_table(path / MAPS_FILE, self.maps, MAPS)
         for frame, file, table in (
@@ -146,7 +150,7 @@ class Scope(Shown):
         )
 
 
-# A run that was not written has no directory, and nothing is found in this one.
+# A run that was not written has no directory; this stands for one in which no file exists.
 NOWHERE = Path("not-written")
 
 
@@ -176,7 +180,7 @@ class MeasuredRun(Run):
         return self.measured.maps
 
     def maps_where(self, wanted: pl.Expr | None) -> pl.DataFrame:
-        """Some rows of the table of maps."""
+        """The rows of the table of maps that an expression selects."""
         source = self.measured.maps_source
         if not isinstance(source, pl.DataFrame):
             return super().maps_where(wanted)
@@ -199,9 +203,5 @@ class MeasuredRun(Run):
 
     @cached_property
     def partition(self) -> dict[str, Any]:
-        """What ``partition.json`` holds, or would hold: that takes some seconds to find."""
+        """What ``partition.json`` holds, or would hold if it had been written; that takes seconds to compute."""
         return super().partition if (self.path / PARTITION).is_file() else self.measured._partition_document()
-
-
-def _place(maps_source: pl.DataFrame | Path) -> Path:
-    return maps_source.parent if isinstance(maps_source, Path) else NOWHERE

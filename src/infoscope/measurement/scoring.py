@@ -1,4 +1,4 @@
-"""From maps to the scores of pairs, one chunk of features after the other."""
+"""From maps to the scores of pairs, one chunk of features at a time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float32, UInt32
 
-from infoscope.images.spread import spread_evenly
+from infoscope.images.source import spread_evenly
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.maps import MapParts
 from infoscope.measurement.ranking import Ranking
 from infoscope.measurement.tables import maps_table
+from infoscope.runtime.columns import join_tables, write_table
 from infoscope.runtime.partials import Arrays, Partials, digest, shards
 from infoscope.runtime.progress import Advance, progress
-from infoscope.runtime.schema import MAPS, join_tables, write_table
+from infoscope.runtime.schema import MAPS
 from infoscope.runtime.seal import file_sum
 from infoscope.scope.controls import PairControls, control_pairs
 from infoscope.scope.maps import MapPairs
@@ -25,9 +26,10 @@ from infoscope.scope.score import PairScores, score_pairs
 
 # Pairs scored between two reports of progress.
 SHARD_PAIRS = 16384
-# Our choice: shares of the sensitivity table are then known to three points, at the cost of a few per cent of the rest.
+# Our choice: shares in the sensitivity table are then known to within three percentage points, for a few per cent more
+# time.
 FLOOR_FEATURES = 256
-# Among a chunk's scores: what the file of its maps is recognised by, for a parquet file has no checksum.
+# The name, among a chunk's scores, of the checksum of the file of its maps, since a parquet file has none of its own.
 _MAPS_SUM = "maps_sha256"
 
 
@@ -50,17 +52,18 @@ class Scoring:
     def score(
         self, maps: MapParts, ranking: Ranking, maps_file: Path | None
     ) -> tuple[PairScores, PairControls, pl.DataFrame | Path]:
-        """The score itself: scores and controls of all pairs, by feature, then rank, and the table of their maps.
+        """The scores and controls of all pairs, by feature, then rank, and the table of their maps.
 
         Args:
             maps: the maps of the ranking's pairs.
             ranking: the strongest images.
-            maps_file: where the table of maps is written, a chunk at a time; None to give it back in memory.
+            maps_file: where the table of maps is written, a chunk at a time; None to return it in memory.
 
         Raises:
             InfoscopeError: a file cannot be read or written.
         """
         total = int((ranking.image >= 0).sum())
+        # Named by the ranking: one that is computed again on other hardware may differ.
         stem = f"scores-{digest(ranking.image, ranking.score)}"
         chunk_arrays: list[Arrays] = []
         tables: list[pl.DataFrame] = []
@@ -89,14 +92,14 @@ class Scoring:
         return scores, controls, maps_file
 
     def score_alone(self, name: str, maps: MapParts, ranking: Ranking, shift: int, advance: Advance) -> PairScores:
-        """The scores of all pairs without their controls, as a cross-check needs them.
+        """The scores of all pairs without their controls, which is what a cross-check needs.
 
         Args:
-            name: of the cross-check.
+            name: name of the cross-check.
             maps: the maps of the ranking's pairs.
             ranking: the images.
-            shift: between the maps, s.
-            advance: told how many pairs are done.
+            shift: s, patches between the two maps of a pair.
+            advance: called with the number of pairs done.
 
         Raises:
             InfoscopeError: a file cannot be read or written.
@@ -105,15 +108,15 @@ class Scoring:
         stem = f"scores-{name}-{digest(ranking.image, ranking.score)}"
         scores = []
         for number, features in enumerate(self.chunks):
-            kept = f"{stem}-{number:06}"
-            known = kept in self.partials
+            partial_name = f"{stem}-{number:06}"
+            resumed = partial_name in self.partials
 
             def compute(number: int = number, features: range = features) -> Arrays:
                 pairs = ranking.pairs(maps.of_chunk(number), features)
                 return score_without_controls(pairs, self.grid, config, advance).arrays()
 
-            scores.append(PairScores(**self.partials.get_or_compute(kept, compute)))
-            if known:
+            scores.append(PairScores(**self.partials.get_or_compute(partial_name, compute)))
+            if resumed:
                 advance(len(scores[-1].emd))
         return PairScores.concatenate(scores)
 
@@ -126,7 +129,7 @@ class Scoring:
                 advance(len(arrays["emd"]))
                 return arrays
         arrays, table = compute()
-        # Before the scores, which say that the maps are there too, and which.
+        # Before the scores, whose presence says that the maps are there too.
         write_table(file, table, MAPS)
         self.partials.put(name, arrays | {_MAPS_SUM: _sum_of(file)})
         return arrays
@@ -135,14 +138,14 @@ class Scoring:
 def score_with_controls(
     pairs: MapPairs, grid: int, config: MeasureConfig, advance: Advance, features: int
 ) -> tuple[PairScores, PairControls]:
-    """Score the pairs of whole features with their controls, which compare pairs of one feature with each other.
+    """Scores and controls of the pairs of whole features; the controls compare pairs of one feature with each other.
 
     Args:
         pairs: the maps.
         grid: p, patches per side.
         config: the options.
-        advance: told how many pairs are done.
-        features: features of the dictionary; some of them get distances under floors.
+        advance: called with the number of pairs done.
+        features: features of the dictionary, which decides for which of them distances under floors are computed.
     """
     sampled = floor_sample(features)
     scores, controls = [], []
@@ -156,7 +159,7 @@ def score_with_controls(
 
 
 def score_without_controls(pairs: MapPairs, grid: int, config: MeasureConfig, advance: Advance) -> PairScores:
-    """Score pairs alone; see `score_with_controls`."""
+    """Scores of pairs without their controls; see `score_with_controls`."""
     scores = []
     for shard in shards(len(pairs), SHARD_PAIRS) or [range(0)]:
         shard_pairs, reference = _prepared(pairs.take(shard), config)
@@ -166,7 +169,7 @@ def score_without_controls(pairs: MapPairs, grid: int, config: MeasureConfig, ad
 
 
 def _prepared(pairs: MapPairs, config: MeasureConfig) -> tuple[MapPairs, Float32[np.ndarray, " pair"]]:
-    """Pairs as they are scored, and the activation that retention divides by."""
+    """The pairs with weak codes removed as ``floor`` says, and the activation that retention divides by."""
     reference = pairs.score if config.rank_by == "max" else pairs.peak()
     if config.floor > 0:
         pairs = replace(pairs, first=pairs.first.floored(config.floor), second=pairs.second.floored(config.floor))
@@ -174,7 +177,7 @@ def _prepared(pairs: MapPairs, config: MeasureConfig) -> tuple[MapPairs, Float32
 
 
 def floor_sample(features: int) -> Bool[np.ndarray, " feature"]:
-    """The features whose distances are also computed under floors: all, or `FLOOR_FEATURES` spread evenly.
+    """The features for which distances under floors are computed too: all, or `FLOOR_FEATURES` spread evenly.
 
     Example:
         >>> int(floor_sample(100).sum()), int(floor_sample(4096).sum())
@@ -186,7 +189,7 @@ def floor_sample(features: int) -> Bool[np.ndarray, " feature"]:
 
 
 def whole_features(feature: UInt32[np.ndarray, " pair"], most: int) -> list[range]:
-    """Cut pairs ordered by feature into stretches of whole features, of ``most`` pairs unless one feature has more.
+    """Cut pairs ordered by feature into stretches of whole features, of at most ``most`` pairs unless one has more.
 
     Example:
         >>> whole_features(np.array([0, 0, 3, 3, 3, 7], np.uint32), 4)

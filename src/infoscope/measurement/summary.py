@@ -1,4 +1,4 @@
-"""What a run found, as numbers and plain sentences; the page prints them, and nothing here knows HTML."""
+"""The results of a run as numbers and plain sentences, for the report, the terminal and notebooks."""
 
 from __future__ import annotations
 
@@ -6,33 +6,35 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from infoscope.errors import InfoscopeError
 from infoscope.images.views import Views
-from infoscope.measurement.fit import FVU_FITS, FVU_LOOSE
-from infoscope.runtime.choices import Metric
+from infoscope.measurement.fit_judgement import FVU_FITS, FVU_LOOSE
+from infoscope.options import Metric
 from infoscope.runtime.manifest import FitRecord
 from infoscope.runtime.run import Run
 from infoscope.scope.classes import CLASSES, ClassRules
 from infoscope.scope.geometry import Geometry
 from infoscope.scope.modes import Evidence, estimate_density
 from infoscope.scope.partition import Partition
+from infoscope.scope.reliability import spearman
 
 QUANTILES = (("minimum", 0.0), ("5 %", 0.05), ("25 %", 0.25), ("median", 0.5), ("75 %", 0.75), ("95 %", 0.95))
 # Our choice: an unscored feature above this share of vanished pairs is one the score may have missed.
 MOSTLY_VANISHED = 0.5
 
-# What the page says of a measurement rests on these.
+# The options that `Settings` is made from.
 OPTIONS = ("shift", "resize", "top_images", "min_pairs", "rank_by", "rank_view", "ground_distance", "empty_as")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The geometry and options of the measurement that the page's numbers rest on.
+    """The geometry and options that the numbers of a measurement rest on.
 
     Attributes:
-        grid: p, patches per side of a crop.
+        grid: p, patches per side of a view.
         shift: s, patches between the crops.
         patch_size: n, in pixels.
         resize: ``stretch`` or ``crop``.
@@ -41,7 +43,7 @@ class Settings:
         rank_by: how an image is scored for the ranking.
         rank_view: ``full`` or ``crops``.
         metric: ground distance.
-        empty_as: what a pair with exactly one empty map counts as.
+        empty_as: whether a pair with exactly one empty map is left out or counts as 1.
     """
 
     grid: int
@@ -57,7 +59,7 @@ class Settings:
 
     @property
     def geometry(self) -> Geometry:
-        """The grid that maps were measured on, and the lengths that follow from it."""
+        """The grid of the maps, and the lengths that follow from it."""
         return Geometry(self.grid, self.shift, self.metric)
 
     @property
@@ -77,12 +79,12 @@ class Settings:
 
     @property
     def broad_area(self) -> float:
-        """Effective area, in patches, from which the classes call a map broad: it has hardly any room to move."""
+        """Effective area, in patches, from which the classes call a map broad, since it has hardly any room to move."""
         return ClassRules().broad * self.cells
 
     @property
     def position_glued(self) -> float | None:
-        """CDS of a peak glued to one absolute position, s/(p-s-1); None where it would leave the overlap."""
+        """CDS of a peak glued to one absolute position, s/(p-s-1); None where such a peak would leave the overlap."""
         return self.shift / (self.side - 1) if 0 < self.shift <= self.side - 1 else None
 
 
@@ -91,15 +93,15 @@ class Counts:
     """How many features there are of each kind.
 
     Attributes:
-        features: in the dictionary.
-        scored: with a CDS.
-        unscored: without.
-        silent: unscored, and no image of the pool activates them.
-        rare: unscored, and fewer images than ``min_pairs`` activate them, but some do.
-        vanishing: unscored, and mass vanished in one crop for more than half of the top images.
-        low_cds: scored, CDS at or under the threshold.
-        high_cds: scored, CDS above it.
-        low_cds_diffuse: of those with a low CDS, the ones of class diffuse: their maps cannot move.
+        features: all features of the dictionary.
+        scored: features with a CDS.
+        unscored: features without a CDS.
+        silent: unscored features that no image of the pool activates.
+        rare: unscored features that at least one image activates, but fewer than ``min_pairs``.
+        vanishing: unscored features whose mass vanished from one crop in more than half of the top images.
+        low_cds: scored features with a CDS up to the threshold.
+        high_cds: scored features with a CDS above it.
+        low_cds_diffuse: features with a low CDS that are of class diffuse, whose maps cannot move.
     """
 
     features: int
@@ -114,7 +116,11 @@ class Counts:
 
 
 def settings_of(run: Run) -> Settings:
-    """The measurement's settings, from the manifest."""
+    """The settings of a run's measurement, from its manifest.
+
+    Raises:
+        InfoscopeError: the manifest lacks an option.
+    """
     options, model = run.manifest.options, run.manifest.model
     absent = [name for name in OPTIONS if name not in options]
     if absent:
@@ -136,7 +142,7 @@ def settings_of(run: Run) -> Settings:
 def views_of(run: Run) -> Views:
     """The geometry of the crops that a run's maps are on."""
     settings, options = settings_of(run), run.manifest.options
-    shifts = tuple(options.get("shifts", ()))  # runs from before there were several have none
+    shifts = tuple(options.get("shifts", ()))  # older runs have only one shift
     return Views(settings.patch_size, settings.grid, settings.shift, options["resize"], shifts)
 
 
@@ -173,7 +179,7 @@ def quantiles_of(scope: pl.DataFrame) -> list[tuple[str, float]]:
 
 
 def fit_sentence(fit: FitRecord) -> tuple[str, str]:
-    """A word on whether the SAE fits, and the sentence that says why.
+    """Whether the SAE fits, in a word or two, and the sentence that says why.
 
     Example:
         >>> fit_sentence(FitRecord(fvu=0.18, l0=32.0, dead=0.02, sample=1000))[0]
@@ -200,7 +206,11 @@ def fit_sentence(fit: FitRecord) -> tuple[str, str]:
 
 
 def partition_of(run: Run) -> Partition | None:
-    """The partition of a run, so that the page and the terminal say the same of it; None where no feature is scored."""
+    """The partition of a run as its ``partition.json`` has it; None where no feature is scored.
+
+    Raises:
+        InfoscopeError: the file lacks an entry.
+    """
     scope = run.scope
     scored = scope.filter(pl.col("cds").is_not_null())
     if scored.is_empty():
@@ -229,14 +239,14 @@ def partition_of(run: Run) -> Partition | None:
 
 
 def retention_flag(feature: dict[str, Any], threshold: float) -> str | None:
-    """Why a feature's CDS may come from top images that peak outside the overlap, or None.
+    """Why a feature's CDS may come from top images that peak outside the overlap; None where it does not seem to.
 
-    Normalising such a pair blows what is left on the overlap up to full mass, so the score over the pairs that keep
-    at least half of the ranking score is compared with the score over all (method, section 4).
+    Normalisation scales whatever such a pair has left on the overlap up to full mass. The score over the pairs that
+    keep at least half of the ranking score is therefore compared with the score over all pairs (method, section 4).
 
     Args:
         feature: a row of ``scope.parquet`` with a CDS.
-        threshold: of the partition.
+        threshold: the threshold of the partition.
 
     Example:
         >>> row = {"cds": 0.3, "cds_retained": 0.1, "cds_ci_lower": 0.2, "cds_ci_upper": 0.4}
@@ -256,9 +266,9 @@ def retention_flag(feature: dict[str, Any], threshold: float) -> str | None:
 
 
 def extremes(scope: pl.DataFrame, shown: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The ``shown`` features of the lowest and of the highest CDS, ties by feature; no feature is in both.
+    """The ``shown`` features with the lowest CDS and those with the highest, ties by feature; no feature is in both.
 
-    Where fewer than twice as many are scored, each end gets half, the lower one the odd feature.
+    Where fewer than twice as many features are scored, each end gets half, and the lower end the odd one.
 
     Example:
         >>> frame = pl.DataFrame({"feature": [0, 1, 2, 3], "cds": [0.2, None, 0.1, 0.2]})
@@ -272,7 +282,7 @@ def extremes(scope: pl.DataFrame, shown: int) -> tuple[pl.DataFrame, pl.DataFram
 
 
 def most_trusted(scope: pl.DataFrame, shown: int) -> dict[str, pl.DataFrame]:
-    """The ``shown`` features of each scope class with the highest trust, ties by feature; undefined ones have no class.
+    """The ``shown`` features with the highest trust in each scope class but undefined, ties by feature.
 
     Example:
         >>> frame = pl.DataFrame({"feature": [0, 1, 2], "scope_class": ["local"] * 3, "trust": [0.2, 0.9, 0.9]})
@@ -281,3 +291,54 @@ def most_trusted(scope: pl.DataFrame, shown: int) -> dict[str, pl.DataFrame]:
     """
     ranked = scope.sort("trust", "feature", descending=[True, False], nulls_last=True)
     return {name: ranked.filter(scope_class=name).head(shown) for name in CLASSES if name != "undefined"}
+
+
+def cross_check_rows(run: Run) -> list[tuple[str, str]]:
+    """A name and a sentence for the curve and for each check; none where none was asked for."""
+    curve, checks = run.shift_curve, run.cross_checks
+    rows = [] if curve is None else [("shift curve", curve_sentence(curve))]
+    if checks is not None:
+        scores = run.scope.select("feature", pl.col("cds").alias("main"))
+        for (name,), check in checks.group_by(["check"], maintain_order=True):
+            rows.append((str(name), check_sentence(check.join(scores, on="feature", maintain_order="left"))))
+    return rows
+
+
+def curve_sentence(curve: pl.DataFrame) -> str:
+    """Median distances in patches, over the features that are scored at every shift.
+
+    Example:
+        >>> rows = {"feature": [0, 0, 1, 1], "shift": [1, 2, 1, 2], "cds_patches": [0.5, 1.5, 2.0, None]}
+        >>> curve_sentence(pl.DataFrame(rows))
+        'median patches moved at shift 1: 0.50, 2: 1.50 (1 feature scored at every shift)'
+    """
+    shifts = curve["shift"].n_unique()
+    whole = curve.drop_nulls("cds_patches").filter(pl.len().over("feature") == shifts)
+    if whole.is_empty():
+        return "no feature is scored at every shift"
+    medians = whole.group_by("shift").agg(pl.col("cds_patches").median()).sort("shift")
+    count = whole["feature"].n_unique()
+    moved = ", ".join(f"{shift}: {median:.2f}" for shift, median in medians.iter_rows())
+    return f"median patches moved at shift {moved} ({count:,} feature{'s' * (count != 1)} scored at every shift)"
+
+
+def check_sentence(check: pl.DataFrame) -> str:
+    """One check's median beside the score's, and whether the two order the features alike.
+
+    Args:
+        check: rows of one check, with the score of `scope.parquet` as ``main``.
+
+    Example:
+        >>> rows = {"main": [0.1, 0.2, 0.4, 0.3], "cds": [0.2, 0.3, 0.9, None], "difference": [-0.1, -0.1, -0.5, None]}
+        >>> check_sentence(pl.DataFrame(rows))
+        'median CDS 0.300 (score 0.200), difference -0.100, rank correlation 1.00 over 3 features'
+    """
+    both = check.drop_nulls(["main", "cds"])
+    if both.is_empty():
+        return "no feature has both scores"
+    score, other = (np.median(both[name].to_numpy()) for name in ("main", "cds"))
+    known = both["difference"].drop_nulls()
+    difference = f", difference {np.median(known.to_numpy()):+.3f}" if len(known) else ""
+    correlation = spearman(both["main"].to_numpy(), both["cds"].to_numpy())
+    alike = "no rank correlation" if np.isnan(correlation) else f"rank correlation {correlation:.2f}"
+    return f"median CDS {other:.3f} (score {score:.3f}){difference}, {alike} over {both.height:,} features"

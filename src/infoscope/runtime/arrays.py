@@ -1,4 +1,4 @@
-"""Files of arrays and tensors, their headers looked at before memory is taken for what they say."""
+"""Files of arrays and tensors. Their headers are checked before memory is allocated for what they declare."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from infoscope.errors import InfoscopeError, first_line, no_memory_to, ran_out_of_memory, shown
 
-# numpy's reader takes a header for Python, so that what is wrong with it is whatever Python says of it.
+# numpy parses a header as Python, so a broken one raises whatever Python raises.
 _RAISED = (EOFError, SyntaxError, TypeError, OverflowError, RecursionError, tokenize.TokenError)
 
 
@@ -49,13 +49,13 @@ def read_array(path: Path) -> np.ndarray:
             try:
                 read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
                 shape, _, dtype = read_header(stream)
-            except MemoryError as error:  # what Python's parser says of text that is nested too deeply for it
+            except MemoryError as error:  # raised by Python's parser for text that is nested too deeply
                 raise ValueError("its header cannot be understood") from error
             if dtype.hasobject or dtype.names:
                 raise ValueError("it holds objects, not numbers")
             if any(side < 0 for side in shape):
                 raise ValueError("a side of it is negative")
-            # Before memory is asked for: a header may say anything.
+            # Compared before memory is allocated, because a header may declare any size.
             there, said = os.fstat(stream.fileno()).st_size - stream.tell(), math.prod(shape) * dtype.itemsize
             if there != said:
                 raise ValueError(f"its header says {said} bytes of numbers, and there are {there}")
@@ -65,8 +65,8 @@ def read_array(path: Path) -> np.ndarray:
         raise ValueError(first_line(error)) from error
 
 
-def read_npy(path: Path, problem: str = "is not a readable .npy file", remedy: str = "write it anew") -> np.ndarray:
-    """The same, with a line for whoever gave the file.
+def read_npy(path: Path, problem: str = "is not a readable .npy file", remedy: str = "write it again") -> np.ndarray:
+    """Read an array as `read_array` does, with a line for the user where the file is broken.
 
     Args:
         path: the file.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import time
@@ -11,10 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
-from typing import Any
 
 from infoscope.errors import InfoscopeError
-from infoscope.runtime.text import NotTextError, read_text
 
 
 @contextmanager
@@ -49,13 +46,13 @@ def atomic_write(path: Path, flag: str = "--out") -> Iterator[Path]:
     except OSError as error:
         raise InfoscopeError(f"cannot write {path}: {error.strerror or error}; {remedy_of(error, flag)}") from error
     finally:
-        # Only there when the block failed; a full disk or a lost folder must not hide the first error.
+        # It only exists when the block failed; a full disk or a lost folder must not hide the first error.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# What helps against an error of the system, in place of which or beside which another folder does.
+# What helps against an error of the system, besides choosing another folder.
 _REMEDIES = {
     errno.EACCES: "set its permissions",
     errno.EPERM: "set its permissions",
@@ -99,7 +96,7 @@ def remove_leftovers(folder: Path, untouched: float = 0.0) -> None:
 
     Args:
         folder: where to look.
-        untouched: only those that nobody has written to for so many seconds; another process may be at work on them.
+        untouched: seconds; files written to more recently are kept, because another process may be writing them.
 
     Example:
         >>> import tempfile
@@ -134,43 +131,3 @@ def remove_leftovers_of(files: Iterable[Path]) -> None:
         for leftover in file.parent.glob(f".{escape(file.name)}.*.tmp"):
             with suppress(OSError):  # gone already
                 leftover.unlink()
-
-
-def write_json(path: Path, value: Any, flag: str = "--out") -> None:
-    """Write ``value`` as indented JSON, atomically; NaN is refused, since JSON has none.
-
-    Example:
-        >>> import tempfile
-        >>> target = Path(tempfile.mkdtemp()) / "value.json"
-        >>> write_json(target, {"threshold": 0.2})
-        >>> read_json(target)
-        {'threshold': 0.2}
-    """
-    with atomic_write(path, flag) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def as_read(value: Any) -> Any:
-    """A value as it reads back from a JSON file, where tuples are lists and keys are text.
-
-    Example:
-        >>> as_read({1: (2, 3)})
-        {'1': [2, 3]}
-    """
-    return json.loads(json.dumps(value))
-
-
-def read_json(path: Path) -> Any:
-    """The JSON value in ``path``.
-
-    Raises:
-        InfoscopeError: the file is missing, unreadable, not JSON, or nested more deeply than any of ours.
-    """
-    try:
-        return json.loads(read_text(path))
-    except NotTextError as error:
-        raise InfoscopeError(f"{path} is not JSON: {error}") from error
-    except RecursionError as error:
-        raise InfoscopeError(f"{path} is nested too deeply to be read; restore it or make it anew") from error
-    except ValueError as error:
-        raise InfoscopeError(f"{path} is not JSON ({error}); restore it or make it anew") from error

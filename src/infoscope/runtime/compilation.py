@@ -1,4 +1,4 @@
-"""How the kernels are compiled, and what is said meanwhile."""
+"""How the kernels are compiled, and what is reported meanwhile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infoscope.runtime.execution import note_waiting
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Our choice: the first kernel is told of at once, and then whoever waits hears something every other second.
+# Our choice: the first kernel is reported at once, later ones at most every other second.
 LINE_EVERY_SECONDS = 2.0
 _PROGRESS = "infoscope.runtime.progress"
 
@@ -26,8 +26,8 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
     threading layers abort the process otherwise.
 
     The machine code is kept beside the module, or in the user's cache folder; where neither can be written to, as in a
-    read-only container, it is compiled anew in each process (numba itself would refuse to import). Compiling takes
-    seconds a kernel, so it is told of on stderr, as all progress is.
+    read-only container, it is compiled again in each process (numba itself would refuse to import). Compiling takes
+    seconds per kernel, so it is reported on stderr like all progress.
 
     Args:
         **options: more of ``numba.njit``'s own, such as ``parallel=True``.
@@ -51,7 +51,7 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
 
 
 class _Teller(event.Listener):  # type: ignore[misc]
-    """Tells of the kernels that are compiled, which are those without kept machine code.
+    """Reports the kernels that are compiled, which are those without cached machine code.
 
     numba compiles one function at a time, and a function that another calls inside the other's turn.
     """
@@ -66,14 +66,14 @@ class _Teller(event.Listener):  # type: ignore[misc]
     def on_start(self, event: Any) -> None:
         """A function is about to be compiled."""
         dispatcher = event.data["dispatcher"]
-        # Other code's functions are not ours to speak of.
+        # Functions of other packages are not reported.
         if self._depth == 0 and not dispatcher.py_func.__module__.startswith("infoscope."):
             return
         self._depth += 1
         if self._depth > 1:
             return
         self._began = time.monotonic()
-        # What reports progress stands above the kernels, whose modules must not know it, so it is found by its name.
+        # Kernels lie below the module that reports progress and must not import it, so it is found by name.
         progress = import_module(_PROGRESS)
         due = self._told is None or self._began - self._told >= LINE_EVERY_SECONDS
         if due and not progress.is_silenced():
@@ -99,5 +99,5 @@ class _Teller(event.Listener):  # type: ignore[misc]
 
 
 event.register("numba:compile", _Teller())
-# Here the second pool of threads comes beside torch's.
+# Importing numba has added a second pool of threads to torch's.
 note_waiting()

@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, Literal
 
-from infoscope.errors import InfoscopeError, check_choice, check_counts
+from infoscope.errors import InfoscopeError
+from infoscope.runtime.typed import Positive, check_fields
 
 # OpenMP's own variable, which its libraries read as they are loaded. By default threads that wait for work spin, and
 # torch and numba bring a pool each: on few cores, or busy ones, the one then starves the other.
@@ -29,10 +30,10 @@ def available_cores() -> int:
 
 
 def wait_passively() -> None:
-    """Have this process's threads, and those of processes it starts, sleep while they wait, unless somebody chose.
+    """Make the threads of this process, and of those it starts, sleep while they wait, unless the user has chosen.
 
-    Only who owns the process may say so: the command line does, and the library does not. It counts only before torch
-    is loaded, so afterwards nothing is set.
+    Only the owner of the process may decide this: the command line does, and the library does not. It has an effect
+    only before torch is loaded, so nothing is set after that.
     """
     if "torch" not in sys.modules:
         os.environ.setdefault(WAITING, PASSIVE)
@@ -40,7 +41,7 @@ def wait_passively() -> None:
 
 @cache
 def note_waiting() -> None:
-    """Tell the log once how to have threads sleep while they wait, where nobody chose before torch was loaded."""
+    """Log once how to make waiting threads sleep, if nobody chose before torch was loaded."""
     if WAITING not in os.environ and "torch" in sys.modules:
         _LOGGER.debug(
             "torch was loaded while %s was not set, so its threads spin while they wait and may take the cores from "
@@ -49,9 +50,6 @@ def note_waiting() -> None:
             WAITING,
             PASSIVE,
         )
-
-
-ExecutorName = Literal["local", "ray"]
 
 
 @dataclass(frozen=True)
@@ -70,25 +68,29 @@ class Execution:
         infoscope.errors.InfoscopeError: --workers belongs to --executor ray; give that too, or leave it out
     """
 
-    batch_size: int | None = None
-    """Views to a forward pass; a picture's two crops are two. Bounds memory. Default: 8 on a CPU, 64 on a GPU."""
-    threads: int | None = None
-    """Threads that decode images ahead of the model. Default: one a core, at most 8."""
-    shard_images: int = 1024
-    """Images to a shard, which is what a killed run can lose. Our choice: a minute or two of work on two cores."""
-    executor: ExecutorName = "local"
+    batch_size: Positive | None = None
+    """Views per forward pass (a picture has two crops); limits memory. Default: 8 on a CPU, 64 on a GPU."""
+    threads: Positive | None = None
+    """Threads that decode images ahead of the model. Default: one per core, at most 8."""
+    shard_images: Positive = 1024
+    """Images per shard, the most work that a killed run can lose. Our choice: a minute or two of work on two cores."""
+    executor: Literal["local", "ray"] = "local"
     """local (this process) or ray (a process for each worker, on this machine or a cluster)."""
-    workers: int | None = None
-    """Under ray: how many workers. Default: one a GPU, or one for every four CPU cores."""
+    workers: Positive | None = None
+    """Under ray: how many workers. Default: one per GPU, or one for every four CPU cores."""
     address: str | None = None
     """Under ray: the address of a running cluster, or auto. Default: one of its own on this machine."""
 
     def __post_init__(self) -> None:
-        check_choice("executor", self.executor, ExecutorName)
-        check_counts(**{name: getattr(self, name) for name in ("batch_size", "threads", "shard_images", "workers")})
+        check_fields(self)
         for name in ("workers", "address"):
             if self.executor == "local" and getattr(self, name) is not None:
                 raise InfoscopeError(f"--{name} belongs to --executor ray; give that too, or leave it out")
+
+    @property
+    def here(self) -> Execution:
+        """The same in this process, for the parts of a job that are not spread over workers."""
+        return replace(self, executor="local", workers=None, address=None)
 
 
 def run_here(execution: Execution | None, options: dict[str, Any]) -> Execution:

@@ -1,4 +1,4 @@
-"""Jobs, and an executor that has them done."""
+"""Jobs, and an executor that runs them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OWN = ("numpy.libs", "scipy.libs", ".dylibs")
 
 
 def limit_threads(threads: int) -> None:
-    """Have this thread's computations share ``threads`` cores, as several processes on one machine must.
+    """Limit this thread's computations to ``threads`` cores, as several processes on one machine need.
 
     Example:
         >>> before = torch.get_num_threads()
@@ -33,7 +33,7 @@ def limit_threads(threads: int) -> None:
         (1, 1)
         >>> limit_threads(before)
     """
-    # numba's first: as its threads start, they set the number of torch's to that of all cores.
+    # numba comes first: when its threads start, they reset torch's number to that of all cores.
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     torch.set_num_threads(threads)
     _own_blas().limit(limits=threads)
@@ -41,7 +41,7 @@ def limit_threads(threads: int) -> None:
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Have numpy's and scipy's linear algebra use the calling thread alone.
+    """Make numpy's and scipy's linear algebra use only the calling thread.
 
     Each has a pool of threads beside torch's, and threads that wait spin: where small products of one alternate with
     torch's, they take the cores from each other, and on a busy machine a step takes ten times as long. It holds for the
@@ -69,9 +69,9 @@ def _own_blas_among(modules: int) -> Any:
 
     controller = ThreadpoolController()
     own = [
-        each["filepath"]
-        for each in controller.info()
-        if each["user_api"] == "blas" and any(part in _OWN for part in Path(each["filepath"]).parts)
+        library["filepath"]
+        for library in controller.info()
+        if library["user_api"] == "blas" and any(part in _OWN for part in Path(library["filepath"]).parts)
     ]
     return controller.select(filepath=own)
 
@@ -81,10 +81,11 @@ Task = Callable[[], None]
 
 @contextmanager
 def trailing(aside: bool) -> Iterator[Callable[[Task], None]]:
-    """Do tasks in order: at once, or aside in one thread, of which at most one is ahead of the caller.
+    """Run tasks in order: at once, or in a background thread that is at most one task behind the caller.
 
     Args:
-        aside: whether there is a device to keep busy meanwhile; on a CPU the tasks would only take turns.
+        aside: whether to use the background thread. It pays where a device is kept busy meanwhile; on a CPU the tasks
+            would only take turns.
 
     Yields:
         A function that takes a task; it waits for the one before, and raises what that one raised. When the block ends
@@ -143,7 +144,7 @@ class Job:
     arguments: tuple[Any, ...]
 
     def run(self, worker: object, advance: Advance) -> Arrays:
-        """Have a worker do it."""
+        """Run it on a worker."""
         began = time.monotonic()
         arrays: Arrays = self.work(worker, *self.arguments, advance).arrays()
         _LOGGER.debug("shard %s: %d steps in %.2f s", self.name, self.size, time.monotonic() - began)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 from infoscope.errors import InfoscopeError
-from infoscope.runtime.atomic import read_json
+from infoscope.runtime.json_values import read_json, to_json
 from infoscope.runtime.seal import CHECKSUM, FILES, FileSum, check_record, sums_of, write_sealed
-from infoscope.runtime.typed import Count, Positive, Range, Share, from_json
+from infoscope.runtime.typed import AtLeast0, Count, Positive, Range, Share, from_json
 
 FORMAT_VERSION = 2
 # What to do where a file of a run is damaged.
@@ -20,7 +20,6 @@ MEASURE_AGAIN = "restore it, or measure again into a new directory"
 
 # Patches of a grid are numbered in 16 bits.
 Grid = Annotated[int, Range(1, 256)]
-Least0 = Annotated[float, Range(0)]
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class FitRecord:
     Attributes:
         fvu: fraction of variance unexplained, against the mean token (whose own is 1), on the sample; None when no
             image of it can be read.
-        l0: codes above 0 per patch token, over all images that were passed over.
+        l0: codes above 0 per patch token, over all images.
         dead: share of features that none of these images activates.
         sample: patch tokens of the sample.
         sample_l0: as ``l0``, on the sample.
@@ -111,20 +110,20 @@ class FitRecord:
         k: codes a token keeps under TopK; None under other activation functions.
         token_norm: mean Euclidean norm of the sample's tokens, as the model gives them.
         trained_norm: the same of the tokens the SAE was trained on, where it says so.
-        warnings: what speaks against the SAE, a line each; empty where nothing does, None in runs from before this was
-            judged.
+        warnings: what speaks against the SAE, a line each; empty where nothing does, None in runs that are older than
+            this judgement.
         note: of a dictionary that was not trained to reconstruct tokens, what its FVU means, or why it has none.
     """
 
     fvu: float | None
-    l0: Least0
+    l0: AtLeast0
     dead: Share
     sample: Count
-    sample_l0: Least0 | None = None
+    sample_l0: AtLeast0 | None = None
     sample_dead: Share | None = None
     k: Count | None = None
-    token_norm: Least0 | None = None
-    trained_norm: Least0 | None = None
+    token_norm: AtLeast0 | None = None
+    trained_norm: AtLeast0 | None = None
     warnings: list[str] | None = None
     note: str | None = None
 
@@ -162,7 +161,7 @@ class Manifest:
         fit: whether the SAE fits the model.
         files: by name, the checksum of every other file of the run; None where it is not written, or was written
             before there were any. They say nothing of what was measured, so manifests are compared without them.
-        sealed: whether the manifest was held against a checksum of its own.
+        sealed: whether the manifest was checked against a checksum of its own.
     """
 
     format_version: int
@@ -173,7 +172,7 @@ class Manifest:
     images: ImagesRecord
     software: dict[str, str]
     seed: int
-    timings: dict[str, Least0]
+    timings: dict[str, AtLeast0]
     fit: FitRecord
     files: dict[str, FileSum] | None = field(default=None, compare=False)
     sealed: bool = field(default=False, compare=False)
@@ -188,7 +187,7 @@ class Manifest:
         Raises:
             InfoscopeError: a file cannot be read, or the manifest not be written.
         """
-        entries = asdict(self)
+        entries = to_json(self)
         del entries["sealed"]
         write_sealed(path, entries, files)
 
@@ -212,7 +211,7 @@ class Manifest:
         files, sealed = sums_of(value, path), CHECKSUM in value
         entries = {name: entry for name, entry in value.items() if name not in (CHECKSUM, FILES)}
         try:
-            manifest: Manifest = from_json(cls, entries | {"files": None, "sealed": sealed})
+            manifest = from_json(cls, entries | {"files": None, "sealed": sealed})
             from_json(OptionsRecord, manifest.options, other_entries=True)
         except ValueError as error:
             raise InfoscopeError(f"{path} is not a manifest of this format ({error}); measure again") from error

@@ -22,7 +22,7 @@ from infoscope.runtime.atomic import atomic_write, remove_leftovers
 _LENGTHS = struct.Struct("<26xHH")
 
 
-# What reading a damaged file of arrays raises: numpy's own reader of headers parses them as Python.
+# What reading a damaged file of arrays raises; numpy parses headers as Python, so the list is long.
 UNREADABLE = (
     OSError,
     EOFError,
@@ -40,7 +40,7 @@ UNREADABLE = (
 
 
 def check_members(members: zipfile.ZipFile) -> None:
-    """Hold all that is in a file against its checksums, before numpy takes a damaged header for Python.
+    """Compare all members of a file with their checksums, before numpy parses a damaged header as Python.
 
     Raises:
         zipfile.BadZipFile: something is damaged.
@@ -76,7 +76,7 @@ class ArraysHere:
 
 @dataclass(frozen=True)
 class StoredArrays:
-    """Arrays in a file that `numpy.savez` wrote, as a `Part`; the file's checksums are compared when it is first asked.
+    """Arrays in a file that `numpy.savez` wrote, as a `Part`; checksums are compared when the file is first read.
 
     Raises:
         InfoscopeError: the file cannot be read or is damaged.
@@ -99,20 +99,20 @@ class StoredArrays:
         first, stop, _ = slice(first, stop).indices(length)
         count = max(stop - first, 0)
         try:
-            found = np.fromfile(self.file, dtype, count, offset=offset + first * dtype.itemsize)
+            entries = np.fromfile(self.file, dtype, count, offset=offset + first * dtype.itemsize)
         except OSError as error:
             raise self._unreadable(error) from error
-        if len(found) != count:
+        if len(entries) != count:
             raise self._unreadable("it has become shorter")
-        return found
+        return entries
 
     @cached_property
     def _places(self) -> dict[str, tuple[int, np.dtype, int]]:
-        """Of each array, where its first entry is, its type, and how many entries there are."""
+        """For each array: where its first entry is, its type, and the number of entries."""
         places = {}
         try:
             with zipfile.ZipFile(self.file) as members, self.file.open("rb") as stream:
-                # Stretches are read past the zip file's own reader, which alone compares what it reads with its CRC.
+                # `rows` reads stretches without the zip file's reader, which alone would compare them with their CRC.
                 check_members(members)
                 for member in members.infolist():
                     if member.compress_type != zipfile.ZIP_STORED:
@@ -152,7 +152,7 @@ def digest(*arrays: np.ndarray) -> str:
 
 
 class Partials:
-    """Finished shards, by name; without a directory nothing is kept and nothing is found.
+    """Finished shards, by name. Without a directory nothing is kept and nothing is found.
 
     Example:
         >>> import tempfile
@@ -209,7 +209,7 @@ class Partials:
                 np.savez(stream, allow_pickle=False, **arrays)
 
     def clear(self) -> None:
-        """Remove the kept shards, once what they were kept for is written."""
+        """Remove the kept shards, once the result that needed them is written."""
         for name in self.names():
             self.remove(name)
         if self.directory is not None:
@@ -218,20 +218,20 @@ class Partials:
                 file.unlink(missing_ok=True)
 
     def part(self, name: str, arrays: Arrays) -> Part:
-        """What was kept under ``name``, to be read in stretches; without a directory, the arrays themselves."""
+        """A finished shard to be read in stretches; without a directory, the arrays themselves."""
         return ArraysHere(arrays) if self.directory is None else StoredArrays(self._file(name))
 
     def names(self) -> Iterator[str]:
-        """All that is kept, in no order."""
+        """The names of all shards that are kept, in no order."""
         return iter([] if self.directory is None else [file.stem for file in self.directory.glob("*.npz")])
 
     def remove(self, name: str) -> None:
-        """Forget what is kept under ``name``, if anything is."""
+        """Delete the shard ``name``, if it is kept."""
         if self.directory is not None:
             self._file(name).unlink(missing_ok=True)
 
     def beside(self, name: str) -> Path:
-        """A file of another kind in the same directory, which there must be; `clear` removes ``.parquet``."""
+        """The path of a file of another kind in the directory, which must exist; `clear` removes ``.parquet`` files."""
         assert self.directory is not None
         return self.directory / name
 

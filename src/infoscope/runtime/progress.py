@@ -20,7 +20,7 @@ LINE_EVERY_SECONDS = 15.0
 Advance = Callable[..., None]
 
 _LOGGER = logging.getLogger("infoscope.progress")
-# How many pieces of work go on without a report, one inside the other or side by side.
+# How many pieces of work are running without a report, nested or side by side.
 _silences = 0
 
 
@@ -64,7 +64,7 @@ def tell(line: str, *, enabled: bool = True) -> None:
 
 
 def is_silenced() -> bool:
-    """Whether a piece of work is being done whose progress nobody wants to see.
+    """Whether work is running whose progress is not shown.
 
     Example:
         >>> with progress("Reading", total=3, unit="images", enabled=False):

@@ -22,13 +22,13 @@ from infoscope.runtime.executor import Job, limit_threads
 from infoscope.runtime.partials import Arrays, Partials
 from infoscope.runtime.progress import Advance
 
-# Our choice: how often workers are asked how far they are.
-
 _LOGGER = logging.getLogger(__name__)
+
+# Our choice: how often workers are asked how far they are.
 POLL_SECONDS = 0.5
 # Our choice: what was in use a moment ago is free by then.
 ROOM_SECONDS = 5.0
-# Our choice: a worker imports, unpacks and is there in seconds; a busy cluster may be slow to place it.
+# Our choice: a worker imports, unpacks and is ready in seconds; a busy cluster may be slow to place it.
 START_SECONDS = 180.0
 # Our choice: a shard that takes its worker down this often would take down the next as well.
 MOST_DEATHS = 3
@@ -101,7 +101,7 @@ class _Slot:
 
 
 class RayExecutor(AbstractContextManager["RayExecutor"]):
-    """Workers on Ray, as a context that lets them go at its end.
+    """Workers on Ray, as a context that ends them.
 
     Args:
         worker: what each of them is a copy of.
@@ -166,11 +166,11 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
                             partials.put(done.name, arrays)
                 yield results.pop(job.name) if job.name in results else partials.read(job.name)
         finally:
-            # Whoever was stopped at work is of no use to the next jobs.
-            for place, slot in enumerate(self._slots):
+            # A worker that was stopped in the middle of a job cannot take the next one.
+            for number, slot in enumerate(self._slots):
                 if slot.job is not None:
                     self._ray.kill(slot.actor)
-                    self._slots[place] = self._slot()
+                    self._slots[number] = self._slot()
 
     def __exit__(self, *_: object) -> None:
         for slot in self._slots:
@@ -178,7 +178,7 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
         self._disconnect()
 
     def _room(self, workers: int | None) -> tuple[int, int]:
-        """How many workers there are to be, and cores to each; what others hold is waited for a moment only."""
+        """How many workers to start, with how many cores each; it waits only briefly for what others hold."""
         kind, what = ("GPU", "GPUs") if self._gpu else ("CPU", "CPU cores")
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         slots = sum(int(node.get(kind, 0)) for node in nodes)
@@ -226,7 +226,7 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
         if deaths == MOST_DEATHS:
             raise InfoscopeError(
                 f"{deaths} workers died over {job.name} ({self._death}); where it is for want of memory, give fewer "
-                "--workers or a smaller --batch-size: the same command goes on"
+                "--workers or a smaller --batch-size: the same command resumes"
             )
 
     def _slot(self) -> _Slot:
@@ -239,21 +239,21 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
         return _Slot(actor, actor.ready.remote())
 
     def _assign(self, waiting: deque[Job]) -> None:
-        """Give jobs to workers that are there and have none; the others are still starting, or never will.
+        """Give jobs to workers that are ready and idle; the others are still starting, or never will.
 
         Raises:
-            InfoscopeError: no worker is there, and none has come for a while.
+            InfoscopeError: no worker is ready, and none has started for a while.
         """
         deadline = time.monotonic() + START_SECONDS
         while waiting:
-            for place, slot in enumerate(self._slots):
+            for number, slot in enumerate(self._slots):
                 if slot.starting is not None and self._ray.wait([slot.starting], timeout=0)[0]:
                     try:
                         self._ray.get(slot.starting)
                         slot.starting = None
                     except self._ray.exceptions.RayError as error:
                         self._death = _last_line(error)
-                        self._slots[place] = self._slot()
+                        self._slots[number] = self._slot()
                 elif slot.starting is None and slot.job is None and waiting:
                     slot.job, slot.steps = waiting.popleft(), 0
                     slot.result = slot.actor.run.remote(slot.job)
@@ -277,9 +277,9 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
             if slot.asked is None:
                 slot.asked = slot.actor.steps.remote()
             elif self._ray.wait([slot.asked], timeout=0)[0]:
-                with_answer, slot.asked = slot.asked, None
+                answer, slot.asked = slot.asked, None
                 try:
-                    steps = min(self._ray.get(with_answer), slot.job.size if slot.job else 0)
+                    steps = min(self._ray.get(answer), slot.job.size if slot.job else 0)
                 except self._ray.exceptions.RayError:
                     continue
                 if steps > slot.steps:

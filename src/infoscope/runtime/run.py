@@ -6,27 +6,20 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
 from infoscope.errors import InfoscopeError
-from infoscope.runtime.atomic import as_read, read_json, remove_leftovers, write_json
+from infoscope.options import PartitionMethod, ThresholdKind
+from infoscope.runtime.atomic import remove_leftovers
+from infoscope.runtime.columns import Table, read_table
+from infoscope.runtime.json_values import read_json, to_json, write_json
 from infoscope.runtime.manifest import MEASURE_AGAIN, Manifest
-from infoscope.runtime.schema import (
-    CHECKS,
-    CROSS_CHECKS,
-    MAPS,
-    SCOPE,
-    SCOPE_CLASSES,
-    SHIFT_CURVE,
-    TOP_IMAGES,
-    Table,
-    read_table,
-)
+from infoscope.runtime.schema import CROSS_CHECKS, MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES
 from infoscope.runtime.seal import check_files
-from infoscope.runtime.showing import Shown
 from infoscope.runtime.typed import from_json
 
 _LOGGER = logging.getLogger(__name__)
@@ -45,6 +38,21 @@ PARTIALS = "partials"
 PLAN = f"{PARTIALS}/plan.json"
 
 
+# What draws results in a terminal and in a notebook stands layers above them. It is found by its name when something is
+# first shown; an import would turn the layers upside down.
+_DRAWN_BY = "infoscope.views.notebook.cards"
+
+
+class Shown:
+    """Shows itself: as text in a terminal, as a table and a card in a notebook."""
+
+    def __repr__(self) -> str:
+        return str(import_module(_DRAWN_BY).text(self))
+
+    def _repr_html_(self) -> str:
+        return str(import_module(_DRAWN_BY).html(self))
+
+
 @dataclass(frozen=True)
 class _Dip:
     statistic: float | None
@@ -55,8 +63,8 @@ class _Dip:
 class _Partition:
     """The entries of ``partition.json`` that are read, where it has them."""
 
-    method: Literal["valley", "otsu", "mixture", "quantile", "value"] = "valley"
-    kind: Literal["valley", "convention"] = "convention"
+    method: PartitionMethod = "valley"
+    kind: ThresholdKind = "convention"
     threshold: float | None = None
     dip: _Dip = _Dip(None, None)
     bic: tuple[float | None, ...] = ()
@@ -77,13 +85,13 @@ class Run(Shown):
 
     @property
     def checked(self) -> bool:
-        """Whether the files are held against checksums; runs from before there were any are opened all the same."""
+        """Whether the files are compared with checksums; runs that are older than checksums open all the same."""
         return self.manifest.files is not None and self.manifest.sealed
 
     @cached_property
     def scope(self) -> pl.DataFrame:
         """``scope.parquet``: one row a feature, sorted by feature; its columns are in `schema.SCOPE`."""
-        table = self._read(SCOPE_FILE, SCOPE, choices={"scope_class": SCOPE_CLASSES})
+        table = self._read(SCOPE_FILE, SCOPE)
         features = self.manifest.dictionary.features
         if not table["feature"].equals(pl.Series("feature", range(features), dtype=pl.UInt32)):
             raise InfoscopeError(
@@ -111,13 +119,13 @@ class Run(Shown):
         Raises:
             InfoscopeError: the file cannot be read, or is damaged.
         """
-        self._check_maps()
-        found = self._read(MAPS_FILE, MAPS, where=wanted, key=("feature", "rank", "crop"))
-        if (found["patch"].list.len() != found["value"].list.len()).any():
+        _ = self._maps_are_whole
+        maps = self._read(MAPS_FILE, MAPS, where=wanted, key=("feature", "rank", "crop"))
+        if (maps["patch"].list.len() != maps["value"].list.len()).any():
             raise InfoscopeError(
                 f"{self.path / MAPS_FILE} holds maps with another number of codes than of patches; {MEASURE_AGAIN}"
             )
-        return found
+        return maps
 
     @cached_property
     def shift_curve(self) -> pl.DataFrame | None:
@@ -127,7 +135,7 @@ class Run(Shown):
     @cached_property
     def cross_checks(self) -> pl.DataFrame | None:
         """``cross_checks.parquet``: one row a feature and check; None where none was asked for."""
-        return self._optional(CROSS_CHECKS_FILE, CROSS_CHECKS, choices={"check": CHECKS})
+        return self._optional(CROSS_CHECKS_FILE, CROSS_CHECKS)
 
     @cached_property
     def quantile_images(self) -> pl.DataFrame | None:
@@ -136,7 +144,7 @@ class Run(Shown):
 
     @cached_property
     def partition(self) -> dict[str, Any]:
-        """``partition.json``: the split into low-CDS and high-CDS features, with its evidence; older ones as of today.
+        """``partition.json``: the split into low-CDS and high-CDS features, with its evidence, in today's form.
 
         Raises:
             InfoscopeError: the file cannot be read, is no partition, or is of a newer version.
@@ -144,47 +152,41 @@ class Run(Shown):
         file = self.path / PARTITION
         value = _current_partition(read_json(file), file)
         try:
-            found: _Partition = from_json(_Partition, value, other_entries=True)
-            if found.threshold is None and "threshold" in value and self.scope["cds"].count():
+            entries = from_json(_Partition, value, other_entries=True)
+            if entries.threshold is None and "threshold" in value and self.scope["cds"].count():
                 raise ValueError("threshold is null, and features have scores")
         except ValueError as error:
             raise InfoscopeError(f"{file} is not a partition ({error}); measure again") from error
         return value
 
     def check_whole(self) -> None:
-        """Refuse a run of which a file is missing or damaged, ``maps.parquet`` included.
+        """Refuse a run if a file is missing or damaged, ``maps.parquet`` included.
 
-        Of a run from before checksums, the tables must be there and readable.
+        Of a run that is older than checksums, the tables must be there and readable.
 
         Raises:
             InfoscopeError: naming the file.
         """
         if self.manifest.files is not None:
-            self.check_small()
-            self._check_maps()
+            self._check(list(self.manifest.files))
             return
         _ = self.scope, self.top_images, self.shift_curve, self.cross_checks, self.quantile_images
-        # Reads the rows of one feature alone, and the places of all.
+        # One feature's rows take little memory, and finding them reads the place of every row.
         _ = self.maps_where(pl.col("feature") == 0), self.partition
 
     def check_small(self) -> None:
-        """Refuse a run of which a file other than ``maps.parquet`` is not the one that was written.
+        """Refuse a run if a file other than ``maps.parquet`` is not the one that was written.
 
         Raises:
             InfoscopeError: naming the file.
         """
         self._check([name for name in self.manifest.files or {} if name != MAPS_FILE])
 
-    def _check_maps(self) -> None:
-        # Once an opened run: it is as large as all photographs' maps.
-        if "maps" not in self._held:
-            self._check([MAPS_FILE])
-            self._held.add("maps")
-
     @cached_property
-    def _held(self) -> set[str]:
-        """What was held against its checksum when it was first read."""
-        return set()
+    def _maps_are_whole(self) -> bool:
+        """True, or an error; checked once, since the file is the largest by far."""
+        self._check([MAPS_FILE])
+        return True
 
     def _check(self, names: Sequence[str]) -> None:
         check_files(self.path, self.manifest.files, MANIFEST, names, MEASURE_AGAIN)
@@ -195,7 +197,7 @@ class Run(Shown):
         return self._read(name, table, **checks) if there else None
 
     def _read(self, name: str, table: Table, **checks: Any) -> pl.DataFrame:
-        """A table whose features, images and patches there are."""
+        """Read a table, and check that the features, images and patches it names exist."""
         record, options = self.manifest, self.manifest.options
         limits = {
             "feature": record.dictionary.features,
@@ -277,7 +279,7 @@ class Feature(Shown):
 
 
 def _current_partition(value: Any, file: Path) -> dict[str, Any]:
-    """What a file of any version says, as the newest version says it."""
+    """The content of a file of any version, in the form of the newest."""
     if not isinstance(value, dict):
         raise InfoscopeError(f"{file} is not a partition; measure again")
     version = value.get("format_version", 1)
@@ -297,7 +299,7 @@ def _current_partition(value: Any, file: Path) -> dict[str, Any]:
 
 
 def open_run(path: Path | str) -> Run:
-    """Open a finished run directory: its files are held against their checksums, ``maps.parquet`` when first read.
+    """Open a finished run directory; its files are compared with their checksums, ``maps.parquet`` when first read.
 
     Raises:
         InfoscopeError: there is no such directory, it is not a run, its measurement has not finished, or a file of it
@@ -315,7 +317,7 @@ def open_run(path: Path | str) -> Run:
     if not (path / MANIFEST).is_file():
         if (path / PLAN).is_file():
             raise InfoscopeError(
-                f"{path} holds an unfinished measurement; give `infoscope measure` the same options to go on"
+                f"{path} holds an unfinished measurement; give `infoscope measure` the same options to resume it"
             )
         raise InfoscopeError(
             f"{path} is not a run directory: it has no {MANIFEST}; name one that `infoscope measure` wrote"
@@ -329,8 +331,8 @@ def open_run(path: Path | str) -> Run:
 def claim_directory(path: Path, plan: dict[str, Any]) -> bool:
     """Make ``path`` the directory of the measurement that ``plan`` describes, or refuse.
 
-    A directory is taken when it is new, empty, or already holds this very measurement; anything else in it is
-    somebody's, and nothing is mixed.
+    A directory is claimed when it is new, empty, or already holds this very measurement. Anything else in it may be
+    somebody's, and nothing is mixed with it.
 
     Args:
         path: the run directory.
@@ -343,7 +345,7 @@ def claim_directory(path: Path, plan: dict[str, Any]) -> bool:
         InfoscopeError: the directory holds another run or other files, a file of the finished measurement is missing or
             damaged, or it cannot be written.
     """
-    plan = as_read(plan)
+    plan = to_json(plan)
     if path.exists() and not path.is_dir():
         raise InfoscopeError(f"{path} is a file; --out needs a directory")
     remove_leftovers(path)
@@ -361,7 +363,7 @@ def claim_directory(path: Path, plan: dict[str, Any]) -> bool:
 
 
 def _finished(path: Path) -> bool:
-    """Whether a measurement is finished and whole; what it was made from is gone by then, so that nothing is mended."""
+    """Whether a measurement is finished and whole; a damaged one has no partial results left to be repaired from."""
     if not (path / MANIFEST).is_file():
         return False
     run = Run(path, Manifest.read(path / MANIFEST))

@@ -1,7 +1,7 @@
-"""Checksums in the records that are written last: of the files beside a record, and of the record itself.
+"""Records: the JSON documents that a command writes last, with checksums of the files beside them and of themselves.
 
 Disks, copies over a network and memory flip bits. A table or a JSON file with another digit in it reads as well as
-before, so nothing but a checksum tells it from the one that was written.
+before, so only a checksum tells it from the one that was written.
 """
 
 from __future__ import annotations
@@ -9,33 +9,35 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from infoscope.errors import InfoscopeError
-from infoscope.runtime.atomic import as_read, read_json, write_json
+from infoscope.runtime.atomic import remedy_of, remove_leftovers_of
+from infoscope.runtime.json_values import read_json, to_json, write_json
 from infoscope.runtime.typed import from_json
 
-# The entries of a record that hold the two.
+Kind = TypeVar("Kind")
+# The entries of a record that hold its checksum, and those of the files beside it.
 CHECKSUM, FILES = "checksum", "files"
 
 
 @dataclass(frozen=True)
 class FileSum:
-    """What a file is recognised by: the SHA-256 of its bytes, and how many there are."""
+    """What a file is recognised by: the SHA-256 of its bytes, and their number."""
 
     sha256: str
     bytes: int
 
 
 def write_sealed(path: Path, record: Mapping[str, Any], files: Sequence[str] = (), flag: str = "--out") -> None:
-    """Write a record as JSON, with checksums of files that lie beside it and of itself.
+    """Write a record as JSON, with checksums of files beside it and of itself.
 
     Args:
         path: the record.
-        record: its entries; values that JSON has.
-        files: names of the files beside it that it vouches for, written already.
+        record: its entries, as `to_json` gives them.
+        files: names of the files beside it that it vouches for; they must have been written before.
         flag: the option that names the folder, for the message.
 
     Raises:
@@ -53,16 +55,46 @@ def write_sealed(path: Path, record: Mapping[str, Any], files: Sequence[str] = (
         Traceback (most recent call last):
         ...
         infoscope.errors.InfoscopeError: cannot read table of ...: it is damaged, for its checksum is not the one in
-        record.json; restore it, or make it anew
+        record.json; restore it, or make it again
     """
     entries = {name: value for name, value in record.items() if name not in (CHECKSUM, FILES)}
     if files:
-        entries[FILES] = {name: asdict(file_sum(path.parent / name)) for name in sorted(files)}
+        entries[FILES] = {name: to_json(file_sum(path.parent / name)) for name in sorted(files)}
     write_json(path, entries | {CHECKSUM: checksum_of(entries)}, flag)
 
 
-def read_sealed(path: Path, remedy: str = "restore it, or make it anew") -> Any:
-    """A record, held against its own checksum where it has one.
+def remove_record(path: Path, files: Sequence[str] = ()) -> None:
+    """Remove a record, and then files beside it, before they are written again.
+
+    The record goes first, so that a process that is killed meanwhile leaves a folder that does not look whole.
+
+    Args:
+        path: the record.
+        files: names of the files; what killed processes left of them is removed too.
+
+    Raises:
+        InfoscopeError: a file cannot be removed.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("record.json", "table", ".table.77.tmp", "other"):
+        ...     (folder / name).touch()
+        >>> remove_record(folder / "record.json", ["table"])
+        >>> [file.name for file in folder.iterdir()]
+        ['other']
+    """
+    paths = [path, *(path.parent / name for name in files)]
+    remove_leftovers_of(paths)
+    try:
+        for file in paths:
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise InfoscopeError(f"cannot write {path.parent}: {error.strerror or error}; {remedy_of(error)}") from error
+
+
+def read_sealed(path: Path, remedy: str = "restore it, or make it again") -> Any:
+    """A record, checked against its own checksum where it has one.
 
     Args:
         path: the record.
@@ -77,7 +109,7 @@ def read_sealed(path: Path, remedy: str = "restore it, or make it anew") -> Any:
 
 
 def read_whole(path: Path, remedy: str, names: Sequence[str] | None = None) -> Any:
-    """A record, held against its checksum, and the files beside it against those that it has of them.
+    """A record, checked against its checksum, and the files beside it against those that it has of them.
 
     Args:
         path: the record.
@@ -92,8 +124,47 @@ def read_whole(path: Path, remedy: str, names: Sequence[str] | None = None) -> A
     return record
 
 
-def check_record(record: Any, path: Path, remedy: str = "restore it, or make it anew") -> None:
-    """Refuse a record that is not what its own checksum was taken of; one without a checksum is from before.
+def read_record(
+    kind: type[Kind],
+    path: Path,
+    what: str,
+    remedy: str,
+    names: Sequence[str] | None = None,
+    *,
+    undefined: bool = False,
+) -> Kind:
+    """A record as a dataclass, checked as `read_whole` does; entries that the dataclass has no field for are ignored.
+
+    Args:
+        kind: the dataclass.
+        path: the record.
+        what: what it is a record of, for the message.
+        remedy: what to do where something is damaged, for the message.
+        names: of the files beside it to check; all by default.
+        undefined: read null as NaN where there should be a number.
+
+    Raises:
+        InfoscopeError: the record or a file cannot be read or was changed, or an entry is missing or of another type.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "record.json"
+        >>> write_sealed(file, {"sha256": "0a", "bytes": "many"})
+        >>> read_record(FileSum, file, "a file", "restore it")
+        Traceback (most recent call last):
+        ...
+        infoscope.errors.InfoscopeError: ...record.json is no record of a file (bytes is 'many', not a whole number);
+        restore it
+    """
+    record = read_whole(path, remedy, names)
+    try:
+        return from_json(kind, record, other_entries=True, undefined=undefined)
+    except ValueError as error:
+        raise InfoscopeError(f"{path} is no record of {what} ({error}); {remedy}") from error
+
+
+def check_record(record: Any, path: Path, remedy: str = "restore it, or make it again") -> None:
+    """Refuse a record that was changed since its checksum was taken; one without a checksum is older than checksums.
 
     Raises:
         InfoscopeError: it was changed since it was written.
@@ -106,19 +177,19 @@ def check_record(record: Any, path: Path, remedy: str = "restore it, or make it 
 
 
 def checksum_of(record: Mapping[str, Any]) -> str:
-    """The SHA-256 of a record's entries but for the checksum; the order of keys and the white space do not matter.
+    """The SHA-256 of a record's entries except the checksum; the order of keys and white space do not matter.
 
     Example:
         >>> checksum_of({"a": 1, "b": (2, 3)}) == checksum_of({"b": [2, 3], "a": 1, "checksum": "old"})
         True
     """
     entries = {name: value for name, value in record.items() if name != CHECKSUM}
-    text = json.dumps(as_read(entries), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(to_json(entries), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_sum(path: Path) -> FileSum:
-    """The checksum of a file; reading takes about half a second a GiB.
+    """The checksum of a file; reading takes about half a second per GiB.
 
     Raises:
         InfoscopeError: it cannot be read.
@@ -132,19 +203,19 @@ def file_sum(path: Path) -> FileSum:
 
 
 def sums_of(record: Any, path: Path) -> dict[str, FileSum] | None:
-    """The checksums that a record holds of the files beside it; None where it is from before there were any.
+    """The checksums that a record holds of the files beside it; None in one that is older than checksums.
 
     Raises:
-        InfoscopeError: the entry is no such thing.
+        InfoscopeError: the entry holds something else.
     """
     if not isinstance(record, dict) or FILES not in record:
         return None
     try:
-        sums: dict[str, FileSum] = from_json(dict[str, FileSum], record[FILES])
+        sums = from_json(dict[str, FileSum], record[FILES])
         if any(Path(name).name != name for name in sums):
             raise ValueError("a name is a path")
     except ValueError as error:
-        raise InfoscopeError(f"{path} is damaged: {FILES}: {error}; restore it, or make it anew") from error
+        raise InfoscopeError(f"{path} is damaged: {FILES}: {error}; restore it, or make it again") from error
     return sums
 
 
@@ -153,9 +224,9 @@ def check_files(
     sums: Mapping[str, FileSum] | None,
     record: str,
     names: Sequence[str] | None = None,
-    remedy: str = "restore it, or make it anew",
+    remedy: str = "restore it, or make it again",
 ) -> None:
-    """Refuse files that are not those a record vouches for; where it is from before checksums, nothing is checked.
+    """Refuse files that are not those a record vouches for; a record without checksums vouches for nothing.
 
     Args:
         folder: where they are.
@@ -167,9 +238,9 @@ def check_files(
     Raises:
         InfoscopeError: one is missing, cut short or has other content.
     """
-    for name in (sums or {}) if names is None else names:
-        if sums is None:
-            return
+    if sums is None:
+        return
+    for name in sums if names is None else names:
         what = f"cannot read {name} of {folder}"
         if name not in sums:
             raise InfoscopeError(f"{what}: {record} says nothing of such a file; {remedy}")

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from infoscope.errors import InfoscopeError
+from infoscope.errors import InfoscopeError, either
 from infoscope.runtime.text import read_text
 
 # What separates the cells; None is found out. Spreadsheets write a semicolon wherever numbers have a decimal comma.
@@ -46,6 +46,7 @@ def read_columns(
     needed: Mapping[str, Collection[str]],
     optional: Mapping[str, Collection[str]] | None = None,
     what: str = "",
+    prefer_first: bool = False,
 ) -> Columns:
     r"""Columns of a table by the names in its header; what stands in other columns is left alone.
 
@@ -58,6 +59,8 @@ def read_columns(
         needed: by what a column is for, the names it may have.
         optional: the same of columns that may be missing, which are then missing in the result.
         what: what the file is, for an error.
+        prefer_first: of several columns that may be meant, the one whose name comes first counts, and a column counts
+            for one purpose only; otherwise they are refused.
 
     Raises:
         InfoscopeError: the file is no such table: it cannot be read, it has no header with each needed column, two
@@ -76,28 +79,34 @@ def read_columns(
     """
     roles = dict(needed) | dict(optional or {})
     header, rows = _parsed(path, {name for names in roles.values() for name in names}, what)
-    places = {}
+    columns: dict[str, int] = {}
     for role, names in roles.items():
-        found = [place for place, cell in enumerate(header) if plain_name(cell) in names]
-        if len(found) > 1:
-            raise InfoscopeError(
-                f"{path} has several columns that may be the {role}: {', '.join(header[place] for place in found)}; "
-                "keep one of them, or rename the others"
+        matching = [number for number, cell in enumerate(header) if plain_name(cell) in names]
+        if prefer_first:
+            matching = [number for number in matching if number not in columns.values()]
+            first = next(
+                (name for name in names if any(plain_name(header[number]) == name for number in matching)), None
             )
-        if found:
-            places[role] = found[0]
+            matching = [number for number in matching if plain_name(header[number]) == first]
+        if len(matching) > 1:
+            several = ", ".join(header[number] for number in matching)
+            raise InfoscopeError(
+                f"{path} has several columns that may be the {role}: {several}; keep one of them, or rename the others"
+            )
+        if matching:
+            columns[role] = matching[0]
         elif role in needed:
             raise InfoscopeError(
                 f"{path} has no column for the {role} in its header ({_few(header)}): call the column "
-                f"{_either(list(names))}, in the first line"
+                f"{either(list(names))}, in the first line"
             )
-    values: dict[str, list[str]] = {role: [] for role in places}
+    values: dict[str, list[str]] = {role: [] for role in columns}
     for line, cells in rows:
-        for role, place in places.items():
-            cell = cells[place]
+        for role, column in columns.items():
+            cell = cells[column]
             if not cell or "\n" in cell:
                 raise InfoscopeError(
-                    f"line {line} of {path} has {'a line break in' if cell else 'no'} {header[place]}; "
+                    f"line {line} of {path} has {'a line break in' if cell else 'no'} {header[column]}; "
                     "complete it or take the row out"
                 )
             values[role].append(cell)
@@ -220,7 +229,3 @@ def _few(header: list[str]) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _either(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"

@@ -139,7 +139,7 @@ def read_tokens(
         path: the file.
         header: what `read_header` gave.
         chunk_bytes: the most to read at once, but no less than one token.
-        check: hold the tokens against the checksum in the header, where it has one; known when the last are read.
+        check: check the tokens against the checksum in the header, where it has one; known when the last are read.
 
     Yields:
         ``[token, width]``, images one after the other, in memory of their own.

@@ -13,27 +13,28 @@ from infoscope.scope.geometry import Geometry
 from infoscope.scope.score import FeatureScores, PairScores, feature_mean
 
 RATIO = 0.8
-"""The shorter of a pair's two distances is at most this part of the longer one, or the pair tells nothing by it."""
+"""A pair follows or stays only where the shorter of its two distances is at most this share of the longer one."""
 
 AWAY = 0.45
-"""A map is away from a place when it moves by more than this part of the mean distance of two unrelated patches."""
+"""A map is away from a place when it moves by more than this share of the mean distance between unrelated patches."""
 
 
 @dataclass(frozen=True)
 class Moves:
-    """What each feature's pairs did, as shares of those that tell it, ``[feature]`` each; NaN without any.
+    """How each feature's pairs moved, as shares of its judged pairs; every array is ``[feature]``, NaN without any.
 
-    The first four add up to 1.
+    The first four shares add up to 1.
 
     Attributes:
-        following: moved against the pixels at most 0.8 of what they moved against the crop.
+        following: moved against the pixels by at most 0.8 of what they moved against the crop.
         staying: the reverse. Where an overlap map is empty, the movement of the pixels stands for the missing distance.
-        still: neither, and moved by less than 0.8 of the movement of the pixels both ways: too broad to move.
-        jumping: the rest, those that vanish among them.
-        away: of any of these, moved far against the pixels and against the crop: by more than 0.45 of the mean distance
-            of two unrelated patches. Where an overlap map is empty, it is far from the pixels. And all that vanish.
+        still: neither, and moved by at most 0.8 of the movement of the pixels both ways: too broad to move.
+        jumping: the rest, including the pairs that vanish.
+        away: pairs of any of these kinds that moved by more than 0.45 of the mean distance of two unrelated patches,
+            against the pixels and against the crop. A pair with an empty overlap map counts as far from the pixels, and
+            a pair that vanishes as far from both.
         vanished: mass on the overlap in one crop, and none anywhere in the other.
-        judged: number of pairs that tell: with mass in both full maps, or vanished.
+        judged: number of pairs whose movement can be judged: with mass in both full maps, or vanished.
     """
 
     following: Float64[np.ndarray, " feature"]
@@ -54,7 +55,7 @@ def share_moves(
     ratio: float = RATIO,
     away: float = AWAY,
 ) -> Moves:
-    """Sort every feature's pairs by what they did.
+    """Sort every feature's pairs by how they moved.
 
     Args:
         scores: of all pairs.
@@ -62,8 +63,8 @@ def share_moves(
         feature: the feature of each pair.
         n_features: features of the dictionary.
         geometry: the grid and the shift.
-        ratio: how much shorter one of a pair's two distances must be to count.
-        away: from what part of the mean distance of two unrelated patches on a map is away.
+        ratio: the share of the longer distance that the shorter one may be for a pair to follow or stay.
+        away: the share of the mean distance of two unrelated patches beyond which a map is away.
 
     `infoscope.scope.classes.classify` has an example.
     """
@@ -106,9 +107,9 @@ class ClassRules:
     settled: float = 1.25
     """Maps are settled when they move on average at most this many times as far as the pixels do, against both."""
     settled_unrelated: float = 0.6
-    """And at most this part of the mean distance of two unrelated patches, which a large shift comes near."""
+    """They also move by at most this share of the mean distance of two unrelated patches; a large shift comes close."""
     settled_calibrated: float = 0.75
-    """Position-bound, if settled: a calibrated score of at least this, since pictures then make no difference."""
+    """Position-bound, if settled: a calibrated score of at least this, since the picture then makes no difference."""
     staying: float = 0.6
     """Position-bound: at least this share of the pairs stays at its place."""
     away: float = 0.4
@@ -120,13 +121,13 @@ class ClassRules:
     calibrated_alone: float = 0.4
     """Local: a calibrated score of at most this, however many pairs follow."""
     far_from_crop: float = 0.5
-    """Local: the mean distance at equal pixels is at most this part of that at equal places of the crop."""
+    """Local: the mean distance at equal pixels is at most this share of the one at equal places of the crop."""
     still: float = 0.5
     """Diffuse: at least this share of the pairs hardly moves at all."""
     broad: float = 0.5
     """Diffuse: an effective area of at least this share of the overlap, or a null under half a patch."""
     narrow_null: float = LEAST_NULL
-    """Patches: where unrelated pictures are closer than this, maps are too much alike to be told apart."""
+    """In patches. Where the maps of unrelated pictures are closer than this, they cannot be told apart."""
     jumping: float = 0.5
     """Global without a CDS: at least this share of the pairs jumps."""
     vanished: float = 0.5
@@ -151,23 +152,24 @@ def classify(
 ) -> Classes:
     """Class every feature.
 
-    In this order, the first that holds:
+    The first of these rules that holds decides:
 
-    1. undefined: fewer than ``min_pairs`` pairs that tell what they did, or no shift.
-    2. global: half of the pairs vanish from one crop. Or fewer than ``min_pairs`` have mass in both crops, and half of
-       the pairs vanish or jump; else those are undefined.
-    3. position-bound: at most 40 % of the pairs are away, from their place in the crop and from the pixels. And 60 % of
-       the pairs stay at that place; or the maps are settled, more pairs stay than follow, and the calibrated score is
-       at least 0.75 or not known.
+    1. undefined: fewer than ``min_pairs`` pairs can be judged, or there is no shift.
+    2. global: half of the pairs vanish from one crop; or fewer than ``min_pairs`` have mass in both crops, and half of
+       the pairs vanish or jump. With fewer than ``min_pairs`` and neither, undefined.
+    3. position-bound: at most 40 % of the pairs are away, from their place in the crop and from the pixels. In
+       addition, 60 % of the pairs stay at that place; or the maps are settled, more pairs stay than follow, and the
+       calibrated score is at least 0.75 or not known.
     4. diffuse: the maps are broad, and half of the pairs hardly move either way.
-    5. local: at most 40 % of the pairs are away. And the calibrated score is at most 0.4; or 60 % of the pairs follow
-       the pixels, and it is at most 0.6 or the maps move against the pixels by at most half of what they move against
-       the crop; or the maps are settled, not broad, and the calibrated score is under 0.75 or not known.
+    5. local: at most 40 % of the pairs are away. In addition, the calibrated score is at most 0.4; or 60 % of the pairs
+       follow the pixels, and either the calibrated score is at most 0.6 or the maps move against the pixels by at most
+       half of what they move against the crop; or the maps are settled, not broad, and the calibrated score is under
+       0.75 or not known.
     6. diffuse: the maps are broad.
     7. global, where there is a CDS, or half of the pairs jump; else undefined.
 
-    A settled map's calibrated score is not known where unrelated pictures are less than half a patch apart: then the
-    picture makes no difference to it.
+    A settled map's calibrated score is not known where unrelated pictures are less than half a patch apart: the picture
+    then makes no difference to the map.
 
     Maps are broad with an effective area of at least half of the overlap, or a null under half a patch. They are
     settled when on average they move hardly farther than the pixels do, against the pixels and against the crop.
@@ -175,7 +177,7 @@ def classify(
     Args:
         scores: of every feature.
         controls: of every feature.
-        moves: what its pairs did.
+        moves: how its pairs moved.
         geometry: the grid and the shift.
         min_pairs: as in `score_features`.
         rules: the thresholds.
@@ -185,7 +187,7 @@ def classify(
 
         >>> from infoscope.scope.controls import control_features, control_pairs
         >>> from infoscope.scope.maps import SparseMaps
-        >>> from infoscope.scope.classes import share_moves
+
         >>> from infoscope.scope.maps import MapPairs
         >>> from infoscope.scope.score import score_features, score_pairs
         >>> rng, p, s, k = np.random.default_rng(0), 10, 2, 8
@@ -234,7 +236,7 @@ def classify(
         still = broad & (moves.still >= rules.still)
         between = settled & (moves.staying > moves.following)
         glued |= between & ~still & (as_unrelated | np.isnan(controls.cds_calibrated))
-        # Were it the place or the pixels that decide, few pairs would be far from either.
+        # If the place or the pixels decided where the maps are, few pairs would be far from both.
         glued &= home
         local &= home
         jumps = moves.jumping >= rules.jumping
@@ -253,18 +255,18 @@ def _evidence(
     geometry: Geometry,
     min_pairs: int,
 ) -> list[str]:
-    """What speaks for each feature's class, in one line."""
+    """The evidence for each feature's class, in one line."""
     if geometry.shift == 0:
         return ["no shift, so no map can move"] * len(names)
     pixels, crop = scores.cds * geometry.largest, controls.position_control * geometry.full_largest
-    share = scores.effective_area / geometry.cells
+    covered = scores.effective_area / geometry.cells
     null = controls.cds_null * geometry.largest
     lines = []
     for feature, name in enumerate(names):
         pairs, both = int(moves.judged[feature]), int(controls.position_pairs[feature])
-        gone = pairs - both
+        vanished = pairs - both
         if pairs < min_pairs or (both < min_pairs and name == "undefined"):
-            also = f", and vanished from one in {gone}" if gone else ""
+            also = f", and vanished from one in {vanished}" if vanished else ""
             lines.append(f"activation in both crops in {both} images, fewer than {min_pairs}{also}")
             continue
         counts = {
@@ -273,26 +275,29 @@ def _evidence(
             "hardly move": moves.still[feature],
             "jump": moves.jumping[feature],
         }
-        said = [f"{round(part * pairs)} of {pairs} pairs {what}" for what, part in counts.items() if part > 0]
-        if gone:
-            said.append(f"{gone} of {pairs} pairs vanish from one crop, counted among those that jump")
+        # A share that rounds to 0 pairs is still named where it is above 0.
+        clauses = [f"{round(share * pairs)} of {pairs} pairs {what}" for what, share in counts.items() if share > 0]
+        if vanished:
+            clauses.append(f"{vanished} of {pairs} pairs vanish from one crop, counted among those that jump")
         if moves.away[feature] > 0:
-            said.append(f"{round(moves.away[feature] * pairs)} of {pairs} pairs are far from both place and pixels")
+            clauses.append(f"{round(moves.away[feature] * pairs)} of {pairs} pairs are far from both place and pixels")
         if np.isnan(crop[feature]):
-            said.append(f"activation in both crops in {both} images, fewer than {min_pairs}")
+            clauses.append(f"activation in both crops in {both} images, fewer than {min_pairs}")
         elif np.isnan(pixels[feature]):
-            said.append(
+            clauses.append(
                 f"moves {crop[feature]:.2f} patches against the crop; too few pairs reach the overlap for a CDS"
             )
         else:
-            said.append(f"moves {pixels[feature]:.2f} patches against the pixels, {crop[feature]:.2f} against the crop")
+            clauses.append(
+                f"moves {pixels[feature]:.2f} patches against the pixels, {crop[feature]:.2f} against the crop"
+            )
         if not np.isnan(controls.cds_calibrated[feature]):
-            said.append(f"calibrated score {controls.cds_calibrated[feature]:.2f}")
+            clauses.append(f"calibrated score {controls.cds_calibrated[feature]:.2f}")
         elif null[feature] < LEAST_NULL:
-            said.append(f"unrelated pictures are only {null[feature]:.2f} patches apart")
-        if not np.isnan(share[feature]) and name in ("diffuse", "local", "global"):
-            said.append(f"covers {share[feature]:.0%} of the overlap")
-        lines.append("; ".join(said))
+            clauses.append(f"unrelated pictures are only {null[feature]:.2f} patches apart")
+        if not np.isnan(covered[feature]) and name in ("diffuse", "local", "global"):
+            clauses.append(f"covers {covered[feature]:.0%} of the overlap")
+        lines.append("; ".join(clauses))
     return lines
 
 

@@ -1,4 +1,4 @@
-"""What else the two maps of a pair show on the overlap (method, section 4): how broad they are, and what changed."""
+"""What else the two maps of a pair show on the overlap (method, section 4): how broad they are and how they differ."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from infoscope.scope.maps import SparseMaps
 
 @dataclass(frozen=True)
 class Companions:
-    """Breadth and change of pairs of maps, ``[pair]`` each; NaN where either map is empty.
+    """Breadth and change of pairs of maps; every array is ``[pair]``, NaN where either map is empty.
 
     The first four are means of both maps.
 
@@ -32,9 +32,9 @@ class Companions:
         participation: participation ratio, 1 / sum of squared shares, in patches.
         gyration: radius of gyration, the root mean squared distance from the map's own centre, in patches (Euclidean).
         moran: Moran's I with weight 1 between each two of the up to eight patches around a patch and itself, over all
-            patches of the overlap: 1 for smooth maps, about 0 for scattered ones; NaN also where a map is even.
-        peak_displacement: distance between the two peaks, in patches; of equal peaks the first in row-major order.
-        support_iou: patches above 0 in both maps over those above 0 in either: near 1, a change is only of weights.
+            patches of the overlap: 1 for smooth maps, about 0 for scattered ones; also NaN where a map is even.
+        peak_displacement: distance between the two peaks, in patches; of equal peaks, the first in row-major order.
+        support_iou: patches above 0 in both maps over those above 0 in either; near 1, only the weights change.
         jensen_shannon: Jensen-Shannon divergence of the normalised maps, in bits, 0 to 1.
     """
 
@@ -47,7 +47,7 @@ class Companions:
     jensen_shannon: Float64[np.ndarray, " pair"]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays by name, as the class takes them."""
+        """The arrays by name, as the constructor takes them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
@@ -66,8 +66,8 @@ def compare_maps(
         >>> from infoscope.scope.geometry import patch_distances
         >>> first = SparseMaps.from_dense(np.array([[1.0, 1.0, 0.0, 0.0]]))
         >>> second = SparseMaps.from_dense(np.array([[0.0, 3.0, 0.0, 1.0]]))
-        >>> found = compare_maps(first, second, 2, patch_distances(2))
-        >>> found.participation.tolist(), found.peak_displacement.tolist(), found.support_iou.round(3).tolist()
+        >>> shown = compare_maps(first, second, 2, patch_distances(2))
+        >>> shown.participation.tolist(), shown.peak_displacement.tolist(), shown.support_iou.round(3).tolist()
         ([1.8], [1.0], [0.333])
     """
     shapes = np.stack([_shapes(first, side), _shapes(second, side)])

@@ -1,4 +1,4 @@
-"""What pairs of sparse maps on a square grid look like, compiled. `infoscope.scope.companions` says what it means."""
+"""Shape and overlap of pairs of sparse maps on a square grid, compiled; `infoscope.scope.companions` explains them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 
 from infoscope.runtime.compilation import compiled
 
-# What a map's numbers are, by column of `map_shapes`.
+# The columns of `map_shapes`, one row a map.
 ENTROPY, PARTICIPATION, GYRATION, MORAN, PEAK = range(5)
-# And a pair's, by column of `pair_overlaps`.
+# The columns of `pair_overlaps`, one row a pair.
 IOU, DIVERGENCE = range(2)
 
 
@@ -24,7 +24,7 @@ def map_shapes(start: np.ndarray, patch: np.ndarray, value: np.ndarray, side: in
         out: float64 ``[map, 5]``; NaN where a map is empty, and for Moran's I where all cells hold the same.
     """
     cells = side * side
-    # Of all cells, each with up to eight neighbours: the sum of the weights, twice the number of neighbouring pairs.
+    # Pairs of neighbouring cells, of up to eight neighbours each; the sum of the weights is twice their number.
     pairs = 2.0 * side * (side - 1) + 2.0 * (side - 1) * (side - 1)
     dense = np.zeros(cells)
     for i in range(len(start) - 1):
@@ -63,7 +63,7 @@ def map_shapes(start: np.ndarray, patch: np.ndarray, value: np.ndarray, side: in
             dense[patch[e]] = 0.0
         mean = 1.0 / cells
         spread = squares - mean
-        # Rounding leaves 1e-16 of a constant map's spread.
+        # A constant map has no spread, but rounding leaves about 1e-16 of it.
         moran = np.nan
         if pairs > 0.0 and spread > 1e-12 * squares:
             cross = neighbours - 2.0 * mean * weighted + mean * mean * 2.0 * pairs

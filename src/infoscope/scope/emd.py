@@ -1,4 +1,4 @@
-"""Earth mover's distances between maps, exact, and the transport plan that attains one."""
+"""Exact earth mover's distances between maps, and the transport plans that attain them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from infoscope.runtime.execution import available_cores
 from infoscope.scope.maps import SparseMaps
 from infoscope.scope.transport_kernel import SORTED, Workspace, remainders, transport, whole_costs, workspace
 
-# What a thread takes at a time, in units of about 10 ns: enough that the taking costs nothing, little enough that all
-# threads end together and an interrupt is heard at once.
-CHUNK = 1_000_000
+# Work that a thread takes at a time, in units of about 10 ns: enough that handing it over costs nothing, little enough
+# that all threads end together and an interrupt takes effect at once.
+THREAD_WORK = 1_000_000
 
-# Row pointers from 0, cells and values of some maps.
+# Row pointers from 0, cells and values of consecutive maps.
 Rows = tuple[Int64[np.ndarray, " _row_plus_one"], Int64[np.ndarray, " _entry"], Float64[np.ndarray, " _entry"]]
 
 
@@ -30,7 +30,7 @@ def emd_pairs(
         first: the first map of every pair.
         second: the second map of every pair, on the same grid.
         distances: ground distances, ``[cell, cell]``: any metric, since common mass is cancelled.
-        threads: how many to use; by default one for each CPU that this process may run on.
+        threads: threads to use; by default one for each CPU that this process may run on.
 
     Returns:
         Distances in the units of ``distances``, ``[pair]`` (a CDS divides them by the largest ground distance); NaN
@@ -39,7 +39,7 @@ def emd_pairs(
     Raises:
         InfoscopeError: ``distances`` is not a metric; a map's cells do not ascend within the grid, or it has a value
             that is negative or not finite.
-        ValueError: numbers of maps or of cells disagree, or row pointers do not fit their entries.
+        ValueError: the numbers of maps or cells disagree, or row pointers do not fit their entries.
 
     Example:
         >>> from infoscope.scope.geometry import patch_distances
@@ -63,17 +63,16 @@ def emd_pairs(
     def solve(pairs: slice) -> None:
         out[pairs] = _solve(_rows(first, pairs), _rows(second, pairs), distances, costs)
 
-    chunks = _chunks(np.diff(first.start), np.diff(second.start))
-    if threads is None:
-        threads = available_cores()
-    if threads == 1 or len(chunks) <= 1:
-        for pairs in chunks:
+    shares = _equal_shares(np.diff(first.start), np.diff(second.start))
+    threads = available_cores() if threads is None else threads
+    if threads == 1 or len(shares) <= 1:
+        for pairs in shares:
             solve(pairs)
     else:
         # Not numba's parallel loops: with some threading layers a second caller, or a forked child, aborts the process.
-        pool = ThreadPoolExecutor(min(threads, len(chunks)))
+        pool = ThreadPoolExecutor(min(threads, len(shares)))
         try:
-            for _ in pool.map(solve, chunks):
+            for _ in pool.map(solve, shares):
                 pass
         finally:
             pool.shutdown(cancel_futures=True)
@@ -101,7 +100,7 @@ def emd(
 
     Raises:
         InfoscopeError: ``distances`` is not a metric, or a weight is negative or not finite.
-        ValueError: numbers of cells disagree.
+        ValueError: the numbers of cells disagree.
 
     Example:
         >>> line = np.abs(np.subtract.outer(np.arange(4.0), np.arange(4.0)))
@@ -116,7 +115,7 @@ def emd(
 
 
 def _metric(distances: Float64[np.ndarray, "cell cell"]) -> Float64[np.ndarray, "cell cell"]:
-    """The distances, contiguous; refused where they cannot be a metric. The triangle is tried through one cell only."""
+    """The distances, contiguous; refused unless they can be a metric. Triangles are tried through one cell only."""
     if distances.ndim != 2 or distances.shape[0] != distances.shape[1] or not distances.size:
         raise ValueError(f"ground distances are a square matrix, not {distances.shape}")
     largest = distances.max()
@@ -132,27 +131,27 @@ def _metric(distances: Float64[np.ndarray, "cell cell"]) -> Float64[np.ndarray, 
     raise InfoscopeError(f"ground distances {problem}: common mass cancels for a metric only, so pass one")
 
 
-def _chunks(first: Int64[np.ndarray, " pair"], second: Int64[np.ndarray, " pair"]) -> list[slice]:
-    """Runs of pairs of about equal work, from the numbers of entries of their maps."""
+def _equal_shares(first: Int64[np.ndarray, " pair"], second: Int64[np.ndarray, " pair"]) -> list[slice]:
+    """Consecutive pairs of about equal work each, by the numbers of entries of their maps."""
     work = np.cumsum(64 + 16 * (first + second) + first * second)
-    ends = [*(1 + np.flatnonzero(np.diff(work // CHUNK))).tolist(), len(work)]
+    ends = [*(1 + np.flatnonzero(np.diff(work // THREAD_WORK))).tolist(), len(work)]
     return [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True) if start < end]
 
 
 def _rows(maps: SparseMaps, pairs: slice) -> Rows:
-    """Some maps in the types that the kernels are compiled for."""
+    """Consecutive maps, in the types that the kernels are compiled for."""
     start = maps.start[pairs.start : pairs.stop + 1]
     entries = slice(start[0], start[-1])
     return start - start[0], maps.patch[entries].astype(np.int64), maps.value[entries].astype(np.float64)
 
 
 def _row(weights: Float[np.ndarray, " cell"]) -> Rows:
-    """One dense map, likewise."""
+    """One dense map, in the same types."""
     largest = weights.max()
     if not (np.isfinite(largest) and weights.min() >= 0):
         raise InfoscopeError("a map has weights that are negative or not finite: pass activations of at least 0")
     cells = np.flatnonzero(weights)
-    # By a power of two, which costs no bit: the sum of weights near the end of float64's range would overflow.
+    # The sum of weights near the end of float64's range would overflow; scaling by a power of two is exact.
     scaled = np.ldexp(weights[cells].astype(np.float64), -np.frexp(largest)[1])
     return np.array([0, len(cells)]), cells, scaled
 
@@ -163,7 +162,7 @@ def _solve(
     distances: Float64[np.ndarray, "cell cell"],
     costs: Int64[np.ndarray, "cell cell"],
 ) -> Float64[np.ndarray, " pair"]:
-    """The pairs' distances, in this thread."""
+    """The distances of pairs, in this thread."""
     pairs, entries = len(first[0]) - 1, len(first[1]) + len(second[1])
     cell, mass = np.empty(entries, np.int64), np.empty(entries)
     parts, out = np.empty((pairs, 4), np.int64), np.empty(pairs)
@@ -174,21 +173,21 @@ def _solve(
     return out
 
 
-# A route that exists only because the kernel breaks ties by quanta of mass.
-NOTHING = 1e-12
+# The kernel breaks ties by quanta of mass; a route that carries no more than this exists only for that reason.
+LEAST_MASS = 1e-12
 
-Row = tuple[Int64[np.ndarray, " _two"], Int64[np.ndarray, " _entry"], Float64[np.ndarray, " _entry"]]
+# The ends of each route, as positions among the sources and the sinks, and the mass that it carries.
 Routes = tuple[Int64[np.ndarray, "_route 2"], Float64[np.ndarray, " _route"]]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Routes of an optimal plan, the heaviest first; ties in the order of their cells.
+class TransportPlan:
+    """Routes of an optimal transport plan, the heaviest first; ties in the order of their cells.
 
     Attributes:
         source: cell of the first map, ``[route]``.
         sink: cell of the second map, ``[route]``.
-        mass: share of the map's mass that moves, ``[route]``; they add up to what does not stay where it is.
+        mass: share of the map's mass that takes the route, ``[route]``; mass that stays in place takes none.
     """
 
     source: Int64[np.ndarray, " route"]
@@ -199,7 +198,9 @@ class Plan:
         return len(self.mass)
 
 
-def plans(first: SparseMaps, second: SparseMaps, distances: Float64[np.ndarray, "cell cell"]) -> list[Plan]:
+def transport_plans(
+    first: SparseMaps, second: SparseMaps, distances: Float64[np.ndarray, "cell cell"]
+) -> list[TransportPlan]:
     """How the mass of ``first[i]`` becomes that of ``second[i]``, for every i; for the few pairs that are shown.
 
     Args:
@@ -208,35 +209,31 @@ def plans(first: SparseMaps, second: SparseMaps, distances: Float64[np.ndarray, 
         distances: ground distances, ``[cell, cell]``, a metric; see `infoscope.scope.emd.emd_pairs`.
 
     Returns:
-        A plan a pair, without routes where a map has no mass or where nothing moves.
+        One plan a pair, without routes where a map has no mass or nothing moves.
 
     Example:
         >>> from infoscope.scope.geometry import patch_distances
         >>> first = SparseMaps.from_dense(np.array([[3.0, 1.0, 0.0, 0.0]]))
         >>> second = SparseMaps.from_dense(np.array([[1.0, 1.0, 0.0, 0.0]]))
-        >>> plan = plans(first, second, patch_distances(2))[0]    # a quarter of the mass, by one patch
+        >>> plan = transport_plans(first, second, patch_distances(2))[0]    # a quarter of the mass, by one patch
         >>> plan.source.tolist(), plan.sink.tolist(), plan.mass.tolist()
         ([0], [1], [0.25])
     """
     costs = whole_costs(distances)
     most = int((np.diff(first.start) + np.diff(second.start)).max(initial=0))
     work = workspace(most + 1, (most // 2 + 1) ** 2)
-    return [_plan(_entries(first, pair), _entries(second, pair), distances, costs, work) for pair in range(len(first))]
-
-
-def _entries(maps: SparseMaps, index: int) -> Row:
-    entries = slice(maps.start[index], maps.start[index + 1])
-    patch = maps.patch[entries].astype(np.int64)
-    return np.array([0, len(patch)]), patch, maps.value[entries].astype(np.float64)
+    pairs = [slice(pair, pair + 1) for pair in range(len(first))]
+    return [_plan(_rows(first, pair), _rows(second, pair), distances, costs, work) for pair in pairs]
 
 
 def _plan(
-    first: Row,
-    second: Row,
+    first: Rows,
+    second: Rows,
     distances: Float64[np.ndarray, "cell cell"],
     costs: Int64[np.ndarray, "cell cell"],
     work: Workspace,
-) -> Plan:
+) -> TransportPlan:
+    """The plan of one pair."""
     entries = len(first[1]) + len(second[1])
     cell, mass = np.empty(entries, np.int64), np.empty(entries)
     parts, out = np.empty((1, 4), np.int64), np.empty(1)
@@ -253,13 +250,13 @@ def _plan(
     else:
         transport(cell, mass, parts, distances, costs, work, out)
         ends, moved = _from_tree(m, n, float(supply.sum()), work)
-    ends, moved = ends[moved > NOTHING], moved[moved > NOTHING]
+    ends, moved = ends[moved > LEAST_MASS], moved[moved > LEAST_MASS]
     source, sink = sources[ends[:, 0]], sinks[ends[:, 1]]
     # The kernel calls the side with fewer cells the sources, whichever map that is.
     if source_start != 0:
         source, sink = sink, source
     order = np.lexsort((sink, source, -moved))
-    return Plan(source[order], sink[order], moved[order])
+    return TransportPlan(source[order], sink[order], moved[order])
 
 
 def _from_two(
@@ -269,7 +266,7 @@ def _from_two(
     demand: Float64[np.ndarray, " sink"],
     distances: Float64[np.ndarray, "cell cell"],
 ) -> Routes:
-    """Routes from two sources: the first serves the sinks that it is nearest to by comparison."""
+    """Routes from two sources: the first serves the sinks that it is nearer to than the second is."""
     order = np.argsort(distances[sources[0], sinks] - distances[sources[1], sinks], kind="stable")
     reached = np.minimum(np.cumsum(demand[order]), supply[0])
     near = np.diff(reached, prepend=0.0)
@@ -287,5 +284,5 @@ def _from_tree(m: int, n: int, total: float, work: Workspace) -> Routes:
     ends = np.column_stack(
         [np.where(is_source, routes, parent[routes]), np.where(is_source, parent[routes], routes) - m]
     )
-    # Sources have a quantum more than their mass, which only breaks ties; it is far below what is shown.
+    # Sources have one quantum more than their mass, which only breaks ties and is far below what is shown.
     return ends, total * flow[routes] / flow[routes].sum()

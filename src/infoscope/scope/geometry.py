@@ -1,4 +1,4 @@
-"""The overlap of two crops: its patches, the ground distances between them, and the largest of these."""
+"""The overlap of two crops: its patches, the ground distances between them, and the lengths that follow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from infoscope.errors import check_choice
-from infoscope.runtime.choices import Metric
+from infoscope.options import Metric
 
 
 def patch_distances(side: int, metric: Metric = "euclidean") -> Float64[np.ndarray, "cell cell"]:
@@ -16,7 +16,7 @@ def patch_distances(side: int, metric: Metric = "euclidean") -> Float64[np.ndarr
 
     Args:
         side: patches per side.
-        metric: ``euclidean`` (default) or ``l1``; both are metrics, so mass common to two maps may be cancelled.
+        metric: ``euclidean`` (default) or ``l1``; both are metrics, so mass that two maps share may be cancelled.
 
     Returns:
         A symmetric matrix ``[side^2, side^2]``. Its largest entry is D, the grid diagonal that scales a CDS:

@@ -1,4 +1,4 @@
-"""The bootstrap-t of many small samples of one size, compiled. `infoscope.scope.interval` argues the method."""
+"""The bootstrap-t of many small samples of equal size, compiled; `infoscope.scope.interval` argues the method."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 
 from infoscope.runtime.compilation import compiled
 
-# A draw whose variance is this small a part of its mean square holds one value only; float64 rounding leaves 1e-15.
+# A draw whose variance is this small a share of its mean square holds only one value; float64 rounding leaves 1e-15.
 NO_SPREAD = 1e-12
-# Such a draw lies on the sample's mean, up to rounding, when it is this close in standard deviations.
+# Such a draw lies on the sample's mean, up to rounding, where it is this close in standard deviations.
 AT_MEAN = 1e-9
 
 
@@ -56,7 +56,7 @@ def bootstrap_t_bounds(
     lower = np.empty(n_samples)
     upper = np.empty(n_samples)
     for i in range(n_samples):
-        # Offsets from the mean are summed, so that little cancels in the variances below.
+        # Summing offsets from the mean rather than values keeps cancellation in the variances below small.
         total = np.zeros(draws)
         square = np.zeros(draws)
         variance = 0.0

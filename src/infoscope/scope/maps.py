@@ -1,4 +1,4 @@
-"""Sparse activation maps, and pairs of them."""
+"""Sparse activation maps, and pairs of them from two crops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SparseMaps:
         start: row pointers, ``[map + 1]``, beginning with 0.
         patch: cell of each entry, row-major on the grid of ``cells`` cells, ascending within a map.
         value: code of each entry, greater than 0.
-        cells: number of cells of the grid the patches index.
+        cells: number of cells of the grid that ``patch`` indexes.
 
     Example:
         >>> maps = SparseMaps.from_dense(np.array([[0.0, 2.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]]))
@@ -65,15 +65,15 @@ class SparseMaps:
         return peak
 
     def floored(self, share: float) -> SparseMaps:
-        """The maps without the codes under a share of each map's largest; 0 keeps all.
+        """The maps without the codes under a share of each map's largest code; a share of 0 keeps all codes.
 
         Example:
             >>> SparseMaps.from_dense(np.array([[1.0, 4.0, 2.0]])).floored(0.5).value.tolist()
             [4.0, 2.0]
         """
-        kept = self.value >= np.float32(share) * self.peak()[self.rows()]
-        start = np.concatenate([[0], np.cumsum(kept)])[self.start].astype(np.int64)
-        return SparseMaps(start, self.patch[kept], self.value[kept], self.cells)
+        high = self.value >= np.float32(share) * self.peak()[self.rows()]
+        start = np.concatenate([[0], np.cumsum(high)])[self.start].astype(np.int64)
+        return SparseMaps(start, self.patch[high], self.value[high], self.cells)
 
     def take(self, index: Int64[np.ndarray, " taken"]) -> SparseMaps:
         """The maps at ``index``, in that order."""
@@ -83,7 +83,7 @@ class SparseMaps:
         return SparseMaps(start, self.patch[entry], self.value[entry], self.cells)
 
     def window(self, grid: int, top: int, left: int, side: int) -> SparseMaps:
-        """The part of p x p maps that lies on a square window, re-indexed to that window.
+        """What p x p maps hold on a square window, re-indexed to that window.
 
         Args:
             grid: p, patches per side of these maps.
@@ -162,13 +162,13 @@ class MapPairs:
             )
         key = self.feature.astype(np.int64) << 16 | self.rank
         if np.any(np.diff(key) <= 0):
-            raise ValueError("pairs are sorted by feature and rank, each once")
+            raise ValueError("pairs must be sorted by feature and rank, each once")
 
     def __len__(self) -> int:
         return len(self.feature)
 
     def take(self, pairs: range) -> MapPairs:
-        """Consecutive pairs, as they are."""
+        """Consecutive pairs."""
         index = np.arange(pairs.start, pairs.stop)
         return MapPairs(
             self.feature[index],

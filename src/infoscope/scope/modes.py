@@ -15,19 +15,19 @@ from jaxtyping import Float64, Int64
 SIGNIFICANCE = 0.05
 """The dip test rejects one mode below this p-value."""
 
-# Bins of the density to a bandwidth: the binning moves the curve by about 1e-4 of itself.
+# Bins of the density per bandwidth: at this number, binning moves the curve by about 1e-4 of itself.
 _BINS = 32
-# A bandwidth is at least this part of the largest value, where nearly all values are equal.
-_FLOOR = 1e-4
+# A bandwidth is at least this share of the largest value, for spectra in which nearly all values are equal.
+_LEAST_BANDWIDTH = 1e-4
 # A bump is a mode where it stands above its saddle by this many standard errors of the density.
 _STANDARD_ERRORS = 3.0
 # The dip of fewer values is not defined.
 _DIP_VALUES = 4
-_COMPONENTS = 4
+_MOST_COMPONENTS = 4
 # Different values that a mixture needs for each of its components.
-_VALUES_A_COMPONENT = 4
-# Order statistics a mixture is fitted to; 65,536 values would take ten times as long for the same curve.
-_FITTED = 8192
+_VALUES_PER_COMPONENT = 4
+# Most order statistics that a mixture is fitted to; 65,536 values would take ten times as long for the same curve.
+_MOST_FITTED = 8192
 
 
 @dataclass(frozen=True)
@@ -47,22 +47,22 @@ class Density:
     size: int
 
     def modes(self) -> Int64[np.ndarray, " mode"]:
-        """Positions of the modes in ``x``, ascending; at least the highest.
+        """Positions of the modes in ``x``, ascending; the highest is always among them.
 
         A lower bump counts where it stands above its saddle by three standard errors of the density, whose variance is
-        f / (2 sqrt(pi) n h) (Silverman 1986, section 3.3): fewer than seven values alone in a tail make no mode.
+        f / (2 sqrt(pi) n h) (Silverman 1986, section 3.3). Fewer than seven values alone in a tail thus make no mode.
         """
         from scipy.signal import find_peaks
 
-        # Mirrored at 0, as the estimate is: a mode at 0 is then an inner one, of the two middle points.
+        # Mirrored at 0, as the estimate is, so that a mode at 0 is an inner one: a plateau of the two middle points.
         points = len(self.x)
         mirrored = np.concatenate([self.value[::-1], self.value])
-        peaks, found = find_peaks(mirrored, prominence=0.0)
+        peaks, properties = find_peaks(mirrored, prominence=0.0)
         height = mirrored[peaks]
         error = np.sqrt(height / (2.0 * np.sqrt(np.pi) * self.size * self.bandwidth))
-        clear = (found["prominences"] > _STANDARD_ERRORS * error) | (height == height.max())
-        kept: Int64[np.ndarray, " mode"] = np.maximum(peaks[clear & (peaks >= points - 1)] - points, 0)
-        return kept
+        clear = (properties["prominences"] > _STANDARD_ERRORS * error) | (height == height.max())
+        modes: Int64[np.ndarray, " mode"] = np.maximum(peaks[clear & (peaks >= points - 1)] - points, 0)
+        return modes
 
     def valley(self) -> float | None:
         """Where the density is lowest between its two highest modes; None with one mode.
@@ -79,7 +79,7 @@ class Density:
         highest = modes[np.argsort(self.value[modes], kind="stable")[-2:]]
         between = np.arange(highest.min(), highest.max() + 1)
         lowest = between[self.value[between] == self.value[between].min()]
-        # The middle of a gap with no density at all.
+        # Where there is a gap with no density at all, its middle.
         return float(self.x[lowest].mean())
 
 
@@ -87,7 +87,7 @@ def estimate_density(values: Float64[np.ndarray, " value"]) -> Density:
     """Gaussian kernel density of values >= 0, reflected at 0 so that no mass leaks below.
 
     The bandwidth is Silverman's 0.9 min(standard deviation, interquartile range / 1.34) n^(-1/5) (Density Estimation,
-    1986, equation 3.31), whose second term keeps a long tail from smoothing the rest away.
+    1986, equation 3.31), whose second term keeps a long tail from widening the bandwidth until the modes merge.
 
     Args:
         values: at least one, finite.
@@ -102,7 +102,7 @@ def estimate_density(values: Float64[np.ndarray, " value"]) -> Density:
     lower, upper = np.quantile(values, [0.25, 0.75])
     scales = [scale for scale in (float(values.std()), float(upper - lower) / 1.34) if scale > 0.0]
     top = float(values.max())
-    bandwidth = max(0.9 * min(scales, default=0.0) * len(values) ** -0.2, _FLOOR * (top or 1.0))
+    bandwidth = max(0.9 * min(scales, default=0.0) * len(values) ** -0.2, _LEAST_BANDWIDTH * (top or 1.0))
     width = bandwidth / _BINS
     bins = int(np.ceil((top + 8.0 * bandwidth) / width))
     counts = np.bincount((values / width).astype(np.int64), minlength=bins).astype(np.float64)
@@ -127,7 +127,7 @@ def dip_test(values: Float64[np.ndarray, " value"]) -> tuple[float, float]:
     import diptest
 
     with warnings.catch_warnings():
-        # Above 72,000 values diptest scales its largest table by sqrt(n), which is the statistic's own limit.
+        # Above 72,000 values diptest scales its largest table by sqrt(n), as the statistic itself does in the limit.
         warnings.filterwarnings("ignore", message="Sample size exceeds")
         dip, p = diptest.diptest(np.ascontiguousarray(values))
     return float(dip), float(p)
@@ -158,7 +158,7 @@ class Mixture:
         return total
 
     def modes(self) -> int:
-        """Number of maxima of the density, found on a grid that resolves every component.
+        """Number of maxima of the density, on a grid that resolves every component.
 
         Example:
             >>> far = Mixture(np.array([0.5, 0.5]), np.array([0.1, 0.5]), np.array([0.1, 0.1]), bic=0.0)
@@ -178,9 +178,9 @@ class Mixture:
 def fit_mixtures(values: Float64[np.ndarray, " value"]) -> tuple[Mixture, ...]:
     """Gaussian mixtures of one to four components, by expectation maximisation.
 
-    Each starts from the values cut into parts of equal count, so that nothing is random. Above 8,192 values they are
-    fitted to as many evenly spaced order statistics; BIC is of all values either way. Fewer are fitted where there are
-    fewer than four different values a component, and none where all values are equal.
+    Each fit starts from the values cut into equal shares, so that nothing is random. Above 8,192 values, mixtures are
+    fitted to that many evenly spaced order statistics; BIC is of all values either way. Fewer components are tried
+    where there are fewer than four different values per component, and none where all values are equal.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -194,23 +194,23 @@ def fit_mixtures(values: Float64[np.ndarray, " value"]) -> tuple[Mixture, ...]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    # Standardised, so that the floor on a component's variance means the same for every spectrum.
+    # Standardised, so that the lower limit on a component's variance means the same for every spectrum.
     centre, scale = values.mean(), values.std()
     z = np.sort((values - centre) / scale)
-    fitted = z if len(z) <= _FITTED else z[np.linspace(0, len(z) - 1, _FITTED).round().astype(np.int64)]
+    fitted = z if len(z) <= _MOST_FITTED else z[np.linspace(0, len(z) - 1, _MOST_FITTED).round().astype(np.int64)]
     fits = []
-    for components in range(1, min(_COMPONENTS, max(1, different // _VALUES_A_COMPONENT)) + 1):
-        parts = np.array_split(fitted, components)
+    for components in range(1, min(_MOST_COMPONENTS, max(1, different // _VALUES_PER_COMPONENT)) + 1):
+        shares = np.array_split(fitted, components)
         model = GaussianMixture(
             components,
             weights_init=np.full(components, 1.0 / components),
-            means_init=np.array([[part.mean()] for part in parts]),
-            precisions_init=np.array([[[1.0 / max(part.var(), 1e-3)]] for part in parts]),
+            means_init=np.array([[share.mean()] for share in shares]),
+            precisions_init=np.array([[[1.0 / max(share.var(), 1e-3)]] for share in shares]),
             max_iter=500,
             tol=1e-5,
         )
         with warnings.catch_warnings():
-            # What 500 steps leave to gain is far below any difference of BIC worth naming.
+            # After 500 steps, what is left to gain is far below any difference in BIC worth reporting.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(fitted[:, None])
         order = np.argsort(model.means_[:, 0])
@@ -227,13 +227,13 @@ def fit_mixtures(values: Float64[np.ndarray, " value"]) -> tuple[Mixture, ...]:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for or against more than one mode.
+    """The evidence for and against more than one mode.
 
     Attributes:
         dip: Hartigan's dip statistic; NaN with fewer than four values.
         dip_p: its p-value under one mode.
         modes: modes of the kernel density.
-        bic: Bayesian information criterion of Gaussian mixtures of 1, 2, ... components; a description of the shape.
+        bic: Bayesian information criterion of Gaussian mixtures of 1, 2, ... components; it describes the shape.
         mixture_modes: modes of the mixture with the lowest BIC; 1 where none could be fitted.
     """
 
@@ -245,11 +245,11 @@ class Evidence:
 
     @property
     def one_mode(self) -> bool:
-        """Whether the dip test leaves one mode standing; nothing else counts as evidence against it."""
+        """Whether the dip test does not reject one mode; nothing else counts as evidence against it."""
         return not self.dip_p < SIGNIFICANCE
 
     def mixture_sentence(self) -> str:
-        """What the mixtures say, and what they do not, in a sentence; empty where none could be fitted.
+        """What the mixtures show, and what they do not, in a sentence; empty where none could be fitted.
 
         Example:
             >>> Evidence(0.004, 0.93, 1, (10.0, 4.0, 2.0, 7.0), 1).mixture_sentence()

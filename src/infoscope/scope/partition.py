@@ -10,21 +10,19 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, UInt32
 
 from infoscope.errors import InfoscopeError, check_choice
+from infoscope.options import PartitionMethod, ThresholdKind
 from infoscope.scope.modes import Evidence, estimate_density, fit_mixtures, gather_evidence
 
-Method = Literal["valley", "otsu", "mixture", "quantile", "value"]
-Kind = Literal["valley", "convention"]
-
-# Of what `Partition.to_json` gives. Version 1 had none, and counted under the classes' names, local and global.
+# Of what `Partition.to_json` gives. Version 1 had no such entry, and called its counts local and global.
 FORMAT_VERSION = 2
 
-_FOUND_BY = {
+_METHOD_NAMES = {
     "otsu": "Otsu",
     "mixture": "crossing of two Gaussians",
     "quantile": "quantile",
@@ -44,11 +42,11 @@ class Partition:
         low_cds: features with a CDS up to the threshold, ascending.
         high_cds: features with a CDS above it, ascending.
         unscored: features without a CDS, ascending.
-        evidence: what speaks for or against more than one mode.
+        evidence: the evidence for and against more than one mode.
     """
 
-    method: Method
-    kind: Kind
+    method: PartitionMethod
+    kind: ThresholdKind
     threshold: float
     low_cds: UInt32[np.ndarray, " low"]
     high_cds: UInt32[np.ndarray, " high"]
@@ -76,7 +74,7 @@ class Partition:
         return features
 
     def sentence(self) -> str:
-        """How many modes the spectrum has, and what the threshold therefore is, for a terminal or a page.
+        """How many modes the spectrum has and what that makes of the threshold, for a terminal or a page.
 
         Example:
             >>> print(partition(np.random.default_rng(0).gamma(2.0, 0.05, 1000)).sentence())
@@ -87,8 +85,8 @@ class Partition:
         if self.kind == "valley":
             threshold += " is the lowest point between the two highest modes."
         else:
-            found_by = "otsu" if self.method == "valley" else self.method
-            threshold += f" ({_FOUND_BY[found_by]}) is a convention."
+            used = "otsu" if self.method == "valley" else self.method
+            threshold += f" ({_METHOD_NAMES[used]}) is a convention."
         if math.isnan(evidence.dip):
             scored = len(self.low_cds) + len(self.high_cds)
             return f"Too few scored features ({scored}) to tell how many modes the spectrum has: {threshold}"
@@ -131,7 +129,7 @@ class Partition:
 
 def partition(
     cds: Float64[np.ndarray, " feature"],
-    method: Method = "valley",
+    method: PartitionMethod = "valley",
     quantile: float | None = None,
     value: float | None = None,
 ) -> Partition:
@@ -141,13 +139,14 @@ def partition(
         cds: CDS of every feature, ``[feature]``; NaN where there is none.
         method: where the threshold comes from. ``valley``: the lowest point of the density between its two highest
             modes, if the dip test rejects one mode and there is such a point, else Otsu's. ``otsu``: least variance
-            within both groups. ``mixture``: where two fitted Gaussians cross. ``quantile`` and ``value``: as given.
+            on both sides. ``mixture``: where two fitted Gaussians cross. ``quantile`` and ``value``: as
+            given.
         quantile: share of the scored features that are low-CDS, for method ``quantile``.
         value: the threshold itself, for method ``value``.
 
     Raises:
-        InfoscopeError: no feature has a CDS; the method's own argument is missing or out of range; a mixture cannot be
-            fitted or its components do not cross.
+        InfoscopeError: no feature has a CDS; the argument that the method needs is missing or out of range; a mixture
+            cannot be fitted, or its components do not cross.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -155,7 +154,7 @@ def partition(
         >>> result.kind, len(result.low_cds), len(result.high_cds)
         ('valley', 500, 500)
     """
-    check_choice("partition method", method, Method)
+    check_choice("partition method", method, PartitionMethod)
     scored = ~np.isnan(cds)
     values = cds[scored]
     if not len(values):
@@ -184,8 +183,8 @@ def partition(
 def otsu_threshold(values: Float64[np.ndarray, " value"]) -> float:
     """Otsu's threshold: the cut of the sorted values with the largest variance between both sides (Otsu 1979).
 
-    Every cut between two different values is tried, with no histogram, and the threshold lies halfway between them.
-    When all values are equal it is that value.
+    Every cut between two different values is tried, without a histogram, and the threshold lies halfway between them.
+    Where all values are equal it is that value.
 
     Example:
         >>> otsu_threshold(np.array([0.4, 0.1, 0.1, 0.2, 0.5, 0.5]))
@@ -196,7 +195,7 @@ def otsu_threshold(values: Float64[np.ndarray, " value"]) -> float:
         return float(ordered[0])
     size = len(ordered)
     below = np.arange(1, size)
-    # With the mean taken out, the variance between the sides is s^2 / (below * above), s the sum of the lower side.
+    # With the mean subtracted, the variance between the sides is s^2 / (below * above), s being the lower side's sum.
     lower_sum = np.cumsum(ordered - ordered.mean())[:-1]
     between = np.where(ordered[1:] > ordered[:-1], lower_sum**2 / (below * (size - below)), -1.0)
     cut = int(np.argmax(between))
@@ -209,7 +208,7 @@ def mixture_crossing(values: Float64[np.ndarray, " value"]) -> float:
     """Where the upper of two fitted Gaussians becomes the denser one, going up from the lower one's mean.
 
     Raises:
-        InfoscopeError: there are too few different values, or the lower component is nowhere the denser one.
+        InfoscopeError: there are too few different values, or the lower component is never the denser one.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -245,7 +244,7 @@ def mixture_crossing(values: Float64[np.ndarray, " value"]) -> float:
 def _threshold(
     values: Float64[np.ndarray, " value"],
     valley: float | None,
-    method: Method,
+    method: PartitionMethod,
     quantile: float | None,
     value: float | None,
 ) -> float:
@@ -261,7 +260,7 @@ def _threshold(
 
 
 def _share(name: str, number: float | None) -> float:
-    """The argument that a method needs, checked."""
+    """The argument that a method needs, once it is known to be a share."""
     if number is None or not 0.0 <= number <= 1.0:
         raise InfoscopeError(f"partition method {name!r} needs {name} between 0 and 1, not {number}")
     return float(number)

@@ -1,4 +1,4 @@
-"""Whether a score repeats: between halves, and over pairs that two scores share."""
+"""Whether a score repeats: between halves of the images, and over the pairs that two scores share."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import numpy as np
 from jaxtyping import Bool, Float64, UInt32
 from scipy.stats import rankdata
 
-from infoscope.scope.score import EmptyPairs, PairScores, feature_mean
+from infoscope.options import EmptyPairs
+from infoscope.scope.score import PairScores, feature_mean
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Agreement between scores over even and over odd ranks.
+    """Agreement between the scores over even ranks and those over odd ranks.
 
     Attributes:
-        features: how many have both.
-        spearman: rank correlation between the halves, where above 0 corrected to the whole length by Spearman and
-            Brown.
-        pearson: linear correlation, likewise. Both are NaN with fewer than three features or where a half is constant.
+        features: number of features that have both.
+        spearman: rank correlation between the halves; where above 0, corrected to full length by Spearman and Brown's
+            formula.
+        pearson: linear correlation, corrected in the same way. Both are NaN with fewer than three features, or
+            where a half is constant.
     """
 
     features: int
@@ -33,9 +35,9 @@ class Agreement:
     """A variant of CDS against CDS itself, over the features that have both.
 
     Attributes:
-        features: how many.
-        mean: of the variant.
-        cds_mean: of CDS, over the same features.
+        features: number of these features.
+        mean: mean of the variant.
+        cds_mean: mean of CDS, over the same features.
         spearman: rank correlation; NaN with fewer than three features or where either is constant.
     """
 
@@ -49,8 +51,8 @@ def split_half(even: Float64[np.ndarray, " feature"], odd: Float64[np.ndarray, "
     """Reliability of a score from its two halves: 2 r / (1 + r) for a correlation r above 0 between them, else r.
 
     Example:
-        >>> found = split_half(np.array([0.1, 0.2, 0.3, np.nan]), np.array([0.2, 0.1, 0.3, 0.5]))
-        >>> found.features, round(found.spearman, 4)    # r is 0.5
+        >>> reliability = split_half(np.array([0.1, 0.2, 0.3, np.nan]), np.array([0.2, 0.1, 0.3, 0.5]))
+        >>> reliability.features, round(reliability.spearman, 4)    # r is 0.5
         (3, 0.6667)
     """
     both = ~np.isnan(even) & ~np.isnan(odd)
@@ -59,7 +61,7 @@ def split_half(even: Float64[np.ndarray, " feature"], odd: Float64[np.ndarray, "
 
 
 def agreement(variant: Float64[np.ndarray, " feature"], cds: Float64[np.ndarray, " feature"]) -> Agreement:
-    """How a variant of a score agrees with it.
+    """How well a variant of a score agrees with the score.
 
     Example:
         >>> agreement(np.array([0.2, 0.3, 0.5, np.nan]), np.array([0.1, 0.2, 0.3, 0.4])).spearman
@@ -73,7 +75,7 @@ def agreement(variant: Float64[np.ndarray, " feature"], cds: Float64[np.ndarray,
 
 
 def spearman(first: Float64[np.ndarray, " value"], second: Float64[np.ndarray, " value"]) -> float:
-    """Spearman's rank correlation, ties by their mean rank; NaN with fewer than three values or where all are equal.
+    """Spearman's rank correlation, ties by mean rank; NaN with fewer than three values or where either is constant.
 
     Example:
         >>> spearman(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0]))
@@ -97,11 +99,11 @@ def _corrected(r: float) -> float:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """One score minus another over the pairs that are valid in both; every array is ``[feature]``.
+    """One score minus another, over the pairs that are valid in both; every array is ``[feature]``.
 
     Attributes:
-        difference: mean over those pairs, in D; NaN with fewer than ``min_pairs``.
-        pairs: how many there are.
+        difference: mean over those pairs, as a share of D; NaN with fewer than ``min_pairs``.
+        pairs: number of those pairs.
     """
 
     difference: Float64[np.ndarray, " feature"]
@@ -118,10 +120,10 @@ def paired_difference(
 ) -> PairedDifference:
     """Mean distance of ``one`` minus that of ``other``, image by image.
 
-    The difference of two means over different images would be that of the images too.
+    The difference of two means over different images would also be a difference between the images.
 
     Args:
-        one: scores of some pairs.
+        one: scores of the pairs.
         other: other scores of the same pairs.
         feature: the feature of each pair, below ``n_features``.
         n_features: features of the dictionary.
@@ -133,8 +135,8 @@ def paired_difference(
         ...     PairScores(emd=np.array(emd), mass_first=np.ones(2), mass_second=np.array([1.0, mass]),
         ...         retention=np.ones(2), effective_area=np.ones(2), cosine_distance=np.ones(2), mass_ratio=np.ones(2))
         ...     for emd, mass in (([0.5, 0.25], 1.0), ([0.125, np.nan], 0.0)))
-        >>> found = paired_difference(one, other, np.zeros(2, np.uint32), n_features=1, min_pairs=1)
-        >>> found.difference.tolist(), found.pairs.tolist()
+        >>> paired = paired_difference(one, other, np.zeros(2, np.uint32), n_features=1, min_pairs=1)
+        >>> paired.difference.tolist(), paired.pairs.tolist()
         ([0.375], [1])
     """
     difference = one.distances(empty_as) - other.distances(empty_as)

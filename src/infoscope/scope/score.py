@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, UInt32
 
 from infoscope.errors import InfoscopeError
-from infoscope.runtime.choices import Metric
+from infoscope.options import EmptyPairs, Metric
 from infoscope.scope.emd import emd_pairs
 from infoscope.scope.geometry import patch_distances
 from infoscope.scope.interval import DRAWS, mean_interval
@@ -24,14 +23,14 @@ def feature_mean(
     n_features: int,
     least: int = 1,
 ) -> Float64[np.ndarray, " feature"]:
-    """Mean of the values of each feature's pairs, of those that count.
+    """Mean of the values over those of each feature's pairs that count.
 
     Args:
         values: a number of each pair.
         over: which pairs count.
         feature: the feature of each pair.
         n_features: features of the dictionary.
-        least: fewer pairs than this give NaN, and so does none.
+        least: a feature with fewer pairs than this gets NaN, as does one without pairs.
 
     Example:
         >>> feature_mean(np.array([1.0, 3.0, 5.0]), np.array([True, True, False]), np.array([1, 1, 1], np.uint32), 2)
@@ -42,18 +41,16 @@ def feature_mean(
     return np.where(counts >= max(least, 1), sums / np.maximum(counts, 1), np.nan)
 
 
-EmptyPairs = Literal["leave-out", "one"]
-
 RETAINED = 0.5
-"""Retention from which a pair counts towards ``cds_retained``."""
+"""The least retention with which a pair counts towards ``cds_retained``."""
 
-# Cells of one block of maps laid out densely: 16 MB, so that memory does not grow with the number of pairs.
-_BLOCK_CELLS = 2**22
+# Cells of the maps that are dense at a time, 16 MB of them, so that memory does not grow with the number of pairs.
+_DENSE_CELLS = 2**22
 
 
 @dataclass(frozen=True)
 class PairScores:
-    """What each pair of maps shows on the overlap; every array is ``[pair]``.
+    """The scores of each pair of maps on the overlap; every array is ``[pair]``.
 
     Attributes:
         emd: earth mover's distance between the normalised maps over D, the largest ground distance on the overlap,
@@ -61,8 +58,8 @@ class PairScores:
         mass_first: sum of the first crop's codes.
         mass_second: sum of the second crop's codes.
         retention: the smaller of the two maps' peaks over the reference activation.
-        effective_area: exp of the entropy of the normalised map, in patches, mean of both crops; NaN as ``emd``.
-        cosine_distance: 1 - cosine of the two maps, 0 to 1; NaN as ``emd``.
+        effective_area: exp of the entropy of the normalised map, in patches, mean of both crops; NaN where ``emd`` is.
+        cosine_distance: 1 - cosine of the two maps, 0 to 1; NaN where ``emd`` is.
         mass_ratio: smaller over larger mass, 0 to 1; NaN where both maps have no mass.
     """
 
@@ -82,26 +79,26 @@ class PairScores:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> PairScores:
-        """What `arrays` gave; others are left aside."""
+        """The inverse of `arrays`; other entries are ignored."""
         return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays by name, as the class takes them."""
+        """The arrays by name, as the constructor takes them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def one_empty(self) -> Bool[np.ndarray, " pair"]:
         """Pairs with mass in exactly one crop."""
-        found: Bool[np.ndarray, " pair"] = (self.mass_first > 0) != (self.mass_second > 0)
-        return found
+        one_empty: Bool[np.ndarray, " pair"] = (self.mass_first > 0) != (self.mass_second > 0)
+        return one_empty
 
     def distances(self, empty_as: EmptyPairs) -> Float64[np.ndarray, " pair"]:
-        """``emd``, where a pair with mass in exactly one crop may count as 1; NaN where a pair does not count."""
+        """``emd``, with 1 for pairs with mass in only one crop if these count; NaN where a pair does not count."""
         return np.where(self.one_empty(), 1.0, self.emd) if empty_as == "one" else self.emd
 
 
 @dataclass(frozen=True)
 class FeatureScores:
-    """What each feature's pairs show together; every array is ``[feature]``, NaN where there is no answer.
+    """The scores of each feature, from those of its pairs; every array is ``[feature]``, NaN where there is no answer.
 
     Attributes:
         cds: Contextual Dependency Score: mean EMD over the valid pairs, 0 to 1; NaN with fewer than ``min_pairs``.
@@ -112,8 +109,8 @@ class FeatureScores:
         retention: mean over the top images; NaN without them.
         cds_retained: ``cds`` over the valid pairs with a retention of at least 0.5.
         effective_area: mean over the pairs with mass in both crops, in patches.
-        cosine_distance: likewise.
-        mass_ratio: likewise.
+        cosine_distance: mean over the same pairs.
+        mass_ratio: mean over the same pairs.
     """
 
     cds: Float64[np.ndarray, " feature"]
@@ -137,15 +134,15 @@ def score_pairs(
 ) -> PairScores:
     """Compare the two crops' maps of every pair on the patches they share.
 
-    Works through the pairs in blocks, so that memory beyond the pairs and the scores stays bounded.
+    Pairs are compared a bounded number at a time, so that memory beyond the pairs and the scores stays bounded.
 
     Args:
         pairs: the maps, on the full grid.
         grid: p, patches per side.
         shift: s, patches between the crops, 0 to p-2.
         metric: ground distance between patches.
-        reference: activation that retention divides by, ``[pair]``: the ranking score unless given. Where images rank
-            by mean or sum, that is no activation to compare a peak with, and ``pairs.peak()`` belongs here.
+        reference: activation that retention divides by, ``[pair]``; by default the ranking score. Where images rank by
+            mean or sum, the score is no activation that a peak can be compared with: pass ``pairs.peak()`` instead.
 
     Raises:
         InfoscopeError: the maps are not on a grid of this size, or the shift leaves no overlap.
@@ -169,13 +166,13 @@ def score_pairs(
         )
     reference = pairs.score if reference is None else reference
     distances = patch_distances(grid - shift, metric)
-    block = max(1, _BLOCK_CELLS // (grid * grid))
-    blocks = []
-    for begin in range(0, max(len(pairs), 1), block):
-        index = np.arange(begin, min(begin + block, len(pairs)))
+    at_once = max(1, _DENSE_CELLS // (grid * grid))
+    scores = []
+    for begin in range(0, max(len(pairs), 1), at_once):
+        index = np.arange(begin, min(begin + at_once, len(pairs)))
         first, second = overlap_maps(pairs.first.take(index), pairs.second.take(index), grid, shift)
-        blocks.append(score_maps(first, second, distances, reference[index]))
-    return PairScores.concatenate(blocks)
+        scores.append(score_maps(first, second, distances, reference[index]))
+    return PairScores.concatenate(scores)
 
 
 def score_maps(
@@ -205,7 +202,7 @@ def score_maps(
     peak = np.minimum(first.peak(), second.peak()).astype(np.float64)
     area = 0.5 * (_effective_area(first, mass_first) + _effective_area(second, mass_second))
     return PairScores(
-        # Rounding may put a distance of D a last bit above it.
+        # Rounding may put a distance of D just above 1.
         emd=np.minimum(emd_pairs(first, second, distances) / distances.max(), 1.0),
         mass_first=mass_first,
         mass_second=mass_second,
@@ -229,10 +226,10 @@ def score_features(
 
     Args:
         scores: the scores of all pairs.
-        feature: the feature of each pair, below ``n_features``; a feature's pairs in rank order.
-        n_features: features of the dictionary; each gets an entry, with pairs or without.
+        feature: the feature of each pair, below ``n_features``; a feature's pairs are in rank order.
+        n_features: features of the dictionary; each gets an entry, even without pairs.
         min_pairs: CDS needs this many valid pairs; the method's default is half of k, rounded up.
-        empty_as: a pair with mass in exactly one crop is left out of the mean, or counts as an EMD of 1.
+        empty_as: whether a pair with mass in exactly one crop is left out of the mean or counts as an EMD of 1.
         draws: bootstrap draws of the interval.
         seed: seed of those draws.
 

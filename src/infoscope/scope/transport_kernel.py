@@ -17,7 +17,7 @@ Nodes = NDArray[np.uint32]
 
 
 class Workspace(NamedTuple):
-    """Arrays that every problem uses anew. Nodes are the sources 0..m-1, then the sinks m..m+n-1."""
+    """Arrays that every problem overwrites. Nodes are the sources 0..m-1, then the sinks m..m+n-1."""
 
     cost: Ints  # [source * sink]
     supply: Ints  # [source]
@@ -37,8 +37,8 @@ class Workspace(NamedTuple):
 
 def workspace(nodes: int, routes: int) -> Workspace:
     """Room for problems of up to ``nodes`` = m + n nodes and ``routes`` = m n routes."""
-    whole, links = np.empty((7, nodes), np.int64), np.empty((4, nodes), np.uint32)
-    return Workspace._make([np.empty(routes, np.int64), *whole, *links, np.empty(nodes, np.int32), np.empty(nodes)])
+    integers, links = np.empty((7, nodes), np.int64), np.empty((4, nodes), np.uint32)
+    return Workspace._make([np.empty(routes, np.int64), *integers, *links, np.empty(nodes, np.int32), np.empty(nodes)])
 
 
 # Two normalised masses closer than 4 units of float64 rounding are the same.
@@ -81,12 +81,12 @@ def remainders(
         second_patch: likewise.
         second_value: likewise.
         cells: number of cells of the grid.
-        cell: written: cells with something left, ``[first entries + second entries]``.
-        mass: written: how much, as a part of the map's mass.
-        parts: written: where in these a pair's sources begin and how many there are, and the same for its sinks,
-            ``[pair, 4]``. The sources are the side with fewer cells, or with the first cell where both have as many:
-            a pair and its mirror image are one problem.
-        out: written: 0; NaN where a map has no mass; -1 where a map is malformed.
+        cell: output: cells with a remainder, ``[first entries + second entries]``.
+        mass: output: the remainder, as a share of the map's mass.
+        parts: output: where in these a pair's sources begin and how many there are, and the same for its sinks,
+            ``[pair, 4]``. The sources are the side with fewer cells, or the side with the first cell where both have
+            equally many, so that a pair and its mirror image are one problem.
+        out: output: 0; NaN where a map has no mass; -1 where a map is malformed.
     """
     for pair in range(len(out)):
         p, p_end = first_start[pair], first_start[pair + 1]
@@ -125,7 +125,7 @@ def remainders(
                 cell[deficit + n] = second_cell
                 mass[deficit + n] = -difference
                 n += 1
-        # Rounding alone can leave something on one side only: nothing is left to move.
+        # Rounding can leave a remainder on one side only; there is then nothing to move.
         if m > 0 and n > 0:
             if m < n or (m == n and cell[surplus] < cell[deficit]):
                 parts[pair] = (surplus, m, deficit, n)
@@ -139,12 +139,12 @@ FAR = np.int64(2**62)
 CLOSED = np.int64(2**61)
 # Up to this many sinks of two sources are put in order one by one.
 SORTED = 64
-# At least this many sources are priced before the best route among them is let in.
+# At least this many sources are priced before the best route among them enters the tree.
 ROWS = 4
 
 
 def whole_costs(distances: Floats) -> Ints:
-    """Distances as whole numbers of at most 52 bits, and few enough that their sum along any path has at most 61."""
+    """Distances as whole numbers of at most 52 bits, or fewer, so that their sum along any path has at most 61 bits."""
     bits = min(52, 61 - len(distances).bit_length())
     exponent = np.frexp(distances.max())[1]
     whole: Ints = np.rint(np.ldexp(distances, bits - exponent)).astype(np.int64)
@@ -174,18 +174,18 @@ def _nearest(cost: Ints, source: int, n: int, bias: Ints, low: int) -> np.int64:
 
 @njit(nogil=True)
 def _first_tree(m: int, n: int, cost: Ints, low: int, work: Workspace) -> int:
-    """A tree to start from; its root is returned. Sources, one by one, are emptied into their nearest sinks.
+    """Build the first tree and return its root: sources, one by one, are emptied into their nearest sinks.
 
-    "Near" is in cost less the mean cost of the source and that of the sink (in the manner of Russell 1969): what is far
+    "Nearest" is by cost less the mean cost of the source and that of the sink (as in Russell 1969), so that a node far
     from everything takes its least bad routes before others do. On activation maps this start needs 40 % fewer pivots
-    than plain costs. Of a route's two ends, the one it finishes becomes the child of the other.
+    than plain costs. Of a route's two ends, the one that it uses up becomes the child of the other.
     """
     supply, demand, bias, rank = work.supply, work.demand, work.bias, work.rank
     bias[:n] = 0
     for source in range(m):
         mean = np.int64(0)
         for sink in range(n):
-            # 31 bits of cost by 30 of mass: the mean comes out times 2^9.
+            # 31 bits of cost times 30 of mass fit into an int64; the mean comes out times 2^9.
             coarse = cost[source, sink] >> 21
             mean += coarse * (demand[sink] >> 31)
             bias[sink] -= coarse * (supply[source] >> 31)
@@ -226,7 +226,7 @@ def _first_tree(m: int, n: int, cost: Ints, low: int, work: Workspace) -> int:
 
 @njit(nogil=True)
 def _label(m: int, n: int, cost: Ints, root: int, work: Workspace) -> None:
-    """Depth, preorder and potential of the first tree, whose parents were all finished after their children."""
+    """Depth, preorder and potential of the nodes of the first tree, where parents were finished after children."""
     following, preceding, potential = work.following, work.preceding, work.potential
     work.parent[root] = following[root] = preceding[root] = root
     work.depth[root] = potential[root] = 0
@@ -245,12 +245,12 @@ def _label(m: int, n: int, cost: Ints, root: int, work: Workspace) -> None:
 
 @njit(nogil=True)
 def _pivot(m: int, source: int, sink: int, reduced: int, work: Workspace) -> None:
-    """Let in the route from node ``source`` to node ``sink``, of negative reduced cost, for the one it empties."""
+    """Add the route from ``source`` to ``sink``, of negative reduced cost, and remove the route that it empties."""
     parent, depth, flow = work.parent, work.depth, work.flow
     following, preceding, potential = work.following, work.preceding, work.potential
 
-    # Around the cycle every second route loses flow: the one above a source on the source's side, above a sink on the
-    # sink's. The least of them is cut.
+    # Around the cycle every second route loses flow: those above sources on the source's side, and those above sinks on
+    # the sink's side. The one with the least flow is cut.
     a, b, sinks = np.uint32(source), np.uint32(sink), np.uint32(m)
     change, cut = FAR, a
     while a != b:
@@ -271,8 +271,8 @@ def _pivot(m: int, source: int, sink: int, reduced: int, work: Workspace) -> Non
             step = -step
             node = parent[node]
 
-    # What hung below the cut now hangs below the new route, upside down: from its end of that route up to the cut,
-    # each node becomes a child of the one before, and the rest of its subtree follows it. All potentials there shift.
+    # The subtree below the cut moves below the new route, upside down: from its end of that route up to the cut, each
+    # node becomes a child of the one before, and the rest of its subtree follows it. All potentials in it shift.
     if cut < sinks:
         node, above, shift = np.uint32(source), np.uint32(sink), -reduced
     else:
@@ -345,7 +345,7 @@ def _value(
 ) -> float:
     """The least total distance, by duality: each mass times its node's potential, both as they were before rounding.
 
-    In the plan's own flows the rounding would count; the best potentials are the same with and without it.
+    The flows of the plan carry the rounding of masses to quanta; the optimal potentials are the same with and without.
     """
     (source_cell, sink_cell), (source_mass, sink_mass) = cells, masses
     height, m = work.height, len(source_cell)
@@ -365,20 +365,20 @@ def _value(
 
 @njit(nogil=True)
 def _two_sources(cells: tuple[Ints, Ints], masses: tuple[Floats, Floats], distances: Floats, work: Workspace) -> float:
-    """The least total distance from two sources: the first serves the sinks that it is nearest to by comparison."""
+    """The least total distance from two sources: the first serves the sinks that it is nearer to than the second is."""
     (source_cell, sink_cell), (source_mass, sink_mass) = cells, masses
     near, far = distances[source_cell[0]], distances[source_cell[1]]
     nearer, order = work.height, work.preceding
     for sink in range(len(sink_cell)):
         key = near[sink_cell[sink]] - far[sink_cell[sink]]
-        place = sink
-        while place > 0 and nearer[place - 1] > key:
-            nearer[place], order[place] = nearer[place - 1], order[place - 1]
-            place -= 1
-        nearer[place], order[place] = key, sink
+        slot = sink
+        while slot > 0 and nearer[slot - 1] > key:
+            nearer[slot], order[slot] = nearer[slot - 1], order[slot - 1]
+            slot -= 1
+        nearer[slot], order[slot] = key, sink
     value, left = 0.0, source_mass[0]
-    for place in range(len(sink_cell)):
-        sink = order[place]
+    for slot in range(len(sink_cell)):
+        sink = order[slot]
         moved = min(left, sink_mass[sink])
         left -= moved
         value += moved * near[sink_cell[sink]] + (sink_mass[sink] - moved) * far[sink_cell[sink]]
@@ -419,7 +419,7 @@ def transport(
         scale = 2.0 ** (MASS_BITS - low_bits) / total
         supplied, most = _whole_masses(source_mass, scale, unit, work.supply)
         demanded, largest = _whole_masses(sink_mass, scale, unit, work.demand)
-        # Both sides normalise to 1 up to rounding; the largest mass of the lesser side takes the difference.
+        # Both sides sum to 1 up to rounding; the largest mass of the smaller side takes up the difference.
         work.supply[most] += max(demanded - supplied, 0)
         work.demand[largest] += max(supplied - demanded, 0)
         for source in range(m):

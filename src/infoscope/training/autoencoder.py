@@ -1,4 +1,4 @@
-"""The autoencoder while it is trained, on normalised tokens, and what training minimises."""
+"""An autoencoder in training, on normalised tokens, and what training minimises."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
-from torch.nn import functional
 
 from infoscope.dictionaries.activations import Activation, TopK
 from infoscope.dictionaries.fvu import FVU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
+from infoscope.training.config import TrainConfig
 from infoscope.training.processes import Processes
 
-# Tokens taken in at once; float64 copies of more than that would not stay in a cache.
+# Tokens summed at a time: float64 copies of more would not stay in a CPU's cache.
 _CHUNK = 8192
 
 
@@ -32,9 +32,9 @@ class Normalisation:
     Attributes:
         mean: float64 ``[width]``.
         scale: greater than 0.
-        mean_over_std: |mean| / |std| of the sample before (arXiv 2605.31518: the larger, the more features die when
+        mean_over_std: |mean| / |std| of the raw sample (arXiv 2605.31518: the larger it is, the more features die when
             tokens are not centred).
-        mean_token_norm: mean length of the sample's tokens before.
+        mean_token_norm: mean length of the raw sample's tokens.
 
     Example:
         >>> normalisation = Normalisation.estimate(torch.tensor([[2.0], [6.0]]))
@@ -49,20 +49,18 @@ class Normalisation:
 
     @classmethod
     def estimate(cls, tokens: Float[Tensor, "token width"], processes: Processes | None = None) -> Normalisation:
-        """Mean and scale of a sample, in float64; of all processes' samples together.
+        """Mean and scale of a sample, or of all processes' samples together, in float64.
 
         Raises:
             InfoscopeError: the tokens are all the same.
         """
-        mine, sums = FVU(tokens.shape[1]), FVU(tokens.shape[1])
-        norms = 0.0
-        for first in range(0, len(tokens), _CHUNK):
-            some = tokens[first : first + _CHUNK]
-            mine.update(some, some)
-            norms += float(some.norm(dim=1).double().sum())
         processes = processes or Processes()
-        for arrays in processes.gather(mine.arrays()):
-            sums.merge(FVU.from_arrays(arrays))
+        own = FVU(tokens.shape[1])
+        norms = 0.0
+        for chunk in tokens.split(_CHUNK):  # type: ignore[no-untyped-call]
+            own.update(chunk, chunk)
+            norms += float(chunk.norm(dim=1).double().sum())
+        sums = processes.merge(own)
         norms = sum(processes.gather(norms))
         if not sums.variation > 0:
             raise InfoscopeError("all tokens of the sample are the same; give images that differ")
@@ -82,10 +80,10 @@ class Normalisation:
         decoder_bias: Float[Tensor, " width"],
         activation: Activation,
     ) -> SparseAutoencoder:
-        """The SAE on raw tokens that does what these weights do on normalised ones.
+        """The SAE that does on raw tokens what these weights do on normalised ones.
 
-        Codes are divided by the scale, so they are lengths along the decoder's unit rows in the units of raw tokens.
-        That is exact for activation functions that commute with a positive factor, once their thresholds have it too.
+        Codes are divided by the scale, so they are lengths along the decoder's unit rows, in the units of raw tokens.
+        This is exact for activation functions that commute with a positive factor once their thresholds are scaled too.
         """
         W_enc = encoder.detach().double().cpu().T
         mean = torch.from_numpy(self.mean)
@@ -100,12 +98,12 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Output:
-    """What the autoencoder makes of a batch.
+    """What the autoencoder computes from a batch.
 
     Attributes:
         reconstruction: ``[token, width]``.
         active: how many tokens each feature is active on.
-        loss: what is minimised, but for AuxK.
+        loss: what is minimised, without AuxK.
     """
 
     reconstruction: Float[Tensor, "token width"]
@@ -121,16 +119,24 @@ class TrainingAutoencoder(nn.Module, ABC):
     Args:
         directions: where decoder rows start, ``[feature, width]``, of length 1.
         bias: where the decoder's bias starts, ``[width]``; 0 is the mean of the normalised tokens.
+        config: the options, of which each variant takes its own.
         processes: those that train it together.
     """
 
     unit_rows: ClassVar[bool] = True
-    """Whether decoder rows are kept at length 1."""
+    """Whether every decoder row is held at length 1."""
     revives: ClassVar[bool] = False
     """Whether dead features get the AuxK loss."""
 
-    def __init__(self, directions: Float[Tensor, "feature width"], bias: Float[Tensor, " width"], processes: Processes):
+    def __init__(
+        self,
+        directions: Float[Tensor, "feature width"],
+        bias: Float[Tensor, " width"],
+        config: TrainConfig,
+        processes: Processes,
+    ):
         super().__init__()
+        self.config = config
         self.encoder = nn.Parameter(directions.clone())
         self.encoder_bias = nn.Parameter(torch.zeros(len(directions)))
         self.decoder = nn.Parameter(directions.clone())
@@ -139,32 +145,33 @@ class TrainingAutoencoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, tokens: Float[Tensor, "token width"], rise: float) -> Output:
-        """Reconstruct normalised tokens, and say what that costs.
+        """Reconstruct normalised tokens and compute the loss.
 
         Args:
             tokens: ``[token, width]``.
             rise: share of their full weight that penalties have, 0 to 1.
         """
 
-    def look_at(self, window: Float[Tensor, "token width"]) -> None:
-        """Take note, at the start, of some of the tokens that will come."""
-
     @abstractmethod
     def activation(self) -> Activation:
-        """The activation function of the SAE that is saved, on normalised tokens."""
+        """The activation function of the saved SAE, on normalised tokens."""
+
+    def prepare(self, window: Float[Tensor, "token width"]) -> None:
+        """Set at the start what depends on the tokens, given some of those to come."""
 
     def pre_activations(self, tokens: Float[Tensor, "token width"]) -> Float[Tensor, "token feature"]:
-        """Dense, as the encoder gives them.
+        """Dense pre-activations.
 
-        The decoder's bias is subtracted from no token: on centred tokens the encoder's own bias does the same.
+        The decoder's bias is not subtracted from tokens first: on centred tokens the encoder's own bias does the same.
         """
         return torch.addmm(self.encoder_bias, tokens, self.encoder.T)
 
     def fold(self, normalisation: Normalisation) -> SparseAutoencoder:
         """The SAE on raw tokens, with decoder rows of length 1."""
-        length = self.decoder.detach().norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
         if self.unit_rows:
-            length = torch.ones_like(length)
+            length = torch.ones(len(self.decoder), device=self.decoder.device)
+        else:
+            length = self.decoder.detach().norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
         return normalisation.fold(
             self.encoder.detach() * length[:, None],
             self.encoder_bias.detach() * length,
@@ -175,7 +182,7 @@ class TrainingAutoencoder(nn.Module, ABC):
 
     @torch.no_grad()
     def keep_gradient_on_sphere(self) -> None:
-        """Take out of each decoder row's gradient the part along the row, which would only change its length."""
+        """Remove from each decoder row's gradient the part along the row, which would only change its length."""
         gradient = self.decoder.grad
         if gradient is not None and self.unit_rows:
             along = torch.linalg.vecdot(gradient, self.decoder)
@@ -183,26 +190,15 @@ class TrainingAutoencoder(nn.Module, ABC):
 
     @torch.no_grad()
     def normalise_decoder(self) -> None:
-        """Give every decoder row the length 1 again."""
+        """Bring every decoder row back to length 1."""
         if self.unit_rows:
             self.decoder.div_(self.decoder.norm(dim=1, keepdim=True))
-
-
-def random_directions(width: int, features: int, seed: int) -> Float[Tensor, "feature width"]:
-    """Random rows of length 1.
-
-    Example:
-        >>> random_directions(width=8, features=3, seed=0).norm(dim=1).round(decimals=4).tolist()
-        [1.0, 1.0, 1.0]
-    """
-    directions = torch.randn(features, width, generator=torch.Generator().manual_seed(seed))
-    return functional.normalize(directions, dim=1)
 
 
 def reconstruction_loss(
     tokens: Float[Tensor, "token width"], reconstruction: Float[Tensor, "token width"]
 ) -> Float[Tensor, ""]:
-    """Mean squared error. On normalised tokens, whose variance is 1 a coordinate, it is the FVU but for sampling."""
+    """Mean squared error; on normalised tokens, whose variance per coordinate is 1, an estimate of the FVU."""
     return (tokens - reconstruction).square().mean()
 
 
@@ -213,16 +209,16 @@ def auxk_loss(
     dead: Bool[Tensor, " feature"],
     k: int,
 ) -> Float[Tensor, ""]:
-    """How badly the dead features explain what the live ones leave, over how much they leave.
+    """Share of the live features' squared error that the dead features leave unexplained.
 
     The k strongest dead features of each token reconstruct the residual. The residual is a fixed target, so this loss
-    moves the dead features only; it already lacks the decoder bias, which is therefore not added again (Gao et al.
+    moves the dead features only. It already lacks the decoder bias, which is therefore not added again (Gao et al.
     2024, arXiv 2406.04093, section A.2).
 
     Args:
         autoencoder: its dead features' weights get the gradient.
         tokens: normalised tokens.
-        reconstruction: what the autoencoder made of them.
+        reconstruction: the autoencoder's reconstructions of them.
         dead: which features are dead; at least one.
         k: how many of them a token may use.
     """
@@ -230,7 +226,7 @@ def auxk_loss(
     index = dead.nonzero()[:, 0]
     pre = torch.addmm(autoencoder.encoder_bias[index], tokens, autoencoder.encoder[index].T)
     explained = TopK(k)(pre) @ autoencoder.decoder[index]
-    # Of all processes' tokens; their gradients are averaged.
-    left = residual.square().sum()
-    autoencoder.processes.average([left])
-    return (residual - explained).square().sum() / left.clamp_min(torch.finfo(torch.float32).tiny)
+    # Over all processes' tokens, because gradients are averaged over the processes too.
+    unexplained = residual.square().sum()
+    autoencoder.processes.average([unexplained])
+    return (residual - explained).square().sum() / unexplained.clamp_min(torch.finfo(torch.float32).tiny)

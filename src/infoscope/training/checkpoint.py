@@ -1,4 +1,4 @@
-"""The state of an unfinished training on disk, so that it goes on as if it had not been stopped."""
+"""The state of an unfinished training on disk, from which it resumes as if it had never been stopped."""
 
 from __future__ import annotations
 
@@ -19,50 +19,64 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from infoscope.errors import InfoscopeError, first_line
-from infoscope.runtime.atomic import as_read, atomic_write, remove_leftovers
+from infoscope.runtime.atomic import atomic_write, remove_leftovers
+from infoscope.runtime.json_values import to_json
 from infoscope.training.config import TrainConfig
 from infoscope.training.processes import Processes
-from infoscope.training.result import TrainingPoint
 from infoscope.training.stream import ShuffleBuffer
-from infoscope.training.trainer import Trainer
+from infoscope.training.trained_sae import TrainingPoint
 
-# Our choice: what a stop can lose. Writing takes about as long as a few steps.
+# Our choice: how much work an interruption can lose. Writing takes about as long as a few steps.
 EVERY_SECONDS = 120.0
-# Several processes agree on when to write; asking takes a moment.
+# Several processes must agree on when to write, and asking takes a moment.
 STEPS_BETWEEN_QUESTIONS = 10
-# What is said beside the tensors: all that is not one, and the checksum of both.
+# Keys of the file's metadata: everything that is not a tensor, and a checksum of that and the tensors.
 STATE, CHECKSUM = "state", "crc32"
-# What the images' contents are called among the tensors.
+# The tensor that holds hashes of the images' contents.
 IMAGES = "images"
 
 
 @runtime_checkable
 class Witness(Protocol):
-    """What knows what the tokens' images are like, such as `infoscope.images.watched.Watched`."""
+    """What knows whether the tokens' images have changed, such as `infoscope.images.watched.Watched`."""
 
     contents: UInt64[np.ndarray, " image"]
 
     @property
     def states(self) -> str:
-        """Another one whenever an image may have changed."""
+        """A text that differs whenever an image may have changed."""
         ...
 
     def expect(self, index: Int64[np.ndarray, " image"], contents: UInt64[np.ndarray, " image"]) -> None:
-        """Take over what images were like; raises where one is another."""
+        """Adopt these hashes of images; raises where an image read before has another."""
 
     def verify(self, index: Int64[np.ndarray, " image"]) -> None:
-        """Read images again; raises where one is another."""
+        """Read images again; raises where one has changed."""
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """One SAE in training, as `infoscope.training.loop.Trainer` is."""
+
+    history: list[TrainingPoint]
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on."""
+        ...
+
+    def restore(self, state: dict[str, Tensor], history: list[TrainingPoint]) -> None:
+        """Resume from what `state` gave."""
 
 
 class Checkpoints:
-    """Keeps the last state of a training, a file for each process.
+    """Keeps the last state of a training, one file per process.
 
     Args:
-        folder: where; None keeps nothing.
+        folder: where to write; None keeps nothing.
         configs: the options of each SAE.
         identity: what made the tokens, as JSON values.
         processes: those that train together.
-        seconds: between two writings.
+        seconds: how much time passes between two states.
         images: what the tokens are made from.
     """
 
@@ -80,14 +94,14 @@ class Checkpoints:
         self._seconds = seconds
         self._folder = folder
         plan = {"configs": [asdict(config) for config in configs], "tokens": identity, "processes": processes.count}
-        self._plan = as_read(plan)
+        self._plan = to_json(plan)
         self._states = None if images is None else images.states
         self._written = time.monotonic()
         if folder is not None and processes.rank == 0:
             remove_leftovers(folder)
 
-    def save_when_due(self, step: int, trainers: Sequence[Trainer], buffer: ShuffleBuffer) -> None:
-        """Write the state after ``step`` steps, when the last writing is long enough ago.
+    def save_when_due(self, step: int, trainers: Sequence[Resumable], buffer: ShuffleBuffer) -> None:
+        """Write the state after ``step`` steps, if enough time has passed since the last one was written.
 
         Raises:
             InfoscopeError: it cannot be written.
@@ -98,8 +112,8 @@ class Checkpoints:
         if self._processes.gather(time.monotonic() - self._written >= self._seconds)[0]:
             self.save(step, trainers, buffer)
 
-    def save(self, step: int, trainers: Sequence[Trainer], buffer: ShuffleBuffer) -> None:
-        """Write the state after ``step`` steps, in place of an earlier one; nothing where there is no folder.
+    def save(self, step: int, trainers: Sequence[Resumable], buffer: ShuffleBuffer) -> None:
+        """Write the state after ``step`` steps and delete the earlier one; does nothing without a folder.
 
         Raises:
             InfoscopeError: it cannot be written.
@@ -112,7 +126,7 @@ class Checkpoints:
         if self._images is not None:
             tensors[IMAGES] = torch.from_numpy(self._images.contents.astype(np.int64))
         shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
-        # A tensor of no dimensions, or a view into another, is not something the file can hold.
+        # The file cannot hold a tensor without dimensions, nor a view into another.
         tensors = {name: tensor.detach().cpu().reshape(-1).clone() for name, tensor in tensors.items()}
         record = {
             "plan": self._plan,
@@ -129,20 +143,20 @@ class Checkpoints:
                 save_file(tensors, temporary, {STATE: text, CHECKSUM: _checksum(text, tensors)})
             except SafetensorError as error:  # how safetensors reports a full disk
                 raise OSError(errno.EIO, str(error)) from error
-        # Only once every process has written: whichever is stopped, there is a step that all have.
+        # The old state goes only once every process has written the new one: whichever is stopped, all share a step.
         self._processes.gather(step)
         for old in before - {step}:
             self._file(old).unlink(missing_ok=True)
         self._written = time.monotonic()
 
-    def restore(self, trainers: Sequence[Trainer], buffer: ShuffleBuffer) -> int:
-        """Go on from the last state on disk that all processes have.
+    def restore(self, trainers: Sequence[Resumable], buffer: ShuffleBuffer) -> int:
+        """Resume from the last state on disk that all processes have.
 
         Returns:
             How many steps are done; 0 without a state.
 
         Raises:
-            InfoscopeError: it is another training's, cannot be read, or an image has changed since.
+            InfoscopeError: the state belongs to another training or cannot be read, or an image has changed since.
         """
         steps = self._processes.gather(self._steps())
         if not set().union(*steps):
@@ -162,10 +176,12 @@ class Checkpoints:
         return step
 
     def _is_same(self, record: dict[str, Any], tensors: Mapping[str, Tensor]) -> bool:
-        """Whether a state is of this training.
+        """Whether a state belongs to this training.
+
+        Where only the times of the images' files differ, the images decide: their contents are hashed again.
 
         Raises:
-            InfoscopeError: it is but for an image, which has changed since.
+            InfoscopeError: it does, but an image has changed since.
         """
         same: bool = record["plan"] == self._plan
         if (
@@ -176,10 +192,11 @@ class Checkpoints:
             return same
         images = self._images
         images.expect(np.arange(len(images.contents)), tensors[IMAGES].numpy().astype(np.uint64))
-        if record.get("states") != self._states:
-            images.verify(read := np.flatnonzero(images.contents))
-            return same or len(read) > 0
-        return same
+        if record.get("states") == self._states:
+            return same
+        read = np.flatnonzero(images.contents)
+        images.verify(read)
+        return same or len(read) > 0
 
     def _another(self) -> InfoscopeError:
         return InfoscopeError(
@@ -192,7 +209,7 @@ class Checkpoints:
         return self._folder / f"process-{self._processes.rank}-{step:09}.safetensors"
 
     def _steps(self) -> set[int]:
-        """After how many steps this process's states are."""
+        """After how many steps this process has written a state that is still there."""
         if self._folder is None:
             return set()
         files = self._folder.glob(f"process-{self._processes.rank}-*.safetensors")
@@ -200,7 +217,7 @@ class Checkpoints:
 
 
 def _without_stamp(plan: dict[str, Any]) -> dict[str, Any]:
-    """A plan without the sizes and times of the images' files, which other copies of them do not share."""
+    """A plan without the sizes and times of the images' files, which copies of the files do not share."""
     tokens = plan["tokens"]
     if not isinstance(tokens.get("images"), dict):
         return plan
@@ -218,18 +235,18 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InfoscopeError: the file is cut short or damaged.
     """
-    if not file.is_file():  # opening a pipe would wait for somebody to write to it
-        raise InfoscopeError(f"{file} is no file; delete it to start the training again")
+    if not file.is_file():  # opening a pipe would wait until somebody writes to it
+        raise InfoscopeError(f"{file} is not a file; delete it to start the training again")
     try:
         with safe_open(file, "pt") as stored:
             metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
-    # A damaged header can name types that torch lacks, and shapes that nothing fills.
+    # A damaged header can name types that torch lacks, and shapes that the tensors do not have.
     except (OSError, SafetensorError, KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         reason = first_line(error)
         raise InfoscopeError(f"cannot read {file} ({reason}); delete it to start the training again") from error
     text = metadata.get(STATE, "")
-    # One flipped bit of a weight would train on to an SAE that looks like any other.
+    # Without this, a flipped bit in a weight would go unnoticed, and end in an SAE that looks like any other.
     if metadata.get(CHECKSUM) != _checksum(text, tensors):
         what = "does not hold what was written to it" if CHECKSUM in metadata else "is of a version without checksums"
         raise InfoscopeError(f"{file} {what}; delete it to start the training again")
@@ -238,15 +255,15 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
-    """CRC-32, 8 hexadecimal digits, of a text and of named tensors of one dimension, their types included.
+    """CRC-32, as 8 hexadecimal digits, of a text and of named tensors of one dimension, their types included.
 
     Example:
         >>> import torch
         >>> _checksum("a", {"x": torch.zeros(2)}) == _checksum("a", {"x": torch.tensor([0.0, 1e-45])})
         False
     """
-    found = zlib.crc32(text.encode())
+    checksum = zlib.crc32(text.encode())
     for name in sorted(tensors):
-        found = zlib.crc32(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode(), found)
-        found = zlib.crc32(tensors[name].contiguous().view(torch.uint8).numpy().data, found)
-    return f"{found:08x}"
+        checksum = zlib.crc32(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode(), checksum)
+        checksum = zlib.crc32(tensors[name].contiguous().view(torch.uint8).numpy().data, checksum)
+    return f"{checksum:08x}"

@@ -1,4 +1,4 @@
-"""`train_on_cache`: from tokens on disk to an SAE; neither the model nor the images are there."""
+"""`train_on_cache`: from tokens on disk to an SAE, without the model and the images."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from infoscope.backbones.hardware import find_device
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
-from infoscope.runtime.devices import find_device
 from infoscope.runtime.token_cache import WatchedCache, open_token_cache
 from infoscope.training.checkpoint import EVERY_SECONDS
 from infoscope.training.config import TrainConfig
 from infoscope.training.held_out import hold_out
-from infoscope.training.output import Destination, train_with_progress
+from infoscope.training.loop import train_several
 from infoscope.training.processes import Processes, join_processes
+from infoscope.training.trained_sae import Destination
 
 
 def train_on_cache(
@@ -36,23 +37,23 @@ def train_on_cache(
 
     Args:
         path: the cache, ``CACHE/<hash>``.
-        config: the options (see `TrainConfig`); a cache of fewer than ``config.tokens`` is passed over again. The
-            order of the images is the one they are stored in, whatever the seed.
+        config: the options (see `TrainConfig`); as many passes over the cache are made as ``config.tokens`` takes. The
+            images come in the order in which they are stored, whatever the seed.
         out: an SAE directory to write. Without it nothing is written.
         device: ``auto`` (a CUDA GPU where there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, ...
-        checkpoint_seconds: how much of the work a stop may lose; see `train_sae`.
-        **options: options by name, such as ``features=4096, k=32``; they come before those of ``config``.
+        checkpoint_seconds: how much work an interruption may lose; see `train_sae`.
+        **options: options by name, such as ``features=4096, k=32``; they override those of ``config``.
 
     Returns:
         The SAE on the model's own tokens.
 
     Raises:
-        InfoscopeError: there is no such cache or it is broken, training diverges, or ``out`` is taken or cannot be
+        InfoscopeError: there is no such cache or it is damaged, training diverges, or ``out`` is taken or cannot be
             written.
 
     Example:
         >>> import tempfile
-        >>> from infoscope.runtime.token_writer import TokenCacheWriter
+        >>> from infoscope.runtime.token_cache import TokenCacheWriter
         >>> writer = TokenCacheWriter(Path(tempfile.mkdtemp()) / "0", {}, range(20), patches=16, width=8)
         >>> tokens = torch.randn(20, 16, 8, generator=torch.Generator().manual_seed(0))
         >>> writer.add(list(range(20)), tokens, skipped=[])
@@ -80,39 +81,39 @@ def train_several_on_cache(
         configs: the options of each; see `infoscope.training.train.train_saes`.
         out: a directory to write them to.
         device: as for `train_on_cache`.
-        checkpoint_seconds: how much of the work a stop may lose.
+        checkpoint_seconds: how much work an interruption may lose.
 
     Raises:
-        InfoscopeError: as for `train_on_cache`, or the options differ in the batches.
+        InfoscopeError: as for `train_on_cache`, or the options differ in what determines the batches.
     """
     cache = open_token_cache(path)
     if "process" in cache.made_by.get("order", {}):
         raise InfoscopeError(f"{path} holds one process's share of the images; give the model and the images again")
-    place = find_device(device)
-    processes = join_processes(place)
-    output = Destination(None if out is None else Path(out), configs)
-    if processes.rank == 0:
-        output.check(cache.width, processes.count)
-    watched = WatchedCache(cache)
+    device = find_device(device)
+    processes = join_processes(device)
+    destination = Destination(None if out is None else Path(out), configs, processes)
+    destination.check(cache.width)
+    shards = WatchedCache(cache)
     stored = cache.made_by.get("order", {}).get("images", cache.images) * cache.patches
-    trained = train_with_progress(
+    trained = train_several(
         cache if processes.count == 1 else Share(cache, processes),
-        output,
-        place,
+        configs,
+        device=device,
         held_out=hold_out(stored // processes.count),
         processes=processes,
-        # As `train_sae` has it, so that either goes on with what the other began.
-        identity=cache.made_by,
+        checkpoints=destination.checkpoints,
         checkpoint_seconds=checkpoint_seconds,
-        images=watched,
+        # The identity that `train_sae` gives, so that either resumes what the other began.
+        identity=cache.made_by,
+        images=shards,
     )
-    watched.check()
-    return (output if processes.rank == 0 else Destination(None, configs)).hand_out(trained, cache.site, place)
+    shards.check()
+    return destination.deliver(trained, cache.site, device)
 
 
 @dataclass(frozen=True)
 class Share:
-    """One process's share of the tokens: every so many-th.
+    """One process's share of the tokens: of every batch, each ``count``-th token.
 
     Example:
         >>> [tokens[:, 0].tolist() for tokens in Share([torch.arange(5.0)[:, None]], Processes(rank=1, count=2))]

@@ -1,4 +1,4 @@
-"""What an SAE does, and the rest of the model after it, on tokens it was not trained on."""
+"""Scores of an SAE, and of the rest of the model after it, on tokens it was not trained on."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.dictionaries.sparse import count_active, encode_sparse
 from infoscope.training.processes import Processes
 
-# Our choice: the tokens of 64 photographs at 16 x 16 patches fix an FVU to about a hundredth of itself.
+# Our choice: the tokens of 64 photographs at 16 x 16 patches determine an FVU to about a hundredth of itself.
 MOST = 16_384
-# Tokens at a time; what is alive of them is bounded by their codes.
+# Tokens encoded at a time, so that their codes take little memory.
 _CHUNK = 2048
-# Edges of the histogram of densities, in powers of ten; a feature that never fires is counted apart.
+# Edges of the histogram of densities, as powers of ten; features that never fire are counted apart.
 DENSITY_EDGES = tuple(round(-6 + 0.25 * i, 2) for i in range(25))
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """An SAE on tokens that were left out of its training.
+    """How an SAE does on tokens that were left out of its training.
 
     Attributes:
         tokens: how many there are.
         fvu: fraction of variance unexplained, against their mean.
-        l0: codes above 0 a token.
+        l0: codes above 0 per token.
         dead: share of features that fire on none of them.
-        density: how many features fire on a share of the tokens within each pair of edges, 10^-6 to 1 in quarters of a
-            power of ten (`DENSITY_EDGES`); rarer ones are in the first.
+        density: how many features fire on a share of the tokens between neighbouring edges, from 10^-6 to 1 in quarters
+            of a power of ten (`DENSITY_EDGES`); rarer ones are in the first bin.
     """
 
     tokens: int
@@ -49,14 +49,14 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Downstream:
-    """How far the model's last hidden state is from its own when an SAE's reconstructions take the tokens' place.
+    """How far the model's last hidden state moves when an SAE's reconstructions replace the tokens.
 
-    A backbone without a head has no loss that could rise; this is the part of its output that gets lost.
+    A backbone without a head has no loss that could rise; this is the share of its output that is lost instead.
 
     Attributes:
-        images: photographs it was looked at on, none of them trained on.
+        images: how many images were used, none of them in training.
         fvu_patches: squared errors of the patch tokens over their squared distances from their mean.
-        fvu_cls: the same of the CLS token; None where there is none.
+        fvu_cls: the same for the CLS token; None where there is none.
     """
 
     images: int
@@ -67,12 +67,12 @@ class Downstream:
 def evaluate(
     sae: SparseAutoencoder, tokens: Float[Tensor, "token width"], processes: Processes | None = None
 ) -> HeldOut:
-    """Look at an SAE on tokens.
+    """Score an SAE on tokens.
 
     Args:
         sae: the dictionary.
         tokens: raw tokens, at least two different ones.
-        processes: those that have tokens; the figures are of all of them.
+        processes: those that have tokens; the scores are of all their tokens.
 
     Example:
         >>> import torch
@@ -82,15 +82,14 @@ def evaluate(
         >>> held_out.fvu, held_out.l0, held_out.dead, sum(held_out.density)
         (0.0, 1.0, 0.5, 1)
     """
-    mine, fvu = FVU(sae.width), FVU(sae.width)
+    own = FVU(sae.width)
     active = np.zeros(sae.features, np.int64)
-    for first in range(0, len(tokens), _CHUNK):
-        some = tokens[first : first + _CHUNK].to(sae.W_enc.device)
-        active += count_active(encode_sparse(sae, some), sae.features)
-        mine.update(some, reconstruct(sae, some))
+    for chunk in tokens.split(_CHUNK):  # type: ignore[no-untyped-call]
+        chunk = chunk.to(sae.W_enc.device)
+        active += count_active(encode_sparse(sae, chunk), sae.features)
+        own.update(chunk, reconstruct(sae, chunk))
     processes = processes or Processes()
-    for arrays in processes.gather(mine.arrays()):
-        fvu.merge(FVU.from_arrays(arrays))
+    fvu = processes.merge(own)
     active = np.sum(processes.gather(active), axis=0)
     density = active[active > 0] / fvu.tokens
     counts, _ = np.histogram(np.log10(density).clip(DENSITY_EDGES[0], DENSITY_EDGES[-1]), DENSITY_EDGES)
@@ -104,7 +103,7 @@ def evaluate(
 
 
 def hold_out(tokens: int) -> int:
-    """How many tokens to leave out of a pass of ``tokens``: a tenth, and no more than `MOST`.
+    """How many tokens to hold out of a pass of ``tokens``: a tenth, and no more than `MOST`.
 
     Example:
         >>> hold_out(1000), hold_out(10**6)
@@ -114,7 +113,7 @@ def hold_out(tokens: int) -> int:
 
 
 def with_held_out(tokens: int) -> int:
-    """How long a pass is that has ``tokens`` left when some are held out.
+    """How long a pass must be to have ``tokens`` left when some are held out.
 
     Example:
         >>> with_held_out(900), with_held_out(10**6) - 10**6

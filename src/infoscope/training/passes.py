@@ -1,4 +1,4 @@
-"""Tokens from a model and images, in the same random order in every pass, and kept on disk."""
+"""Tokens from a model and images, in the same random order in every pass, and their cache on disk."""
 
 from __future__ import annotations
 
@@ -13,31 +13,29 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from infoscope.backbones.backbone import Backbone
-from infoscope.backbones.families import TokenSet
 from infoscope.errors import InfoscopeError, check_choice
 from infoscope.images.prefetch import all_unreadable, decode_ahead
 from infoscope.images.source import ImageSource, ids_sha256, notes_of
 from infoscope.images.views import Views
 from infoscope.images.watched import check_all
-from infoscope.runtime.choices import Resize
+from infoscope.options import Resize, TokenSet
 from infoscope.runtime.progress import progress, tell
-from infoscope.runtime.token_cache import TokenCache, cache_name, find_token_cache
-from infoscope.runtime.token_writer import TokenCacheWriter
+from infoscope.runtime.token_cache import TokenCache, TokenCacheWriter, cache_name, find_token_cache
 from infoscope.training.config import TrainConfig
 from infoscope.training.held_out import hold_out, with_held_out
-from infoscope.training.output import check_space
 from infoscope.training.processes import Processes
 from infoscope.training.stream import check_finite
+from infoscope.training.trained_sae import check_space
 
 
 @dataclass(frozen=True)
 class ImageTokens:
-    """Some images' tokens.
+    """The tokens of a batch of images.
 
     Attributes:
         images: their positions in the source; may be empty where the last images cannot be read.
         tokens: ``[image, token, width]`` on the CPU.
-        unreadable: position and reason of each image skipped since the tokens before these.
+        unreadable: position and reason of each image skipped since the batch before.
     """
 
     images: list[int]
@@ -47,12 +45,12 @@ class ImageTokens:
 
 @dataclass
 class TokenPasses:
-    """Each call is a fresh pass over the images in one random order, the same every time.
+    """Each call is a fresh pass over the images, always in the same random order.
 
     Attributes:
-        order: the images of a pass, of which each process has its own; no more than the tokens asked for need.
-        skipped: images that could not be read, by index.
-        token_set: which of an image's tokens: its patches; all, CLS and registers among them; or CLS.
+        order: the images of a pass, each process's own; no more than are needed for ``config.tokens``.
+        skipped: why images could not be read, by their positions in the source.
+        token_set: which of an image's tokens: its patches; all, which includes CLS and registers; or CLS.
     """
 
     backbone: Backbone
@@ -71,9 +69,9 @@ class TokenPasses:
         if self.token_set == "cls" and not self.backbone.prefix_tokens:
             raise InfoscopeError(f"{self.backbone.name} has no CLS token; choose --token-set patch")
         order = np.random.default_rng(self.config.seed).permutation(len(self.images))
-        # Some more than are trained on, to be held out.
-        each = with_held_out(-(-self.config.tokens // self.processes.count))
-        needed = -(-each // self.per_image) * self.processes.count
+        # More than are trained on, because some are held out.
+        per_process = with_held_out(-(-self.config.tokens // self.processes.count))
+        needed = -(-per_process // self.per_image) * self.processes.count
         self.order = order[:needed][self.processes.rank :: self.processes.count].tolist()
 
     @property
@@ -93,93 +91,82 @@ class TokenPasses:
         return len(self.order) * self.per_image
 
     def __call__(self) -> Iterator[Float32[Tensor, "token width"]]:
-        """A pass, in groups of images."""
-        for group in self.image_tokens():
-            if group.images:
-                yield group.tokens.flatten(0, 1)
+        """A pass, in batches of images."""
+        for batch in self.image_tokens():
+            if batch.images:
+                yield batch.tokens.flatten(0, 1)
 
     def image_tokens(self, start: int = 0) -> Iterator[ImageTokens]:
-        """A pass, image by image.
+        """A pass that keeps the images apart.
 
         Args:
-            start: how many images of the order to leave out, of which at least one could be read.
+            start: how many images of the order to skip, of which at least one could be read.
 
         Raises:
             InfoscopeError: no image can be read.
         """
         views = Views(self.backbone.patch_size, self.backbone.grid, shift=0, resize=self.resize)
         readable = start > 0
-        nothing = torch.empty(0, self.per_image, self.backbone.width)
+        no_tokens = torch.empty(0, self.per_image, self.backbone.width)
         for batch in decode_ahead(self.images, self.order[start:], views.full, self.batch_size, self.threads):
             self.skipped.update(batch.unreadable)
             readable = readable or bool(batch.index)
-            tokens = self._of(batch.pixels).cpu() if batch.index else nothing
+            tokens = self._tokens(batch.pixels).cpu() if batch.index else no_tokens
             yield ImageTokens(batch.index, tokens, batch.unreadable)
         if not readable:
             raise all_unreadable(self.images, next(iter(self.skipped.values())))
 
-    def _of(self, pixels: UInt8[np.ndarray, "image row column 3"]) -> Float32[Tensor, "image token width"]:
+    def _tokens(self, pixels: UInt8[np.ndarray, "image row column 3"]) -> Float32[Tensor, "image token width"]:
         if self.token_set == "patch":
             return self.backbone.tokens(pixels)
-        every = self.backbone.all_tokens(pixels)
-        return every[:, :1].contiguous() if self.token_set == "cls" else every
+        tokens = self.backbone.all_tokens(pixels)
+        return tokens[:, :1].contiguous() if self.token_set == "cls" else tokens
 
     def made_by(self) -> dict[str, Any]:
         """Everything the tokens of a pass and their order depend on, as JSON values."""
-        backbone = self.backbone
+        backbone, images = self.backbone, self.images
+        keys = ("sha256", "family", "block", "patch_size", "input_side")
+        model = {key: getattr(backbone, key) for key in keys}
+        order = {"seed": self.config.seed, "images": len(self.order)}
+        if self.processes.count > 1:
+            order |= {"process": self.processes.rank, "processes": self.processes.count}
         return {
-            "model": {
-                "sha256": backbone.sha256,
-                "family": backbone.family,
-                "block": backbone.block,
-                "patch_size": backbone.patch_size,
-                "input_side": backbone.input_side,
-                "mean": list(backbone.mean),
-                "std": list(backbone.std),
-                "precision": backbone.precision,
-            },
+            "model": model | {"mean": list(backbone.mean), "std": list(backbone.std), "precision": backbone.precision},
             **({} if self.token_set == "patch" else {"tokens": self.token_set}),
             "resize": self.resize,
-            "images": {
-                "count": len(self.images),
-                "ids_sha256": ids_sha256(self.images),
-                "stamp": self.images.stamp(),
-            },
-            "order": {"seed": self.config.seed, "images": len(self.order)} | self._share(),
+            "images": {"count": len(images), "ids_sha256": ids_sha256(images), "stamp": images.stamp()},
+            "order": order,
         }
-
-    def _share(self) -> dict[str, int]:
-        alone = self.processes.count == 1
-        return {} if alone else {"process": self.processes.rank, "processes": self.processes.count}
 
     def site(self) -> dict[str, Any]:
-        """Where the tokens come from, as ``sae.json`` records it; the skipped images are those met so far."""
-        backbone, notes = self.backbone, notes_of(self.images)
+        """Where the tokens come from, as ``sae.json`` records it; the skipped images are those found so far."""
+        notes = notes_of(self.images)
+        skipped = [
+            {"index": index, "id": self.images.ids[index], "reason": reason}
+            for index, reason in sorted(self.skipped.items())
+        ]
+        images = {"source": self.images.name, "count": len(self.images), "skipped": skipped}
         return {
-            # Absolute, so that the SAE can be measured from another directory.
-            "model": str(Path(backbone.name).resolve()) if Path(backbone.name).is_dir() else backbone.name,
-            "revision": backbone.revision,
-            "sha256": backbone.sha256,
-            "block": backbone.block,
-            "input_side": backbone.input_side,
+            **block_site(self.backbone),
+            "input_side": self.backbone.input_side,
             "tokens": self.token_set,
             "resize": self.resize,
-            "images": {
-                "source": self.images.name,
-                "count": len(self.images),
-                "skipped": [
-                    {"index": index, "id": self.images.ids[index], "reason": reason}
-                    for index, reason in sorted(self.skipped.items())
-                ],
-                **({"notes": notes} if notes else {}),
-            },
+            "images": images | ({"notes": notes} if notes else {}),
         }
+
+
+def block_site(backbone: Backbone) -> dict[str, Any]:
+    """Which model and block tokens are of, as an SAE records it."""
+    name = backbone.name
+    # Absolute, so that the SAE can be measured from another directory.
+    model = str(Path(name).resolve()) if Path(name).is_dir() else name
+    return {"model": model, "revision": backbone.revision, "sha256": backbone.sha256, "block": backbone.block}
 
 
 def cache_tokens(passes: TokenPasses, directory: Path | str) -> TokenCache:
-    """The tokens of one pass on disk, in the order of the pass; written unless they are there.
+    """The tokens of one pass on disk, in the order of the pass; written unless they are already there.
 
-    A writer that was stopped goes on with the first shard that is missing.
+    Writing that was interrupted resumes with the first missing shard.
 
     Args:
         passes: the model, the images and their order; its skipped images are filled in.
@@ -200,10 +187,10 @@ def cache_tokens(passes: TokenPasses, directory: Path | str) -> TokenCache:
         check_space(path, needed, "the tokens take", "choose another --cache, such as none")
         with progress("Writing tokens", len(passes.order), "images") as advance:
             advance(writer.done)
-            for group in passes.image_tokens(writer.done):
-                check_finite(group.tokens)
-                writer.add(group.images, group.tokens, group.unreadable)
-                advance(len(group.images) + len(group.unreadable))
+            for batch in passes.image_tokens(writer.done):
+                check_finite(batch.tokens)
+                writer.add(batch.images, batch.tokens, batch.unreadable)
+                advance(len(batch.images) + len(batch.unreadable))
         check_all([passes.images])
         cache = writer.finish(passes.site())
     else:

@@ -1,4 +1,4 @@
-"""ReLU, gated and JumpReLU: every code is computed, and a penalty keeps them few."""
+"""ReLU, gated and JumpReLU in training: every code is computed, and a penalty keeps them few."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from infoscope.dictionaries.activations import Activation, Gated, JumpReLU, ReLU
 from infoscope.training.autoencoder import Output, TrainingAutoencoder, reconstruction_loss
-from infoscope.training.config import L0Loss
 
 
 def step(
     pre: Float[Tensor, "token feature"], threshold: Float[Tensor, " feature"], bandwidth: float
 ) -> Float[Tensor, "token feature"]:
-    """1 where a pre-activation is above its threshold, else 0; only the threshold gets a gradient (equation 12).
+    """1 where a pre-activation is above its threshold, else 0; only the threshold gets a gradient (JumpReLU, eq. 12).
 
     Example:
         >>> threshold = torch.tensor([1.0], requires_grad=True)
@@ -33,7 +32,7 @@ def step(
 def jump(
     pre: Float[Tensor, "token feature"], threshold: Float[Tensor, " feature"], bandwidth: float
 ) -> Float[Tensor, "token feature"]:
-    """Pre-activations above their thresholds, 0 for the others; both get a gradient (equation 11).
+    """Pre-activations above their thresholds, 0 for the others; both get a gradient (JumpReLU, equation 11).
 
     Example:
         >>> pre, threshold = torch.tensor([[0.5], [1.1]], requires_grad=True), torch.tensor([1.0], requires_grad=True)
@@ -80,14 +79,14 @@ class _Jump(torch.autograd.Function):
 
 # How steep tanh is (Anthropic's update of January 2025, "Dictionary Learning Optimization Techniques").
 TANH_SLOPE = 4.0
-# Where thresholds start before they have seen tokens: the least that is still a number to take the logarithm of.
+# Where thresholds start at the lowest: they are learned as logarithms, which 0 does not have.
 FIRST_THRESHOLD = 1e-3
-# How much faster than other weights the logarithms of thresholds learn. Measured: at their speed, 200 steps do not
-# reach the number of codes that is aimed at.
+# How much faster the logarithms of thresholds learn than other weights. Measured: without this, 200 steps do not
+# reach the target number of codes.
 SPEED = 10.0
-# Codes a token that ReLU and gated SAEs start with. Our choice: some more than most end with.
+# Codes per token that ReLU and gated SAEs start with. Our choice: somewhat more than most end with.
 FIRST_CODES = 64.0
-# Tokens that thresholds are started on. Our choice: enough for a quantile of all their pre-activations.
+# Tokens that biases and thresholds are started on. Our choice: enough for a quantile of all their pre-activations.
 WINDOW = 1024
 
 
@@ -96,19 +95,12 @@ class ReLUAutoencoder(TrainingAutoencoder):
 
     The loss is what is unexplained plus ``l1`` times the mean over tokens of sum_j c_j |d_j| / width (Anthropic's
     update of April 2024).
-
-    Args:
-        l1: weight of the penalty.
     """
 
     unit_rows: ClassVar[bool] = False
 
-    def __init__(self, *start: Any, l1: float):
-        super().__init__(*start)
-        self.l1 = l1
-
-    def look_at(self, window: Float[Tensor, "token width"]) -> None:
-        """Start the biases where `FIRST_CODES` codes a token are above 0."""
+    def prepare(self, window: Float[Tensor, "token width"]) -> None:
+        """Start the biases where `FIRST_CODES` codes per token are above 0."""
         _start_bias(self, window)
 
     def forward(self, tokens: Float[Tensor, "token width"], rise: float) -> Output:
@@ -116,7 +108,7 @@ class ReLUAutoencoder(TrainingAutoencoder):
         codes = torch.relu(self.pre_activations(tokens))
         reconstruction = torch.addmm(self.decoder_bias, codes, self.decoder)
         penalty = (codes @ self.decoder.norm(dim=1)).mean() / tokens.shape[1]
-        loss = reconstruction_loss(tokens, reconstruction) + self.l1 * rise * penalty
+        loss = reconstruction_loss(tokens, reconstruction) + self.config.l1 * rise * penalty
         return Output(reconstruction, (codes > 0).sum(0), loss)
 
     def activation(self) -> Activation:
@@ -128,20 +120,16 @@ class GatedAutoencoder(TrainingAutoencoder):
     """A gate that is penalised and a magnitude that is not (Rajamanoharan et al. 2024, arXiv 2404.16014, section 3).
 
     The loss is what is unexplained, plus ``l1`` times the mean L1 norm of the open gates' pre-activations over the
-    width, plus what those alone leave unexplained with a decoder they cannot change (equation 8).
-
-    Args:
-        l1: weight of the penalty.
+    width, plus what those alone leave unexplained with a decoder they cannot change (equation 8). The gate's bias is
+    the encoder's.
     """
 
-    def __init__(self, *start: Any, l1: float):
+    def __init__(self, *start: Any):
         super().__init__(*start)
-        self.l1 = l1
-        # The gate's bias is the encoder's.
         self.log_slope = nn.Parameter(torch.zeros(len(self.encoder)))
         self.magnitude_bias = nn.Parameter(torch.zeros(len(self.encoder)))
 
-    def look_at(self, window: Float[Tensor, "token width"]) -> None:
+    def prepare(self, window: Float[Tensor, "token width"]) -> None:
         """Start both biases as under ReLU."""
         _start_bias(self, window)
         self.magnitude_bias.data.copy_(self.encoder_bias)
@@ -156,7 +144,7 @@ class GatedAutoencoder(TrainingAutoencoder):
         by_gate = torch.addmm(self.decoder_bias.detach(), gate, self.decoder.detach())
         penalty = gate.sum(1).mean() / tokens.shape[1]
         loss = reconstruction_loss(tokens, reconstruction) + reconstruction_loss(tokens, by_gate)
-        return Output(reconstruction, (codes > 0).sum(0), loss + self.l1 * rise * penalty)
+        return Output(reconstruction, (codes > 0).sum(0), loss + self.config.l1 * rise * penalty)
 
     def activation(self) -> Activation:
         """See `TrainingAutoencoder`."""
@@ -167,46 +155,37 @@ class GatedAutoencoder(TrainingAutoencoder):
 class JumpReLUAutoencoder(TrainingAutoencoder):
     """Learned thresholds, with straight-through gradients (Rajamanoharan et al. 2024, arXiv 2407.14435).
 
-    The loss is what is unexplained plus ``weight`` times, with L0 the mean number of codes a token,
-    ``step``: L0 / width (equation 8); ``quadratic``: (L0 / l0 - 1)^2, which needs no tuning to reach ``l0``
-    (appendix); ``tanh``: the mean of sum_j tanh(4 c_j |d_j|) / width, which needs no straight-through gradient of
+    The loss is what is unexplained plus ``l0_weight`` times a penalty. With L0 the mean number of codes per token, that
+    is for ``step``: L0 / width (equation 8); for ``quadratic``: (L0 / l0 - 1)^2, which needs no tuning to reach ``l0``
+    (appendix); for ``tanh``: the mean of sum_j tanh(4 c_j |d_j|) / width, which needs no straight-through gradient of
     its own (Anthropic's update of January 2025).
-
-    Args:
-        l0: codes a token to aim at, under ``quadratic``.
-        l0_loss: which.
-        weight: of the penalty.
-        bandwidth: width of the window around a threshold within which codes move it, on normalised tokens.
     """
 
-    def __init__(self, *start: Any, l0: float, l0_loss: L0Loss, weight: float, bandwidth: float):
+    def __init__(self, *start: Any):
         super().__init__(*start)
-        self.l0 = l0
-        self.l0_loss = l0_loss
-        self.weight = weight
-        self.bandwidth = bandwidth
         self.slow_log_threshold = nn.Parameter(torch.full((len(self.encoder),), FIRST_THRESHOLD).log() / SPEED)
 
-    def look_at(self, window: Float[Tensor, "token width"]) -> None:
-        """Start the thresholds where ``l0`` codes a token are above them.
+    def prepare(self, window: Float[Tensor, "token width"]) -> None:
+        """Start the thresholds where ``l0`` codes per token are above them.
 
-        Published runs start near 0 and take many thousand steps to get there; Adam moves a logarithm by no more than
-        the learning rate a step.
+        Published runs start near 0 and take many thousand steps to get there, because Adam moves a logarithm by no more
+        than the learning rate per step.
         """
         with torch.no_grad():
-            start = max(_level(self, window, self.l0), FIRST_THRESHOLD)
+            start = max(_level(self, window, self.config.l0), FIRST_THRESHOLD)
             self.slow_log_threshold.fill_(math.log(start) / SPEED)
 
     def forward(self, tokens: Float[Tensor, "token width"], rise: float) -> Output:
         """See `TrainingAutoencoder`."""
-        # Thresholds are above 0, so there is no ReLU: it would put every token that a feature is silent on at 0, into
-        # the window of a low threshold.
+        # There is no ReLU, because thresholds are above 0 anyway. It would move every token that a feature is silent on
+        # to 0, and so into the window of a low threshold.
         pre = self.pre_activations(tokens)
         threshold = self._threshold()
-        codes = jump(pre, threshold, self.bandwidth)
+        codes = jump(pre, threshold, self.config.bandwidth)
         reconstruction = torch.addmm(self.decoder_bias, codes, self.decoder)
         active = (codes > 0).sum(0)
-        loss = reconstruction_loss(tokens, reconstruction) + self.weight * rise * self._penalty(pre, threshold, codes)
+        loss = reconstruction_loss(tokens, reconstruction)
+        loss = loss + self.config.l0_weight * rise * self._penalty(pre, threshold, codes)
         return Output(reconstruction, active, loss)
 
     def activation(self) -> Activation:
@@ -217,28 +196,31 @@ class JumpReLUAutoencoder(TrainingAutoencoder):
         return (SPEED * self.slow_log_threshold).exp()
 
     def _penalty(self, pre: Tensor, threshold: Tensor, codes: Tensor) -> Tensor:
-        width = self.encoder.shape[1]
-        if self.l0_loss == "tanh":
+        width, aim = self.encoder.shape[1], self.config.l0
+        if self.config.l0_loss == "tanh":
             return torch.tanh(TANH_SLOPE * codes).sum(1).mean() / width
-        l0 = step(pre, threshold, self.bandwidth).sum(1).mean()
-        if self.l0_loss == "step":
+        l0 = step(pre, threshold, self.config.bandwidth).sum(1).mean()
+        if self.config.l0_loss == "step":
             return l0 / width
-        # The square is of the mean over all processes, whose gradients are averaged: its slope is the same everywhere.
-        everyone = l0.detach().clone()
-        self.processes.average([everyone])
-        excess = everyone / self.l0 - 1
-        return excess**2 + 2 * excess / self.l0 * (l0 - l0.detach())
+        # The square is of the mean over all processes. Their gradients are averaged, so each takes its slope there.
+        mean_l0 = l0.detach().clone()
+        self.processes.average([mean_l0])
+        excess = mean_l0 / aim - 1
+        return excess**2 + 2 * excess / aim * (l0 - l0.detach())
 
 
 @torch.no_grad()
 def _start_bias(autoencoder: TrainingAutoencoder, window: Tensor) -> None:
-    """From 0 half of all codes are above 0, and Adam moves a bias by no more than the learning rate a step."""
+    """Start where `FIRST_CODES` codes per token are above 0.
+
+    With biases of 0, half of all codes would be, and Adam moves a bias by no more than the learning rate per step.
+    """
     autoencoder.encoder_bias.fill_(-max(_level(autoencoder, window, FIRST_CODES), 0.0))
 
 
 @torch.no_grad()
 def _level(autoencoder: TrainingAutoencoder, window: Tensor, codes: float) -> float:
-    """What ``codes`` pre-activations of a token are above, on average over some tokens."""
+    """The level that ``codes`` pre-activations of a token are above, on average over the first `WINDOW` tokens."""
     pre = autoencoder.pre_activations(window[:WINDOW].to(autoencoder.encoder.device)).flatten()
     share = min(codes / len(autoencoder.encoder), 1.0)
     return float(pre.kthvalue(max(round((1 - share) * len(pre)), 1)).values)

@@ -1,4 +1,4 @@
-"""The processes that train one SAE together (``torchrun``), each on tokens of its own; usually it is one."""
+"""The processes that train one SAE together (``torchrun``), each on tokens of its own; usually there is just one."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from infoscope.dictionaries.fvu import FVU
 from infoscope.errors import InfoscopeError
 
 
 @dataclass(frozen=True)
 class Processes:
-    """What one of several processes asks of all; with one it is there already.
+    """What one process asks of all of them; a process alone already has it.
 
     Attributes:
-        rank: which one this is, from 0.
+        rank: the number of this process, from 0.
         count: how many there are.
 
     Example:
@@ -53,6 +54,13 @@ class Processes:
             distributed.all_gather_object(values, value)
         return values
 
+    def merge(self, own: FVU) -> FVU:
+        """The sums of every process's tokens."""
+        merged = FVU(len(own.mean))
+        for arrays in self.gather(own.arrays()):
+            merged.merge(FVU.from_arrays(arrays))
+        return merged
+
     def share(self, tensors: Iterable[Tensor]) -> None:
         """Replace tensors by those of the first process."""
         if self.count > 1:
@@ -61,7 +69,7 @@ class Processes:
 
 
 def join_processes(device: str | torch.device) -> Processes:
-    """The processes that ``torchrun`` started, or this one alone; they part when the program ends.
+    """The processes that ``torchrun`` started, or this one alone; they leave the group when the program ends.
 
     Raises:
         InfoscopeError: they cannot find each other.
@@ -74,26 +82,21 @@ def join_processes(device: str | torch.device) -> Processes:
         return Processes()
     if not distributed.is_initialized():
         try:
-            # Tensors by the device they are on, everything else through the CPU.
+            # Tensors are exchanged on the device they are on, everything else through the CPU.
             distributed.init_process_group("gloo" if torch.device(device).type == "cpu" else "cpu:gloo,cuda:nccl")
         except (RuntimeError, ValueError) as error:
             raise InfoscopeError(
                 f"the processes of torchrun cannot find each other: {error}"
                 "; check --rdzv-endpoint and the network between them"
             ) from error
-        # gloo's threads have to be joined while there is an interpreter; the end of the program aborts on those left.
-        atexit.register(_part)
+        # gloo's threads must be joined while there is still an interpreter: the program would abort on any left over.
+        atexit.register(lambda: distributed.destroy_process_group() if distributed.is_initialized() else None)
     if distributed.get_rank() > 0:
-        # One report for the whole job: the processes do the same steps at the same time.
+        # One process reports for all, because they take the same steps at the same time.
         logging.getLogger("infoscope.progress").setLevel(logging.ERROR)
     return Processes(distributed.get_rank(), distributed.get_world_size())
 
 
-def _part() -> None:
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
-
-
 def is_first_process() -> bool:
-    """Whether this is the process that writes and tells; usually it is the only one."""
+    """Whether this is the process that writes and reports; usually it is the only one."""
     return int(os.environ.get("RANK", "0")) == 0

@@ -1,4 +1,4 @@
-"""Tokens for training: kept between passes where they fit, mixed, and handed out batch by batch."""
+"""Tokens for training: kept between passes where they fit in memory, shuffled, and handed out batch by batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_finite(tokens: Tensor) -> None:
     Raises:
         InfoscopeError: they do.
     """
-    # A sum is finite when all of it is, and thirty times as fast to look at; a large finite one may still overflow.
+    # A finite sum says so of all tokens in a thirtieth of the time; but large finite tokens may overflow it.
     if not torch.isfinite(tokens.sum()) and not torch.isfinite(tokens).all():
         raise InfoscopeError(
             "the model's tokens hold NaN or infinity; check the checkpoint, or run the model in float32"
@@ -29,8 +29,8 @@ def check_finite(tokens: Tensor) -> None:
 class TokenPool:
     """Tokens that can be iterated over many times and are computed once, where they fit in memory.
 
-    The first whole pass is kept as float32; when it outgrows ``cache_bytes`` it is let go and every pass is computed
-    anew. The tokens and their order are the same either way.
+    The first whole pass is kept as float32; when it outgrows ``cache_bytes`` it is dropped, and every pass is computed
+    again. The tokens and their order are the same either way.
 
     Args:
         compute: starts a fresh pass, which gives tensors ``[token, width]``; each pass must give the same tokens.
@@ -56,18 +56,19 @@ class TokenPool:
         if self._cache is not None:
             yield from self._cache
             return
-        seen: list[Tensor] = []
+        copies: list[Tensor] = []
         size = 0
-        fits = True
         for tokens in self._compute():
-            if fits:
-                size += 4 * tokens.numel()
-                fits = size <= self._cache_bytes
-                # A copy: what a caller cut these tokens from would otherwise stay alive with them.
-                seen = [*seen, tokens.to("cpu", torch.float32, copy=True)] if fits else []
+            size += 4 * tokens.numel()
+            if size > self._cache_bytes:
+                copies.clear()
+            else:
+                # A view would keep alive all that a caller cut these tokens from.
+                copies.append(tokens.to("cpu", torch.float32, copy=True))
             yield tokens
-        if fits:
-            self._cache = seen
+        # Only here is the pass known to be whole: a caller may stop in the middle of it.
+        if size <= self._cache_bytes:
+            self._cache = copies
 
 
 class TokenStream:
@@ -75,23 +76,30 @@ class TokenStream:
 
     Args:
         batches: gives tensors ``[token, width]``, and the same ones each time it is iterated.
-        held_out: so many tokens at the beginning of each pass are left out.
+        held_out: how many tokens at the start of each pass are left out.
 
     Attributes:
-        passes: passes that were begun.
-        taken: tokens handed out.
-        held_out: those that are left out, ``[token, width]``, once a pass was begun.
+        passes: how many passes were started.
+        taken: how many tokens were handed out.
+        held_out: the tokens that are left out, ``[token, width]``, once a pass was started.
     """
 
     def __init__(self, batches: Iterable[Tensor], held_out: int = 0):
-        self._batches = batches
-        self._held_out = held_out
-        self.held_out = torch.empty(0, 0)
-        self._pass: Iterator[Tensor] = iter(())
-        self._rest = torch.empty(0, 0)
-        self._in_pass = 1
         self.passes = 0
         self.taken = 0
+        self.held_out = torch.empty(0, 0)
+        self._batches = batches
+        self._left_out = held_out
+        self._pass: Iterator[Tensor] = iter(())
+        # What is left of the batch that was read last.
+        self._rest = torch.empty(0, 0)
+        # Tokens read in this pass, those left out not counted.
+        self._read = 0
+
+    @property
+    def position(self) -> int:
+        """How many tokens of this pass were handed out."""
+        return self._read - len(self._rest)
 
     def take(self, count: int, *, one_pass: bool = False) -> Float[Tensor, "token width"]:
         """The next ``count`` tokens, float32 on the CPU; fewer when ``one_pass`` and the pass ends.
@@ -99,8 +107,8 @@ class TokenStream:
         Raises:
             InfoscopeError: the tokens have run out, or hold NaN or infinity.
         """
-        parts = self.pieces(count, one_pass=one_pass)
-        return torch.cat(parts) if parts else torch.empty(0, self._rest.shape[1])
+        pieces = self.pieces(count, one_pass=one_pass)
+        return torch.cat(pieces) if pieces else torch.empty(0, self._rest.shape[1])
 
     def pieces(self, count: int, *, one_pass: bool = False) -> list[Float[Tensor, "_ width"]]:
         """The same, not joined: views of what the stream is made of.
@@ -108,85 +116,77 @@ class TokenStream:
         Raises:
             InfoscopeError: as for `take`.
         """
-        parts: list[Tensor] = []
-        missing = count
-        while missing:
-            if not len(self._rest):
-                following = next(self._pass, None)
-                if following is None:
-                    if one_pass and self.passes and self._in_pass:
-                        break
-                    self._begin_pass()
-                    continue
-                self._rest = self._checked(following)
-                self._in_pass += len(self._rest)
-            part, self._rest = self._rest[:missing], self._rest[missing:]
-            parts.append(part)
-            missing -= len(part)
+        pieces = self._cut(count)
+        missing = count - sum(map(len, pieces))
+        while missing and not (one_pass and self.passes and self._read):
+            self._start_pass()
+            more = self._cut(missing)
+            pieces += more
+            missing -= sum(map(len, more))
         self.taken += count - missing
-        return parts
-
-    def _begin_pass(self) -> None:
-        if not self._in_pass:
-            raise InfoscopeError(
-                f"there are no more tokens after {self.taken}; give more images, or tokens that can be read again"
-            )
-        self._pass = iter(self._batches)
-        self._in_pass = 0
-        self.passes += 1
-        self.held_out = self._skip(self._held_out)
-        self._in_pass -= len(self.held_out)
-
-    @property
-    def position(self) -> int:
-        """Tokens of this pass that were handed out."""
-        return self._in_pass - len(self._rest)
+        return pieces
 
     def move_to(self, passes: int, position: int, taken: int) -> None:
-        """Go on where another stream of the same tokens was.
+        """Resume where another stream of the same tokens was.
 
         Raises:
             InfoscopeError: there are not as many tokens.
         """
-        self._rest, self._in_pass = torch.empty(0, 0), 1
-        self._begin_pass()
-        if len(self._skip(position)) < position:
+        self._rest, self.passes = torch.empty(0, 0), 0
+        self._start_pass()
+        if sum(map(len, self._cut(position))) < position:
             raise InfoscopeError("there are fewer tokens than when the training was stopped; start it again")
         self.passes, self.taken = passes, taken
 
-    def _skip(self, count: int) -> Tensor:
-        """The next tokens of this pass; fewer when it ends."""
-        parts: list[Tensor] = []
-        while count:
-            if not len(self._rest):
-                following = next(self._pass, None)
-                if following is None:
-                    break
-                self._rest = self._checked(following)
-                self._in_pass += len(self._rest)
-            part, self._rest = self._rest[:count], self._rest[count:]
-            parts.append(part)
-            count -= len(part)
-        return torch.cat(parts) if parts else torch.empty(0, 0)
+    def _start_pass(self) -> None:
+        if self.passes and not self._read:
+            raise InfoscopeError(
+                f"there are no more tokens after {self.taken}; give more images, or tokens that can be read again"
+            )
+        self._pass = iter(self._batches)
+        self.passes += 1
+        left_out = self._cut(self._left_out)
+        self.held_out = torch.cat(left_out) if left_out else torch.empty(0, 0)
+        self._read = len(self._rest)
 
-    def _checked(self, tokens: Tensor) -> Tensor:
-        check_finite(tokens)
-        return tokens.detach().to("cpu", torch.float32)
+    def _cut(self, count: int) -> list[Tensor]:
+        """The next tokens of this pass; fewer when it ends."""
+        pieces: list[Tensor] = []
+        while count and self._has_more():
+            piece, self._rest = self._rest[:count], self._rest[count:]
+            pieces.append(piece)
+            count -= len(piece)
+        return pieces
+
+    def _has_more(self) -> bool:
+        """Whether this pass has another token; reads the next batch where it must."""
+        while not len(self._rest):
+            batch = next(self._pass, None)
+            if batch is None:
+                return False
+            check_finite(batch)
+            self._rest = batch.detach().to("cpu", torch.float32)
+            self._read += len(self._rest)
+        return True
 
 
 class ShuffleBuffer:
-    """Hands out random tokens of a window that slides over a stream; each token of the stream once.
+    """Hands out random tokens of a window that slides over a stream, each token of the stream once.
 
-    A batch is drawn from the window without replacement and its places are filled with the tokens that come next, so
-    that a batch mixes the tokens of many images. What is drawn depends on the seed and on the sequence of tokens, not
-    on the batches they came in.
+    A batch is drawn from the window without replacement, and the tokens that come next take its places, so that a batch
+    mixes the tokens of many images. What is drawn depends on the seed and on the sequence of tokens, not on the batches
+    they came in.
 
     Args:
         batches: gives tensors ``[token, width]``, and the same ones each time it is iterated.
-        size: tokens in the window; no more than one pass gives are read into it at first.
-        total: tokens to hand out in all.
-        seed: of the draws.
-        held_out: so many tokens at the beginning of each pass are never handed out.
+        size: how many tokens the window holds; at first, no more than one pass gives.
+        total: how many tokens to hand out in all.
+        seed: determines the draws.
+        held_out: how many tokens at the start of each pass are never handed out.
+
+    Attributes:
+        stream: the tokens that come next.
+        window: the tokens that may be drawn next, ``[token, width]``.
 
     Example:
         >>> buffer = ShuffleBuffer([torch.arange(6.0).view(3, 2)], size=3, total=6, seed=0)
@@ -195,39 +195,19 @@ class ShuffleBuffer:
     """
 
     def __init__(self, batches: Iterable[Tensor], size: int, total: int, seed: int, held_out: int = 0):
-        self._stream = TokenStream(batches, held_out)
+        self.stream = TokenStream(batches, held_out)
         self._total = total
         self._random = np.random.default_rng(seed)
-        self._window = self._stream.take(min(size, total), one_pass=True)
-
-    @property
-    def window(self) -> Float[Tensor, "token width"]:
-        """The tokens that may be drawn next."""
-        return self._window
-
-    @property
-    def passes(self) -> int:
-        """How many passes over the tokens were begun."""
-        return self._stream.passes
-
-    @property
-    def held_out(self) -> Float[Tensor, "token width"]:
-        """The tokens that are never handed out."""
-        return self._stream.held_out
+        self.window = self.stream.take(min(size, total), one_pass=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What the next draws depend on, beside `numbers`."""
-        return {"window": self._window}
+        """What the next draws depend on, together with `numbers`."""
+        return {"window": self.window}
 
     def numbers(self) -> dict[str, Any]:
-        """The rest of it, as JSON values."""
-        stream = self._stream
-        return {
-            "passes": stream.passes,
-            "position": stream.position,
-            "taken": stream.taken,
-            "random": self._random.bit_generator.state,
-        }
+        """The rest of what they depend on, as JSON values."""
+        counts = {"passes": self.stream.passes, "position": self.stream.position, "taken": self.stream.taken}
+        return {**counts, "random": self._random.bit_generator.state}
 
     def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
         """Draw as the buffer that gave these would, from the same tokens.
@@ -235,9 +215,9 @@ class ShuffleBuffer:
         Raises:
             InfoscopeError: there are fewer of them.
         """
-        self._window = tensors["window"]
+        self.window = tensors["window"]
         self._random.bit_generator.state = numbers["random"]
-        self._stream.move_to(numbers["passes"], numbers["position"], numbers["taken"])
+        self.stream.move_to(numbers["passes"], numbers["position"], numbers["taken"])
 
     def draw(self, count: int) -> Float[Tensor, "token width"]:
         """``count`` random tokens; fewer only when the total is reached.
@@ -245,26 +225,25 @@ class ShuffleBuffer:
         Raises:
             InfoscopeError: the tokens have run out.
         """
-        parts: list[Tensor] = []
-        while count and len(self._window):
-            parts.append(self._draw_once(min(count, len(self._window))))
-            count -= len(parts[-1])
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        draws: list[Tensor] = []
+        while count and len(self.window):
+            draws.append(self._draw_once(min(count, len(self.window))))
+            count -= len(draws[-1])
+        return draws[0] if len(draws) == 1 else torch.cat(draws)
 
     def _draw_once(self, count: int) -> Tensor:
-        # Measured: numpy's draw costs by the batch rather than the window, and torch gathers the faster.
-        chosen = self._random.choice(len(self._window), count, replace=False)
-        place = torch.from_numpy(chosen)
-        drawn = self._window.index_select(0, place)
+        # numpy's draw takes time by the batch, where torch's takes it by the window; measured, torch gathers faster.
+        positions = torch.from_numpy(self._random.choice(len(self.window), count, replace=False))
+        drawn = self.window.index_select(0, positions)
         filled = 0
-        for piece in self._stream.pieces(min(count, self._total - self._stream.taken)):
-            self._window[place[filled : filled + len(piece)]] = piece
+        for piece in self.stream.pieces(min(count, self._total - self.stream.taken)):
+            self.window[positions[filled : filled + len(piece)]] = piece
             filled += len(piece)
         if holes := count - filled:
             # The stream has ended: the last tokens of the window move into the holes before them.
-            left = len(self._window) - holes
-            gone = torch.zeros(len(self._window), dtype=torch.bool)
-            gone[place[filled:]] = True
-            self._window[:left][gone[:left]] = self._window[left:][~gone[left:]]
-            self._window = self._window[:left]
+            size = len(self.window) - holes
+            is_hole = torch.zeros(len(self.window), dtype=torch.bool)
+            is_hole[positions[filled:]] = True
+            self.window[:size][is_hole[:size]] = self.window[size:][~is_hole[size:]]
+            self.window = self.window[:size]
         return drawn

@@ -1,4 +1,4 @@
-"""`train_sae`: from a model and images to SAEs on one block's patch tokens."""
+"""`train_sae`: from a model and images to SAEs on one block's tokens."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from infoscope.backbones.backbone import Backbone
-from infoscope.backbones.families import TokenSet, tokens_of
-from infoscope.backbones.running_on import WholePass
+from infoscope.backbones.families import tokens_of
+from infoscope.backbones.whole_pass import WholePass
 from infoscope.dictionaries.dense import reconstruct
 from infoscope.dictionaries.fvu import FVU
 from infoscope.dictionaries.sae import SparseAutoencoder
@@ -19,75 +19,20 @@ from infoscope.images.prefetch import decode_ahead
 from infoscope.images.source import Images, open_images
 from infoscope.images.views import Views
 from infoscope.images.watched import watch
-from infoscope.runtime.choices import Resize
+from infoscope.options import Resize, TokenSet
+from infoscope.runtime.execution import Execution, run_here, split_options
 from infoscope.runtime.progress import progress
-from infoscope.runtime.token_cache import TokenCache, WatchedCache
+from infoscope.runtime.token_cache import WatchedCache
 from infoscope.training.checkpoint import EVERY_SECONDS
 from infoscope.training.config import TrainConfig
 from infoscope.training.held_out import Downstream
-from infoscope.training.output import Destination, train_with_progress
+from infoscope.training.loop import train_several
 from infoscope.training.passes import TokenPasses, cache_tokens
 from infoscope.training.processes import join_processes
 from infoscope.training.stream import TokenPool
+from infoscope.training.trained_sae import Destination
 
-
-def look_downstream(saes: Sequence[SparseAutoencoder], passes: TokenPasses) -> list[Downstream | None]:
-    """Put each SAE into the model, on the photographs whose tokens are all held out.
-
-    Only the tokens that the SAEs were trained on are replaced.
-
-    Args:
-        saes: on the model's own tokens.
-        passes: what they were trained on.
-
-    Returns:
-        None for each where no whole photograph was held out, or none can be read.
-    """
-    backbone = passes.backbone
-    held_out = passes.order[: passes.held_out // passes.per_image]
-    views = Views(backbone.patch_size, backbone.grid, shift=0, resize=passes.resize)
-    for sae in saes:
-        sae.to(backbone.device)
-    sums = [(FVU(backbone.width), FVU(backbone.width)) for _ in saes]
-    with progress("Downstream", len(held_out), "images") as advance:
-        for batch in decode_ahead(passes.images, held_out, views.full, passes.batch_size, passes.threads):
-            if batch.index:
-                own = WholePass(backbone, batch.pixels)
-                for sae, of_sae in zip(saes, sums, strict=True):
-                    edited = own.run_on(_reconstructed(own.stream, sae, passes.token_set, backbone.prefix_tokens))
-                    _take(of_sae, own.outputs.last, edited.last, backbone.prefix_tokens)
-            advance(len(batch.index) + len(batch.unreadable))
-    for sae in saes:
-        sae.to("cpu")
-    return [_together(of_sae, passes) for of_sae in sums]
-
-
-def _reconstructed(stream: Tensor, sae: SparseAutoencoder, token_set: TokenSet, prefix: int) -> Tensor:
-    """The stream with the tokens of a set replaced by their reconstructions."""
-    edited, chosen = stream.clone(), tokens_of(token_set, prefix)
-    tokens = stream[:, chosen]
-    edited[:, chosen] = reconstruct(sae, tokens.flatten(0, 1)).view(tokens.shape)
-    return edited
-
-
-def _take(sums: tuple[FVU, FVU], own: Tensor, edited: Tensor, prefix: int) -> None:
-    for fvu, tokens in zip(sums, (slice(prefix, None), slice(min(prefix, 1))), strict=True):
-        fvu.update(own[:, tokens].flatten(0, 1), edited[:, tokens].flatten(0, 1))
-
-
-def _together(sums: tuple[FVU, FVU], passes: TokenPasses) -> Downstream | None:
-    """Of all processes' photographs."""
-    patches, cls = FVU(passes.backbone.width), FVU(passes.backbone.width)
-    for ours, theirs in passes.processes.gather(tuple(fvu.arrays() for fvu in sums)):
-        patches.merge(FVU.from_arrays(ours))
-        cls.merge(FVU.from_arrays(theirs))
-    images = patches.tokens // passes.backbone.grid**2
-    if not images:
-        return None
-    return Downstream(images, patches.value, cls.value if cls.tokens > 1 else None)
-
-
-# Our choice: the tokens of 5,000 photographs at 16 x 16 patches and width 384 fit, and so does the machine's rest.
+# Our choice: the tokens of 5,000 photographs at 16 x 16 patches and width 384 fit, and leave most of the memory free.
 CACHE_BYTES = 2 * 2**30
 
 
@@ -99,14 +44,13 @@ def train_sae(
     out: Path | str | None = None,
     resize: Resize = "stretch",
     token_set: TokenSet = "patch",
-    batch_size: int | None = None,
-    threads: int | None = None,
+    execution: Execution | None = None,
     cache: Path | str = "memory",
     cache_bytes: int = CACHE_BYTES,
     checkpoint_seconds: float = EVERY_SECONDS,
     **options: Any,
 ) -> SparseAutoencoder:
-    """Train a sparse autoencoder on the tokens of the full views, in a random order of the images.
+    """Train a sparse autoencoder on the tokens of the full views, with the images in random order.
 
     Args:
         backbone: the model, at the block to train on.
@@ -114,22 +58,21 @@ def train_sae(
         config: the options (see `TrainConfig`).
         out: an SAE directory to write. Without it nothing is written.
         resize: how an image becomes square.
-        token_set: which of an image's tokens: ``patch``; ``all``, CLS and registers among them; or ``cls``, which is
-            no SAE for maps, and says so wherever it is measured.
-        batch_size: images to a forward pass; changes memory and speed, not the result. By default what suits the
-            device, `Backbone.batch_size`.
-        threads: decoding threads; one a core by default.
+        token_set: which of an image's tokens: ``patch``; ``all``, which includes CLS and registers; or ``cls``, which
+            is no SAE for maps, and says so wherever it is measured.
+        execution: how the passes run; it changes memory and speed, not the result.
         cache: where the tokens are kept, so that a second pass need not run the model again: ``memory``; ``none``,
-            where every pass is computed anew; or a directory, in which they get one of their own, named by the hash
-            of what made them, are written before training, and are found by the next training on the same tokens. The
-            SAE is the same to the bit.
-        cache_bytes: memory for the tokens under ``memory``; those that do not fit are computed anew for every pass.
-        checkpoint_seconds: how much of the work a stop may lose. An unfinished training's state is kept in
-            ``out/unfinished``, and the same call goes on from there to the same weights.
-        **options: options by name, such as ``features=4096, k=32``; they come before those of ``config``.
+            which computes every pass again; or a directory. There they are written before training, in a directory of
+            their own that is named by the hash of what made them, and the next training on the same tokens finds them.
+            The SAE is the same to the bit in all three.
+        cache_bytes: memory for the tokens under ``memory``; if they do not fit, every pass is computed again.
+        checkpoint_seconds: how much work an interruption may lose. An unfinished training's state is kept in
+            ``out/unfinished``, and the same call resumes from there and ends with the same weights.
+        **options: options of both by name, such as ``features=4096, k=32, batch_size=4``; they override those of
+            ``config`` and ``execution``.
 
     Returns:
-        The SAE on the model's own tokens; what centred and scaled them is folded into its weights.
+        The SAE on the model's own tokens; the centring and scale that it was trained with are folded into its weights.
 
     Raises:
         InfoscopeError: no image can be read, training diverges, or ``out`` or ``cache`` is taken or cannot be written.
@@ -148,7 +91,8 @@ def train_sae(
         >>> sae.features, str(sae.activation), sae.site["block"]
         (40, 'topk(4)', 1)
     """
-    config = replace(config or TrainConfig(), **options)
+    own, execution = split_options(TrainConfig, execution, options)
+    config = replace(config or TrainConfig(), **own)
     return train_saes(
         backbone,
         images,
@@ -156,8 +100,7 @@ def train_sae(
         out=out,
         resize=resize,
         token_set=token_set,
-        batch_size=batch_size,
-        threads=threads,
+        execution=execution,
         cache=cache,
         cache_bytes=cache_bytes,
         checkpoint_seconds=checkpoint_seconds,
@@ -172,78 +115,122 @@ def train_saes(
     out: Path | str | None = None,
     resize: Resize = "stretch",
     token_set: TokenSet = "patch",
-    batch_size: int | None = None,
-    threads: int | None = None,
+    execution: Execution | None = None,
     cache: Path | str = "memory",
     cache_bytes: int = CACHE_BYTES,
     checkpoint_seconds: float = EVERY_SECONDS,
 ) -> list[SparseAutoencoder]:
-    """Train several sparse autoencoders on the same batches of tokens, which the model gives once.
+    """Train several sparse autoencoders on the same batches of tokens, for which the model runs once.
 
     Args:
-        backbone: as for `train_sae`, as are all arguments but these two.
+        backbone: as for `train_sae`, as are all arguments but ``configs`` and ``out``.
         images: the images.
-        configs: the options of each, which differ in what the SAE is and how it learns, not in the batches.
-        out: a directory to write them to, each in a folder named by what the options differ in.
+        configs: the options of each SAE, which may differ in anything but what determines the batches.
+        out: a directory to write them to, each in a folder named by the options that differ.
         resize: how an image becomes square.
         token_set: which of an image's tokens.
-        batch_size: images to a forward pass.
-        threads: decoding threads.
+        execution: how the passes run; it changes memory and speed, not the result.
         cache: where the tokens are kept.
         cache_bytes: memory for the tokens under ``memory``.
-        checkpoint_seconds: how much of the work a stop may lose.
+        checkpoint_seconds: how much work an interruption may lose.
 
     Returns:
-        The SAEs; each is, to the bit, the one that `train_sae` gives alone on a CPU with as many threads.
+        The SAEs; each is, to the bit, the one that `train_sae` alone trains on a CPU with as many threads.
 
     Raises:
-        InfoscopeError: as for `train_sae`, or the options differ in the batches.
+        InfoscopeError: as for `train_sae`, or the options differ in what determines the batches.
     """
+    execution = run_here(execution, {})
     images = watch(open_images(images))
-    output = Destination(None if out is None else Path(out), configs)
     processes = join_processes(backbone.device)
-    if processes.rank == 0:
-        output.check(backbone.width, processes.count)
-    threads_and_size = batch_size or backbone.batch_size, threads
-    passes = TokenPasses(backbone, images, resize, configs[0], *threads_and_size, processes, token_set)
+    destination = Destination(None if out is None else Path(out), configs, processes)
+    destination.check(backbone.width)
+    batch_size = execution.batch_size or backbone.batch_size
+    passes = TokenPasses(backbone, images, resize, configs[0], batch_size, execution.threads, processes, token_set)
+    shards: WatchedCache | None = None
     tokens: Iterable[Tensor]
-    if cache == "memory":
-        tokens = _in_memory(passes, cache_bytes)
-    elif cache == "none":
-        tokens = TokenPool(passes, cache_bytes=0)
+    if cache in ("memory", "none"):
+        pool = TokenPool(passes, cache_bytes if cache == "memory" else 0)
+        needed = 4 * passes.tokens * backbone.width
+        if cache == "memory" and needed <= cache_bytes and passes.tokens < configs[0].tokens:
+            _fill(pool, passes)
+        tokens = pool
     else:
-        tokens = cache_tokens(passes, cache)
-    shards = WatchedCache(tokens) if isinstance(tokens, TokenCache) else None
-    trained = train_with_progress(
+        stored = cache_tokens(passes, cache)
+        tokens, shards = stored, WatchedCache(stored)
+    identity = passes.made_by()
+    if shards is None:
+        # What is computed again depends on the batches in its last bits; what is on disk no longer does.
+        identity["batch_size"] = batch_size
+    trained = train_several(
         tokens,
-        output,
-        backbone.device,
+        configs,
+        device=backbone.device,
         held_out=passes.held_out,
         processes=processes,
-        # What is on disk does not depend on the batches it was made in; what is computed anew does, in the last bits.
-        identity=passes.made_by() | ({} if isinstance(tokens, TokenCache) else {"batch_size": passes.batch_size}),
+        checkpoints=destination.checkpoints,
         checkpoint_seconds=checkpoint_seconds,
+        identity=identity,
         images=shards or images,
     )
     if shards is not None:
         shards.check()
-    downstream = look_downstream([each.sae for each in trained], passes)
+    downstream = look_downstream([one.sae for one in trained], passes)
     images.check()
-    trained = [replace(each, downstream=found) for each, found in zip(trained, downstream, strict=True)]
+    trained = [replace(one, downstream=scores) for one, scores in zip(trained, downstream, strict=True)]
     for skipped in processes.gather(passes.skipped):
         passes.skipped.update(skipped)
-    return (output if processes.rank == 0 else Destination(None, configs)).hand_out(
-        trained, passes.site(), backbone.device
-    )
+    return destination.deliver(trained, passes.site(), backbone.device)
 
 
-def _in_memory(passes: TokenPasses, cache_bytes: int) -> TokenPool:
-    """A pool; already filled where that saves a second pass, so that the model's part shows its own progress."""
-    pool = TokenPool(passes, cache_bytes)
-    size = 4 * passes.tokens * passes.backbone.width
-    if size <= cache_bytes and passes.tokens < passes.config.tokens:
-        with progress("Reading tokens", len(passes.order), "images") as advance:
-            for tokens in pool:
-                advance(len(tokens) // passes.per_image)
-            advance(len(passes.skipped))
-    return pool
+def _fill(pool: TokenPool, passes: TokenPasses) -> None:
+    """Make the first pass ahead of training, so that the time the model takes has a progress bar of its own."""
+    with progress("Reading tokens", len(passes.order), "images") as advance:
+        for tokens in pool:
+            advance(len(tokens) // passes.per_image)
+        advance(len(passes.skipped))
+
+
+def look_downstream(saes: Sequence[SparseAutoencoder], passes: TokenPasses) -> list[Downstream | None]:
+    """Measure what each SAE's reconstructions do to the model's output, on images whose tokens are all held out.
+
+    Only tokens of the set that the SAEs were trained on are replaced.
+
+    Args:
+        saes: on the model's own tokens.
+        passes: the tokens that they were trained on.
+
+    Returns:
+        None for each SAE where no whole image was held out, or none can be read.
+    """
+    backbone = passes.backbone
+    prefix = backbone.prefix_tokens
+    held_out = passes.order[: passes.held_out // passes.per_image]
+    views = Views(backbone.patch_size, backbone.grid, shift=0, resize=passes.resize)
+    replaced = tokens_of(passes.token_set, prefix)
+    compared = (slice(prefix, None), slice(min(prefix, 1)))  # the patches, then CLS
+    sums = [(FVU(backbone.width), FVU(backbone.width)) for _ in saes]
+    for sae in saes:
+        sae.to(backbone.device)
+    with progress("Downstream", len(held_out), "images") as advance:
+        for batch in decode_ahead(passes.images, held_out, views.full, passes.batch_size, passes.threads):
+            if batch.index:
+                whole = WholePass(backbone, batch.pixels)
+                original = whole.outputs.last
+                tokens = whole.stream[:, replaced]
+                for sae, fvus in zip(saes, sums, strict=True):
+                    stream = whole.stream.clone()
+                    stream[:, replaced] = reconstruct(sae, tokens.flatten(0, 1)).view(tokens.shape)
+                    edited = whole.run_from(stream).last
+                    for fvu, part in zip(fvus, compared, strict=True):
+                        fvu.update(original[:, part].flatten(0, 1), edited[:, part].flatten(0, 1))
+            advance(len(batch.index) + len(batch.unreadable))
+    for sae in saes:
+        sae.to("cpu")
+    scores: list[Downstream | None] = []
+    for fvus in sums:
+        patches, cls = (passes.processes.merge(fvu) for fvu in fvus)
+        count = patches.tokens // backbone.grid**2
+        fvu_cls = cls.value if cls.tokens > 1 else None
+        scores.append(Downstream(count, patches.value, fvu_cls) if count else None)
+    return scores

@@ -1,10 +1,9 @@
-"""Dictionaries without training, made for a model at its block: what `measure --dictionary` measures."""
+"""Dictionaries that need no training, made for a model at its block: what `measure --dictionary` measures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from infoscope.backbones.backbone import Backbone
-from infoscope.backbones.families import Reads
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.dictionaries.untrained import (
     KINDS,
@@ -26,26 +24,27 @@ from infoscope.dictionaries.untrained import (
 )
 from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import all_unreadable, decode_ahead
-from infoscope.images.source import Images, ImageSource, open_images
-from infoscope.images.spread import spread_evenly
+from infoscope.images.source import Images, ImageSource, open_images, spread_evenly
 from infoscope.images.views import Views
-from infoscope.runtime.choices import Resize
+from infoscope.options import Reads, Resize
+from infoscope.runtime.execution import Execution, run_here
 from infoscope.runtime.manifest import DictionaryRecord
 from infoscope.runtime.progress import progress
+from infoscope.training.passes import block_site
 
-# Our choice, the fit check's: 65,536 tokens of a 16 x 16 grid, 170 for each channel of a width of 384.
+# Our choice, as for the fit check: 65,536 tokens at 16 x 16 patches, which is 170 per channel at a width of 384.
 MOMENT_IMAGES = 256
 
 
 @dataclass
 class Moments:
-    """Mean and covariance of tokens, from sums that do not cancel digits where the mean is large.
+    """Mean and covariance of tokens, from sums that lose no digits where the mean is large.
 
-    Float64 throughout; a batch is joined by the formula of Chan, Golub and LeVeque (1983).
+    They are float64 throughout; batches are merged by the formula of Chan, Golub and LeVeque (1983).
 
     Attributes:
         mean: ``[width]``.
-        scatter: sum over tokens of the outer product of the distance from the mean.
+        scatter: sum over tokens of the outer product of their distance from the mean.
         tokens: how many were seen.
 
     Example:
@@ -62,17 +61,17 @@ class Moments:
 
     @classmethod
     def empty(cls, width: int) -> Moments:
-        """Of no tokens."""
+        """The moments of no tokens."""
         return cls(np.zeros(width), np.zeros((width, width)))
 
     @property
     def covariance(self) -> Float64[np.ndarray, "width width"]:
-        """The unbiased one."""
+        """The unbiased covariance."""
         return self.scatter / max(self.tokens - 1, 1)
 
     @torch.no_grad()
     def update(self, tokens: Float[Tensor, "token width"]) -> None:
-        """Take in some tokens."""
+        """Add tokens."""
         exact = tokens.double()
         mean = exact.mean(0)
         exact -= mean
@@ -88,20 +87,18 @@ def token_moments(
     backbone: Backbone,
     blocks: Sequence[int],
     images: ImageSource,
+    execution: Execution,
     *,
     resize: Resize = "stretch",
-    batch_size: int | None = None,
-    threads: int | None = None,
 ) -> list[Moments]:
-    """Moments of the full views' patch tokens, on at most 256 of the images, spread evenly over them.
+    """Moments of the full views' patch tokens, on at most 256 images spread evenly over the source.
 
     Args:
         backbone: the model, at any block.
-        blocks: the blocks whose outputs are meant, which one forward pass reads together.
+        blocks: the blocks whose outputs are read, all in the same forward passes.
         images: the images.
+        execution: how the pass runs.
         resize: how an image becomes square.
-        batch_size: images to a forward pass.
-        threads: decoding threads; one a core by default.
 
     Returns:
         The moments at each block.
@@ -118,7 +115,7 @@ def token_moments(
     sample = sorted(spread_evenly(len(images), MOMENT_IMAGES))
     reason = ""
     with progress("Mean and covariance", len(sample), "images") as advance:
-        for batch in decode_ahead(images, sample, view, batch_size or backbone.batch_size, threads):
+        for batch in decode_ahead(images, sample, view, execution.batch_size or backbone.batch_size, execution.threads):
             reason = reason or next((why for _, why in batch.unreadable), "")
             if batch.index:
                 backbone.read_blocks(batch.pixels, blocks, take)
@@ -136,25 +133,25 @@ def make_dictionary(
     components: int | None = None,
     centre: bool = True,
     resize: Resize = "stretch",
-    batch_size: int | None = None,
-    threads: int | None = None,
+    execution: Execution | None = None,
+    **options: Any,
 ) -> SparseAutoencoder:
-    """A dictionary that nobody trains, as an SAE that `measure_scope` takes.
+    """A dictionary that needs no training, as an SAE that `measure_scope` takes.
 
     Args:
         dictionary: ``channels``, ``pca``, ``neurons``, or ``directions:PATH`` (see `read_directions`).
-        backbone: the model at its block; for neurons one that reads them, ``backbone.at(reads="neurons")``.
-        images: the images whose tokens are centred on their mean, and of which components are fitted; at most 256 are
-            read. Neurons need none, nor do tokens that are not centred, nor a file that brings a mean.
-        components: of ``pca``, how many to keep; all by default.
+        backbone: the model at its block; for neurons, one that reads them, ``backbone.at(reads="neurons")``.
+        images: the images whose tokens give the mean to centre on and the principal components; at most 256 are read.
+            Neurons need none, nor do dictionaries that are not centred, nor a file that brings a mean.
+        components: how many principal components to keep; all by default.
         centre: whether channels and directions are taken around the mean token.
         resize: how an image becomes square.
-        batch_size: images to a forward pass.
-        threads: decoding threads; one a core by default.
+        execution: how the passes run; it changes memory and speed, not the result.
+        **options: options of ``execution`` by name, such as ``batch_size=4``; they override its own.
 
     Raises:
-        InfoscopeError: there is no such dictionary, its file cannot be read or is of another width, an option belongs
-            to another, the backbone reads something else, or no image can be read.
+        InfoscopeError: there is no such dictionary, its file cannot be read or has another width, an option belongs
+            to another dictionary, the backbone reads something else, or no image can be read.
 
     Example:
         >>> import tempfile
@@ -177,8 +174,7 @@ def make_dictionary(
         components=components,
         centre=centre,
         resize=resize,
-        batch_size=batch_size,
-        threads=threads,
+        execution=run_here(execution, options),
     )[0]
 
 
@@ -190,15 +186,15 @@ def make_dictionaries(
     components: int | None = None,
     centre: bool = True,
     resize: Resize = "stretch",
-    **passes: Any,
+    execution: Execution | None = None,
 ) -> list[SparseAutoencoder]:
-    """One for each of some blocks of one model, from one pass over the images; arguments as for `make_dictionary`."""
+    """One dictionary per block of a model, from one pass over the images; arguments as for `make_dictionary`."""
     kind, path = split_kind(dictionary)
     _check_options(kind, components, centre)
     for backbone in backbones:
         if backbone.reads != reads_of(kind):
             raise InfoscopeError(
-                f"{kind} are of tokens that read {reads_of(kind)}, and the model reads {backbone.reads}: "
+                f"{kind} need a model that reads {reads_of(kind)}, and this one reads {backbone.reads}: "
                 f"give backbone.at(reads={reads_of(kind)!r})"
             )
     source = None if images is None else open_images(images)
@@ -212,29 +208,31 @@ def make_dictionaries(
     if given is not None and given.shape[1] != backbones[0].width:
         raise InfoscopeError(
             f"{path} holds directions of width {given.shape[1]}, and the tokens of {backbones[0].name} have width "
-            f"{backbones[0].width}; project them on the tokens' space first"
+            f"{backbones[0].width}; project them into the tokens' space first"
         )
     offset = mean if centre and mean is not None else np.zeros(backbones[0].width)
     means = [offset.astype(np.float64)] * len(backbones)
     if kind == "pca" or (centre and mean is None):
         if source is None:
-            raise InfoscopeError(f"{kind} are made around the mean of tokens; give images, or leave centring out")
-        moments = token_moments(backbones[0], [each.block for each in backbones], source, resize=resize, **passes)
-        means = [each.mean for each in moments]
+            remedy = "give images" if kind == "pca" else "give images, or turn centring off"
+            raise InfoscopeError(f"--dictionary {kind} is centred on the mean token; {remedy}")
+        blocks = [backbone.block for backbone in backbones]
+        moments = token_moments(backbones[0], blocks, source, run_here(execution, {}), resize=resize)
+        means = [of_block.mean for of_block in moments]
         if kind == "pca":
             return [
-                pca_dictionary(each.mean, each.covariance, components, site=site)
-                for each, site in zip(moments, sites, strict=True)
+                pca_dictionary(of_block.mean, of_block.covariance, components, site=site)
+                for of_block, site in zip(moments, sites, strict=True)
             ]
     if given is None:
-        return [channel_dictionary(each, site=site) for each, site in zip(means, sites, strict=True)]
+        return [channel_dictionary(mean, site=site) for mean, site in zip(means, sites, strict=True)]
     return [
-        direction_dictionary(given, each, name=dictionary, site=site) for each, site in zip(means, sites, strict=True)
+        direction_dictionary(given, mean, name=dictionary, site=site) for mean, site in zip(means, sites, strict=True)
     ]
 
 
 def reads_of(kind: str) -> Reads:
-    """What of a block a kind of dictionary is made of."""
+    """What a kind of dictionary reads of a block."""
     return "neurons" if kind == "neurons" else "output"
 
 
@@ -248,10 +246,7 @@ def _check_options(kind: str, components: int | None, centre: bool) -> None:
 def _site(backbone: Backbone, images: ImageSource | None, resize: Resize) -> dict[str, Any]:
     """Where the tokens come from, as an SAE records it."""
     return {
-        "model": str(Path(backbone.name).resolve()) if Path(backbone.name).is_dir() else backbone.name,
-        "revision": backbone.revision,
-        "sha256": backbone.sha256,
-        "block": backbone.block,
+        **block_site(backbone),
         "reads": backbone.reads,
         "input_side": backbone.input_side,
         "tokens": "patch",
@@ -261,7 +256,7 @@ def _site(backbone: Backbone, images: ImageSource | None, resize: Resize) -> dic
 
 
 def is_untrained(record: DictionaryRecord) -> bool:
-    """Whether a run made its dictionary by itself, so that its name is that of a kind and of no file.
+    """Whether a run made its dictionary itself, so that its name is that of a kind and not of a file.
 
     Example:
         >>> is_untrained(DictionaryRecord("pca, 6 components", "pca", "", 12, "relu"))
@@ -273,29 +268,39 @@ def is_untrained(record: DictionaryRecord) -> bool:
     return kind in KINDS and (name == kind or name.startswith((f"{kind}, ", f"{kind}:")))
 
 
-def remake_dictionary(record: DictionaryRecord, backbone: Backbone, images: Images, **passes: Any) -> SparseAutoencoder:
-    """The dictionary that a run measured, made again from what the run says of it.
+def remake_dictionary(
+    record: DictionaryRecord,
+    backbone: Backbone,
+    images: Images,
+    *,
+    resize: Resize = "stretch",
+    execution: Execution | None = None,
+) -> SparseAutoencoder:
+    """The dictionary that a run measured, made again from what the run records of it.
 
     Args:
-        record: the run's dictionary, one of those `is_untrained` tells.
+        record: the run's dictionary, one for which `is_untrained` holds.
         backbone: the run's model at its block, reading what the run read.
         images: the run's images.
-        **passes: ``resize``, ``batch_size`` and ``threads``, as for `make_dictionary`.
+        resize: how an image became square.
+        execution: how the passes run; the batch size must be the run's.
 
     Raises:
-        InfoscopeError: it cannot be made, or comes out with other weights than the run's.
+        InfoscopeError: it cannot be made, or its weights differ from the run's.
     """
     kind = record.format
     source = open_images(images)
-    named = record.name if kind == "directions" else kind
-    # Of either sign a component is a feature.
+    dictionary = record.name if kind == "directions" else kind
+    # Each component is two features, one per sign.
     components = record.features // 2 if kind == "pca" else None
-    # A run does not say whether it centred; its hash does.
+    # A run does not record whether it was centred; the hash tells.
     for centre in (True, False) if kind in ("channels", "directions") else (True,):
-        made = make_dictionary(named, backbone, source, components=components, centre=centre, **passes)
-        if made.sha256 == record.sha256:
-            return made
+        remade = make_dictionary(
+            dictionary, backbone, source, components=components, centre=centre, resize=resize, execution=execution
+        )
+        if remade.sha256 == record.sha256:
+            return remade
     raise InfoscopeError(
-        f"the run's dictionary, {record.name}, cannot be made again: from {source.name} it has other weights; give the "
-        "block, images, --device, --precision and --batch-size of the measurement, or name a saved copy of it by --sae"
+        f"the run's dictionary, {record.name}, cannot be made again: made from {source.name} its weights differ; give "
+        "the block, images, --device, --precision and --batch-size of the measurement, or name a saved copy by --sae"
     )

@@ -1,81 +1,30 @@
-"""The variants of SAE that can be trained, by the name of the activation function, and where each starts."""
+"""The variants of SAE that can be trained, and where the weights of each start."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from infoscope.training.autoencoder import TrainingAutoencoder, random_directions
-from infoscope.training.config import TrainConfig
-from infoscope.training.kept import BatchTopKAutoencoder, TopKAutoencoder
+from infoscope.training.autoencoder import TrainingAutoencoder
+from infoscope.training.config import ActivationName, TrainConfig
 from infoscope.training.penalised import GatedAutoencoder, JumpReLUAutoencoder, ReLUAutoencoder
 from infoscope.training.processes import Processes
+from infoscope.training.topk import BatchTopKAutoencoder, TopKAutoencoder
 
-# Our choice: enough tokens for a median of each coordinate to a hundredth of its spread.
-MEDIAN_TOKENS = 16_384
-_STEPS = 100
-_CLOSE_ENOUGH = 1e-6
-
-
-def data_directions(tokens: Float[Tensor, "token width"], features: int, seed: int) -> Float[Tensor, "feature width"]:
-    """Directions of random tokens, of length 1; where there are fewer tokens than features the rest is random.
-
-    Args:
-        tokens: centred tokens.
-        features: how many.
-        seed: of the choice.
-
-    Example:
-        >>> data_directions(torch.tensor([[3.0, 4.0], [0.0, 2.0]]), features=2, seed=0).norm(dim=1).tolist()
-        [1.0, 1.0]
-    """
-    directions = random_directions(tokens.shape[1], features, seed)
-    chosen = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed))[:features]
-    lengths = tokens[chosen].norm(dim=1)
-    chosen = chosen[lengths > 0]
-    directions[: len(chosen)] = functional.normalize(tokens[chosen], dim=1)
-    return directions
-
-
-def geometric_median(tokens: Float[Tensor, "token width"]) -> Float[Tensor, " width"]:
-    """The point whose summed distance from the tokens is least, by Weiszfeld's iteration in float64.
-
-    Outlier tokens, which carry a mean away, move it little (Bricken et al. 2023, "Towards Monosemanticity").
-
-    Args:
-        tokens: at most `MEDIAN_TOKENS` of them, evenly spread, are looked at.
-
-    Example:
-        >>> geometric_median(torch.tensor([[0.0], [1.0], [100.0]])).round(decimals=3).tolist()
-        [1.0]
-    """
-    sample = tokens[:: -(-len(tokens) // MEDIAN_TOKENS)].double()
-    median = sample.mean(0)
-    for _ in range(_STEPS):
-        weight = 1 / (sample - median).norm(dim=1).clamp_min(1e-12)
-        following = (weight @ sample) / weight.sum()
-        moved = (following - median).norm()
-        median = following
-        if moved <= _CLOSE_ENOUGH * sample.shape[1] ** 0.5:
-            break
-    return median.float()
-
-
-Start = tuple[Tensor, Tensor, Processes]
-
-VARIANTS: dict[str, Callable[[Start, TrainConfig], TrainingAutoencoder]] = {
-    "topk": lambda start, config: TopKAutoencoder(*start, k=config.k, prefixes=config.groups),
-    "batchtopk": lambda start, config: BatchTopKAutoencoder(*start, k=config.k, prefixes=config.groups),
-    "relu": lambda start, config: ReLUAutoencoder(*start, l1=config.l1),
-    "gated": lambda start, config: GatedAutoencoder(*start, l1=config.l1),
-    "jumprelu": lambda start, config: JumpReLUAutoencoder(
-        *start, l0=config.l0, l0_loss=config.l0_loss, weight=config.l0_weight, bandwidth=config.bandwidth
-    ),
+VARIANTS: dict[ActivationName, type[TrainingAutoencoder]] = {
+    "topk": TopKAutoencoder,
+    "batchtopk": BatchTopKAutoencoder,
+    "relu": ReLUAutoencoder,
+    "gated": GatedAutoencoder,
+    "jumprelu": JumpReLUAutoencoder,
 }
+
+# Our choice: enough tokens for a median of each coordinate to within a hundredth of its spread.
+MEDIAN_TOKENS = 16_384
+# When Weiszfeld's iteration stops: after so many steps, or once it moves a coordinate by no more than this.
+_STEPS, _TOLERANCE = 100, 1e-6
 
 
 def make_autoencoder(
@@ -86,8 +35,8 @@ def make_autoencoder(
     Args:
         config: the options.
         window: normalised tokens to start from, ``[token, width]``.
-        processes: those that train it together; they start with the weights of the first.
-        device: where to.
+        processes: those that train it together; all of them start with the first one's weights.
+        device: where to put it.
 
     Example:
         >>> window = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
@@ -100,7 +49,59 @@ def make_autoencoder(
         directions = data_directions(window - bias, config.features, config.seed)
     else:
         directions = random_directions(window.shape[1], config.features, config.seed)
-    autoencoder = VARIANTS[config.activation]((directions, bias, processes), config).to(device)
-    autoencoder.look_at(window)
+    autoencoder = VARIANTS[config.activation](directions, bias, config, processes).to(device)
+    autoencoder.prepare(window)
     processes.share(parameter.data for parameter in autoencoder.parameters())
     return autoencoder
+
+
+def random_directions(width: int, features: int, seed: int) -> Float[Tensor, "feature width"]:
+    """Random rows of length 1.
+
+    Example:
+        >>> random_directions(width=8, features=3, seed=0).norm(dim=1).round(decimals=4).tolist()
+        [1.0, 1.0, 1.0]
+    """
+    directions = torch.randn(features, width, generator=torch.Generator().manual_seed(seed))
+    return functional.normalize(directions, dim=1)
+
+
+def data_directions(tokens: Float[Tensor, "token width"], features: int, seed: int) -> Float[Tensor, "feature width"]:
+    """Directions of random tokens, of length 1; where there are fewer tokens than features, the rest are random.
+
+    Args:
+        tokens: centred tokens.
+        features: how many directions.
+        seed: determines which tokens.
+
+    Example:
+        >>> data_directions(torch.tensor([[3.0, 4.0], [0.0, 2.0]]), features=2, seed=0).norm(dim=1).tolist()
+        [1.0, 1.0]
+    """
+    directions = random_directions(tokens.shape[1], features, seed)
+    chosen = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed))[:features]
+    chosen = chosen[tokens[chosen].norm(dim=1) > 0]
+    directions[: len(chosen)] = functional.normalize(tokens[chosen], dim=1)
+    return directions
+
+
+def geometric_median(tokens: Float[Tensor, "token width"]) -> Float[Tensor, " width"]:
+    """The point with the least summed distance from the tokens, by Weiszfeld's iteration in float64.
+
+    Outlier tokens, which drag a mean away, move it little (Bricken et al. 2023, "Towards Monosemanticity").
+
+    Args:
+        tokens: at most `MEDIAN_TOKENS` of them are used, evenly spread.
+
+    Example:
+        >>> geometric_median(torch.tensor([[0.0], [1.0], [100.0]])).round(decimals=3).tolist()
+        [1.0]
+    """
+    sample = tokens[:: -(-len(tokens) // MEDIAN_TOKENS)].double()
+    median = sample.mean(0)
+    for _ in range(_STEPS):
+        weight = 1 / (sample - median).norm(dim=1).clamp_min(1e-12)
+        previous, median = median, (weight @ sample) / weight.sum()
+        if (median - previous).norm() <= _TOLERANCE * sample.shape[1] ** 0.5:
+            break
+    return median.float()

@@ -4,9 +4,8 @@ import numpy as np
 import ot
 import pytest
 
-from infoscope.analyses.outliers.cutoffs import describe_norms
-from infoscope.analyses.outliers.judging import judge_places, judge_presence, judge_stability
-from infoscope.analyses.outliers.masks import shift_masks
+from infoscope.analyses.outliers.cutoffs import describe_norms, judge_presence
+from infoscope.analyses.outliers.masks import judge_places, judge_stability, shift_masks
 from infoscope.scope.geometry import patch_distances
 
 GRID, SHIFT = 6, 2

@@ -15,16 +15,15 @@ from commands import entries
 from infoscope.analyses.outliers.config import OutlierConfig
 from infoscope.analyses.outliers.masks import shift_masks
 from infoscope.analyses.outliers.measure import measure_outliers
-from infoscope.analyses.outliers.norm_pass import read_norms, sample_of
+from infoscope.analyses.outliers.passes import TokenIndex, read_norms, read_tokens
 from infoscope.analyses.outliers.result import BLOCKS, FEATURES, NORMS, POSITIONS, STABILITY
-from infoscope.analyses.outliers.tokens import Chosen, read_tokens
 from infoscope.analyses.removal.groups import feature_groups
 from infoscope.errors import InfoscopeError
-from infoscope.images.source import open_images
+from infoscope.images.source import open_images, spread_evenly
 from infoscope.images.views import Views
+from infoscope.runtime.columns import read_table
 from infoscope.runtime.execution import Execution
 from infoscope.runtime.run import Run
-from infoscope.runtime.schema import read_table
 from infoscope.scope.geometry import patch_distances
 from infoscope.views.report.outliers import write_figures
 from small import GRID, PATCH, WIDTH, pictures
@@ -63,7 +62,7 @@ def test_tokens_pixels_and_codes_are_those_asked_for(planted, images, sae):
     image = np.array([2, 3, 7, 11])
     outlier = np.zeros((4, GRID**2), bool)
     outlier[0, 5] = outlier[3, 35] = True
-    chosen = {"a": Chosen(np.array([3, 0, 3]), np.array([35, 0, 7])), "b": Chosen(np.array([1]), np.array([8]))}
+    chosen = {"a": TokenIndex(np.array([3, 0, 3]), np.array([35, 0, 7])), "b": TokenIndex(np.array([1]), np.array([8]))}
     results = [
         read_tokens(planted, sae, images, views, image, outlier, chosen, np.array([1, 3]), Execution(batch_size=size))
         for size in (1, 3)
@@ -123,7 +122,7 @@ def test_crops_are_the_runs_where_it_has_several_shifts(planted, images, run, sa
     distances = []
     for shifts in ((1, 2, 3), ()):
         views = Views(PATCH, GRID, 2, shifts=shifts)
-        norms = read_norms(planted, images, views, sample_of(80, 12), Execution())
+        norms = read_norms(planted, images, views, sorted(spread_evenly(80, 12)), Execution())
         threshold = found.record.cutoff.threshold
         distances.append(shift_masks(norms.crops, threshold, grid=GRID, shift=2, image=norms.image).outlier)
     theirs = found.stability["outlier"].to_numpy()
@@ -317,8 +316,8 @@ def test_labels_must_fit(planted, images):
 
 
 def test_the_sample_is_spread_evenly(planted, images):
-    assert sample_of(80, 80) == list(range(80))
-    assert sample_of(3, 1) == [0]
+    assert sorted(spread_evenly(80, 80)) == list(range(80))
+    assert sorted(spread_evenly(3, 1)) == [0]
     record = measure_outliers(planted, images, OutlierConfig(sample_images=3))
     assert record.stability["image"].to_list() == [0, 40, 79]
 

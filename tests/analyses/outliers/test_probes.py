@@ -10,9 +10,15 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
-from infoscope.analyses.outliers.probes import STRENGTHS, probe_labels, probe_pixels, probe_position
-from infoscope.analyses.outliers.probing import plan_probes
-from infoscope.analyses.outliers.tokens import pair_within_images, pair_within_patches
+from infoscope.analyses.outliers.probes import (
+    STRENGTHS,
+    choose_tokens,
+    pair_within_images,
+    pair_within_patches,
+    probe_labels,
+    probe_pixels,
+    probe_position,
+)
 
 GRID = 5
 
@@ -132,7 +138,7 @@ def test_pairs_within_patches(outlier, most, seed):
 def test_a_probe_that_cannot_be_made_says_why():
     outlier = np.zeros((100, 25), bool)
     outlier[:10, 3] = True
-    notes = plan_probes(outlier, ["a"] * 50 + ["b"] * 50, 1000, 0).notes
+    notes = choose_tokens(outlier, ["a"] * 50 + ["b"] * 50, 1000, 0).notes
     assert (
         notes[0]
         == "position: 10 outlier tokens have a normal one at the same patch, in 10 images; a probe needs 50 in 5"
@@ -140,13 +146,13 @@ def test_a_probe_that_cannot_be_made_says_why():
     assert notes[1] == "pixels: 10 outlier tokens in 10 images; a probe needs 50 in 5"
     assert notes[2].startswith("labels: 10 images with outlier tokens are of a label with 10 of them")
     outlier[:50, 3] = True
-    notes = plan_probes(outlier, None, 1000, 0).notes
+    notes = choose_tokens(outlier, None, 1000, 0).notes
     assert notes == ["position: all outlier tokens that can be compared sit on one patch", "labels: none were given"]
     outlier[:, 3] = True
-    assert plan_probes(outlier, None, 1000, 0).notes[0].startswith("position: 0 outlier tokens have a normal one")
+    assert choose_tokens(outlier, None, 1000, 0).notes[0].startswith("position: 0 outlier tokens have a normal one")
     outlier = np.eye(100, 25, dtype=bool) | np.eye(100, 25, -25, dtype=bool) | np.eye(100, 25, -50, dtype=bool)
     # A label with few images is left out, the others stay.
-    probing = plan_probes(outlier, ["a"] * 30 + ["b"] * 40 + ["c"] * 30, 1000, 0)
+    probing = choose_tokens(outlier, ["a"] * 30 + ["b"] * 40 + ["c"] * 30, 1000, 0)
     assert set(probing.label) == {"a", "b"}
     assert probing.notes == []
     assert set(probing.chosen) == {f"{n}_{k}" for n in ("position", "pixels", "labels") for k in ("outlier", "normal")}
@@ -157,7 +163,7 @@ def test_a_position_probe_needs_five_images_of_either_kind():
     one[0, :60] = True
     # Outlier tokens of one image, and normal ones of one image.
     for outlier in (one, ~one[:, :60]):
-        probing = plan_probes(outlier, None, 1000, 0)
+        probing = choose_tokens(outlier, None, 1000, 0)
         assert probing.notes[0] == (
             "position: 60 outlier tokens have a normal one at the same patch, in 1 images; a probe needs 50 in 5"
         )

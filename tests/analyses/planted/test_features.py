@@ -130,7 +130,7 @@ def test_the_traps_of_the_adversarial_setting(pictures, views):
     ("wrong", "message"),
     [
         ({"shares": (0.5, 0.5, 0.5, 0.5)}, "planted shares"),
-        ({"noise": -1.0}, "planted noise -1.0 is out of range: 0 or more"),
+        ({"noise": -1.0}, "planted noise -1.0 is out of range: choose 0 or more"),
         ({"same_patch": 1.5}, "planted same_patch 1.5"),
         ({"two_instances": 0.7, "centre_biased": 0.7}, "planted centre_biased 0.7"),
         ({"outliers": 100}, "at most a quarter"),

@@ -80,6 +80,7 @@ def test_a_measurement_finds_what_was_planted(pictures):
     assert found.manifest.model.sha256 == planted.backbone.sha256
 
 
+@pytest.mark.slow
 def test_a_measurement_does_not_depend_on_batches(noisy, pictures):
     tables = [
         measure_scope(noisy.backbone, noisy.dictionary, pictures[:20], **KEYS, batch_size=size, threads=threads).table

@@ -5,10 +5,12 @@ import pytest
 from PIL import Image
 from sklearn.dummy import DummyClassifier
 
-from infoscope.analyses.probes.baselines import majority_class, majority_label, mean_depth, patch_colours
+from infoscope.analyses.probes.baselines import patch_colours
+from infoscope.analyses.probes.classification import majority_label
+from infoscope.analyses.probes.depth import DepthCounts, mean_depth, measure_depths
 from infoscope.analyses.probes.depth_sets import open_depths
 from infoscope.analyses.probes.metrics import Confusion
-from infoscope.analyses.probes.survey import ClassCounts, DepthCounts, measure_depths, untrained_classes
+from infoscope.analyses.probes.segmentation import ClassCounts, majority_class, untrained_classes
 from infoscope.errors import InfoscopeError
 from infoscope.images.views import Views
 

@@ -10,11 +10,9 @@ from PIL import Image
 import infoscope
 from dense_data import Maps, depths, segments
 from infoscope.analyses.probes.reading import DenseFeatures
-from infoscope.analyses.probes.recipes import find_recipe
-from infoscope.cli.tasks import TaskFlags
+from infoscope.analyses.probes.tasks import TaskFlags
 from infoscope.errors import InfoscopeError
 
-SIMPLE = find_recipe("simple")
 FAR = 50.0
 
 
@@ -56,7 +54,7 @@ def depth(folders):
 
 def test_tasks_are_made_from_python(segmentation, depth):
     assert segmentation.classes == ("0", "1", "2")
-    assert segmentation.check(False).notes == depth.check(False).notes == ()
+    assert segmentation.check().notes == depth.check().notes == ()
     assert {split: len(images) for split, images in depth.splits.items()} == {"train": 3, "test": 2}
     assert depth.describe()["splits"]["test"]["range"] == [0.001, FAR]
 
@@ -67,7 +65,7 @@ def test_what_lies_beyond_ten_metres_is_predicted_there(depth):
         return DenseFeatures(features.patches), Maps(5 * each for each in maps)
 
     pairs = {"train": far(12, 0), "test": far(4, 1)}
-    score = depth._fit(pairs, SIMPLE.depth, torch.device("cpu"), 0, False)
+    score = depth.score(pairs, depth.recipes["simple"], torch.device("cpu"), 0)
     truth = np.concatenate([each[each > 0] for each in pairs["test"][1]])
     assert (truth > 10).mean() > 0.5
     # Clipped to 10 m, no head could do better than this.
@@ -118,12 +116,9 @@ def test_a_score_of_no_pixel_is_refused(segmentation, depth, split):
     said = {"validation": "the validation .* no held-out pixel counts", "test": "the test .* no test pixel counts"}[
         split
     ]
-    for task, make, hole, recipe in (
-        (segmentation, segments, 255, SIMPLE.segmentation),
-        (depth, depths, 0, SIMPLE.depth),
-    ):
+    for task, make, hole in ((segmentation, segments, 255), (depth, depths, 0)):
         pairs = {"train": make(6), "validation": make(2, seed=1), "test": make(2, seed=2)}
         features, maps = pairs[split]
         pairs[split] = features, Maps(np.full_like(each, hole) for each in maps)
         with pytest.raises(InfoscopeError, match=said):
-            task._fit(pairs, recipe, torch.device("cpu"), 0, False)
+            task.score(pairs, task.recipes["simple"], torch.device("cpu"), 0)

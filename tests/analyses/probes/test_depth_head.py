@@ -10,16 +10,14 @@ from sklearn.preprocessing import StandardScaler
 from torch.nn import functional
 
 from dense_data import GRID, WIDTH, Maps, depths
-from infoscope.analyses.probes.depth_head import fit_depth
-from infoscope.analyses.probes.descent import batches, pace
+from infoscope.analyses.probes.dense_head import batches
+from infoscope.analyses.probes.depth_head import RECIPES, fit_depth, mean_depths
 from infoscope.analyses.probes.reading import DenseFeatures
-from infoscope.analyses.probes.recipes import find_recipe
-from infoscope.analyses.probes.solvers import RidgePath
-from infoscope.analyses.probes.targets import mean_depths
+from infoscope.analyses.probes.recipes import RidgePath
 from infoscope.errors import InfoscopeError
 
-SIMPLE = find_recipe("simple").depth
-DINOV2 = find_recipe("dinov2").depth
+SIMPLE = RECIPES["simple"]
+DINOV2 = RECIPES["dinov2"]
 
 
 def of_rates(*rates, **options):
@@ -85,7 +83,7 @@ def test_the_binned_training_is_torchs_autograd_and_adamw(training):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(layer.parameters(), 35.0)
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * pace(recipe.solver, step, 12)
+            group["lr"] = 2e-3 * recipe.solver.pace(step, 12)
         optimizer.step()
     np.testing.assert_allclose(head.linear.weight, layer.weight.detach().numpy(), atol=3e-5)
     np.testing.assert_allclose(head.linear.bias, layer.bias.detach().numpy(), atol=3e-5)

@@ -9,12 +9,11 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from infoscope.analyses.probes.depth import measure_depths
 from infoscope.analyses.probes.depth_sets import eigen_crop, open_depths, open_nyu
 from infoscope.analyses.probes.nyu_labelled import MOST_IN_BLOCK, NyuImages
-from infoscope.analyses.probes.survey import measure_depths
 from infoscope.analyses.probes.targets import DenseTargets
-from infoscope.errors import InfoscopeError
-from infoscope.images.decode import UnreadableImageError
+from infoscope.errors import InfoscopeError, UnreadableImageError
 from infoscope.images.source import ImageSource, ids_sha256
 from layouts import COLUMNS, IMAGES, ROWS, TEST, TRAIN, write_labelled
 
@@ -96,7 +95,7 @@ def test_what_is_not_the_labelled_set(nyu, tmp_path, monkeypatch):
     folder = nyu[0]
     write_labelled(tmp_path / "a")
     (tmp_path / "a" / "splits.mat").unlink()
-    with pytest.raises(InfoscopeError, match=r"no .*splits.mat: the split train .* fetch it, or give its place"):
+    with pytest.raises(InfoscopeError, match=r"no .*splits.mat: the split train .* fetch it, or give its path"):
         open_nyu(tmp_path / "a", "train")
     assert len(open_nyu(tmp_path / "a", "train", splits=folder / "splits.mat")) == len(TRAIN)
     for content, message in (

@@ -9,7 +9,7 @@ from PIL import Image
 
 from infoscope.analyses.probes.classification import classification_task
 from infoscope.analyses.probes.labelled_images import open_labelled, read_devkit, share_classes
-from infoscope.cli.tasks import TaskFlags
+from infoscope.analyses.probes.tasks import TaskFlags
 from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import decode_ahead
 from layouts import WNIDS, picture, write_devkit

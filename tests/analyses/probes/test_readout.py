@@ -6,7 +6,7 @@ import torch
 
 from infoscope.analyses.probes.store import Readout
 from infoscope.backbones.loading import load_backbone
-from infoscope.backbones.running_on import WholePass
+from infoscope.backbones.whole_pass import WholePass
 from infoscope.images.views import Views
 from small import GRID, PATCH, SIDE, WIDTH, pictures, save_model
 

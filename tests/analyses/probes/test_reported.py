@@ -2,8 +2,8 @@
 
 import pytest
 
-from infoscope.analyses.probes.record import ProbeRecord
 from infoscope.analyses.probes.reported import protocol_differences
+from infoscope.analyses.probes.result import ProbeRecord
 from infoscope.runtime.manifest import DictionaryRecord, ModelRecord
 
 

@@ -10,14 +10,12 @@ from sklearn.preprocessing import StandardScaler
 from dense_data import CLASSES, GRID, WIDTH, Maps, segments
 from infoscope.analyses.probes.metrics import Confusion
 from infoscope.analyses.probes.reading import DenseFeatures
-from infoscope.analyses.probes.recipes import find_recipe
-from infoscope.analyses.probes.segmentation_head import fit_segmentation
-from infoscope.analyses.probes.solvers import LogisticPath
-from infoscope.analyses.probes.targets import class_shares
+from infoscope.analyses.probes.recipes import LogisticPath
+from infoscope.analyses.probes.segmentation_head import RECIPES, class_shares, fit_segmentation
 from infoscope.errors import InfoscopeError
 
-SIMPLE = find_recipe("simple").segmentation
-DINOV2 = find_recipe("dinov2").segmentation
+SIMPLE = RECIPES["simple"]
+DINOV2 = RECIPES["dinov2"]
 
 
 def of_rates(*rates, **options):

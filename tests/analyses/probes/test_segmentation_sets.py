@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from infoscope.analyses.probes.segmentation import ClassCounts, check_trainable, count_classes
 from infoscope.analyses.probes.segmentation_sets import (
     Coding,
     ade20k_classes,
@@ -14,8 +15,7 @@ from infoscope.analyses.probes.segmentation_sets import (
     open_masks,
     open_segmentation,
 )
-from infoscope.analyses.probes.survey import ClassCounts, check_trainable, count_classes, targets_ahead
-from infoscope.analyses.probes.targets import DenseTargets
+from infoscope.analyses.probes.targets import DenseTargets, read_targets
 from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import decode_ahead
 
@@ -287,9 +287,8 @@ def test_targets_come_in_the_order_that_is_asked_for(ade):
     train = open_segmentation(ade, "train")
     order = [1, 0, 1, 1, 0] * 5
     for threads in (1, 3):
-        found = list(targets_ahead(train, order, threads))
-        assert [index for index, _ in found] == order
-        assert all(np.array_equal(target, train.target(index)) for index, target in found)
+        found = list(read_targets(train, order, threads=threads))
+        assert all(np.array_equal(target, train.target(index)) for index, target in zip(order, found, strict=True))
 
 
 def test_unknown_layouts(tmp_path):

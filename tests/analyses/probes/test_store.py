@@ -70,7 +70,8 @@ try:
 except InfoscopeError as error:
     print(error)
 """
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # Without bytecode, which Python would leave cut off at the limit.
+    found = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, check=True)
     assert "cannot write" in found.stdout
     assert "raise the limit on the size of a file" in found.stdout
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY

@@ -1,12 +1,25 @@
-"""Splits that are the same images."""
+"""The tasks that there are, and splits that are the same images."""
+
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from infoscope.analyses.probes.recipes import RECIPES
 from infoscope.analyses.probes.task import refuse_shared
+from infoscope.analyses.probes.tasks import TASKS, TaskName, find_task
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from layouts import picture
+
+
+def test_every_task_that_can_be_named_is_there_with_every_recipe():
+    assert tuple(TASKS) == get_args(TaskName)
+    for name in TASKS:
+        task = find_task(name)
+        assert task.name == name
+        assert task.metric in task.units
+        assert task.recipes.keys() == RECIPES.keys()
 
 
 @pytest.fixture
@@ -41,14 +54,14 @@ def test_other_images_are_not_the_same(folders):
     with pytest.raises(InfoscopeError, match="arrays is both the train and the test split"):
         refuse_shared({"train": open_images(pixels), "test": open_images(pixels.copy())})
     whole = open_images("train")
-    refuse_shared({"train": whole.kept([0, 1]), "test": whole.kept([2])})
+    refuse_shared({"train": whole.subset([0, 1]), "test": whole.subset([2])})
 
 
 def test_splits_that_share_some_images_are_refused_with_one_of_them(folders):
     (folders / "link").symlink_to(folders / "train")
     whole, linked = open_images("train"), open_images("link/a")
     with pytest.raises(InfoscopeError, match=r"train and the test split share 1 images \(the first: .*train/a/1.jpg\)"):
-        refuse_shared({"train": whole.kept([0, 1]), "test": whole.kept([1, 2])})
+        refuse_shared({"train": whole.subset([0, 1]), "test": whole.subset([1, 2])})
     with pytest.raises(InfoscopeError, match=r"train and the validation split share 3 images .*leave it out"):
         refuse_shared({"train": whole, "test": open_images("other"), "validation": linked})
     (folders / "links").mkdir()

@@ -7,8 +7,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from infoscope.analyses.outliers.probes import probe_labels
 from infoscope.analyses.probes import convex as logistic
-from infoscope.analyses.probes.convex import Examples, Linear, fit_path, moments_of, product, ridge_path
-from infoscope.analyses.probes.solvers import LogisticPath, RidgePath
+from infoscope.analyses.probes.convex import Examples, fit_path, moments_of, ridge_path
+from infoscope.analyses.probes.linear import Linear, product
+from infoscope.analyses.probes.recipes import LogisticPath, RidgePath
 from infoscope.runtime.executor import one_blas_thread
 
 

@@ -14,7 +14,7 @@ from infoscope.analyses.removal.groups import FeatureGroup
 from infoscope.analyses.removal.statistics import read_statistics
 from infoscope.analyses.removal.variants import Variant
 from infoscope.backbones.loading import load_backbone
-from infoscope.backbones.running_on import WholePass
+from infoscope.backbones.whole_pass import WholePass
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from small import FEATURES, GRID, SIDE, WIDTH, save_model
@@ -63,6 +63,7 @@ def stream(backbone, pixels):
     return backbone.all_tokens(pixels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ["keep-error", "reconstruct"])
 @pytest.mark.parametrize("replacement", ["zero", "mean", "resampled"])
@@ -167,7 +168,7 @@ def test_only_the_tokens_of_the_set_are_edited(backbone, saes, images, pixels, s
     instead = encode_by_hand(sae, donors)[0][:, group.features]
     expected = edit_by_hand(sae, stream[:, chosen].flatten(0, 1), group.features, "keep-error", instead)
     np.testing.assert_allclose(resampled.tokens[1][:, chosen].flatten(0, 1).numpy(), expected, rtol=1e-4, atol=2e-4)
-    by_hand = WholePass(backbone, pixels, [2]).run_on(zero.tokens[1])
+    by_hand = WholePass(backbone, pixels, [2]).run_from(zero.tokens[1])
     assert torch.equal(run_on.tokens[2], by_hand.tokens[2])
     assert torch.equal(run_on.pooled, by_hand.pooled)
 

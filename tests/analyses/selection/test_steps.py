@@ -4,11 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from infoscope.analyses.probes.probing import Scored
-from infoscope.analyses.probes.task import Score
+from infoscope.analyses.probes.task import Score, Scored
 from infoscope.analyses.removal.config import RemovalConfig
 from infoscope.analyses.selection.config import SelectConfig
-from infoscope.analyses.selection.select import choose, plan_steps, steps_table
+from infoscope.analyses.selection.select import choose, list_steps, steps_table
 from infoscope.errors import InfoscopeError
 from infoscope.runtime.run import Run
 
@@ -32,7 +31,7 @@ def run(tmp_path):
 @pytest.fixture
 def steps(run):
     config = SelectConfig(shares=(0.1, 0.5), random_draws=2)
-    return plan_steps(run, MASS, config, RemovalConfig())
+    return list_steps(run, MASS, config, RemovalConfig())
 
 
 def test_sets_are_the_ends_of_the_column(steps):
@@ -64,18 +63,18 @@ def test_each_set_has_random_ones_of_its_own(steps):
 def test_features_that_are_never_active_count_for_no_random_set(run):
     silent = MASS.copy()
     silent[np.argsort(CDS[:20])[-3:]] = 0
-    found = plan_steps(run, silent, SelectConfig(shares=(0.5,), random_draws=1, match=("size",)), RemovalConfig())
+    found = list_steps(run, silent, SelectConfig(shares=(0.5,), random_draws=1, match=("size",)), RemovalConfig())
     size = {step.end: len(step.variant.group.features) for step in found if step.match == "size"}
     assert size == {"top": 7, "bottom": 10}
 
 
 def test_what_cannot_be_tried_is_refused(run):
-    with pytest.raises(InfoscopeError, match="no number 'scope'"):
-        plan_steps(run, MASS, SelectConfig(column="scope"), RemovalConfig())
+    with pytest.raises(InfoscopeError, match="no number column 'scope'"):
+        list_steps(run, MASS, SelectConfig(column="scope"), RemovalConfig())
     with pytest.raises(InfoscopeError, match="choose larger --shares"):
-        plan_steps(run, MASS, SelectConfig(shares=(0.001,)), RemovalConfig())
+        list_steps(run, MASS, SelectConfig(shares=(0.001,)), RemovalConfig())
     with pytest.raises(InfoscopeError, match="at one site"):
-        plan_steps(run, MASS, SelectConfig(), RemovalConfig(sites=("rerun", "site")))
+        list_steps(run, MASS, SelectConfig(), RemovalConfig(sites=("rerun", "site")))
 
 
 def scored(steps, validation, test=None):

@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from infoscope.analyses.validation.cases import balanced_accuracy, confusion, match, scope_auc
+from infoscope.analyses.validation.cases import balanced_accuracy, confusion, match_directions, scope_auc
 
 KINDS = ["local"] * 4 + ["global"] * 2 + ["diffuse", "position-bound"]
 
@@ -29,10 +29,10 @@ def test_confusion_and_balanced_accuracy():
 def test_the_matching_is_the_best_of_all():
     random = np.random.default_rng(0)
     planted, trained = random.normal(size=(4, 6)), 3 * random.normal(size=(6, 6))
-    latent, cosine = match(planted, trained)
+    latent, cosine = match_directions(planted, trained)
     table = (planted / np.linalg.norm(planted, axis=1)[:, None]) @ (trained.T / np.linalg.norm(trained, axis=1))
     best = max(permutations(range(6), 4), key=lambda chosen: table[range(4), chosen].sum())
     assert tuple(latent) == best
     assert cosine == pytest.approx(table[range(4), best])
     # A dead latent, without a direction, is nobody's.
-    assert match(np.eye(2), np.array([[0.0, 0.0], [2.0, 0.1], [0.0, 1.0]]))[0].tolist() == [1, 2]
+    assert match_directions(np.eye(2), np.array([[0.0, 0.0], [2.0, 0.1], [0.0, 1.0]]))[0].tolist() == [1, 2]

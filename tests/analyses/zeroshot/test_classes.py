@@ -74,7 +74,7 @@ def test_the_devkit_names_imagenets_folders(tmp_path):
 def test_labels_name_classes_unless_they_are_wordnet_ids():
     classes = classes_of_labels(["church", "garbage_truck"])
     assert (classes.names, classes.folders) == (("church", "garbage truck"), ("church", "garbage_truck"))
-    with pytest.raises(InfoscopeError, match="n01440764 is a WordNet id and no name: give --classes"):
+    with pytest.raises(InfoscopeError, match="n01440764 is a WordNet id, not a name: give --classes"):
         classes_of_labels(["church", "n01440764"])
 
 
@@ -109,7 +109,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InfoscopeError, match=r"holds no meta.mat"):
         read_classes(tmp_path)
     (tmp_path / "photo.txt").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(InfoscopeError, match="is no text"):
+    with pytest.raises(InfoscopeError, match="is not a text file"):
         read_classes(tmp_path / "photo.txt")
 
 

@@ -53,8 +53,8 @@ def test_very_long_and_very_short_vectors_keep_their_direction():
         (VECTORS[:2], "has 2 embeddings for the 3 classes"),
         (VECTORS[0], r"class embeddings are \[class, width\] of floats; these are \[5\] of float32"),
         (VECTORS.astype(np.int64), r"these are \[3, 5\] of int64"),
-        (np.where(np.arange(3)[:, None] == 1, np.nan, VECTORS), "that of dog is NaN or infinite"),
-        (np.where(np.arange(3)[:, None] == 2, 0, VECTORS), "that of garbage truck is all zero"),
+        (np.where(np.arange(3)[:, None] == 1, np.nan, VECTORS), "the one for dog is NaN or infinite"),
+        (np.where(np.arange(3)[:, None] == 2, 0, VECTORS), "the one for garbage truck is all zero"),
     ],
 )
 def test_vectors_that_are_none_are_refused(tmp_path, vectors, message):
@@ -86,10 +86,10 @@ def test_files_that_are_none_are_refused(tmp_path):
     save_file({"a": VECTORS}, tmp_path / "n.safetensors", METADATA)
     other = Classes(("cat", "hound", "garbage truck"), source="names.txt")
     assert "names.txt and" in refused("n.safetensors", other)
-    assert "name other classes ('hound' for 'dog')" in refused("n.safetensors", other)
+    assert "name different classes ('hound' for 'dog')" in refused("n.safetensors", other)
     for metadata, message in (
-        ({"names": "["}, "is no JSON"),
-        ({"names": '{"a": 1}'}, "no JSON list of strings"),
+        ({"names": "["}, "is not JSON"),
+        ({"names": '{"a": 1}'}, "not a JSON list of strings"),
         (METADATA | {"folders": '["a"]'}, "has 3 names and 1 folders"),
         (METADATA | {"logits": "3"}, "has no scale and bias"),
         (METADATA | {"logits": '{"scale": 0, "bias": null}'}, "orders no classes"),

@@ -13,7 +13,7 @@ from infoscope.analyses.zeroshot.embeddings import LogitScale, class_embeddings
 from infoscope.analyses.zeroshot.image_head import load_image_head
 from infoscope.analyses.zeroshot.text import embed_classes
 from infoscope.backbones.loading import load_backbone
-from infoscope.backbones.running_on import WholePass
+from infoscope.backbones.whole_pass import WholePass
 from infoscope.errors import InfoscopeError
 from language import PROJECTED, WIDTH
 from small import SIDE as DINO_SIDE

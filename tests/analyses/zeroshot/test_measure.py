@@ -27,7 +27,7 @@ from infoscope.dictionaries.activations import TopK
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
-from infoscope.runtime.schema import METADATA_KEY, read_table
+from infoscope.runtime.columns import METADATA_KEY, read_table
 from language import WIDTH
 
 NAMES = ("dog", "cat", "red garbage truck")

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from infoscope.analyses.zeroshot.embeddings import read_embeddings
 from infoscope.dictionaries.activations import ReLU
-from infoscope.dictionaries.formats.held import Settings, Tensors, unwrapped
+from infoscope.dictionaries.formats.accounts import Settings, Tensors, unwrapped
 from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.dictionaries.loading import load_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
@@ -258,6 +258,7 @@ def test_names_that_share_nothing_stay():
 WRONG = ["32", 3.5, True, [32], {"a": 1}, -1, 0, float("nan"), 10**400, [[]] * 10**5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", WRONG, ids=[str(place) for place in range(len(WRONG))])
 @pytest.mark.parametrize(
     ("project", "key"),
@@ -290,6 +291,7 @@ def test_a_k_of_the_wrong_type(write, project, value):
         load_sae(write(project, config))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn])
 @pytest.mark.parametrize("project", ["saelens", "prisma", "saev", "infoscope"])
 def test_numbers_that_are_no_weights(write, project, dtype):

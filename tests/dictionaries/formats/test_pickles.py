@@ -393,6 +393,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_bombs_are_refused_in_little_memory_and_time(tmp_path):
     """All of them in 600 MiB and a minute, each by a line of its own."""

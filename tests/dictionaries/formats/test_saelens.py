@@ -259,7 +259,7 @@ def test_the_scale_of_a_training_checkpoint(write, weights, gates, architecture,
 @pytest.mark.parametrize(
     ("scaler", "kind", "message"),
     [
-        ({"scaling_factor": 0.5}, "none", "normalize_activations 'none'; they are of two checkpoints"),
+        ({"scaling_factor": 0.5}, "none", "normalize_activations 'none'; they belong to two checkpoints"),
         ({"scaling_factor": "0.5"}, "expected_average_only_in", "scaling_factor is '0.5', expected a number above 0"),
         ({"scaling_factor": float("nan")}, "expected_average_only_in", "scaling_factor is nan"),
         ({"scaling_factor": 0}, "expected_average_only_in", "scaling_factor is 0, expected"),

@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from infoscope.dictionaries.activations import Gated, JumpReLU, ReLU, TopK
-from infoscope.dictionaries.loading import load_sae, save_saelens
+from infoscope.dictionaries.formats.saelens import save_saelens
+from infoscope.dictionaries.loading import load_sae
 from infoscope.dictionaries.sae import SparseAutoencoder, TokenNorm
 from infoscope.errors import InfoscopeError
 

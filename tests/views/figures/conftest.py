@@ -7,8 +7,8 @@ import pytest
 from fake_runs import fake_run, make_photographs
 from infoscope.analyses.selection.result import STEPS
 from infoscope.analyses.zeroshot.result import VARIANTS
-from infoscope.runtime.atomic import write_json
-from infoscope.runtime.schema import write_table
+from infoscope.runtime.columns import write_table
+from infoscope.runtime.json_values import write_json
 
 FEATURES = 60
 KINDS = {5: "diffuse", 6: "position-bound"}

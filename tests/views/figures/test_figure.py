@@ -108,6 +108,7 @@ def test_removal_shows_scores_intervals_and_the_spread_of_random_groups(run):
     assert "over 2 draws" in caption_of(chart)
 
 
+@pytest.mark.slow
 def test_removal_shows_all_results_of_a_run(run):
     chart = figure(run, "removal")
     panels = chart.to_dict()["vconcat"]

@@ -94,7 +94,7 @@ def test_the_command_writes_the_file_and_says_what_it_shows(run, tmp_path, capsy
     ("words", "message"),
     [
         (["histogram", "--out", "figure.jpg"], "give --out a name that ends in .pdf, .svg or .png"),
-        (["histogram", "--out", "a.svg", "--width", "1"], "--width 1 is out of range: choose 2 to 14 inches"),
+        (["histogram", "--out", "a.svg", "--width", "1"], "--width 1.0 is out of range: choose 2 to 14 inches"),
         (["gallery", "--out", "a.svg", "--each", "0"], "--each 0 is out of range: choose 1 or more"),
         (["gallery", "--out", "a.svg", "--images", "gone"], "no such folder of images: gone"),
     ],

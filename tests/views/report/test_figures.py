@@ -8,6 +8,7 @@ import pytest
 from infoscope.measurement.summary import Settings
 from infoscope.scope.partition import partition
 from infoscope.views.report.charts import GLOBAL, LOCAL, area_chart, axis_end, cds_histogram, scale_marks
+from infoscope.views.report.outliers import place_chart
 
 SETTINGS = Settings(16, 2, 14, "stretch", 16, 8, "max", "full", "euclidean", "leave-out")
 CDS = np.random.default_rng(0).gamma(3.0, 0.04, 500)
@@ -115,3 +116,15 @@ def test_the_axis_ends_past_every_score(largest, end):
 def test_marks_of_scale_stay_on_the_axis():
     assert [letter for letter, _ in scale_marks(SETTINGS, 0.45)] == ["a", "b"]
     assert [letter for letter, _ in scale_marks(SETTINGS, 0.2)] == ["a"]
+
+
+def test_a_chart_with_a_gradient_is_the_same_each_time_and_its_names_are_its_own():
+    def drawn(share):
+        places = pl.DataFrame({"block": [3], "patch": [1], "outliers": [share]})
+        return place_chart(places, 3, 4, 10, "outlier tokens")
+
+    first, other, again = drawn(2), drawn(5), drawn(2)
+    assert first == again
+    named = [set(re.findall(r"gradient-[\w-]+", svg)) for svg in (first, other)]
+    assert all(named)
+    assert named[0].isdisjoint(named[1])

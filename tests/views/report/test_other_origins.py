@@ -11,9 +11,9 @@ import torch
 from infoscope.images.source import open_images
 from infoscope.training.config import TrainConfig
 from infoscope.training.loop import train_on_tokens
+from infoscope.views.report.contents import Options, ReportFiles
 from infoscope.views.report.page import write_report
 from infoscope.views.report.serving import make_server
-from infoscope.views.report.site import Options, Site
 from infoscope.views.report.training import write_training_page
 from waiting import wait_until
 
@@ -134,7 +134,7 @@ def site(make_run, make_photographs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     cds = [None, *(0.01 * feature for feature in range(1, FEATURES))]
     run = make_run(folder / "run", cds, maps={(3, 0, 0): {(3, 3): 1.5}, (3, 0, 1): {(0, 0): 1.5}}, curve=(1, 2, 3))
-    site = Site(run, open_images(make_photographs(folder / "photographs")), Options())
+    site = ReportFiles(run, open_images(make_photographs(folder / "photographs")), Options())
     site.prepare()
     return site
 

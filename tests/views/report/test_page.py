@@ -165,6 +165,7 @@ def test_the_extremes_are_shown_in_order(build):
     assert "The 12 features of the highest CDS" in page.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cds", "local", "rest"), [([0.3, 0.1, 0.2, None, 0.4, 0.5], [1, 2, 0], [5, 4]), ([0.2, None], [0], [])]
 )
@@ -235,6 +236,7 @@ def test_what_speaks_against_the_extremes_is_counted(build):
         assert text in page.text, text
 
 
+@pytest.mark.slow
 def test_one_mode_is_called_one_and_the_threshold_a_convention(build):
     page = build(spectrum(300))
     assert "One mode (dip " in page.text
@@ -242,6 +244,7 @@ def test_one_mode_is_called_one_and_the_threshold_a_convention(build):
     assert "(convention)" in page.text
 
 
+@pytest.mark.slow
 def test_two_modes_are_called_two_and_the_threshold_a_valley(build):
     generator = np.random.default_rng(0)
     cds = [*generator.normal(0.1, 0.02, 150).tolist(), *generator.normal(0.4, 0.02, 150).tolist()]

@@ -10,8 +10,8 @@ import pytest
 
 from infoscope.images.source import open_images
 from infoscope.views.report import serving
+from infoscope.views.report.contents import Options, ReportFiles
 from infoscope.views.report.serving import make_server
-from infoscope.views.report.site import Options, Site
 
 PAGE, DATA = "/", "/data/run.js"
 A_LINE = "A: a\n"
@@ -27,7 +27,7 @@ ALWAYS = {
 def served(make_run, make_photographs, tmp_path_factory):
     """The port of a run being served."""
     folder = tmp_path_factory.mktemp("served")
-    site = Site(
+    site = ReportFiles(
         make_run(folder / "run", [0.1, 0.2, 0.3]), open_images(make_photographs(folder / "photographs")), Options()
     )
     site.prepare()
@@ -259,7 +259,7 @@ def test_a_file_that_cannot_be_made_is_a_line_and_the_others_are_served(served, 
     def fails(site):
         raise ValueError("torn")
 
-    monkeypatch.setattr(Site, "featured_script", fails)
+    monkeypatch.setattr(ReportFiles, "featured_script", fails)
     # No other test asks for this file, so it is not kept.
     answer, content = ask(served, "/data/featured.js")
     assert (answer.status, content) == (500, b"500 Internal Server Error\n")

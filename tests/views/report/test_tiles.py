@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from infoscope.images.decode import UnreadableImageError
+from infoscope.errors import UnreadableImageError
 from infoscope.images.views import Views
 from infoscope.views.report.tiles import GROUND, codes_of, crop_tiles
 

@@ -1,38 +1,37 @@
-"""What each feature group gives on outlier and on normal tokens (method, section 6)."""
+"""How strongly each feature group is active on outlier tokens and on normal ones (method, section 6)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import polars as pl
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
-from infoscope.analyses.removal.groups import FeatureGroup
+from infoscope.analyses.outliers.passes import FeatureSums
+from infoscope.analyses.outliers.record import GroupActivation, Groups
+from infoscope.analyses.outliers.result import features_table
+from infoscope.analyses.removal.groups import FeatureGroup, feature_groups
+from infoscope.runtime.run import Run
 from infoscope.scope.reliability import spearman
 
 
-@dataclass(frozen=True)
-class GroupActivation:
-    """A group's codes on outlier and on normal tokens.
+def compare_groups(
+    run: Run, sums: FeatureSums, outlier: Bool[np.ndarray, "image patch"]
+) -> tuple[Groups, pl.DataFrame]:
+    """A run's feature groups on both kinds of tokens, and the table of features.
 
-    Attributes:
-        name: of the group.
-        kind: what divides the features: ``partition`` or ``class``.
-        features: how many there are.
-        outlier: sum of the group's codes on an outlier token, mean over the outlier tokens; None without any.
-        normal: the same on the others.
-        outlier_share: share of an outlier token's codes that are the group's; None where there are no codes.
-        normal_share: the same of a normal token's.
+    Args:
+        run: the run.
+        sums: each feature's codes, summed over either kind of tokens.
+        outlier: which tokens of each image are outliers.
     """
-
-    name: str
-    kind: str
-    features: int
-    outlier: float | None
-    normal: float | None
-    outlier_share: float | None
-    normal_share: float | None
+    count = int(outlier.sum())
+    on_outliers = sums.outlier / count if count else None
+    on_normal = sums.normal / (outlier.size - count) if count < outlier.size else None
+    correlation, features = (
+        (None, 0) if on_outliers is None or on_normal is None else rank_with_cds(run.scope, on_outliers, on_normal)
+    )
+    groups = Groups(activate_groups(feature_groups(run), on_outliers, on_normal), correlation, features)
+    return groups, features_table(on_outliers, on_normal, len(sums.outlier))
 
 
 def activate_groups(
@@ -40,31 +39,33 @@ def activate_groups(
     outlier: Float64[np.ndarray, " feature"] | None,
     normal: Float64[np.ndarray, " feature"] | None,
 ) -> list[GroupActivation]:
-    """Each group's mean summed code.
+    """Each group's summed code, mean over tokens.
 
     Args:
         groups: the groups.
-        outlier: mean code of each feature over the outlier tokens; None where there are none.
-        normal: the same over the normal tokens.
+        outlier: mean code of each feature over the outlier tokens; None without outlier tokens.
+        normal: mean code over the normal tokens; None without normal tokens.
 
     Example:
         >>> groups = [FeatureGroup("high-CDS", "partition", np.uint32([1, 2]))]
-        >>> (found,) = activate_groups(groups, np.array([0.0, 3.0, 1.0]), np.array([2.0, 0.5, 0.0]))
-        >>> found.outlier, found.normal, found.outlier_share, found.normal_share
+        >>> (activation,) = activate_groups(groups, np.array([0.0, 3.0, 1.0]), np.array([2.0, 0.5, 0.0]))
+        >>> activation.outlier, activation.normal, activation.outlier_share, activation.normal_share
         (4.0, 0.5, 1.0, 0.2)
     """
 
-    def told(mean: np.ndarray | None, features: np.ndarray) -> tuple[float | None, float | None]:
+    def summed(mean: np.ndarray | None, features: np.ndarray) -> tuple[float | None, float | None]:
         if mean is None:
             return None, None
         of_group, of_all = float(mean[features].sum()), float(mean.sum())
         return of_group, of_group / of_all if of_all > 0 else None
 
-    found = []
+    activations = []
     for group in groups:
-        (high, high_share), (low, low_share) = told(outlier, group.features), told(normal, group.features)
-        found.append(GroupActivation(group.name, group.kind, len(group.features), high, low, high_share, low_share))
-    return found
+        (high, high_share), (low, low_share) = summed(outlier, group.features), summed(normal, group.features)
+        activations.append(
+            GroupActivation(group.name, group.kind, len(group.features), high, low, high_share, low_share)
+        )
+    return activations
 
 
 def rank_with_cds(
@@ -72,11 +73,11 @@ def rank_with_cds(
 ) -> tuple[float | None, int]:
     """Spearman's correlation, over the scored features, of CDS with a feature's preference for outlier tokens.
 
-    The preference is the mean code on outlier tokens over its sum with that on normal tokens: no threshold on CDS and
-    no size of codes is in it.
+    The preference is the mean code on outlier tokens as a share of its sum with the mean code on normal tokens, so that
+    neither a threshold on CDS nor the size of codes plays a part.
 
     Returns:
-        The correlation, None where it is not defined, and how many features it is over.
+        The correlation, None where it is not defined, and the number of features it is over.
 
     Example:
         >>> scope = pl.DataFrame({"feature": [0, 1, 2, 3], "cds": [0.1, 0.2, 0.3, None]})

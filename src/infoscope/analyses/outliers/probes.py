@@ -1,95 +1,45 @@
-"""What tokens carry, by linear probes on held-out images: their position, their pixels, the picture's label.
+"""What tokens carry, by linear probes: their position, the pixels of their patch, the label of the picture.
 
-Every score is of predictions for images that the probe was not trained on: five parts by image, each predicted by a
-probe of the other four. Features are standardised; the ridge's strength is chosen by leave-one-out on the training
-part.
+Every score is on images that the probe was not trained on: the images are divided into five folds, and each fold is
+predicted by a probe that was trained on the other four. Inputs are standardised, and the strength of the ridge is
+chosen by leave-one-out on the training folds.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, Shaped, UInt8
 
+from infoscope.analyses.outliers.passes import TokenIndex, TokenReadings
+from infoscope.analyses.outliers.record import LabelScore, PixelScore, PositionScore, Probes
 from infoscope.runtime.executor import one_blas_thread
+from infoscope.runtime.progress import progress
 
 FOLDS = 5
-# Our choice: on fewer, a linear probe of some hundred inputs says nothing.
+# Our choice: on fewer tokens, a linear probe with some hundred inputs says nothing.
 LEAST_TOKENS = 50
+# Our choice: each fold that is held out then leaves some images of the label to train on.
+LEAST_OF_LABEL = 2 * FOLDS
 STRENGTHS = tuple(10.0**power for power in range(-1, 7))
 
 Vectors = Float32[np.ndarray, "token width"]
-
-
-@dataclass(frozen=True)
-class PositionScore:
-    """How well a token tells its own place on the grid.
-
-    Attributes:
-        tokens: how many were probed.
-        r2: explained variance of row and column, by ridge regression.
-        error: mean distance from the predicted to the true place, in patches.
-        baseline_error: the same of a probe that sees no token: the mean place.
-        top1: share of the tokens whose patch a linear classifier names.
-        baseline_top1: the same of the most frequent patch.
-    """
-
-    tokens: int
-    r2: float
-    error: float
-    baseline_error: float
-    top1: float
-    baseline_top1: float
-
-
-@dataclass(frozen=True)
-class PixelScore:
-    """How well a token tells the pixels of its patch, by ridge regression.
-
-    Attributes:
-        tokens: how many were probed.
-        r2: explained variance of all the patch's pixels.
-        rmse: root of the mean squared error of a pixel, of 255 levels.
-        baseline_rmse: the same of the mean patch.
-        colour_r2: explained variance of the patch's mean colour.
-    """
-
-    tokens: int
-    r2: float
-    rmse: float
-    baseline_rmse: float
-    colour_r2: float
-
-
-@dataclass(frozen=True)
-class LabelScore:
-    """How well one token tells its picture's label, by logistic regression.
-
-    Attributes:
-        tokens: how many were probed, one an image.
-        labels: how many labels there are among them.
-        top1: share of the images whose label the probe names.
-        baseline_top1: the same of the most frequent label.
-    """
-
-    tokens: int
-    labels: int
-    top1: float
-    baseline_top1: float
+Score = TypeVar("Score")
 
 
 def probe_position(
     vectors: Vectors, patch: Int64[np.ndarray, " token"], image: Int64[np.ndarray, " token"], grid: int
 ) -> PositionScore:
-    """Position from a token.
+    """Predict a token's position.
 
     Args:
         vectors: the tokens.
-        patch: the place of each, row-major.
-        image: the image each is of.
+        patch: the patch of each, row-major.
+        image: the image that each is from.
         grid: p, patches per side.
 
     Example:
@@ -103,29 +53,29 @@ def probe_position(
     from sklearn.linear_model import RidgeClassifierCV, RidgeCV
     from sklearn.metrics import r2_score
 
-    place = np.stack(np.divmod(patch, grid), axis=1).astype(np.float64)
-    found = _predict(RidgeCV(STRENGTHS), vectors, place, image)
-    named = _predict(RidgeClassifierCV(STRENGTHS), vectors, patch, image)
-    centre, frequent = _blind(place, image), _blind(patch, image)
+    position = np.stack(np.divmod(patch, grid), axis=1).astype(np.float64)
+    predicted = _predict(RidgeCV(STRENGTHS), vectors, position, image)
+    predicted_patch = _predict(RidgeClassifierCV(STRENGTHS), vectors, patch, image)
+    mean, most_frequent = _predict_blindly(position, image), _predict_blindly(patch, image)
     return PositionScore(
         tokens=len(vectors),
-        r2=float(r2_score(place, found, multioutput="variance_weighted")),
-        error=float(np.hypot(*(found - place).T).mean()),
-        baseline_error=float(np.hypot(*(centre - place).T).mean()),
-        top1=float((named == patch).mean()),
-        baseline_top1=float((frequent == patch).mean()),
+        r2=float(r2_score(position, predicted, multioutput="variance_weighted")),
+        error=float(np.hypot(*(predicted - position).T).mean()),
+        baseline_error=float(np.hypot(*(mean - position).T).mean()),
+        top1=float((predicted_patch == patch).mean()),
+        baseline_top1=float((most_frequent == patch).mean()),
     )
 
 
 def probe_pixels(
     vectors: Vectors, pixels: UInt8[np.ndarray, "token channel"], image: Int64[np.ndarray, " token"]
 ) -> PixelScore:
-    """A patch's pixels from its token.
+    """Predict a patch's pixels from its token.
 
     Args:
         vectors: the tokens.
         pixels: each patch's 8-bit pixels, colours last.
-        image: the image each is of.
+        image: the image that each token is from.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -139,26 +89,26 @@ def probe_pixels(
 
     exact = pixels.astype(np.float64)
     colour = exact.reshape(len(exact), -1, 3).mean(1)
-    found = _predict(RidgeCV(STRENGTHS), vectors, exact, image)
-    found_colour = _predict(RidgeCV(STRENGTHS), vectors, colour, image)
+    predicted = _predict(RidgeCV(STRENGTHS), vectors, exact, image)
+    predicted_colour = _predict(RidgeCV(STRENGTHS), vectors, colour, image)
     return PixelScore(
         tokens=len(vectors),
-        r2=float(r2_score(exact, found, multioutput="variance_weighted")),
-        rmse=float(np.sqrt(((found - exact) ** 2).mean())),
-        baseline_rmse=float(np.sqrt(((_blind(exact, image) - exact) ** 2).mean())),
-        colour_r2=float(r2_score(colour, found_colour, multioutput="variance_weighted")),
+        r2=float(r2_score(exact, predicted, multioutput="variance_weighted")),
+        rmse=float(np.sqrt(((predicted - exact) ** 2).mean())),
+        baseline_rmse=float(np.sqrt(((_predict_blindly(exact, image) - exact) ** 2).mean())),
+        colour_r2=float(r2_score(colour, predicted_colour, multioutput="variance_weighted")),
     )
 
 
 def probe_labels(
     vectors: Vectors, label: Shaped[np.ndarray, " token"], image: Int64[np.ndarray, " token"]
 ) -> LabelScore:
-    """A picture's label from one of its tokens.
+    """Predict a picture's label from one of its tokens.
 
     Args:
         vectors: the tokens, one an image.
         label: each image's label.
-        image: the image each is of.
+        image: the image that each token is from.
 
     Example:
         >>> label = np.arange(60) % 2
@@ -169,50 +119,260 @@ def probe_labels(
     """
     from sklearn.linear_model import LogisticRegression
 
-    found = _predict(LogisticRegression(max_iter=1000), vectors, label, image)
+    predicted = _predict(LogisticRegression(max_iter=1000), vectors, label, image)
     return LabelScore(
         tokens=len(vectors),
         labels=len(np.unique(label)),
-        top1=float((found == label).mean()),
-        baseline_top1=float((_blind(label, image) == label).mean()),
+        top1=float((predicted == label).mean()),
+        baseline_top1=float((_predict_blindly(label, image) == label).mean()),
     )
 
 
 def _predict(model: Any, vectors: Vectors, target: np.ndarray, image: Int64[np.ndarray, " token"]) -> np.ndarray:
-    """Predictions for each part of the images by a model of the others."""
+    """Predictions for each fold of the images, by a model that was trained on the others."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    # Its many small products are slower on many threads that wait for each other than on one.
+    # Many threads that wait for each other are slower than one at so many small products.
     with warnings.catch_warnings(), one_blas_thread():
-        # What a thousand steps leave to gain is far below any difference worth naming.
+        # After a thousand steps, what is left to gain is far below any difference worth reporting.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found: np.ndarray = cross_val_predict(
+        predicted: np.ndarray = cross_val_predict(
             make_pipeline(StandardScaler(), model),
             vectors.astype(np.float64),
             target,
             groups=image,
             cv=_folds(image),
         )
-    return found
+    return predicted
 
 
-def _blind(target: np.ndarray, image: Int64[np.ndarray, " token"]) -> np.ndarray:
-    """Predictions of a probe that sees no token: the mean, or for one column of names the most frequent."""
+def _predict_blindly(target: np.ndarray, image: Int64[np.ndarray, " token"]) -> np.ndarray:
+    """Predictions of a probe that sees no tokens: the mean of numbers, or the most frequent name."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
     from sklearn.model_selection import cross_val_predict
 
     model = DummyRegressor() if target.ndim == 2 else DummyClassifier()
     nothing: Float64[np.ndarray, "token 1"] = np.zeros((len(target), 1))
-    found: np.ndarray = cross_val_predict(model, nothing, target, groups=image, cv=_folds(image))
-    return found
+    predicted: np.ndarray = cross_val_predict(model, nothing, target, groups=image, cv=_folds(image))
+    return predicted
 
 
 def _folds(image: Int64[np.ndarray, " token"]) -> Any:
-    """Parts by image: no image is in two of them."""
+    """Folds by image, so that no image is in two of them."""
     from sklearn.model_selection import GroupKFold
 
     # Shuffled, since every fifth image of a source may be of one label.
     return GroupKFold(min(FOLDS, len(np.unique(image))), shuffle=True, random_state=0)
+
+
+@dataclass(frozen=True)
+class TokenPairs:
+    """Outlier tokens, each with a normal token."""
+
+    outlier: TokenIndex
+    normal: TokenIndex
+
+
+NO_PAIRS = TokenPairs(TokenIndex.none(), TokenIndex.none())
+
+
+def pair_within_images(
+    outlier: Bool[np.ndarray, "image patch"], most: int, random: np.random.Generator, *, one_per_image: bool = False
+) -> TokenPairs:
+    """Pair outlier tokens with normal tokens of the same image, so that both kinds have the same pictures and labels.
+
+    Args:
+        outlier: which tokens of each image are outliers.
+        most: most pairs; if there are more, this many are drawn.
+        random: the generator that draws.
+        one_per_image: take a single outlier token from each image.
+
+    Example:
+        >>> outlier = np.array([[True, False, False], [False, False, False], [False, True, False]])
+        >>> pairs = pair_within_images(outlier, 10, np.random.default_rng(0))
+        >>> pairs.outlier.row.tolist(), pairs.outlier.patch.tolist()
+        ([0, 2], [0, 1])
+        >>> pairs.normal.row.tolist(), bool(outlier[pairs.normal.row, pairs.normal.patch].any())
+        ([0, 2], False)
+    """
+    rows, outliers, normals = [], [], []
+    for row in np.flatnonzero(outlier.any(1)).tolist():
+        high, normal = np.flatnonzero(outlier[row]), np.flatnonzero(~outlier[row])
+        count = min(len(high), len(normal), 1 if one_per_image else len(high))
+        outliers.append(high if count == len(high) else np.sort(random.permutation(high)[:count]))
+        normals.append(random.permutation(normal)[:count])
+        rows.append(np.full(count, row))
+    if not rows:
+        return NO_PAIRS
+    all_rows = np.concatenate(rows)
+    drawn = _draw(len(all_rows), most, random)
+    return TokenPairs(
+        TokenIndex(all_rows, np.concatenate(outliers)).take(drawn),
+        TokenIndex(all_rows, np.concatenate(normals)).take(drawn),
+    )
+
+
+def pair_within_patches(outlier: Bool[np.ndarray, "image patch"], most: int, random: np.random.Generator) -> TokenPairs:
+    """Pair outlier tokens with normal tokens at the same patch of other images, so that both kinds are equally placed.
+
+    Outlier tokens without a partner are left out: a patch that is always an outlier has nothing to be compared with.
+
+    Args:
+        outlier: which tokens of each image are outliers.
+        most: most pairs; if there are more, this many are drawn.
+        random: the generator that draws.
+
+    Example:
+        >>> outlier = np.array([[True, False, True], [False, True, True]])
+        >>> pairs = pair_within_patches(outlier, 10, np.random.default_rng(0))
+        >>> pairs.outlier.patch.tolist(), pairs.outlier.row.tolist(), pairs.normal.row.tolist()
+        ([0, 1], [0, 1], [1, 0])
+    """
+    patches, outliers, normals = [], [], []
+    for patch in np.flatnonzero(outlier.any(0)).tolist():
+        high, normal = np.flatnonzero(outlier[:, patch]), np.flatnonzero(~outlier[:, patch])
+        count = min(len(high), len(normal))
+        outliers.append(high if count == len(high) else np.sort(random.permutation(high)[:count]))
+        normals.append(random.permutation(normal)[:count])
+        patches.append(np.full(count, patch))
+    if not patches:
+        return NO_PAIRS
+    all_patches = np.concatenate(patches)
+    drawn = _draw(len(all_patches), most, random)
+    return TokenPairs(
+        TokenIndex(np.concatenate(outliers), all_patches).take(drawn),
+        TokenIndex(np.concatenate(normals), all_patches).take(drawn),
+    )
+
+
+def _draw(count: int, most: int, random: np.random.Generator) -> Int64[np.ndarray, " drawn"]:
+    """All positions below ``count``, or ``most`` of them drawn without replacement; ascending."""
+    return np.arange(count) if count <= most else np.sort(random.permutation(count)[:most])
+
+
+@dataclass(frozen=True)
+class ProbeTokens:
+    """The tokens that each probe is trained and tested on. A probe that is not possible has none, and a note says why.
+
+    Attributes:
+        position: outlier tokens, and normal ones at the same patches.
+        pixels: outlier tokens, and normal ones of the same images.
+        labels: one outlier token an image, and one normal token of the same image.
+        label: the label of each of these images.
+        notes: why probes are missing.
+    """
+
+    position: TokenPairs
+    pixels: TokenPairs
+    labels: TokenPairs
+    label: Shaped[np.ndarray, " token"]
+    notes: list[str]
+
+    @property
+    def chosen(self) -> dict[str, TokenIndex]:
+        """The tokens by name, for the pass that reads them."""
+        pairs = {"position": self.position, "pixels": self.pixels, "labels": self.labels}
+        return {
+            f"{name}_{kind}": tokens
+            for name, pair in pairs.items()
+            for kind, tokens in (("outlier", pair.outlier), ("normal", pair.normal))
+            if len(tokens)
+        }
+
+    @property
+    def label_rows(self) -> Int64[np.ndarray, " row"]:
+        """The rows of the sample that the label probe needs, ascending."""
+        return self.labels.outlier.row
+
+    def score(self, tokens: TokenReadings, special: bool, grid: int) -> Probes:
+        """Train and test every probe that is possible.
+
+        Args:
+            tokens: the tokens, from `read_tokens`.
+            special: whether the first token is a CLS token.
+            grid: p, patches per side.
+        """
+        vectors, label, rows = tokens.vectors, self.label, self.label_rows
+        has_special = special and len(rows) > 0
+        with progress("Probing", len(self.chosen) + has_special, "probes") as advance:
+
+            def both(pair: TokenPairs, probe: Callable[[str, TokenIndex], Score]) -> tuple[Score | None, Score | None]:
+                """A probe on outlier tokens and on normal ones; None without tokens."""
+                if not len(pair.outlier):
+                    return None, None
+                outlier = probe("outlier", pair.outlier)
+                advance()
+                normal = probe("normal", pair.normal)
+                advance()
+                return outlier, normal
+
+            position = both(
+                self.position,
+                lambda kind, index: probe_position(vectors[f"position_{kind}"], index.patch, index.row, grid),
+            )
+            pixels = both(
+                self.pixels,
+                lambda kind, index: probe_pixels(vectors[f"pixels_{kind}"], tokens.pixels[f"pixels_{kind}"], index.row),
+            )
+            labels = both(self.labels, lambda kind, index: probe_labels(vectors[f"labels_{kind}"], label, index.row))
+            of_special = probe_labels(tokens.first, label, rows) if has_special else None
+            advance(int(has_special))
+        return Probes(*position, *pixels, *labels, labels_special=of_special, notes=self.notes)
+
+
+def choose_tokens(
+    outlier: Bool[np.ndarray, "image patch"], label: list[str] | None, most: int, seed: int
+) -> ProbeTokens:
+    """Choose the tokens for every probe.
+
+    Args:
+        outlier: which tokens of each image are outliers.
+        label: each image's label, if there are labels.
+        most: most tokens of a kind.
+        seed: seed of the draws.
+
+    Example:
+        >>> choose_tokens(np.zeros((3, 16), bool), None, 100, 0).notes[0]
+        'position: 0 outlier tokens have a normal one at the same patch, in 0 images; a probe needs 50 in 5'
+    """
+    notes: list[str] = []
+    position = pair_within_patches(outlier, most, np.random.default_rng([seed, 0]))
+    patches = len(np.unique(position.outlier.patch))
+    # The normal tokens are from other images, and perhaps from fewer.
+    images = min(len(np.unique(position.outlier.row)), len(np.unique(position.normal.row)))
+    if len(position.outlier) < LEAST_TOKENS or images < FOLDS:
+        notes.append(
+            f"position: {len(position.outlier)} outlier tokens have a normal one at the same patch, in {images} "
+            f"images; a probe needs {LEAST_TOKENS} in {FOLDS}"
+        )
+        position = NO_PAIRS
+    elif patches < 2:
+        notes.append("position: all outlier tokens that can be compared sit on one patch")
+        position = NO_PAIRS
+    pixels = pair_within_images(outlier, most, np.random.default_rng([seed, 1]))
+    if len(pixels.outlier) < LEAST_TOKENS or len(np.unique(pixels.outlier.row)) < FOLDS:
+        notes.append(
+            f"pixels: {len(pixels.outlier)} outlier tokens in {len(np.unique(pixels.outlier.row))} images; "
+            f"a probe needs {LEAST_TOKENS} in {FOLDS}"
+        )
+        pixels = NO_PAIRS
+    labels, named = NO_PAIRS, np.array([], np.str_)
+    if label is None:
+        notes.append("labels: none were given")
+    else:
+        labels = pair_within_images(outlier, most, np.random.default_rng([seed, 2]), one_per_image=True)
+        named = np.array(label)[labels.outlier.row]
+        values, counts = np.unique(named, return_counts=True)
+        frequent = np.isin(named, values[counts >= LEAST_OF_LABEL])
+        if len(np.unique(named[frequent])) < 2 or int(frequent.sum()) < LEAST_TOKENS:
+            notes.append(
+                f"labels: {int(frequent.sum())} images with outlier tokens are of a label with {LEAST_OF_LABEL} of "
+                f"them; a probe needs {LEAST_TOKENS} and two such labels"
+            )
+            labels, named = NO_PAIRS, np.array([], np.str_)
+        else:
+            labels, named = TokenPairs(labels.outlier.take(frequent), labels.normal.take(frequent)), named[frequent]
+    return ProbeTokens(position, pixels, labels, named, notes)

@@ -1,14 +1,11 @@
-"""What ``outliers.json`` holds, apart from the tables."""
+"""The record of an analysis of outlier tokens, which ``outliers.json`` holds."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from infoscope.analyses.outliers.config import Cutoff
-from infoscope.analyses.outliers.groups import GroupActivation
-from infoscope.analyses.outliers.probes import LabelScore, PixelScore, PositionScore
+from infoscope.options import Cutoff
 from infoscope.runtime.manifest import DictionaryRecord, ImagesRecord, ModelRecord
 
 FORMAT_VERSION = 1
@@ -20,13 +17,13 @@ class Presence:
     """Whether there are outlier tokens (method, section 6).
 
     Attributes:
-        kind: what is above the cutoff at the block: ``outlier`` tokens, or the ``tail`` of one distribution.
+        kind: what is above the cutoff at the block: ``outlier`` tokens, or only the ``tail`` of one distribution.
         blocks: the blocks that have outlier tokens, ascending.
         long_share: share of the block's tokens above 3 times the median norm.
-        reach: the longest token's norm over the median, at the block.
-        farthest_block: the block with the largest such ratio.
-        farthest_reach: that ratio.
-        sentence: the same in words.
+        reach: the longest token's norm over the median norm, at the block.
+        farthest_block: the block where that ratio is largest.
+        farthest_reach: the ratio there.
+        sentence: the finding in words.
     """
 
     kind: Kind
@@ -40,14 +37,14 @@ class Presence:
 
 @dataclass(frozen=True)
 class CutoffUsed:
-    """From which norm on the analyses call a token an outlier.
+    """The norm above which the analyses call a token an outlier.
 
     Attributes:
-        asked: the cutoff asked for.
-        used: the one taken; another where there is no valley.
+        asked: the cutoff that was asked for.
+        used: the cutoff that was used; a different one where there is no valley.
         threshold: the norm.
-        tokens: tokens of the sample above it, at the block.
-        share: the same as a share of all.
+        tokens: tokens of the sample above that norm, at the block.
+        share: their share of all patch tokens.
         images: images with such a token.
     """
 
@@ -61,17 +58,17 @@ class CutoffUsed:
 
 @dataclass(frozen=True)
 class Places:
-    """Where on the grid the outlier tokens sit.
+    """Where on the grid the outlier tokens are.
 
     Attributes:
-        patches: patches that are an outlier in any image.
-        cells: patches there are.
-        likeliest: the patch that is one most often, row-major; None without outlier tokens.
-        likeliest_share: share of the outlier tokens that sit there.
-        corner_share: share of them on the four corner patches.
-        corner_even: what that would be were they spread evenly.
-        border_share: share of them on the outermost ring, corners included.
-        border_even: what that would be were they spread evenly.
+        patches: patches that are an outlier in at least one image.
+        cells: patches of the grid.
+        likeliest: the patch that is an outlier most often, row-major; None without outlier tokens.
+        likeliest_share: share of the outlier tokens at that patch.
+        corner_share: share of the outlier tokens on the four corner patches.
+        corner_even: what ``corner_share`` would be if they were spread evenly.
+        border_share: share of the outlier tokens on the outermost ring, corners included.
+        border_even: what ``border_share`` would be if they were spread evenly.
     """
 
     patches: int
@@ -90,11 +87,11 @@ class MaskDistance:
 
     Attributes:
         mask: ``outlier``, ``next``, ``random`` or ``complement``.
-        pairs: images it is the mean over: outlier tokens on the overlap in both crops, and a mask to compare.
+        pairs: images that the mean is over: those with outlier tokens on the overlap in both crops, and with this mask.
         mean: mean distance, as a share of D; None without pairs.
         error: standard error of that mean over images; None with fewer than two.
-        below_outlier: how much less it is than the outlier mask's distance, mean over the same images.
-        below_outlier_error: standard error of that.
+        below_outlier: how much shorter the distance is than that of the outlier mask, mean over the same images.
+        below_outlier_error: standard error of that difference.
     """
 
     mask: str
@@ -111,10 +108,11 @@ class Stability:
 
     Attributes:
         images: images of the sample.
-        pairs: those with outlier tokens on the overlap in both crops.
-        vanished: of those with any there, the share with some in exactly one crop; None without.
+        pairs: images with outlier tokens on the overlap in both crops.
+        vanished: share of the images with outlier tokens on the overlap that have them in exactly one crop; None if no
+            image has any.
         size: outlier tokens on the overlap, mean over the pairs and both crops; None without pairs.
-        masks: the distances, the outlier mask's first.
+        masks: the distances, that of the outlier mask first.
     """
 
     images: int
@@ -125,8 +123,65 @@ class Stability:
 
 
 @dataclass(frozen=True)
+class PositionScore:
+    """How well a token predicts its own position on the grid.
+
+    Attributes:
+        tokens: number of tokens probed.
+        r2: explained variance of row and column, by ridge regression.
+        error: mean distance from the predicted to the true position, in patches.
+        baseline_error: that distance for a probe that sees no token and predicts the mean position.
+        top1: share of the tokens whose patch a linear classifier predicts.
+        baseline_top1: that share for the most frequent patch.
+    """
+
+    tokens: int
+    r2: float
+    error: float
+    baseline_error: float
+    top1: float
+    baseline_top1: float
+
+
+@dataclass(frozen=True)
+class PixelScore:
+    """How well a token predicts the pixels of its patch, by ridge regression.
+
+    Attributes:
+        tokens: number of tokens probed.
+        r2: explained variance of all pixels of the patch.
+        rmse: root mean squared error of a pixel, in levels of 255.
+        baseline_rmse: that error for the mean patch.
+        colour_r2: explained variance of the patch's mean colour.
+    """
+
+    tokens: int
+    r2: float
+    rmse: float
+    baseline_rmse: float
+    colour_r2: float
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """How well one token predicts its picture's label, by logistic regression.
+
+    Attributes:
+        tokens: number of tokens probed, one an image.
+        labels: number of different labels among them.
+        top1: share of the images whose label the probe predicts.
+        baseline_top1: that share for the most frequent label.
+    """
+
+    tokens: int
+    labels: int
+    top1: float
+    baseline_top1: float
+
+
+@dataclass(frozen=True)
 class Probes:
-    """What tokens carry: each probe on outlier tokens and on as many normal ones; None where it cannot be made.
+    """What tokens carry: each probe on outlier tokens and on as many normal ones; None where a probe is not possible.
 
     Attributes:
         position_outlier: position, of outlier tokens.
@@ -136,7 +191,7 @@ class Probes:
         labels_outlier: label, of one outlier token an image.
         labels_normal: label, of one normal token of each of the same images.
         labels_special: label, of the CLS token of the same images.
-        notes: why a probe is missing.
+        notes: why probes are missing.
     """
 
     position_outlier: PositionScore | None
@@ -150,13 +205,36 @@ class Probes:
 
 
 @dataclass(frozen=True)
-class Groups:
-    """Feature groups on outlier and on normal tokens.
+class GroupActivation:
+    """A feature group's codes on outlier tokens and on normal ones.
 
     Attributes:
-        groups: each group.
+        name: name of the group.
+        kind: what divides the features: ``partition`` or ``class``.
+        features: number of features in the group.
+        outlier: sum of the group's codes on a token, mean over the outlier tokens; None without outlier tokens.
+        normal: the same over the normal tokens.
+        outlier_share: the group's share of all codes on outlier tokens; None where there are no codes.
+        normal_share: its share of all codes on normal tokens.
+    """
+
+    name: str
+    kind: str
+    features: int
+    outlier: float | None
+    normal: float | None
+    outlier_share: float | None
+    normal_share: float | None
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Feature groups on outlier tokens and on normal ones.
+
+    Attributes:
+        groups: the groups.
         cds_rank_correlation: Spearman's correlation of CDS with the preference for outlier tokens; None if undefined.
-        features: how many features that is over.
+        features: number of features that the correlation is over.
     """
 
     groups: list[GroupActivation]
@@ -166,7 +244,7 @@ class Groups:
 
 @dataclass(frozen=True)
 class OutlierRecord:
-    """All of ``outliers.json``; its parts are documented by their classes. Timings are seconds by stage."""
+    """All of ``outliers.json``. The class of each entry documents it; timings are in seconds, by stage."""
 
     format_version: int
     command: str
@@ -185,17 +263,3 @@ class OutlierRecord:
     probes: Probes
     groups: Groups | None
     notes: list[str]
-
-
-def without_nan(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become None.
-
-    Example:
-        >>> without_nan({"a": [1.0, float("nan")], "b": float("inf")})
-        {'a': [1.0, None], 'b': None}
-    """
-    if isinstance(value, dict):
-        return {key: without_nan(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

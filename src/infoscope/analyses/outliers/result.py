@@ -1,11 +1,9 @@
-"""What an account of outlier tokens found: its tables, on disk and read back."""
+"""The result of an analysis of outlier tokens: its tables, and the folder that they are written to."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,17 +11,16 @@ from jaxtyping import Float32
 
 from infoscope.analyses.outliers.cutoffs import BlockNorms
 from infoscope.analyses.outliers.masks import OTHERS, MaskShifts
-from infoscope.analyses.outliers.norm_pass import Norms
-from infoscope.analyses.outliers.record import OutlierRecord, without_nan
-from infoscope.errors import InfoscopeError
-from infoscope.runtime.atomic import remedy_of, remove_leftovers_of
-from infoscope.runtime.schema import Column, Table, write_table
-from infoscope.runtime.seal import write_sealed
+from infoscope.analyses.outliers.passes import Norms
+from infoscope.analyses.outliers.record import OutlierRecord
+from infoscope.runtime.columns import Column, declare, make_table, write_table
+from infoscope.runtime.json_values import to_json
+from infoscope.runtime.seal import remove_record, write_sealed
 
 # Our choice: bars of 3 to 4 % of the norm over one power of ten.
 BARS_A_DECADE = 64
 
-BLOCKS: Table = MappingProxyType(
+BLOCKS = declare(
     {
         "block": Column(pl.UInt16, "index", "block whose output the norms are of, before any final norm"),
         "tokens": Column(pl.UInt64, "count", "patch tokens of the sample"),
@@ -56,7 +53,7 @@ BLOCKS: Table = MappingProxyType(
     }
 )
 
-POSITIONS: Table = MappingProxyType(
+POSITIONS = declare(
     {
         "block": Column(pl.UInt16, "index", "block whose output the norms are of"),
         "patch": Column(pl.UInt16, "index", "patch of the full view, row-major on the p x p grid"),
@@ -65,7 +62,7 @@ POSITIONS: Table = MappingProxyType(
     }
 )
 
-NORMS: Table = MappingProxyType(
+NORMS = declare(
     {
         "block": Column(pl.UInt16, "index", "block whose output the norms are of"),
         "lower": Column(pl.Float64, "norm", "lower end of the bar, inclusive"),
@@ -75,7 +72,7 @@ NORMS: Table = MappingProxyType(
 )
 
 _MOVED = "share of the overlap's diagonal, 0 to 1"
-STABILITY: Table = MappingProxyType(
+STABILITY = declare(
     {
         "image": Column(pl.UInt64, "index", "position of the image in the source's order"),
         "image_id": Column(pl.String, "", "as in top_images"),
@@ -88,11 +85,18 @@ STABILITY: Table = MappingProxyType(
     }
 )
 
-FEATURES: Table = MappingProxyType(
+FEATURES = declare(
     {
         "feature": Column(pl.UInt32, "index", "feature of the dictionary, ascending"),
-        "outlier_activation": Column(pl.Float64, "code", "mean code over the outlier tokens; null without any"),
-        "normal_activation": Column(pl.Float64, "code", "mean code over the other patch tokens; null without any"),
+        "outlier_activation": Column(
+            pl.Float64, "code", "mean code over the outlier tokens; null without any", label="mean code, outlier tokens"
+        ),
+        "normal_activation": Column(
+            pl.Float64,
+            "code",
+            "mean code over the other patch tokens; null without any",
+            label="mean code, other tokens",
+        ),
     }
 )
 
@@ -101,46 +105,46 @@ def blocks_table(described: list[BlockNorms], norms: Norms, special: int) -> pl.
     """One row a block.
 
     Args:
-        described: the blocks' numbers, in order.
-        norms: for the tokens before the patches.
-        special: how many of these are no registers.
+        described: the statistics of the blocks, in order.
+        norms: the norms, of which those of the prefix tokens are used.
+        special: how many of the prefix tokens are not registers.
     """
     rows = []
-    for block, found in enumerate(described):
-        before = norms.prefix[:, block].astype(np.float64)
-        cls, registers = before[:, :special], before[:, special:]
-        row = {name: getattr(found, name) for name in ("tokens", "mean", "deviation", "median", "longest")}
-        row |= {"block": block, "long_share": found.long_share, "present": found.present}
-        row |= {f"threshold_{cutoff}": value for cutoff, value in found.thresholds.items()}
-        row |= {f"share_{cutoff}": value for cutoff, value in found.shares.items()}
+    for block, statistics in enumerate(described):
+        prefix = norms.prefix[:, block].astype(np.float64)
+        cls, registers = prefix[:, :special], prefix[:, special:]
+        row = {name: getattr(statistics, name) for name in ("tokens", "mean", "deviation", "median", "longest")}
+        row |= {"block": block, "long_share": statistics.long_share, "present": statistics.present}
+        row |= {f"threshold_{cutoff}": value for cutoff, value in statistics.thresholds.items()}
+        row |= {f"share_{cutoff}": value for cutoff, value in statistics.shares.items()}
         row["special_norm"] = float(cls.mean()) if cls.size else None
         row["register_norm"] = float(registers.mean()) if registers.size else None
         rows.append(row)
-    return _frame(rows, BLOCKS)
+    return make_table(BLOCKS, rows)
 
 
 def positions_table(norms: Norms, thresholds: list[float]) -> pl.DataFrame:
     """One row a block and patch.
 
     Args:
-        norms: of the sample.
-        thresholds: of the blocks, in order.
+        norms: the norms of the sample.
+        thresholds: the norm above which a token is an outlier, for each block in order.
     """
     blocks, cells = norms.patches.shape[1:]
     outliers = np.stack([norms.outliers(block, threshold).sum(0) for block, threshold in enumerate(thresholds)])
-    return pl.DataFrame(
+    return make_table(
+        POSITIONS,
         {
             "block": np.repeat(np.arange(blocks), cells),
             "patch": np.tile(np.arange(cells), blocks),
             "outliers": outliers.ravel(),
             "mean_norm": norms.patches.mean(0, dtype=np.float64).ravel(),
         },
-        schema_overrides=_types(POSITIONS),
     )
 
 
 def norms_table(norms: Norms) -> pl.DataFrame:
-    """Each block's histogram, over bars of equal width on a logarithmic scale; empty bars are left out."""
+    """The histogram of each block, with bars of equal width on a logarithmic scale; empty bars are left out."""
     frames = [_histogram(block, norms.patches[:, block].ravel()) for block in range(norms.patches.shape[1])]
     return pl.concat(frames)
 
@@ -148,20 +152,21 @@ def norms_table(norms: Norms) -> pl.DataFrame:
 def _histogram(block: int, norms: Float32[np.ndarray, " token"]) -> pl.DataFrame:
     positive = norms[norms > 0].astype(np.float64)
     bar, count = np.unique(np.floor(np.log10(positive) * BARS_A_DECADE).astype(np.int64), return_counts=True)
-    return pl.DataFrame(
+    return make_table(
+        NORMS,
         {
             "block": np.full(len(bar), block),
             "lower": 10.0 ** (bar / BARS_A_DECADE),
             "upper": 10.0 ** ((bar + 1) / BARS_A_DECADE),
             "tokens": count,
         },
-        schema_overrides=_types(NORMS),
     )
 
 
 def stability_table(norms: Norms, shifts: MaskShifts, ids: list[str]) -> pl.DataFrame:
     """One row an image of the sample."""
-    return pl.DataFrame(
+    return make_table(
+        STABILITY,
         {
             "image": norms.image,
             "image_id": ids,
@@ -169,28 +174,19 @@ def stability_table(norms: Norms, shifts: MaskShifts, ids: list[str]) -> pl.Data
             "size_second": shifts.sizes[:, 1],
             **{name: getattr(shifts, name) for name in ("outlier", *OTHERS)},
         },
-        schema_overrides=_types(STABILITY),
-    ).with_columns(pl.col("outlier", *OTHERS).fill_nan(None))
+    )
 
 
 def features_table(outlier: np.ndarray | None, normal: np.ndarray | None, features: int) -> pl.DataFrame:
     """One row a feature."""
-    return pl.DataFrame(
+    return make_table(
+        FEATURES,
         {
             "feature": np.arange(features),
             "outlier_activation": [None] * features if outlier is None else outlier,
             "normal_activation": [None] * features if normal is None else normal,
         },
-        schema_overrides=_types(FEATURES),
     )
-
-
-def _frame(rows: list[dict[str, object]], table: Table) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=_types(table))
-
-
-def _types(table: Table) -> dict[str, Any]:
-    return {name: column.dtype for name, column in table.items()}
 
 
 OUTLIERS_FILE = "outliers.json"
@@ -208,12 +204,12 @@ class OutlierResult:
     """The result of `measure_outliers`; columns and units of the tables are in `infoscope.analyses.outliers.result`.
 
     Attributes:
-        record: what was found, with what, on what.
+        record: the findings, and what they were made with and on.
         blocks: one row a block: norms, cutoffs, shares.
         positions: one row a block and patch: how often it is an outlier.
-        norms: each block's histogram of norms.
+        norms: one row a block and bar of its histogram of norms.
         stability: one row an image: how far its masks move.
-        features: one row a feature: mean code on outlier and on normal tokens; None without a run.
+        features: one row a feature: mean code on outlier tokens and on normal ones; None without a run.
     """
 
     record: OutlierRecord
@@ -224,33 +220,29 @@ class OutlierResult:
     features: pl.DataFrame | None
 
     def save(self, path: Path | str) -> None:
-        """Write a folder; ``outliers.json`` comes last, so its presence says that all is there.
+        """Write a folder; ``outliers.json`` is written last, so that its presence says that the folder is whole.
 
-        An analysis that is there already is replaced.
+        An earlier analysis in the folder is replaced.
 
         Raises:
             InfoscopeError: the folder cannot be written.
         """
         path = Path(path)
-        remove_leftovers_of(path / name for name in FILES)
-        try:
-            for old in (OUTLIERS_FILE, "features.parquet", *FIGURES):
-                (path / old).unlink(missing_ok=True)
-        except OSError as error:
-            raise InfoscopeError(f"cannot write {path}: {error.strerror or error}; {remedy_of(error)}") from error
+        remove_record(path / OUTLIERS_FILE, FILES)
+        written = []
         for name, frame, table in (
-            ("blocks", self.blocks, BLOCKS),
-            ("positions", self.positions, POSITIONS),
-            ("norms", self.norms, NORMS),
-            ("stability", self.stability, STABILITY),
+            ("blocks.parquet", self.blocks, BLOCKS),
+            ("positions.parquet", self.positions, POSITIONS),
+            ("norms.parquet", self.norms, NORMS),
+            ("stability.parquet", self.stability, STABILITY),
+            ("features.parquet", self.features, FEATURES),
         ):
-            write_table(path / f"{name}.parquet", frame, table)
-        if self.features is not None:
-            write_table(path / "features.parquet", self.features, FEATURES)
-        names = ("blocks", "positions", "norms", "stability", *(() if self.features is None else ("features",)))
-        write_sealed(path / OUTLIERS_FILE, self.to_json(), [f"{name}.parquet" for name in names])
+            if frame is not None:
+                write_table(path / name, frame, table)
+                written.append(name)
+        write_sealed(path / OUTLIERS_FILE, self.to_json(), written)
 
     def to_json(self) -> dict[str, object]:
         """What ``outliers.json`` holds; a number that is not defined is None."""
-        value: dict[str, object] = without_nan(asdict(self.record))
+        value: dict[str, object] = to_json(self.record)
         return value

@@ -1,1 +1,1 @@
-"""Vision models whose features are known by construction: the truth that the measurement is held against."""
+"""Vision models whose features are known by construction: the truth that the measurement is compared with."""

@@ -1,4 +1,4 @@
-"""Planted features for some photographs: weights drawn, ramps set where the photographs' own values lie."""
+"""Planted features for a set of photographs: weights are drawn, and ramps follow the photographs' own values."""
 
 from __future__ import annotations
 
@@ -12,56 +12,54 @@ from infoscope.analyses.planted.features import (
     DESCRIPTORS,
     STATISTICS,
     PlantedFeatures,
-    block_patches,
     describe,
     ramp,
+    square_patches,
     view_statistics,
 )
 from infoscope.errors import InfoscopeError
-from infoscope.images.prefetch import all_unreadable, decode_ahead
-from infoscope.images.source import ImageSource
-from infoscope.images.spread import spread_evenly
+from infoscope.images.prefetch import all_unreadable, decode_readable
+from infoscope.images.source import ImageSource, spread_evenly
 from infoscope.images.views import Views
 from infoscope.runtime.progress import progress
 
 # Our choice: a ramp's upper end then has 26 photographs beyond it.
 SAMPLE_IMAGES = 256
 
-# Where ramps begin and end, as quantiles over images, for every kind alike. Our choice: a feature fires in a quarter of
-# the images and is at its peak in a tenth, so that 16 top images can be had from two hundred.
+# Where ramps begin and end, as quantiles over images, for all kinds alike. Our choice: a feature fires in a quarter of
+# the images and is at its peak in a tenth, so that two hundred images are enough for 16 top images.
 RAMP = (0.75, 0.9)
-# Descriptors or statistics in one feature's mixture, once each has had a feature of its own.
+# Descriptors or statistics in the mixture of one feature.
 _MIXED = 4
-# A ramp shorter than this many standard deviations is no ramp: many images are alike there (black, burnt out).
+# The shortest usable ramp, in standard deviations. A shorter one means that many images have the same value there, such
+# as black or burnt-out pictures.
 _SHORTEST = 0.05
-# Features that are drawn for each local one with distant instances.
+# Candidates drawn for each local feature that is chosen for where it fires.
 _CANDIDATES = 8
 
 
-def read_views(images: ImageSource, patch_size: int, grid: int) -> list[tuple[int, np.ndarray]]:
-    """Full views of a sample spread evenly over the images: at most `SAMPLE_IMAGES`, with their positions.
+def read_views(images: ImageSource, patch_size: int, grid: int) -> list[np.ndarray]:
+    """Full views of a sample of at most `SAMPLE_IMAGES`, spread evenly over the images.
 
     Raises:
         InfoscopeError: fewer than `LEAST_IMAGES` can be read.
     """
     sample = sorted(spread_evenly(len(images), SAMPLE_IMAGES))
     view = Views(patch_size, grid, 0).full
-    found: list[tuple[int, np.ndarray]] = []
-    reason = ""
+    views: list[np.ndarray] = []
+    skipped: list[tuple[int, str]] = []
     with progress("Looking at photographs to plant in", len(sample), "images") as advance:
-        for batch in decode_ahead(images, sample, view, 16, None):
-            found += zip(batch.index, batch.pixels, strict=True)
-            reason = reason or next((why for _, why in batch.unreadable), "")
-            advance(len(batch.index) + len(batch.unreadable))
-    if not found:
-        raise all_unreadable(images, reason)
-    if len(found) < LEAST_IMAGES:
-        raise InfoscopeError(f"{images.name} has {len(found)} readable images; planting takes at least {LEAST_IMAGES}")
-    return found
+        for batch in decode_readable(images, sample, view, 16, None, skipped, advance):
+            views += list(batch.pixels)
+    if not views:
+        raise all_unreadable(images, skipped[0][1])
+    if len(views) < LEAST_IMAGES:
+        raise InfoscopeError(f"{images.name} has {len(views)} readable images; planting takes at least {LEAST_IMAGES}")
+    return views
 
 
 def calibrate(views: list[np.ndarray], config: PlantedConfig) -> tuple[PlantedFeatures, list[str]]:
-    """The features for some photographs, and what each one is called.
+    """The features for a set of photographs, and the name of each.
 
     Args:
         views: full views, 8-bit RGB ``[pn, pn, 3]``.
@@ -91,7 +89,7 @@ def calibrate(views: list[np.ndarray], config: PlantedConfig) -> tuple[PlantedFe
     image_weight = torch.cat(image, dim=1)
     image_low, image_high = _ends(statistics @ image_weight)
     false_weight = _mixtures(len(STATISTICS), config.features, random)
-    # A share of 0 has no limit that it exceeds.
+    # Features fire falsely above this limit; with a share of 0, never (see ``false_limit`` below).
     limit = torch.quantile(statistics @ false_weight, 1 - config.false_positives, dim=0)
     window_of = torch.full((config.features,), -1)
     position = counts["local"] + counts["global"]
@@ -119,7 +117,7 @@ def calibrate(views: list[np.ndarray], config: PlantedConfig) -> tuple[PlantedFe
 
 
 def make_windows(config: PlantedConfig) -> Float[Tensor, "patch window"]:
-    """Where the position-bound features may fire: each on a block of 3 x 3 patches, anywhere or in a corner.
+    """Where the position-bound features may fire: each on a square of 3 x 3 patches, anywhere or in a corner.
 
     Example:
         >>> windows = make_windows(PlantedConfig())
@@ -128,15 +126,15 @@ def make_windows(config: PlantedConfig) -> Float[Tensor, "patch window"]:
     """
     random = torch.Generator().manual_seed(config.seed + 1)
     p = config.grid
-    bound = config.counts["position-bound"]
-    cornered = round(config.cornered * bound)
+    count = config.counts["position-bound"]
+    cornered = round(config.cornered * count)
     last = p - config.side
-    places = torch.randint(last + 1, (bound, 2), generator=random)
-    places[:cornered] = last * torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat(-(-cornered // 4), 1)[:cornered]
-    blocks = torch.zeros(config.patches, bound)
-    for number, (top, left) in enumerate(places.tolist()):
-        blocks[block_patches(top, left, config.side, p), number] = 1
-    return blocks
+    corners = torch.randint(last + 1, (count, 2), generator=random)
+    corners[:cornered] = last * torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat(-(-cornered // 4), 1)[:cornered]
+    windows = torch.zeros(config.patches, count)
+    for number, (top, left) in enumerate(corners.tolist()):
+        windows[square_patches(top, left, config.side, p), number] = 1
+    return windows
 
 
 def _local_weights(
@@ -147,7 +145,7 @@ def _local_weights(
     covered: int,
     random: torch.Generator,
 ) -> tuple[Float[Tensor, "descriptor feature"], list[str]]:
-    """Plain features first; then those chosen for instances far from each other; then those for being in the middle."""
+    """Weights and names of the local features: plain ones, then those with distant instances, then centred ones."""
     weights, names = _weights(z, list(DESCRIPTORS), plain, covered, random)
     if not distant + centred:
         return weights, names
@@ -157,7 +155,7 @@ def _local_weights(
         raise InfoscopeError("the photographs are too much alike to plant features in; give more of them")
     spread, off_centre = _whereabouts(ramp(z @ drawn, *_ends(_covered(z @ drawn, covered))), 3 * covered)
     apart = spread.argsort(descending=True, stable=True)[:distant]
-    # The same feature twice would be no second one.
+    # A feature that was chosen already must not be chosen again.
     off_centre[apart] = torch.inf
     middle = off_centre.argsort(stable=True)[:centred]
     names += [f"distant {i}" for i in range(distant)] + [f"centred {i}" for i in range(centred)]
@@ -167,20 +165,21 @@ def _local_weights(
 def _whereabouts(
     maps: Float[Tensor, "image patch feature"], widest: int
 ) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
-    """Of each feature's strongest pictures, in patches, on average.
+    """Where each feature fires in its strongest pictures, in patches, on average.
 
-    How far the mass lies from its own centre, 0 for wide maps; and how far from the middle of the picture.
+    Returns:
+        How far the mass lies from its own centre, with 0 for wide maps; and how far from the middle of the picture.
     """
     p = round(maps.shape[1] ** 0.5)
     place = torch.stack(torch.meshgrid(torch.arange(p), torch.arange(p), indexing="ij"), -1).reshape(-1, 2).float()
     top = maps.sum(1).argsort(dim=0, descending=True, stable=True)[:16]
-    some = maps.gather(0, top[:, None].expand(-1, maps.shape[1], -1))
-    share = some / some.sum(1, keepdim=True).clamp_min(1e-6)
+    strongest = maps.gather(0, top[:, None].expand(-1, maps.shape[1], -1))
+    share = strongest / strongest.sum(1, keepdim=True).clamp_min(1e-6)
     centre = torch.einsum("ipf,pd->ifd", share, place)
     radius = (torch.einsum("ipf,p->if", share, place.square().sum(1)) - centre.square().sum(2)).clamp_min(0).sqrt()
-    few = 1 / share.square().sum(1).clamp_min(1e-6) <= widest
+    narrow = 1 / share.square().sum(1).clamp_min(1e-6) <= widest
     middle = torch.einsum("ipf,p->if", share, (place - (p - 1) / 2).norm(dim=1))
-    return (radius * few).mean(0), middle.mean(0)
+    return (radius * narrow).mean(0), middle.mean(0)
 
 
 def _weights(
@@ -190,33 +189,33 @@ def _weights(
     covered: int,
     random: torch.Generator,
 ) -> tuple[Float[Tensor, "number feature"], list[str]]:
-    """Weights of ``count`` features: half of them single numbers, up or down; the others mixtures."""
+    """Weights and names of ``count`` features: half of them single numbers or their negatives, the others mixtures."""
     size = values.shape[2]
     single = torch.cat([torch.eye(size), -torch.eye(size)], dim=1)
-    called = [f"{sign}{name}" for sign in ("", "not ") for name in names]
+    single_names = [f"{sign}{name}" for sign in ("", "not ") for name in names]
     order = torch.randperm(2 * size, generator=random)
     order = order[_long_ramps(values @ single[:, order], covered)][: (count + 1) // 2]
     mixed = _mixtures(size, 2 * count + 8, random)
     mixed = mixed[:, _long_ramps(values @ mixed, covered)][:, : count - len(order)]
     if len(order) + mixed.shape[1] < count:
         raise InfoscopeError("the photographs are too much alike to plant features in; give more of them")
-    return torch.cat([single[:, order], mixed], dim=1), [called[i] for i in order.tolist()] + [
+    return torch.cat([single[:, order], mixed], dim=1), [single_names[i] for i in order.tolist()] + [
         f"mixture {i}" for i in range(mixed.shape[1])
     ]
 
 
 def _mixtures(size: int, count: int, random: torch.Generator) -> Float[Tensor, "number feature"]:
-    """Weights of a few numbers each, of length 1."""
+    """Random weights on a few numbers for each feature, of length 1."""
     weights = torch.zeros(size, count)
     for column in range(count):
-        some = torch.randperm(size, generator=random)[:_MIXED]
-        weights[some, column] = torch.randn(_MIXED, generator=random)
+        chosen = torch.randperm(size, generator=random)[:_MIXED]
+        weights[chosen, column] = torch.randn(_MIXED, generator=random)
     unit: Tensor = weights / weights.norm(dim=0)
     return unit
 
 
 def _covered(values: Float[Tensor, "image item feature"], covered: int) -> Float[Tensor, "image feature"]:
-    """What as many as ``covered`` items of an image reach."""
+    """The value that ``covered`` items of an image reach or exceed."""
     reached: Tensor = values.topk(min(covered, values.shape[1]), dim=1).values[:, -1]
     return reached
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from infoscope.errors import InfoscopeError, check_choice
+from infoscope.runtime.typed import AtLeast0, Count, Positive, Range, Share, check_fields
 
 Kind = Literal["local", "global", "position-bound", "diffuse"]
 Setting = Literal["default", "adversarial"]
+
+PerKind = Annotated[tuple[float, float, float, float], Range(0)]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
@@ -34,70 +37,61 @@ class PlantedConfig:
         0.5
     """
 
-    features: int = 200
+    features: Annotated[int, Range(4)] = 200
     """How many features are planted. Our choice: a class is then known to one or two in a hundred."""
-    shares: tuple[float, float, float, float] = (0.40, 0.25, 0.25, 0.10)
+    shares: PerKind = (0.40, 0.25, 0.25, 0.10)
     """Share of each kind, in the order of `KINDS`."""
-    strengths: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    strengths: PerKind = (1.0, 1.0, 1.0, 1.0)
     """Peak of the codes of each kind, in the order of `KINDS`. Our choice: noise and peak alone then matter."""
-    noise: float = 0.3
+    noise: AtLeast0 = 0.3
     """Standard deviation of the error of a code that is on, in peaks of its feature; drawn anew for every view. Where a
     feature is off it stays so: what fires wrongly is set by ``false_positives``."""
-    background: float = 0.015
+    background: AtLeast0 = 0.015
     """Standard deviation of the noise on every other code, in peaks. Our choice: over a token of width 384, a noise
     vector as long as 0.3 of a peak."""
-    false_positives: float = 0.1
+    false_positives: Share = 0.1
     """Share of images in which a feature fires on some patch it has no reason to, with the strength that it would have
     had where it belongs."""
-    threshold: float | None = None
+    threshold: AtLeast0 | None = None
     """What a code must exceed in the planted dictionary, in peaks. Default: what the largest of a silent view's codes
     hardly exceeds, ``background`` times sqrt(2 ln p^2) (Donoho and Johnstone 1994), and at least 0.01."""
-    side: int = 3
+    side: Positive = 3
     """Patches per side of what a feature covers at its peak: a local one has so many patches, squared, at its peak in a
     tenth of the images, and a position-bound one's window is a block of that side. Our choice: a twentieth of the
     picture."""
-    outliers: int = 5
+    outliers: Positive = 5
     """Outlier patches of a view, on which the global features sit. 2.6 % of the patches; Darcet et al. 2024 (arXiv
     2309.16588) found some 2 %."""
-    outlier_norm: float = 16.0
+    outlier_norm: AtLeast0 = 16.0
     """Length that an outlier token has in a direction of its own, in peaks. Our choice: some four times the length
     of the other tokens."""
-    outlier_keeps: float = 1 / 3
+    outlier_keeps: Share = 1 / 3
     """Share that an outlier token keeps of what its patch would say. As reported for CLIP B/16 (secondary source),
     low-CDS features have 10.39 there of 31.51 elsewhere."""
-    two_instances: float = 0.0
+    two_instances: Share = 0.0
     """Share of the local features that are chosen for having distant instances in a picture."""
-    centre_biased: float = 0.0
+    centre_biased: Share = 0.0
     """Share of the local features that are chosen for firing towards the middle of a picture."""
-    cornered: float = 0.0
+    cornered: Share = 0.0
     """Share of the position-bound features that are glued to a corner of the grid."""
-    same_patch: float = 0.0
+    same_patch: Share = 0.0
     """Share of views in which the global features sit on their usual patches: for one half of them the same places of
     the grid, for the other half the flattest patches of the picture, which the shift does not change."""
     width: int = 384
     """Length of a token. That of a small vision transformer."""
-    patch_size: int = 16
+    patch_size: Annotated[int, Range(4)] = 16
     """n, pixels per patch side. With the grid, those of CLIP B/16, on which the method was published."""
-    grid: int = 14
+    grid: Annotated[int, Range(4)] = 14
     """p, patches per side."""
-    seed: int = 0
-    """Of directions, features and noise."""
+    seed: Count = 0
+    """Seed of directions, features and noise."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "planted ")
         for name in ("shares", "strengths"):
-            given = getattr(self, name)
-            self._check(
-                name, len(given) == len(KINDS) and min(given) >= 0, f"one number for each of {', '.join(KINDS)}"
-            )
+            self._check(name, len(getattr(self, name)) == len(KINDS), f"one number for each of {', '.join(KINDS)}")
         self._check("shares", abs(sum(self.shares) - 1) < 1e-6, "they make 1")
-        for name in ("false_positives", "outlier_keeps", "two_instances", "centre_biased", "cornered", "same_patch"):
-            self._check(name, 0 <= getattr(self, name) <= 1, "a share from 0 to 1")
         self._check("centre_biased", self.two_instances + self.centre_biased <= 1, "with two_instances at most 1")
-        for name, least in (("noise", 0), ("background", 0), ("outlier_norm", 0), ("seed", 0)):
-            self._check(name, getattr(self, name) >= least, f"{least} or more")
-        self._check("threshold", self.threshold is None or self.threshold >= 0, "0 or more")
-        for name, least in (("features", 4), ("side", 1), ("outliers", 1), ("patch_size", 4), ("grid", 4)):
-            self._check(name, getattr(self, name) >= least, f"{least} or more")
         self._check("side", self.side <= self.grid // 2, "at most half of the grid")
         self._check("outliers", self.outliers <= self.grid**2 // 4, "at most a quarter of the patches")
 

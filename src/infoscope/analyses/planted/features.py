@@ -1,4 +1,4 @@
-"""Planted features: what each responds to, and where."""
+"""Planted features: what each responds to, and where it fires."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from infoscope.analyses.planted.config import PlantedConfig
 
 @dataclass(frozen=True)
 class Draws:
-    """What chance decides of one view.
+    """What is random about one view.
 
     Attributes:
-        usual: uniform on 0..1, for whether the outliers sit on their usual patches.
-        order: the patches in a random order, ``[patch]``.
-        place: a random patch for each feature, where it fires falsely.
+        usual: uniform on 0..1; decides whether the outliers are on their usual patches.
+        order: the patches in random order, ``[patch]``.
+        place: a random patch for each feature, where it fires if it fires falsely.
         noise: standard normal, ``[patch, feature]``.
     """
 
@@ -33,7 +33,7 @@ class Draws:
 
 
 def draw(view: UInt8[np.ndarray, "row column 3"], seed: int, patches: int, features: int) -> Draws:
-    """The draws of a view, seeded by a hash of all its pixels: a shift by one patch changes all of them.
+    """The draws of a view, seeded by a hash of all its pixels, so that a shift by one patch changes all of them.
 
     Example:
         >>> view = np.zeros((8, 8, 3), np.uint8)
@@ -64,10 +64,10 @@ STATISTICS: tuple[str, ...] = (
     *(f"mean {name}" for name in DESCRIPTORS[: -len(_RIDGES)]),
     *(f"spread of {name}" for name in DESCRIPTORS),
 )
-"""Names of the statistics of a view. The mean of a wave is not among them: it is a matter of where in its patch an edge
-lies, and another crop of the same picture has another."""
+"""Names of the statistics of a view. The means of waves are not among them: they depend on where in its patch an edge
+lies, which differs between crops of the same picture."""
 CONTRAST = _COLOURS.index("contrast")
-"""Which of them says how much a patch holds: the standard deviation of its brightness."""
+"""The descriptor that tells flat patches from others: the standard deviation of a patch's brightness."""
 
 
 def describe(view: UInt8[Tensor, "row column 3"], patch_size: int) -> Float[Tensor, "patch descriptor"]:
@@ -92,7 +92,7 @@ def describe(view: UInt8[Tensor, "row column 3"], patch_size: int) -> Float[Tens
     """
     n = patch_size
     p = view.shape[0] // n
-    # Colours apart, since a reduction over an axis of three is slow.
+    # Colours are separate arrays, since reductions over an axis of length three are slow.
     red, green, blue = (
         channel.reshape(p, n, p, n).permute(0, 2, 1, 3).reshape(p * p, n, n).to(torch.float32) / 255
         for channel in view.unbind(-1)
@@ -109,7 +109,7 @@ def describe(view: UInt8[Tensor, "row column 3"], patch_size: int) -> Float[Tens
     flat = luma.flatten(1)
     waves = _waves(n)
     ridges = flat @ waves
-    # What the waves leave of the patch.
+    # What remains of the patch without its mean and the waves.
     texture = (flat - flat.mean(1, keepdim=True) - ridges @ waves.T).square().mean(1).sqrt().sqrt()
     return torch.stack(
         [
@@ -155,12 +155,12 @@ class PlantedView:
 
     Attributes:
         codes: true codes, ``[patch, feature]``, without noise.
-        unmuted: the same before the outlier patches lose what they hold of their own.
-        error: what is added to the codes that are on, ``[patch, feature]``.
-        background: what is added to the others, ``[patch, feature]``.
+        unmuted: the codes before the outlier patches lose most of their own content.
+        error: noise on the codes that are on, ``[patch, feature]``.
+        background: noise on the other codes, ``[patch, feature]``.
         outlier: which patches are outliers.
-        placed: the features' false positives, ``[feature]``: those whose codes are not where they belong.
-        descriptors: what each patch looks like, normalised, ``[patch, descriptor]``.
+        placed: which features fire falsely, on a patch where they do not belong, ``[feature]``.
+        descriptors: normalised descriptors of each patch, ``[patch, descriptor]``.
     """
 
     codes: Float[Tensor, "patch feature"]
@@ -178,12 +178,12 @@ class PlantedFeatures(nn.Module):
     With z the normalised descriptors of a patch and t the normalised statistics of a view (mean and spread of its
     patches' descriptors), a ramp being 0 up to ``low``, 1 from ``high`` and straight between:
 
-    - local: ramp(z . weight), of the patch's own pixels;
-    - of the others, the strength a = ramp(t . weight) is the view's:
-      diffuse: a on every patch; position-bound: a on the patches of a window; global: a on the outlier patches, which
-      are drawn among the flattest quarter of the view by a hash of all its pixels.
+    - a local feature has ramp(z . weight), from the patch's own pixels;
+    - the others have one strength for the whole view, a = ramp(t . weight): a diffuse feature on every patch, a
+      position-bound one on the patches of a window, a global one on the outlier patches. These are drawn from the
+      flattest quarter of the view by a hash of all its pixels.
 
-    All tensors are buffers, so that they go where the model goes and into its hash.
+    All tensors are buffers, so that they move with the model and are part of its hash.
     """
 
     descriptor_mean: Tensor
@@ -214,15 +214,15 @@ class PlantedFeatures(nn.Module):
 
     @property
     def features(self) -> int:
-        """How many there are."""
+        """Number of features."""
         return self.config.features
 
     def normalised(self, view: UInt8[Tensor, "row column 3"]) -> Float[Tensor, "patch descriptor"]:
-        """z: the descriptors of each patch, of mean 0 and spread 1 over the photographs it was made on."""
+        """z: the descriptors of each patch, with mean 0 and spread 1 over the photographs of the calibration."""
         return (describe(view, self.config.patch_size) - self.descriptor_mean) / self.descriptor_scale
 
     def statistics(self, z: Float[Tensor, "patch descriptor"]) -> Float[Tensor, " statistic"]:
-        """t: mean and spread over the patches, normalised likewise."""
+        """t: mean and spread over the patches, normalised in the same way."""
         return (view_statistics(z) - self.statistic_mean) / self.statistic_scale
 
     def forward(self, view: UInt8[Tensor, "row column 3"], windows: Float[Tensor, "patch window"]) -> PlantedView:
@@ -230,17 +230,17 @@ class PlantedFeatures(nn.Module):
 
         Args:
             view: 8-bit RGB, ``[pn, pn, 3]``.
-            windows: at which patches the features that depend on position may fire, 0 to 1; `window_of` has the
+            windows: on which patches the features that depend on position may fire, 0 to 1; `window_of` gives the
                 window of each feature, -1 for none.
         """
-        config, place = self.config, self.strength.device
-        chance = draw(view.cpu().numpy(), config.seed, config.patches, self.features)
+        config, device = self.config, self.strength.device
+        draws = draw(view.cpu().numpy(), config.seed, config.patches, self.features)
         z = self.normalised(view)
         statistics = self.statistics(z)
         amplitude = ramp(statistics @ self.image_weight, self.image_low, self.image_high)
-        seats = self._seats(z, chance)
+        seats = self._seats(z, draws)
 
-        codes = torch.zeros(config.patches, self.features, device=place)
+        codes = torch.zeros(config.patches, self.features, device=device)
         codes[:, self.local] = ramp(z @ self.local_weight, self.local_low, self.local_high)
         codes[:, self.local.stop :] = amplitude
         windowed = self.window_of >= 0
@@ -248,17 +248,17 @@ class PlantedFeatures(nn.Module):
         codes[:, self.global_] *= seats
         unmuted = codes.clone()
         outlier = seats.any(1)
-        rest = torch.ones(self.features, dtype=torch.bool, device=place)
-        rest[self.global_] = False
-        codes[outlier[:, None] & rest] *= config.outlier_keeps
+        not_global = torch.ones(self.features, dtype=torch.bool, device=device)
+        not_global[self.global_] = False
+        codes[outlier[:, None] & not_global] *= config.outlier_keeps
 
         placed = statistics @ self.false_weight > self.false_limit
-        wrong = placed.nonzero().flatten()
-        patch, height = torch.from_numpy(chance.place).to(place)[wrong], unmuted[:, wrong].amax(0)
-        for kept in (codes, unmuted):
-            kept[:, wrong] = 0
-            kept[patch, wrong] = height
-        noise, on = torch.from_numpy(chance.noise).to(place) * self.strength, codes > 0
+        false = placed.nonzero().flatten()
+        patch, height = torch.from_numpy(draws.place).to(device)[false], unmuted[:, false].amax(0)
+        for values in (codes, unmuted):
+            values[:, false] = 0
+            values[patch, false] = height
+        noise, on = torch.from_numpy(draws.noise).to(device) * self.strength, codes > 0
         return PlantedView(
             codes=codes * self.strength,
             unmuted=unmuted * self.strength,
@@ -269,20 +269,20 @@ class PlantedFeatures(nn.Module):
             descriptors=z,
         )
 
-    def _seats(self, z: Float[Tensor, "patch descriptor"], chance: Draws) -> Bool[Tensor, "patch global"]:
-        """On which patches of the view each global feature sits."""
+    def _seats(self, z: Float[Tensor, "patch descriptor"], draws: Draws) -> Bool[Tensor, "patch global"]:
+        """The patches of the view that each global feature is on."""
         config = self.config
         count = config.counts["global"]
         flattest = z[:, CONTRAST].argsort(stable=True)
         seats = torch.zeros(config.patches, count, dtype=torch.bool, device=z.device)
-        if chance.usual < config.same_patch:
+        if draws.usual < config.same_patch:
             seats[self.usual_patches, : count // 2] = True
             seats[flattest[: config.outliers], count // 2 :] = True
         else:
-            order = torch.from_numpy(chance.order).to(z.device)
-            quiet = torch.zeros(config.patches, dtype=torch.bool, device=z.device)
-            quiet[flattest[: config.patches // 4]] = True
-            seats[order[quiet[order]][: config.outliers]] = True
+            order = torch.from_numpy(draws.order).to(z.device)
+            flat = torch.zeros(config.patches, dtype=torch.bool, device=z.device)
+            flat[flattest[: config.patches // 4]] = True
+            seats[order[flat[order]][: config.outliers]] = True
         return seats
 
 
@@ -298,11 +298,11 @@ def ramp(
     return ((values - low) / (high - low)).clamp(0, 1)
 
 
-def block_patches(top: int, left: int, side: int, grid: int) -> Int64[Tensor, " patch"]:
-    """The patches of a square block, row-major on the grid.
+def square_patches(top: int, left: int, side: int, grid: int) -> Int64[Tensor, " patch"]:
+    """The patches of a square, row-major on the grid.
 
     Example:
-        >>> block_patches(1, 0, 2, 4).tolist()
+        >>> square_patches(1, 0, 2, 4).tolist()
         [4, 5, 8, 9]
     """
     rows, columns = torch.arange(top, top + side), torch.arange(left, left + side)

@@ -1,4 +1,4 @@
-"""A planted backbone and the dictionary that belongs to it."""
+"""A model of planted features, and the dictionary that belongs to it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def read_directions(
     mean: Float[Tensor, " feature"] | None = None,
     name: str = "planted directions",
 ) -> SparseAutoencoder:
-    """The SAE that reads directions.
+    """An SAE that reads the given directions.
 
     Args:
         directions: ``[feature, width]``, of length 1.
-        threshold: what each feature's code must exceed.
-        mean: what tokens without the features read in each direction; nothing by default.
-        name: what it is called.
+        threshold: the value that each feature's code must exceed.
+        mean: what tokens without the features have along each direction; 0 by default.
+        name: the name of the SAE.
 
     Example:
         >>> sae = read_directions(torch.eye(2, 3), torch.full((2,), 0.5))
@@ -44,14 +44,14 @@ def read_directions(
 
 
 def turned(sae: SparseAutoencoder, cosine: float, seed: int = 0) -> SparseAutoencoder:
-    """The same dictionary with every direction turned at random, each by the same angle: the error of an SAE.
+    """The dictionary with every direction turned at random by the same angle, as an SAE with errors would have it.
 
-    Encoder and decoder turn together; biases and thresholds stay, the latter times the cosine, as the codes do.
+    Encoder and decoder turn together. Biases stay; thresholds are multiplied by the cosine, as the codes are.
 
     Args:
         sae: a dictionary with directions of length 1 and a threshold each.
-        cosine: of the angle between the old and the new direction, above 0 to 1.
-        seed: of where they turn.
+        cosine: cosine of the angle between the old and the new direction, above 0 and at most 1.
+        seed: seed of the new directions.
 
     Raises:
         InfoscopeError: the cosine is out of range, or the dictionary has no thresholds.
@@ -82,20 +82,21 @@ def turned(sae: SparseAutoencoder, cosine: float, seed: int = 0) -> SparseAutoen
 BLOCKS = 4
 PREFIX_TOKENS = 1
 _WAVES = 4
-"""Wavelengths of the part of the position table that every patch has, a sine and cosine each a row and column."""
+"""Wavelengths of the smooth code of position, each with a sine and a cosine for the row and for the column."""
 
+# A window is open on patches where it is above this; rounding leaves less on the others.
 _OPEN = 1e-3
 _NORM_FIRST = 0.75
-"""Share of the outliers' norm that is written with the global features; the next block adds the rest."""
+"""Share of the outliers' norm that is written with the global features; the next block writes the rest."""
 
 WINDOW = 0.25
-"""Length of a window's direction in the position table, in peaks. Our choice: short, or which windows overlap at a
-place would decide how long its tokens are."""
+"""Length of a window's direction in the position table, in peaks. Our choice: short, since otherwise the number of
+windows that overlap at a patch would decide how long its tokens are."""
 CONTENT = 0.7
-"""What the embedding writes for each standard deviation by which a patch differs from the mean one, in peaks. Our
-choice, of one direction: norms at equal pixels then correlate as in a real model, and an SAE has little to learn."""
+"""What the embedding writes for each standard deviation that a patch differs from the mean patch, in peaks. Our choice,
+along one direction: norms at equal pixels then correlate as in a real model, and an SAE has little to learn from it."""
 _SATURATED = 3.0
-"""Standard deviations that a descriptor comes near: no patch is so odd that its pixels alone make it an outlier."""
+"""Limit of a descriptor, in standard deviations, so that no patch becomes an outlier by its pixels alone."""
 
 FAMILY = Family(
     name="planted",
@@ -111,30 +112,30 @@ FAMILY = Family(
 class PlantedModel(nn.Module):
     """Tokens are the sum of code times direction over the planted features, noise, embedding, and the outliers' norm.
 
-    All directions are orthonormal. The embedding writes position, and how far the patch looks from the mean one. The
-    latter decides how long normal tokens are: in a real model, too, their pixels do (docs/outliers.md). The blocks
-    write, one after the other: 0 the local features; 1 the position-bound and the diffuse ones; 2 the global ones on
-    the outlier patches, which lose most of what else they hold, and three quarters of the outliers' norm; 3 the rest of
-    it. Windows of position are read from the position table. CLS holds the strength of every global feature.
+    All directions are orthonormal. The embedding writes the position, and how much the patch differs from the mean
+    patch, which decides how long normal tokens are, as the pixels do in a real model (docs/outliers.md). Block 0 writes
+    the local features; block 1 the position-bound and diffuse ones; block 2 the global ones on the outlier patches,
+    which lose most of their own content, and three quarters of the outliers' norm; block 3 the rest of that norm.
+    Windows are read from the position table. CLS holds the strength of every global feature.
 
     Args:
         features: the planted features.
-        windows: where those that depend on position may fire, ``[patch, window]``.
+        windows: where the features that depend on position may fire, ``[patch, window]``.
     """
 
     def __init__(self, features: PlantedFeatures, windows: Float[Tensor, "patch window"]):
         super().__init__()
         config = features.config
         waves = position_waves(config.grid)
-        parts = [config.features, windows.shape[1], waves.shape[1], 1, 1]
-        if sum(parts) > config.width:
+        counts = [config.features, windows.shape[1], waves.shape[1], 1, 1]
+        if sum(counts) > config.width:
             raise InfoscopeError(
-                f"planted tokens of width {config.width} are too short for {sum(parts)} directions: plant fewer "
-                f"features or choose a width of at least {sum(parts)}"
+                f"planted tokens of width {config.width} are too short for {sum(counts)} directions: plant fewer "
+                f"features or choose a width of at least {sum(counts)}"
             )
         random = torch.Generator().manual_seed(config.seed + 2)
-        basis = torch.linalg.qr(torch.randn(config.width, config.width, generator=random)).Q.T[: sum(parts)]
-        planted, window, wave, outlier, content = basis.split(parts)
+        basis = torch.linalg.qr(torch.randn(config.width, config.width, generator=random)).Q.T[: sum(counts)]
+        planted, window, wave, outlier, content = basis.split(counts)
         self.features = features
         self.directions = _weight(planted)
         self.window_directions = _weight(window / WINDOW)
@@ -151,27 +152,27 @@ class PlantedModel(nn.Module):
             pixel_values: pixels on the scale 0..1.
         """
         windows = self.position[PREFIX_TOKENS:] @ self.window_directions.T
-        # What rounding leaves of a product with an orthogonal direction opens no window.
+        # Products with orthogonal directions are 0 only up to rounding, which must not open a window.
         windows = torch.where(windows > _OPEN, windows, 0.0)
-        found = [self.features(view, windows) for view in to_bytes(pixel_values)]
-        stream = torch.stack([self._embed(view) for view in found])
+        planted = [self.features(view, windows) for view in to_bytes(pixel_values)]
+        stream = torch.stack([self._embed(view) for view in planted])
         for number, block in enumerate(self.blocks):
-            stream = block(stream, torch.stack([self._written(number, view) for view in found]))
+            stream = block(stream, torch.stack([self._written(number, view) for view in planted]))
         return stream
 
-    # Each view by itself: a product over a batch may be rounded otherwise than the same rows in another batch.
+    # Views are computed one by one, since the rounding of a product may depend on the other rows of its batch.
     def _embed(self, view: PlantedView) -> Float[Tensor, "token width"]:
         return self._tokens(view.background @ self.directions + self._content(view)) + self.position
 
     def _content(self, view: PlantedView) -> Float[Tensor, "patch width"]:
-        """How far each patch looks from the mean one, along one direction: equal pixels, equal length."""
-        shown = (_SATURATED * torch.tanh(view.descriptors / _SATURATED)).norm(dim=1)
-        written: Tensor = CONTENT * shown[:, None] * self.content_direction
+        """How much each patch differs from the mean patch, along one direction; equal pixels give equal length."""
+        difference = (_SATURATED * torch.tanh(view.descriptors / _SATURATED)).norm(dim=1)
+        written: Tensor = CONTENT * difference[:, None] * self.content_direction
         return written
 
     def _written(self, number: int, view: PlantedView) -> Float[Tensor, "token width"]:
         """What a block adds to the stream of one view."""
-        planted, config, held = self.features, self.features.config, view.outlier
+        planted, config, outlier = self.features, self.features.config, view.outlier
         patches = view.codes.new_zeros(config.patches, config.width)
         if number == 0:
             patches += (view.unmuted + view.error)[:, planted.local] @ self.directions[planted.local]
@@ -180,27 +181,27 @@ class PlantedModel(nn.Module):
             patches += (view.unmuted + view.error)[:, rest] @ self.directions[rest]
         else:
             share = _NORM_FIRST if number == 2 else 1 - _NORM_FIRST
-            patches[held] += share * config.outlier_norm * self.outlier_direction
+            patches[outlier] += share * config.outlier_norm * self.outlier_direction
         if number != 2:
             return self._tokens(patches)
-        # What is false fires wherever it does; all else of the global features is on the outlier patches.
+        # Features that fire falsely do so on any patch; otherwise the global features are on the outlier patches.
         changed = view.codes - view.unmuted
         changed[:, planted.global_] = (view.codes + view.error)[:, planted.global_]
-        some = changed.any(1)
-        patches[some] += changed[some] @ self.directions
+        touched = changed.any(1)
+        patches[touched] += changed[touched] @ self.directions
         embedded = self.position[PREFIX_TOKENS:] + self._content(view)
-        patches[held] -= (1 - config.outlier_keeps) * embedded[held]
+        patches[outlier] -= (1 - config.outlier_keeps) * embedded[outlier]
         written = self._tokens(patches)
         written[0] = view.codes[:, planted.global_].amax(0) @ self.directions[planted.global_]
         return written
 
     def _tokens(self, patches: Float[Tensor, "patch width"]) -> Float[Tensor, "token width"]:
-        """With an empty prefix in front."""
+        """All tokens: the patches after prefix tokens of zeros."""
         return torch.cat([patches.new_zeros(PREFIX_TOKENS, patches.shape[1]), patches])
 
 
 class PlantedBlock(nn.Module):
-    """A residual block: where the stream can be read, as in any other model."""
+    """A residual block, at which the stream can be read as in any other model."""
 
     def forward(
         self, stream: Float[Tensor, "image token width"], written: Float[Tensor, "image token width"]
@@ -219,7 +220,7 @@ def _weight(values: Tensor) -> nn.Parameter:
 
 
 def position_waves(grid: int) -> Float[Tensor, "patch wave"]:
-    """Sines and cosines of row and column, of four wavelengths: a code of position that is smooth.
+    """A smooth code of position: sines and cosines of row and column at four wavelengths.
 
     Example:
         >>> position_waves(14).shape

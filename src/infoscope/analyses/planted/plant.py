@@ -1,4 +1,4 @@
-"""Planting features into photographs, and into a real model."""
+"""Planting features: a model of its own whose features are known, or known features in a real model."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from infoscope.images.source import Images, open_images
 
 @dataclass(frozen=True, eq=False)
 class Planted:
-    """A backbone in which some features are known.
+    """A backbone with known features.
 
     Attributes:
-        backbone: to be measured as any other.
+        backbone: the model, which can be measured like any other.
         dictionary: the planted directions as an SAE; feature j is planted feature j.
         config: the settings.
-        names: what each feature is a function of.
-        features: the functions themselves.
+        names: what each feature responds to.
+        features: the features themselves.
         windows: where features that depend on position may fire, ``[patch, window]``.
-        peaks: each feature's largest code, ``[feature]``.
+        peaks: the largest code of each feature, ``[feature]``.
     """
 
     backbone: Backbone
@@ -47,7 +47,7 @@ class Planted:
         return self.config.kinds
 
     def inside(self, shift: int) -> list[bool]:
-        """Which features are position-bound with a window whose every patch both crops share: CDS is s/(p-s-1)."""
+        """Which features are position-bound with a window entirely in the overlap; their CDS is s/(p-s-1)."""
         p = self.config.grid
         place = torch.arange(p)
         shared = ((place >= shift) & (place <= p - shift - 1)).float()
@@ -60,7 +60,7 @@ class Planted:
         ]
 
     def codes(self, pixels: UInt8[Tensor, "image row column 3"]) -> Float[Tensor, "image patch feature"]:
-        """The true codes of some views, without noise."""
+        """The true codes of views, without noise."""
         with torch.no_grad():
             return torch.stack([self.features(view, self.windows).codes for view in pixels]) * (
                 self.peaks / self.features.strength
@@ -71,10 +71,10 @@ def plant(images: Images, config: PlantedConfig | None = None, *, block: int = -
     """A model of transformer shape over photographs, whose features are known by construction (method, section 9).
 
     Args:
-        images: photographs; what is common and what is rare among at most 256 of them sets the features' ramps.
+        images: photographs; the values of at most 256 of them set the ramps of the features.
         config: the settings (see `PlantedConfig` and `planted_config`).
-        block: the block it is read at; see `PlantedModel` for what each block adds.
-        **options: settings by name, which come before those of ``config``.
+        block: the block to read; see `PlantedModel` for what each block adds.
+        **options: settings by name, which override those of ``config``.
 
     Raises:
         InfoscopeError: there is no such block, fewer than eight images can be read, or they are all alike.
@@ -92,7 +92,7 @@ def plant(images: Images, config: PlantedConfig | None = None, *, block: int = -
     if not -BLOCKS <= block < BLOCKS:
         raise InfoscopeError(f"block {block} is out of range: a planted model has {BLOCKS} blocks, 0 to {BLOCKS - 1}")
     views = read_views(open_images(images), config.patch_size, config.grid)
-    features, names = calibrate([view for _, view in views], config)
+    features, names = calibrate(views, config)
     windows = make_windows(config)
     model = PlantedModel(features, windows).eval()
     backbone = Backbone(
@@ -118,20 +118,20 @@ def plant_into(
     config: PlantedConfig | None = None,
     **options: Any,
 ) -> Planted:
-    """Plant features into the tokens of a real model at its block: there, the model's own tokens are the background.
+    """Plant features into the tokens of a real model at its block; the model's own tokens are then the background.
 
-    A feature's peak is so high that the spread of the model's tokens in its direction is ``background`` of it: with
-    the usual 0.1, a code at its peak is about half as long as a token.
+    Peaks are chosen such that the spread of the model's tokens along a feature's direction is ``background`` of its
+    peak: at the usual 0.1, a code at its peak is about half as long as a token.
 
     Args:
         backbone: the model; its weights stay as they are.
         images: photographs, as for `plant`.
         config: the settings; ``width``, ``patch_size`` and ``grid`` are the model's.
-        **options: settings by name, which come before those of ``config``.
+        **options: settings by name, which override those of ``config``.
 
     Raises:
-        InfoscopeError: as for `plant`; or the model takes flattened patches, its tokens are shorter than there are
-            features, or the background is 0, for which no peak is high enough.
+        InfoscopeError: as for `plant`; or the model takes flattened patches, its tokens have fewer dimensions than
+            there are features, or the background is 0, for which no peak is high enough.
     """
     shape = {"width": backbone.width, "patch_size": backbone.patch_size, "grid": backbone.grid}
     config = replace(config or PlantedConfig(background=REAL_BACKGROUND), **{**options, **shape})
@@ -144,17 +144,17 @@ def plant_into(
     if config.background == 0:
         raise InfoscopeError("planted background 0 asks for features infinitely stronger than the model's own tokens")
     views = read_views(open_images(images), config.patch_size, config.grid)
-    features, names = calibrate([view for _, view in views], config)
+    features, names = calibrate(views, config)
     windows = make_windows(config).to(backbone.device)
     random = torch.Generator().manual_seed(config.seed + 2)
     directions = torch.linalg.qr(torch.randn(config.width, config.features, generator=random)).Q.T.contiguous()
     directions = directions.to(backbone.device)
     total = torch.zeros(config.features, dtype=torch.float64, device=backbone.device)
     squares = total.clone()
-    # A few views at a time: their tokens need not be in memory together.
+    # A few views at a time, so that their tokens are not all in memory together.
     step, tokens = backbone.batch_size, 0
     for first in range(0, len(views), step):
-        batch = torch.stack([torch.tensor(view) for _, view in views[first : first + step]])
+        batch = torch.stack([torch.tensor(view) for view in views[first : first + step]])
         read = (backbone.tokens(batch).flatten(0, 1) @ directions.T).double()
         total, squares, tokens = total + read.sum(0), squares + read.square().sum(0), tokens + len(read)
     mean = total / tokens
@@ -168,11 +168,11 @@ def plant_into(
         position_table=backbone.layout.position_table and f"model.{backbone.layout.position_table}",
         final_norm=backbone.layout.final_norm and f"model.{backbone.layout.final_norm}",
     )
-    changed = replace(
+    planted_backbone = replace(
         backbone, name=f"{backbone.name}, planted, seed {config.seed}", model=model, layout=layout, weight_files=()
     )
     dictionary = read_directions(directions, config.least_code * peaks, mean.float())
-    return Planted(changed, dictionary, config, names, features, windows, peaks)
+    return Planted(planted_backbone, dictionary, config, names, features, windows, peaks)
 
 
 class PlantedInto(nn.Module):
@@ -215,18 +215,18 @@ class PlantedInto(nn.Module):
             self.register_buffer(name, tensor)
 
     def forward(self, pixel_values: Float[Tensor, "image 3 row column"], **options: Any) -> Any:
-        """What the model gives for its normalised pixels, the features planted in between."""
+        """The model's output for normalised pixels, with the features planted at the block."""
         views = to_bytes(pixel_values.float() * self.std + self.mean)
         planted = [self.features(view, self.windows) for view in views]
-        added = [(one.codes + one.error) * self.scale @ self.directions for one in planted]
-        addition = torch.stack([torch.cat([one.new_zeros(self.prefix, one.shape[1]), one]) for one in added])
+        patches = [(view.codes + view.error) * self.scale @ self.directions for view in planted]
+        addition = torch.stack([torch.cat([rows.new_zeros(self.prefix, rows.shape[1]), rows]) for rows in patches])
 
         def write(module: nn.Module, given: tuple[Any, ...], output: Any) -> Any:
             if isinstance(output, tuple):
                 return (output[0] + addition.to(output[0].dtype), *output[1:])
             return output + addition.to(output.dtype)
 
-        # First of the hooks, so that whoever reads the block reads it with the features in.
+        # Before all other hooks, so that whoever reads the block reads it with the features in it.
         hook = self.model.get_submodule(self.at).register_forward_hook(write, prepend=True)
         try:
             return self.model(pixel_values, **options)

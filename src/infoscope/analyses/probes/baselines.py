@@ -1,21 +1,18 @@
-"""What is found without any model: by each patch's colours, and by guessing what is most frequent."""
+"""Patches' colours, which stand in a baseline where a model's tokens do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float32, Int, Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 
-from infoscope.analyses.probes.metrics import Confusion, DepthErrors, top_k
-from infoscope.analyses.probes.survey import ClassCounts, DepthCounts, targets_ahead
-from infoscope.analyses.probes.targets import DenseTargets
 from infoscope.backbones.backbone import Backbone
 from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import all_unreadable, decode_ahead
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
-from infoscope.runtime.choices import Resize
+from infoscope.options import Resize
 from infoscope.runtime.progress import progress
 
 
@@ -52,65 +49,6 @@ def patch_colours(
     squares = np.square(patches, dtype=np.int64).sum(2)
     variance = (n * n * squares - patches.sum(2, dtype=np.int64) ** 2) / (n * n) ** 2
     return (np.concatenate([mean, np.sqrt(variance)], axis=2) / 255).astype(np.float32)
-
-
-def majority_label(
-    train: Int[np.ndarray, " train_image"], test: Int[np.ndarray, " image"], classes: int
-) -> tuple[int, float, float]:
-    """Always guessing the training split's most frequent class.
-
-    Args:
-        train: class numbers of the training split.
-        test: those of the split that is judged.
-        classes: how many there are.
-
-    Returns:
-        The class (of several the first), its top-1 and the top-5 of the five most frequent on ``test``.
-
-    Example:
-        >>> majority_label(np.array([2, 2, 0]), np.array([2, 0, 1, 1]), 3)
-        (2, 0.25, 1.0)
-    """
-    frequency = np.bincount(train, minlength=classes)
-    scores = np.broadcast_to(frequency, (len(test), classes))
-    return int(frequency.argmax()), top_k(scores, test, 1), top_k(scores, test, 5)
-
-
-def majority_class(train: ClassCounts, test: ClassCounts) -> Confusion:
-    """Segmentation by the training split's most frequent class everywhere; of the test split counts are enough.
-
-    Args:
-        train: what `count_classes` found in the training split.
-        test: what it found in the split that is judged.
-
-    Example:
-        >>> train, test = (ClassCounts(("sky", "road"), np.array(pixels), 0) for pixels in ([9, 5], [2, 6]))
-        >>> majority_class(train, test).iou
-        array([0.25, 0.  ])
-    """
-    found = Confusion(test.classes)
-    found.counts[:, train.most_frequent] = test.pixels
-    return found
-
-
-def mean_depth(train: DepthCounts, test: DenseTargets, indices: Iterable[int] | None = None) -> DepthErrors:
-    """Depth by the training split's mean everywhere, which no other constant beats in RMSE on that split.
-
-    Args:
-        train: what `measure_depths` found in the training split.
-        test: the split that is judged.
-        indices: which of its photographs; all when not given.
-
-    Raises:
-        InfoscopeError: a depth map of the test split is wrong.
-    """
-    errors = DepthErrors(most=float(np.finfo(np.float32).max))
-    chosen = list(range(len(test)) if indices is None else indices)
-    with progress("Guessing the mean depth", len(chosen), "targets") as advance:
-        for _, target in targets_ahead(test, chosen):
-            errors.add(target, np.full(target.shape, train.mean, np.float32))
-            advance()
-    return errors
 
 
 _BATCH = 64
@@ -150,16 +88,16 @@ def _read(
     keep: Callable[[np.ndarray], np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
     view = Views(backbone.patch_size, backbone.grid, 0, resize).full
-    found: list[np.ndarray] = []
+    colours: list[np.ndarray] = []
     rows: list[int] = []
     reason = ""
     with progress("Reading colours", len(images), "images") as advance:
         for batch in decode_ahead(images, range(len(images)), view, _BATCH, threads):
             reason = reason or next((why for _, why in batch.unreadable), "")
             if batch.index:
-                found.append(keep(patch_colours(batch.pixels, backbone.patch_size)))
+                colours.append(keep(patch_colours(batch.pixels, backbone.patch_size)))
                 rows += batch.index
             advance(len(batch.index) + len(batch.unreadable))
     if not rows:
         raise all_unreadable(images, reason)
-    return np.concatenate(found), np.array(rows, np.int64)
+    return np.concatenate(colours), np.array(rows, np.int64)

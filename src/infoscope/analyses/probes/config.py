@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from infoscope.analyses.probes.recipes import find_recipe
+from infoscope.analyses.probes.recipes import check_recipe
 from infoscope.analyses.removal.config import SAMPLE_IMAGES
-from infoscope.errors import InfoscopeError, check_choice
-from infoscope.runtime.choices import Resize
+from infoscope.options import Resize
+from infoscope.runtime.typed import Above0, Count, Range, check_fields
 
 FeatureType = Literal["float16", "float32"]
 
@@ -32,27 +32,20 @@ class ProbeConfig:
     choice: the paper's own head is not known, and simple has no learning rate to be lucky with."""
     resize: Resize | None = None
     """How an image becomes square: stretch ignores the aspect ratio, crop takes the centre. Default: the run's."""
-    disk_gib: float = 20.0
+    disk_gib: Above0 = 20.0
     """Most space for features at a time, in GiB. Variants that do not fit together are extracted one group after the
     other, and each group runs the model on the images again. Our choice."""
     feature_type: FeatureType = "float16"
-    """Of the features on disk. float16 takes half the space; float32 where tokens are beyond its range."""
+    """Type of the features on disk. float16 takes half the space; float32 where tokens are beyond its range."""
     keep_features: bool = False
     """Keep a variant's features once its head is trained."""
     baselines: bool = True
     """Also probe without a model: the most frequent answer, and the patches' colours."""
-    sample_images: int = SAMPLE_IMAGES
+    sample_images: Annotated[int, Range(2)] = SAMPLE_IMAGES
     """Training images whose codes give the activation mass, the mean codes, and the codes to resample. Our choice."""
-    seed: int = 0
-    """Of what is held out of the training images, and of heads that start at random."""
+    seed: Count = 0
+    """Seed of what is held out of the training images, and of heads that start at random."""
 
     def __post_init__(self) -> None:
-        find_recipe(self.recipe)
-        check_choice("feature_type", self.feature_type, FeatureType)
-        if self.resize is not None:
-            check_choice("resize", self.resize, Resize)
-        if not self.disk_gib > 0:
-            raise InfoscopeError(f"--disk-gib {self.disk_gib} is out of range: choose more than 0")
-        for flag, number, least in (("--sample-images", self.sample_images, 2), ("--seed", self.seed, 0)):
-            if number < least:
-                raise InfoscopeError(f"{flag} {number} is out of range: choose {least} or more")
+        check_recipe(self.recipe)
+        check_fields(self)

@@ -9,9 +9,10 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float32, Float64
 
-from infoscope.analyses.probes.solvers import LogisticPath, RidgePath
+from infoscope.analyses.probes.linear import Linear, product
+from infoscope.analyses.probes.recipes import LogisticPath, RidgePath
 from infoscope.errors import InfoscopeError
 from infoscope.runtime.executor import one_blas_thread
 
@@ -123,90 +124,6 @@ def moments_of(stream: Stream) -> Moments:
 NEVER = -1e4
 
 
-def product(
-    first: Float[np.ndarray, "row inner"], second: Float[np.ndarray, "inner column"]
-) -> Float[np.ndarray, "row column"]:
-    """A matrix product by torch's threads.
-
-    numpy's would come from a pool of its own, whose threads spin for a while after each product and take the cores
-    from torch's, which are next.
-
-    Example:
-        >>> product(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]])).tolist()
-        [[11.0]]
-    """
-    found: np.ndarray = torch.matmul(_tensor(first), _tensor(second)).numpy()
-    return found
-
-
-def _tensor(values: Float[np.ndarray, "row column"]) -> torch.Tensor:
-    # torch takes no array that cannot be written to or that runs backwards; a transposed one is as good as any.
-    strides = all(step > 0 for step in values.strides)
-    return torch.from_numpy(values if values.flags.writeable and strides else values.copy())
-
-
-@dataclass(frozen=True)
-class Linear:
-    """One linear layer on raw features.
-
-    Attributes:
-        weight: ``[output, feature]``.
-        bias: ``[output]``.
-    """
-
-    weight: Float32[np.ndarray, "output feature"]
-    bias: Float32[np.ndarray, " output"]
-
-    def __call__(self, rows: Float32[np.ndarray, "row feature"]) -> Float32[np.ndarray, "row output"]:
-        """The layer's outputs.
-
-        Example:
-            >>> Linear(np.eye(2, dtype=np.float32), np.ones(2, np.float32))(np.ones((1, 2), np.float32)).tolist()
-            [[2.0, 2.0]]
-        """
-        out = product(rows, self.weight.T)
-        out += self.bias
-        return out
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One head among those tried.
-
-    Attributes:
-        input: what it reads, by its recipe's name for it.
-        setting: its learning rate, as the recipe lists it, or its strength.
-        score: on the held-out part: top-1 accuracy, mIoU, or RMSE.
-        loss: on the held-out part, where it is reported: decides between equal scores.
-    """
-
-    input: str
-    setting: float
-    score: float
-    loss: float
-
-
-def best(candidates: tuple[Candidate, ...], *, lowest: bool = False) -> int:
-    """Which candidate has the best score; the lower loss, then the earlier, among equals. NaN is never the best.
-
-    Args:
-        candidates: in the order tried.
-        lowest: whether the lowest score is the best.
-
-    Example:
-        >>> tried = tuple(Candidate("cls", 0.1, score, loss) for score, loss in ((0.5, 1.0), (0.9, 2.0), (0.9, 1.0)))
-        >>> best(tried)
-        2
-    """
-
-    def key(at: int) -> tuple[float, float]:
-        score = candidates[at].score if lowest else -candidates[at].score
-        loss = candidates[at].loss
-        return (np.inf if np.isnan(score) else score, np.inf if np.isnan(loss) else loss)
-
-    return min(range(len(candidates)), key=key)
-
-
 def ridge_path(moments: Moments, solver: RidgePath) -> list[Linear]:
     """A head for each strength; the bias is free.
 
@@ -217,7 +134,6 @@ def ridge_path(moments: Moments, solver: RidgePath) -> list[Linear]:
         solver: the strengths.
 
     Example:
-        >>> from infoscope.analyses.probes.convex import Examples, moments_of
         >>> rows = np.array([[0.0], [1.0], [2.0]], np.float32)
         >>> moments = moments_of(lambda: iter([Examples(rows, 3 * rows + 1, np.ones(3, np.float32))]))
         >>> [head] = ridge_path(moments, RidgePath((1e-9,)))
@@ -249,14 +165,12 @@ class Fitted:
         linear: on raw features.
         objective: mean cross-entropy with the penalty, on the training examples.
         passes: over the examples.
-        converged: False where the limit of steps came first.
     """
 
     strength: float
     linear: Linear
     objective: float
     passes: int
-    converged: bool
 
 
 def fit_path(
@@ -273,7 +187,7 @@ def fit_path(
         stream: the training examples; targets are shares of classes.
         solver: strengths, strongest first, and when a strength is done.
         moments: of the stream, where they are known already.
-        keep_bytes: standardised examples are kept between passes if they fit; else they are read anew.
+        keep_bytes: standardised examples are kept between passes if they fit; else they are read again.
         report: called after each pass over the examples.
 
     Yields:
@@ -286,13 +200,13 @@ def fit_path(
         >>> rows = np.array([[-2.0], [-1.0], [1.0], [2.0]], np.float32)
         >>> shares = np.eye(2, dtype=np.float32)[[0, 0, 1, 1]]
         >>> [fitted] = fit_path(lambda: iter([Examples(rows, shares, np.ones(4, np.float32))]), LogisticPath((0.1,)))
-        >>> fitted.converged, fitted.linear(rows).argmax(1).tolist()
+        >>> fitted.linear.converged, fitted.linear(rows).argmax(1).tolist()
         (True, [0, 0, 1, 1])
     """
     from scipy.optimize import minimize
 
     moments = moments or moments_of(stream)
-    standard = kept(_standardised(stream, moments), keep_bytes)
+    standard = remembered(_standardised(stream, moments), keep_bytes)
     present = moments.target_mean > 0
     if present.sum() < 2:
         raise InfoscopeError(
@@ -313,21 +227,20 @@ def fit_path(
         # Its own steps are small, and torch's products come between them.
         with warnings.catch_warnings(), one_blas_thread():
             warnings.simplefilter("ignore", RuntimeWarning)
-            found = minimize(
+            solution = minimize(
                 problem,
                 start,
                 jac=True,
                 method="L-BFGS-B",
                 options={"maxiter": solver.iterations, "ftol": solver.tolerance, "gtol": 1e-7, "maxcor": 20},
             )
-        weight, bias = problem.unpack(found.x)
+        weight, bias = problem.unpack(solution.x)
         yield Fitted(
             strength=strength,
-            linear=_raw(weight, bias, moments, present),
-            objective=float(found.fun),
-            passes=int(found.nfev),
             # A line search that cannot do better in float32 has arrived as well.
-            converged=int(found.status) != 1,
+            linear=_raw(weight, bias, moments, present, converged=int(solution.status) != 1),
+            objective=float(solution.fun),
+            passes=int(solution.nfev),
         )
 
 
@@ -355,10 +268,10 @@ class _Problem:
         layer, offset = torch.tensor(weight.T, dtype=torch.float32), torch.tensor(bias, dtype=torch.float32)
         loss = 0.0
         slope, bias_slope = np.zeros_like(weight), np.zeros_like(bias)
-        whole = bool(self.present.all())
+        all_present = bool(self.present.all())
         for examples in self.stream():
             rows, counts = torch.from_numpy(examples.rows), torch.from_numpy(examples.weight)
-            shares = torch.from_numpy(examples.target if whole else examples.target[:, self.present]).T
+            shares = torch.from_numpy(examples.target if all_present else examples.target[:, self.present]).T
             # Classes first: a softmax along rows of memory is many times as fast where classes are few.
             logits = torch.addmm(offset[:, None], layer, rows.T).log_softmax(0)
             loss -= float((logits * shares).mul_(counts).sum(dtype=torch.float64))
@@ -372,25 +285,25 @@ class _Problem:
         return loss / total + self.strength / 2 * float((weight**2).sum()), gradient.ravel()
 
 
-def kept(stream: Stream, most: int) -> Stream:
+def remembered(stream: Stream, most: int) -> Stream:
     """The same examples, held in memory from the first pass on if they take no more than ``most`` bytes."""
     held: list[Examples] | None = []
-    whole = False
+    complete = False
 
     def examples() -> Iterator[Examples]:
-        nonlocal held, whole
-        if whole and held is not None:
+        nonlocal held, complete
+        if complete and held is not None:
             yield from held
             return
         held, size = [], 0
-        for each in stream():
-            size += each.rows.nbytes + each.target.nbytes + each.weight.nbytes
+        for example in stream():
+            size += example.rows.nbytes + example.target.nbytes + example.weight.nbytes
             if size > most:
                 held = None
             if held is not None:
-                held.append(each)
-            yield each
-        whole = held is not None
+                held.append(example)
+            yield example
+        complete = held is not None
 
     return examples
 
@@ -408,6 +321,8 @@ def _raw(
     bias: Float64[np.ndarray, " class"],
     moments: Moments,
     present: Bool[np.ndarray, " target"],
+    *,
+    converged: bool,
 ) -> Linear:
     """The layer on features as they are, for all classes."""
     scaled = weight / moments.std[:, None]
@@ -415,4 +330,4 @@ def _raw(
     offset = np.full(len(present), NEVER, np.float32)
     full[present] = scaled.T
     offset[present] = bias - moments.mean @ scaled
-    return Linear(full, offset)
+    return Linear(full, offset, converged)

@@ -14,13 +14,13 @@ from PIL import Image
 from infoscope.analyses.probes.nyu_labelled import NyuDepths, NyuField, NyuImages, NyuSplit, find_labelled, split_rows
 from infoscope.analyses.probes.pairs import Pairs, check_size, pair_folders, pair_list
 from infoscope.analyses.probes.targets import lay_out
-from infoscope.errors import InfoscopeError, check_choice
-from infoscope.images.decode import UnreadableImageError, as_stored
+from infoscope.errors import InfoscopeError, UnreadableImageError, check_choice
+from infoscope.images.decode import as_stored
 from infoscope.images.folder import FolderSource, readable_suffixes
-from infoscope.images.ids import StoredIn
 from infoscope.images.source import ImageSource
+from infoscope.images.stored import StoredIn
+from infoscope.options import Resize
 from infoscope.runtime.arrays import read_array
-from infoscope.runtime.choices import Resize
 
 DepthCrop = Literal["none", "eigen"]
 
@@ -55,7 +55,7 @@ class Depths(Protocol):
         ...
 
     def forget(self) -> None:
-        """Read anew whatever is asked for next."""
+        """Drop what was read, so that whatever is asked for next is read again."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class DepthFiles:
         file = self.files[index]
         stored = _read_array(file) if file.lower().endswith(".npy") else _read_picture(file)
         check_size(self.photographs[index], file, stored.shape, "depth map")
-        whole = np.issubdtype(stored.dtype, np.integer)
-        return stored / np.float32(self.scale or (WHOLE_SCALE if whole else 1.0))
+        integers = np.issubdtype(stored.dtype, np.integer)
+        return stored / np.float32(self.scale or (WHOLE_SCALE if integers else 1.0))
 
     def stored_in(self) -> StoredIn:
         """Each map in a file of its own."""
@@ -139,7 +139,7 @@ class DepthSet:
         return self.depths.stored_in()
 
     def forget(self) -> None:
-        """Read anew whatever is asked for next."""
+        """Drop what was read, so that whatever is asked for next is read again."""
         self.depths.forget()
 
     def target(self, index: int) -> Float32[np.ndarray, "row column"]:
@@ -211,10 +211,10 @@ def open_nyu(
         InfoscopeError: neither layout is found, an option is of the other one, a file is damaged or missing, or h5py
             is not installed.
     """
-    place = Path(root).expanduser()
-    if not place.exists():
+    path = Path(root).expanduser()
+    if not path.exists():
         raise InfoscopeError(f"no such file or folder: {root}; give NYU's labelled .mat or the folder of its frames")
-    labelled = find_labelled(place)
+    labelled = find_labelled(path)
     if labelled is not None:
         if listed is not None:
             raise InfoscopeError(f"a list of frames ({listed}) says nothing of {labelled}: leave it out")
@@ -225,11 +225,11 @@ def open_nyu(
         raise InfoscopeError(f"{given} is of the labelled .mat, and {root} holds frames: leave it out")
     if listed is None and split is not None:
         check_choice("split", split, NyuSplit)
-        if (place / split).is_dir():
-            place = place / split
+        if (path / split).is_dir():
+            path = path / split
         else:
-            listed = _published_list(place, split)
-    pairs = _frames(place) if listed is None else pair_list(place, Path(listed).expanduser())
+            listed = _published_list(path, split)
+    pairs = _frames(path) if listed is None else pair_list(path, Path(listed).expanduser())
     return _of_files(pairs, WHOLE_SCALE, LEAST, MOST, crop, resize)
 
 
@@ -266,17 +266,17 @@ def open_depths(
     """
     if depth_scale is not None and not 0 < depth_scale < float("inf"):
         raise InfoscopeError(f"--depth-scale {depth_scale:g} is out of range: give the units to the metre, above 0")
-    place = Path(images).expanduser()
+    folder = Path(images).expanduser()
     if (depths is None) == (listed is None):
         raise InfoscopeError(
             f"which depth maps are those of {images}? Give their folder or a list of pairs, one of both"
         )
     if listed is not None:
-        pairs = pair_list(place, Path(listed).expanduser())
+        pairs = pair_list(folder, Path(listed).expanduser())
     else:
         assert depths is not None
         pairs = pair_folders(
-            place,
+            folder,
             Path(depths).expanduser(),
             kind="depth map",
             image_ending=image_ending,
@@ -325,7 +325,7 @@ def _frames(root: Path) -> Pairs:
             f"{root} holds neither nyu_depth_v2_labeled.mat nor frames rgb_00000.jpg with sync_depth_00000.png"
             "; name a folder that does, or give --train and --test"
         )
-    return Pairs(source.kept(row for row, _ in frames), tuple(depth for _, depth in frames))
+    return Pairs(source.subset(row for row, _ in frames), tuple(depth for _, depth in frames))
 
 
 def _read_array(file: str) -> Real[np.ndarray, "row column"]:

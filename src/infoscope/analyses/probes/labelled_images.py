@@ -13,7 +13,7 @@ from jaxtyping import Int64
 
 from infoscope.analyses.probes.matlab import load_mat
 from infoscope.errors import InfoscopeError
-from infoscope.images.class_numbers import WithClassNumbers, number_classes
+from infoscope.images.classes import WithClassNumbers, number_classes
 from infoscope.images.folder import FileSource
 from infoscope.images.labels import BY_ID, COLUMN, class_numbers
 from infoscope.images.source import Images, ImageSource, open_images
@@ -31,13 +31,13 @@ class Devkit:
     """What the devkit of ILSVRC 2012 says.
 
     Attributes:
-        place: its folder.
+        folder: where it is.
         wnid: the name of each class's training folder, by the devkit's number from 1.
         words: that class in words, by its folder's name.
         truth: the number of the class of each validation photograph, in the order of their numbers.
     """
 
-    place: Path
+    folder: Path
     wnid: dict[int, str]
     words: dict[str, str]
     truth: Int64[np.ndarray, " image"]
@@ -48,22 +48,22 @@ class Devkit:
         Raises:
             InfoscopeError: a name is not that of a validation photograph.
         """
-        found = []
+        folders = []
         for image_id in ids:
             named = VALIDATION_NAME.fullmatch(image_id)
             number = int(named[1]) if named else 0
             if not 1 <= number <= len(self.truth):
                 raise InfoscopeError(
-                    f"{image_id} is none of the {len(self.truth)} photographs of {self.place / TRUTH}: keep the names "
+                    f"{image_id} is none of the {len(self.truth)} photographs of {self.folder / TRUTH}: keep the names "
                     "ILSVRC2012_val_00000001.JPEG and so on"
                 )
-            found.append(self.wnid[int(self.truth[number - 1])])
-        return found
+            folders.append(self.wnid[int(self.truth[number - 1])])
+        return folders
 
 
-def names_devkit(place: str | Path) -> bool:
-    """Whether a place is where `read_devkit` would look: a folder, or one of the devkit's two files."""
-    file = Path(place).expanduser()
+def names_devkit(path: str | Path) -> bool:
+    """Whether a path is where `read_devkit` would look: a folder, or one of the devkit's two files."""
+    file = Path(path).expanduser()
     return file.is_dir() or file.name in (META, TRUTH)
 
 
@@ -80,22 +80,22 @@ def are_validation_photographs(ids: Sequence[str]) -> bool:
 def find_devkit(near: Path) -> Path | None:
     """The folder of the devkit's two files in or near a folder; None where they are not."""
     for folder in (near, near.parent, near.parent.parent):
-        for place in PLACES:
-            if (folder / place / TRUTH).is_file() and (folder / place / META).is_file():
-                return folder / place
+        for inner in PLACES:
+            if (folder / inner / TRUTH).is_file() and (folder / inner / META).is_file():
+                return folder / inner
     return None
 
 
-def read_devkit(place: Path) -> Devkit:
+def read_devkit(path: Path) -> Devkit:
     """Read ``meta.mat`` and the list of true classes.
 
     Args:
-        place: the devkit, its ``data`` folder, or one of the two files.
+        path: the devkit, its ``data`` folder, or one of the two files.
 
     Raises:
         InfoscopeError: a file is missing, cannot be read, or holds something else.
     """
-    folder = place if place.is_dir() else place.parent
+    folder = path if path.is_dir() else path.parent
     folder = next((folder / inner for inner in PLACES if (folder / inner / META).is_file()), folder)
     meta, truth = folder / META, folder / TRUTH
     for file in (meta, truth):
@@ -183,7 +183,7 @@ def open_labelled(source: Images, labels: str | Path | Sequence[str] | None = No
     """
     images = open_images(source)
     if labels is None:
-        labels = _found(images)
+        labels = _default_labels(images)
     if isinstance(labels, str | Path):
         file = Path(labels).expanduser()
         if isinstance(labels, Path) or not is_kind(labels):
@@ -196,8 +196,8 @@ def open_labelled(source: Images, labels: str | Path | Sequence[str] | None = No
                 f"the labels {labels} are no file, and none of folder, path, column and column:NAME: name a list of "
                 "paths and labels, or the devkit's folder"
             )
-    found = class_numbers(images, labels if isinstance(labels, str) else list(labels))
-    return LabelledImages(images, found.classes, found.number)
+    numbered = class_numbers(images, labels if isinstance(labels, str) else list(labels))
+    return LabelledImages(images, numbered.classes, numbered.number)
 
 
 def share_classes(train: LabelledImages, *others: LabelledImages) -> tuple[LabelledImages, ...]:
@@ -222,18 +222,18 @@ def share_classes(train: LabelledImages, *others: LabelledImages) -> tuple[Label
         raise InfoscopeError(
             f"all images of {train.images.name} are of class {classes[0]}: a probe needs two classes to tell apart"
         )
-    place = {name: number for number, name in enumerate(classes)}
+    position = {name: number for number, name in enumerate(classes)}
     shared = []
     for split in (train, *others):
         there = np.unique(split.labels).tolist()
-        unknown = [split.classes[number] for number in there if split.classes[number] not in place]
+        unknown = [split.classes[number] for number in there if split.classes[number] not in position]
         if unknown:
             raise InfoscopeError(
                 f"{split.images.name} has {_named(unknown)}, which {train.images.name} has no images of "
                 f"(it has {_named(classes)}): give splits of one data set, with labels of one kind"
             )
         number = np.full(len(split.classes), -1, np.int64)
-        number[there] = [place[split.classes[one]] for one in there]
+        number[there] = [position[split.classes[one]] for one in there]
         shared.append(replace(split, classes=classes, labels=number[split.labels]))
     return tuple(shared)
 
@@ -255,7 +255,7 @@ def is_kind(labels: str) -> bool:
     return labels in (*BY_ID, COLUMN) or labels.startswith(f"{COLUMN}:")
 
 
-def _found(images: ImageSource) -> str | Path:
+def _default_labels(images: ImageSource) -> str | Path:
     """Where the labels of images are most likely to be."""
     if isinstance(images, WithClassNumbers):
         return COLUMN
@@ -299,9 +299,9 @@ def _listed(images: ImageSource, file: Path) -> LabelledImages:
             )
     if not label:
         raise InfoscopeError(f"the list {file} is empty; write a path and a label a line")
-    kept = images.kept(sorted(known[path] for path in label))
-    found = number_classes([label[image_id] for image_id in kept.ids], None, str(file))
-    return LabelledImages(kept, found.classes, found.number)
+    listed = images.subset(sorted(known[path] for path in label))
+    numbered = number_classes([label[image_id] for image_id in listed.ids], None, str(file))
+    return LabelledImages(listed, numbered.classes, numbered.number)
 
 
 def _lines(file: Path) -> list[tuple[int, str, str]]:
@@ -315,10 +315,10 @@ def _lines(file: Path) -> list[tuple[int, str, str]]:
                 "each as a file of its own"
             )
         return list(zip(columns.lines, columns.values["path"], columns.values["label"], strict=True))
-    found = []
+    lines = []
     for number, line in enumerate(read_text(file, "the list").split("\n"), 1):
         if line.strip():
             # A path may have blanks; a label has none.
             path, _, name = line.strip().replace("\t", " ").rpartition(" ")
-            found.append((number, path.strip(), name))
-    return found
+            lines.append((number, path.strip(), name))
+    return lines

@@ -50,22 +50,12 @@ class Confusion:
         """
         count = len(self.classes)
         counted = truth != self.ignore
-        true, found = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
-        for name, values in (("true", true), ("predicted", found)):
+        true, guessed = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
+        for name, values in (("true", true), ("predicted", guessed)):
             if len(values) and not (values.min() >= 0 and values.max() < count):
                 wrong = int(values.min() if values.min() < 0 else values.max())
                 raise InfoscopeError(f"{wrong} is no {name} class: there are {count}, numbered from 0")
-        self.counts += np.bincount(true * count + found, minlength=count * count).reshape(count, count)
-
-    def merge(self, other: Confusion) -> None:
-        """Add another's counts, of other images.
-
-        Raises:
-            InfoscopeError: it is of other classes.
-        """
-        if other.classes != self.classes:
-            raise InfoscopeError("counts of other classes cannot be added")
-        self.counts += other.counts
+        self.counts += np.bincount(true * count + guessed, minlength=count * count).reshape(count, count)
 
     @property
     def iou(self) -> Float64[np.ndarray, " class"]:
@@ -175,25 +165,19 @@ class DepthErrors:
         valid = (truth > self.least) & (truth < self.most)
         if inside is not None:
             valid &= inside
-        true, found = truth[valid].astype(np.float64), predicted[valid].astype(np.float64)
+        true, guessed = truth[valid].astype(np.float64), predicted[valid].astype(np.float64)
         if not len(true):
             return
-        if np.isnan(found).any():
+        if np.isnan(guessed).any():
             raise InfoscopeError("a predicted depth is NaN: the head has diverged; lower its learning rate")
-        found = found.clip(self.least, self.most)
-        ratio = np.maximum(true / found, found / true)
-        sums = [((true - found) ** 2).sum(), (np.abs(true - found) / true).sum(), np.abs(np.log10(true / found)).sum()]
+        guessed = guessed.clip(self.least, self.most)
+        ratio = np.maximum(true / guessed, guessed / true)
+        sums = [
+            ((true - guessed) ** 2).sum(),
+            (np.abs(true - guessed) / true).sum(),
+            np.abs(np.log10(true / guessed)).sum(),
+        ]
         self._sums.append((float(len(true)), *map(float, sums), *(float((ratio < delta).sum()) for delta in DELTAS)))
-
-    def merge(self, other: DepthErrors) -> None:
-        """Add another's images.
-
-        Raises:
-            InfoscopeError: it is of another range.
-        """
-        if (other.least, other.most) != (self.least, self.most):
-            raise InfoscopeError("errors over another range of depths cannot be added")
-        self._sums += other._sums
 
     @property
     def rmse_by_image(self) -> list[float]:
@@ -215,8 +199,8 @@ class DepthErrors:
         per = sums if mean == "images" else sums.sum(0, keepdims=True)
         means = per[:, 1:] / per[:, :1]
         means[:, 0] = np.sqrt(means[:, 0])
-        found = dict(zip(names, means.mean(0).tolist(), strict=True))
-        return DepthScores(**found, images=len(sums), pixels=int(sums[:, 0].sum()))
+        by_name = dict(zip(names, means.mean(0).tolist(), strict=True))
+        return DepthScores(**by_name, images=len(sums), pixels=int(sums[:, 0].sum()))
 
 
 def top_k_hits(

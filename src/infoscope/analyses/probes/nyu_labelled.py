@@ -12,11 +12,9 @@ from jaxtyping import Float32, Int64, Shaped
 from PIL import Image
 
 from infoscope.analyses.probes.matlab import load_mat
-from infoscope.errors import InfoscopeError, check_choice, first_line
-from infoscope.images.decode import UnreadableImageError
-from infoscope.images.ids import StoredIn
-from infoscope.images.recent import Recent
-from infoscope.images.spread import spread_evenly
+from infoscope.errors import InfoscopeError, UnreadableImageError, check_choice, first_line
+from infoscope.images.source import spread_evenly
+from infoscope.images.stored import Recent, StoredIn
 from infoscope.runtime.file_states import stamp_files
 
 if TYPE_CHECKING:
@@ -60,7 +58,7 @@ class _Field:
         return block
 
     def forget(self) -> None:
-        """Read anew whatever is asked for next."""
+        """Drop what was read, so that whatever is asked for next is read again."""
         self._recent.clear()
 
     def _read(self, block: int) -> Shaped[np.ndarray, "*shape"]:
@@ -98,7 +96,7 @@ class NyuImages:
         return stamp_files([self._file])
 
     def forget(self) -> None:
-        """Read anew whatever is asked for next."""
+        """Drop what was read, so that whatever is asked for next is read again."""
         self._pixels.forget()
 
     def stored_in(self) -> StoredIn:
@@ -168,7 +166,7 @@ class NyuDepths:
         return StoredIn([self._file], [0], len(self._rows))
 
     def forget(self) -> None:
-        """Read anew whatever is asked for next."""
+        """Drop what was read, so that whatever is asked for next is read again."""
         self._maps.forget()
 
     def where(self, index: int) -> str:
@@ -176,11 +174,11 @@ class NyuDepths:
         return f"{self._file}, {self._name}, image {self._rows[index]}"
 
 
-def find_labelled(place: Path) -> Path | None:
+def find_labelled(path: Path) -> Path | None:
     """The labelled file, given itself or the folder that holds it; None where it is not."""
-    if place.is_file():
-        return place
-    file = place / LABELLED
+    if path.is_file():
+        return path
+    file = path / LABELLED
     return file if file.is_file() else None
 
 
@@ -203,7 +201,7 @@ def split_rows(file: Path, split: NyuSplit | None, splits: Path | None = None) -
     if not official.is_file():
         raise InfoscopeError(
             f"no {official}: the split {split} of {file.name} is in the {SPLITS} that its authors publish beside it; "
-            "fetch it, or give its place"
+            "fetch it, or give its path"
         )
     try:
         read = load_mat(official)

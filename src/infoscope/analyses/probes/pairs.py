@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from infoscope.errors import InfoscopeError
-from infoscope.images.decode import UnreadableImageError, upright_size
-from infoscope.images.folder import FileSource, FolderSource, files_below
+from infoscope.errors import InfoscopeError, UnreadableImageError
+from infoscope.images.decode import upright_size
+from infoscope.images.folder import FileSource, FolderSource, search_below
 from infoscope.runtime.sheet import is_sheet, read_columns
 from infoscope.runtime.text import read_text
 
@@ -59,30 +59,31 @@ def pair_folders(
     source: FileSource = FolderSource(images)
     if not len(source):
         raise InfoscopeError(f"no images in {images}; name a folder with .jpg or .png files in it")
-    found: dict[str, str] = {}
-    for name, file in sorted(files_below(targets.absolute(), suffixes)):
+    by_key: dict[str, str] = {}
+    for name, file in sorted(search_below(targets.absolute(), suffixes).files):
         key = _key(name, target_ending)
-        if key in found:
+        if key in by_key:
             raise InfoscopeError(
-                f"{found[key]} and {file} are both {kind}s of {key}: keep one, or say how {kind} names end"
+                f"{by_key[key]} and {file} are both {kind}s of {key}: keep one, or say how {kind} names end"
             )
         if key is not None:
-            found[key] = file
-    if not found:
+            by_key[key] = file
+    if not by_key:
         raise InfoscopeError(f"no {kind}s in {targets}" + (f" that end in {target_ending}" if target_ending else ""))
+    # Photographs decide what is in the set: targets without a photograph are left out, and never the other way round.
     keys = [_key(image_id, image_ending) for image_id in source.ids]
-    kept = [row for row, key in enumerate(keys) if key is not None]
-    if not kept:
+    paired = [row for row, key in enumerate(keys) if key is not None]
+    if not paired:
         raise InfoscopeError(f"no images in {images} end in {image_ending}; check --image-ending")
-    missing = [row for row in kept if keys[row] not in found]
+    missing = [row for row in paired if keys[row] not in by_key]
     if missing:
         raise InfoscopeError(
-            f"{len(missing)} of {len(kept)} photographs in {images} have no {kind} in {targets} (the first: "
+            f"{len(missing)} of {len(paired)} photographs in {images} have no {kind} in {targets} (the first: "
             f"{source.ids[missing[0]]}): names must be alike up to their endings; move these photographs away, or say "
             "how names end"
         )
-    chosen = source.kept(kept)
-    return Pairs(chosen, tuple(found[str(keys[row])] for row in kept))
+    chosen = source.subset(paired)
+    return Pairs(chosen, tuple(by_key[str(keys[row])] for row in paired))
 
 
 def pair_list(root: Path, file: Path, kind: str = "depth map") -> Pairs:
@@ -98,25 +99,26 @@ def pair_list(root: Path, file: Path, kind: str = "depth map") -> Pairs:
         InfoscopeError: the list cannot be read, is empty, names a photograph twice or with no target, or names a file
             that is not there.
     """
-    found: dict[str, str] = {}
+    target_of: dict[str, str] = {}
     for number, parts in _listed(file, kind):
         if len(parts) < 2 or parts[1] == "None":
             raise InfoscopeError(f"line {number} of {file} names no {kind}: take it out, or complete it")
+        # Published lists write paths as if the data set's folder were the root of the disk.
         image_id, target = (part.lstrip("/").removeprefix("./") for part in parts[:2])
-        if found.setdefault(image_id, target) != target:
+        if target_of.setdefault(image_id, target) != target:
             raise InfoscopeError(
-                f"line {number} of {file}: {image_id} has the {kind} {found[image_id]} already; keep one of the two"
+                f"line {number} of {file}: {image_id} has the {kind} {target_of[image_id]} already; keep one of the two"
             )
-    if not found:
+    if not target_of:
         raise InfoscopeError(f"the list {file} is empty; write a line for each photograph")
     base = root.absolute()
-    ids = sorted(found, key=str.encode)
+    ids = sorted(target_of, key=str.encode)
     for image_id in ids:
-        for name in (image_id, found[image_id]):
+        for name in (image_id, target_of[image_id]):
             if not (base / name).is_file():
                 raise InfoscopeError(f"{file} names {name}, which is not in {root}: give the folder its paths start in")
     source = FileSource(ids, [str(base / image_id) for image_id in ids], str(root))
-    return Pairs(source, tuple(str(base / found[image_id]) for image_id in ids))
+    return Pairs(source, tuple(str(base / target_of[image_id]) for image_id in ids))
 
 
 def _listed(file: Path, kind: str) -> list[tuple[int, list[str]]]:

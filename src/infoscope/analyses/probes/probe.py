@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from infoscope.analyses.probes.config import ProbeConfig
-from infoscope.analyses.probes.probing import Scored, recipe_at, score_variants
-from infoscope.analyses.probes.recipes import find_recipe
-from infoscope.analyses.probes.record import FORMAT_VERSION, Baseline, ProbeRecord
-from infoscope.analyses.probes.result import PROBE_FILE, ProbeResult, open_probe, per_class_table, variants_table
-from infoscope.analyses.probes.task import Labels, Task
-from infoscope.analyses.probes.watching import WatchedTask, watch_task
+from infoscope.analyses.probes.recipes import RECIPES
+from infoscope.analyses.probes.result import (
+    FORMAT_VERSION,
+    PROBE_FILE,
+    ProbeRecord,
+    ProbeResult,
+    open_probe,
+    per_class_table,
+    variants_table,
+)
+from infoscope.analyses.probes.task import Baseline, Labels, Scored, Task, WatchedTask
+from infoscope.analyses.probes.variant_scores import score_variants
 from infoscope.analyses.removal.config import RemovalConfig
 from infoscope.analyses.removal.edited import EditedBackbone
 from infoscope.analyses.removal.groups import FeatureGroup, named_group
 from infoscope.analyses.removal.statistics import CodeStatistics, read_statistics
-from infoscope.analyses.removal.variants import Variant, plan_variants
+from infoscope.analyses.removal.variants import plan_variants
 from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.families import token_set_of
 from infoscope.dictionaries.sae import SparseAutoencoder
@@ -31,8 +37,9 @@ from infoscope.measurement.identity import (
     model_record,
     say_other_images,
 )
-from infoscope.runtime.atomic import as_read
-from infoscope.runtime.choices import Resize
+from infoscope.options import Resize
+from infoscope.runtime.execution import Execution, run_here
+from infoscope.runtime.json_values import to_json
 from infoscope.runtime.manifest import SkippedImage, software_versions
 from infoscope.runtime.progress import Clock
 from infoscope.runtime.run import PARTIALS, Run
@@ -54,7 +61,13 @@ class Prepared:
 
 
 def prepare(
-    run: Run, backbone: Backbone, sae: SparseAutoencoder, task: Task, config: ProbeConfig, seed: int, **running: Any
+    run: Run,
+    backbone: Backbone,
+    sae: SparseAutoencoder,
+    task: Task,
+    config: ProbeConfig,
+    seed: int,
+    execution: Execution,
 ) -> Prepared:
     """Check that run, model and SAE belong together, and read the codes of some training images.
 
@@ -65,7 +78,7 @@ def prepare(
         task: whose training images are read.
         config: the options.
         seed: of the images whose codes take the place of others'.
-        **running: ``batch_size`` and ``threads``.
+        execution: how the pass runs.
 
     Raises:
         InfoscopeError: they do not belong together, or no training image can be read.
@@ -81,7 +94,7 @@ def prepare(
         token_set=token_set,
         resize=resize,
         sample_images=config.sample_images,
-        **running,
+        execution=execution,
     )
     return Prepared(EditedBackbone(backbone, sae, token_set, statistics, seed), statistics, resize)
 
@@ -96,15 +109,15 @@ def probe_groups(
     removal: RemovalConfig | None = None,
     *,
     out: Path | str,
-    batch_size: int | None = None,
-    threads: int | None = None,
+    execution: Execution | None = None,
     command: str = "infoscope.probe_groups",
+    **options: Any,
 ) -> ProbeResult:
     """Remove feature groups from a frozen model and see what linear heads still find (method, section 7).
 
     Rows: the untouched model, the SAE's reconstruction, without each group, and without random groups of equal size
     and of equal activation mass; at each site asked for. Each row has its own head, trained on its own features. What
-    is finished in ``out`` is kept, and the same call goes on there.
+    is finished in ``out`` is kept, and the same call resumes there.
 
     Args:
         run: the run that measured the features.
@@ -115,39 +128,41 @@ def probe_groups(
         config: how features are extracted and probed.
         removal: how groups are removed.
         out: the folder to write.
-        batch_size: images to a forward pass; changes memory and speed, not the result.
-        threads: decoding threads; one a core by default.
+        execution: how the passes run; it changes memory and speed, not the result.
         command: how this was asked for, for the record.
+        **options: options of ``execution`` by name, such as ``batch_size=4``; they override its own.
 
     Raises:
         InfoscopeError: run, model and SAE do not belong together, a group is not known or empty, the task's data are
             not usable, or ``out`` holds something else or cannot be written.
     """
+    execution = run_here(execution, options)
     config, removal, out = config or ProbeConfig(), removal or RemovalConfig(), Path(out)
     named = [named_group(run, group) if isinstance(group, str) else group for group in groups]
     clock = Clock()
-    watched = watch_task(task)
+    watched = task.watch()
     say_other_images(run, watched.images["train"])
     task = watched.task
     with clock("labels"):
         labels = task.check()
+    # Before anything is computed: a folder that holds another probe is refused at once.
     watched.claim(out, plan_probe(run, backbone, sae, watched, labels, named, config, removal))
     if (out / PROBE_FILE).is_file():
         return open_probe(out)
-    running: dict[str, Any] = {"batch_size": batch_size, "threads": threads}
     with clock("codes"):
-        prepared = prepare(run, backbone, sae, task, config, removal.random_seed, **running)
+        prepared = prepare(run, backbone, sae, task, config, removal.random_seed, execution)
     variants = plan_variants(named, prepared.statistics.mass, removal, reconstructs(sae.format))
     with clock("variants"):
         scored, skipped = score_variants(
-            prepared.edited, task, variants, config, out / PARTIALS, prepared.resize, **running
+            prepared.edited, task, variants, config, out / PARTIALS, prepared.resize, execution
         )
     with clock("baselines"):
         baselines = (
-            task.baselines(backbone, find_recipe(config.recipe), prepared.resize, config.seed)
+            task.baselines(backbone, task.recipes[config.recipe], prepared.resize, config.seed)
             if config.baselines
             else []
         )
+    # A photograph that no pass read twice may still have changed; its scores would be of two sets of images.
     watched.check()
     record = make_record(
         run,
@@ -191,14 +206,14 @@ def plan_probe(
             "tokens": token_set_of(sae.site),
         },
         "data": watched.task.describe(),
-        "labels": dict(labels.found),
+        "labels": dict(labels.summary),
         "stamps": watched.states,
         "resize": config.resize or run.manifest.options["resize"],
         "software": software_versions(),
         # Where features are kept, and for how long, changes no score.
         "options": {key: value for key, value in asdict(config).items() if key not in ("disk_gib", "keep_features")},
         "removal": asdict(removal) | {"sites": list(removal.sites)},
-        "recipe": find_recipe(config.recipe).version,
+        "recipe": RECIPES[config.recipe],
         "groups": {group.name: group.features.tolist() for group in groups},
     }
 
@@ -218,10 +233,9 @@ def make_record(
     timings: dict[str, float],
 ) -> ProbeRecord:
     """What ``probe.json`` holds."""
-    edited, recipe = prepared.edited, find_recipe(config.recipe)
-    used = {site: recipe_at(recipe, site, edited.token_set) for site in removal.sites}
-    every = {*labels.notes, *(note for each in scored for note in each.score.notes)}
-    every |= {f"{split}: {note}" for split, images in task.splits.items() for note in notes_of(images)}
+    edited = prepared.edited
+    notes = {*labels.notes, *(note for each in scored for note in each.score.notes)}
+    notes |= {f"{split}: {note}" for split, images in task.splits.items() for note in notes_of(images)}
     return ProbeRecord(
         format_version=FORMAT_VERSION,
         command=command,
@@ -229,15 +243,15 @@ def make_record(
         task=task.name,
         metric=task.metric,
         higher_is_better=task.higher_is_better,
-        recipe=as_read(
-            {"name": recipe.name, "version": recipe.version}
-            | {site: asdict(getattr(of_site, task.name)) for site, of_site in used.items()}
+        recipe=to_json(
+            {"name": config.recipe, "version": RECIPES[config.recipe]}
+            | {site: asdict(task.recipe_at(config.recipe, site, edited.token_set)) for site in removal.sites}
         ),
-        options=as_read(asdict(config) | {"resize": prepared.resize, "removal": asdict(removal)}),
+        options=to_json(asdict(config) | {"resize": prepared.resize, "removal": asdict(removal)}),
         model=model_record(edited.backbone),
         dictionary=dictionary_record(edited.sae),
         token_set=edited.token_set,
-        data=task.describe() | {"labels": dict(labels.found)},
+        data=task.describe() | {"labels": dict(labels.summary)},
         skipped={
             split: [SkippedImage(at, task.splits[split].ids[at], why) for at, why in sorted(images.items())]
             for split, images in skipped.items()
@@ -247,20 +261,18 @@ def make_record(
             for each in scored
             if each.variant.group is not None and each.variant.site == removal.sites[0]
         },
-        chosen=[_chosen(each.variant, each) for each in scored],
+        chosen=[
+            {
+                "site": each.variant.site,
+                "name": each.variant.label,
+                "validation": each.score.validation,
+                "chosen": dict(each.score.chosen),
+                "candidates": [dict(candidate) for candidate in each.score.candidates],
+            }
+            for each in scored
+        ],
         baselines=list(baselines),
-        notes=sorted(every),
+        notes=sorted(notes),
         software=software_versions(),
         timings=timings,
     )
-
-
-def _chosen(variant: Variant, scored: Scored) -> dict[str, Any]:
-    score = scored.score
-    return {
-        "site": variant.site,
-        "name": variant.label,
-        "validation": score.validation,
-        "chosen": dict(score.chosen),
-        "candidates": [dict(candidate) for candidate in score.candidates],
-    }

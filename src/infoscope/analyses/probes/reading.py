@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -25,7 +25,7 @@ STRETCH_BYTES = 256 * 1024
 def in_order(
     rows: Rows, index: Index, size: int = BATCH_ROWS
 ) -> Iterator[tuple[Float32[np.ndarray, "row feature"], Index]]:
-    """Some rows as float32, a batch at a time.
+    """The given rows as float32, a batch at a time.
 
     Args:
         rows: all rows, an array or a memmap.
@@ -44,17 +44,17 @@ def in_order(
         [[0.0, 4.0], [8.0]]
     """
     for start in range(0, len(index), size):
-        some = index[start : start + size]
+        which = index[start : start + size]
         # Neighbours are read as one stretch, which is many times as fast from a disk as row by row.
-        stretch = len(some) > 0 and some[-1] - some[0] == len(some) - 1
-        batch = rows[some[0] : some[-1] + 1] if stretch else rows[some]
-        yield checked(np.asarray(batch, dtype=np.float32), some), some
+        stretch = len(which) > 0 and which[-1] - which[0] == len(which) - 1
+        batch = rows[which[0] : which[-1] + 1] if stretch else rows[which]
+        yield checked(np.asarray(batch, dtype=np.float32), which), which
 
 
 def mixed(
     rows: Rows, index: Index, size: int, window: int, seed: tuple[int, ...]
 ) -> Iterator[tuple[Float32[np.ndarray, "row feature"], Index]]:
-    """All of some rows once, in random order, in batches of equal size; what is left over after the last is dropped.
+    """Each of the given rows once, in random order, in batches of equal size; a last batch that is not full is dropped.
 
     Where there are more rows than a window holds, stretches of neighbours are drawn at random until the window is full
     and are mixed in it. So the disk is read in stretches, and memory holds one window.
@@ -82,8 +82,8 @@ def mixed(
     if len(index) <= window:
         order = random.permutation(len(index))
         for start in range(0, len(order) - size + 1, size):
-            some = index[order[start : start + size]]
-            yield checked(np.asarray(rows[some], dtype=np.float32), some), some
+            picked = index[order[start : start + size]]
+            yield checked(np.asarray(rows[picked], dtype=np.float32), picked), picked
         return
     length = max(1, STRETCH_BYTES // (rows.itemsize * rows.shape[1]))
     stretches = random.permutation(-(-len(index) // length))
@@ -98,11 +98,11 @@ def mixed(
         held = []
         read = np.concatenate([rows[part[0] : part[-1] + 1][part - part[0]] for part in _neighbours(which)])
         order = random.permutation(len(which))
-        whole = len(order) // size * size
-        for start in range(0, whole, size):
-            some = order[start : start + size]
-            yield checked(np.asarray(read[some], dtype=np.float32), which[some]), which[some]
-        left = np.sort(which[order[whole:]])
+        used = len(order) // size * size
+        for start in range(0, used, size):
+            picked = order[start : start + size]
+            yield checked(np.asarray(read[picked], dtype=np.float32), which[picked]), which[picked]
+        left = np.sort(which[order[used:]])
 
 
 def checked(batch: Float32[np.ndarray, "row feature"], which: Index) -> Float32[np.ndarray, "row feature"]:
@@ -117,13 +117,13 @@ def checked(batch: Float32[np.ndarray, "row feature"], which: Index) -> Float32[
         if len(wrong):
             raise InfoscopeError(
                 f"the features of row {wrong[0]} hold NaN or infinity ({len(wrong)} of {len(which)} rows read together "
-                "do): extract them anew, with --feature-type float32 where float16 overflows"
+                "do): extract them again, with --feature-type float32 where float16 overflows"
             )
     return batch
 
 
 def _neighbours(which: Index) -> list[Index]:
-    """The index cut wherever it does not go on with the next few rows."""
+    """The index, cut wherever the next row is not one of the few that follow."""
     cuts = np.flatnonzero((np.diff(which) < 1) | (np.diff(which) > 8)) + 1
     return np.split(which, cuts)
 
@@ -147,6 +147,7 @@ def split_by_class(labels: Int64[np.ndarray, " image"], share: float, seed: int)
         >>> len(train), len(held)
         (13, 3)
     """
+    # The seed's second number keeps this draw apart from the order of batches, which has 1 there.
     random = np.random.default_rng((seed, 0))
     held: list[Index] = []
     for each in np.unique(labels):
@@ -250,7 +251,7 @@ class DenseFeatures:
             if self.cls is None:
                 raise InfoscopeError(
                     "this recipe reads the CLS token beside each patch, and none is stored"
-                    "; extract them anew, with this recipe"
+                    "; extract them again, with this recipe"
                 )
             cls = np.asarray(self.cls[index], dtype=np.float32)
             patches = np.concatenate([patches, np.broadcast_to(cls, patches.shape)], axis=1)
@@ -267,24 +268,3 @@ def check_pairs(features: DenseFeatures, targets: Targets) -> None:
         raise InfoscopeError(f"there are {len(features)} images' features and {len(targets)} targets: give one each")
     if not len(features):
         raise InfoscopeError("there are no images to train or choose on: check the split")
-
-
-def class_mask(targets: Targets, index: int, classes: int) -> tuple[Target, Target]:
-    """An image's classes as int64, 0 where they do not count, and where they do.
-
-    Raises:
-        InfoscopeError: a class is out of range.
-    """
-    mask = targets.target(index)
-    counts = mask != np.iinfo(mask.dtype).max
-    found = np.where(counts, mask, 0).astype(np.int64)
-    if found.size and (found.max() >= classes or found.min() < 0):
-        wrong = found.max() if found.max() >= classes else found.min()
-        raise InfoscopeError(
-            f"the mask of image {index} has class {wrong}, and there are {classes} classes, from 0; void pixels are "
-            f"{np.iinfo(mask.dtype).max}"
-        )
-    return found, counts
-
-
-Report: TypeAlias = Callable[..., None]

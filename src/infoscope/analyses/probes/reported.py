@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from infoscope.errors import InfoscopeError
+from infoscope.options import ReportedModel
 
 if TYPE_CHECKING:
-    from infoscope.analyses.probes.record import ProbeRecord
-
-ReportedModel = Literal["clip-b16", "clip-l14"]
+    from infoscope.analyses.probes.result import ProbeRecord
 
 AS_REPORTED = "as reported (secondary source)"
 SOURCE = "Ro, Choi, Kim, Beyond Semantics: Disentangling Information Scope in Sparse Autoencoders for CLIP (2604.05724)"
@@ -93,7 +92,7 @@ def reported_score(model: ReportedModel, removed: str, task: str) -> float | Non
     """
     for row in TABLE:
         if row.model == model and removed in (row.removed, ROWS[row.removed]):
-            value: float = getattr(row, task)
+            value: float | None = getattr(row, task, None)
             return value
     return None
 
@@ -132,17 +131,21 @@ def _model_differences(record: ProbeRecord, model: ReportedModel) -> list[str]:
 
 
 def _data_differences(record: ProbeRecord) -> list[str]:
+    if record.task not in COLUMNS:
+        return [f"The paper's table has no column of {record.task}."]
     column, data = COLUMNS[record.task], record.data
     train, test = data["splits"]["train"], data["splits"]["test"]
     classes = None if column.classes is None else len(data["classes"])
     of_classes = "" if classes is None else f"{classes:,} classes, "
     here = f"{train['source']} ({of_classes}{train['images']:,} images to train on, {test['images']:,} to test on)"
-    found = []
+    differences = []
     if classes != column.classes or (column.classes is None and test["images"] != column.test):
         theirs = f"{column.test:,} images to test on" if column.classes is None else f"{column.classes:,} classes"
-        found.append(f"The images of {record.task} here are {here}, not {column.name}'s {theirs}.")
+        differences.append(f"The images of {record.task} here are {here}, not {column.name}'s {theirs}.")
     elif (column.train not in (None, train["images"])) or test["images"] != column.test:
-        found.append(f"The images of {record.task} here are {here}, a part of {column.name} or another edition of it.")
+        differences.append(
+            f"The images of {record.task} here are {here}, a part of {column.name} or another edition of it."
+        )
     if record.task == "depth":
         count = train["images"]
         known = (
@@ -150,11 +153,11 @@ def _data_differences(record: ProbeRecord) -> list[str]:
             if (count, test["images"]) == (LABELLED_TRAIN, column.test)
             else f"There are {count:,} training images of depth here"
         )
-        found.append(
+        differences.append(
             f"{known}; published figures are of heads trained on some 24,000 frames of the raw recordings."
             + (" The two cannot be compared." if count < LEAST_FRAMES else "")
         )
-    return found
+    return differences
 
 
 def _measured_on(record: ProbeRecord) -> str:

@@ -1,27 +1,30 @@
-"""The result of a probe, and its tables."""
+"""The result of a probe: its record, which is ``probe.json``, and its tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
-from infoscope.analyses.probes.probing import Scored
-from infoscope.analyses.probes.record import ProbeRecord
+from infoscope.analyses.probes.task import Baseline, Scored
+from infoscope.analyses.probes.tasks import TASKS, find_task
 from infoscope.analyses.removal.variants import Variant
 from infoscope.errors import InfoscopeError
-from infoscope.runtime.schema import Column, Table, read_table, write_table
-from infoscope.runtime.seal import read_whole, write_sealed
+from infoscope.runtime.columns import Column, declare, make_table, read_table, write_table
+from infoscope.runtime.json_values import to_json
+from infoscope.runtime.manifest import DictionaryRecord, ModelRecord, SkippedImage
+from infoscope.runtime.seal import CHECKSUM, FILES, read_whole, write_sealed
+from infoscope.runtime.typed import from_json
 
 RANDOM = "minus random of equal "
+UNITS = {metric: unit for name in TASKS for metric, unit in find_task(name).units.items()}
 # Scores that are shares are printed in per cent, as papers do.
-SHARES = ("top-1", "top-5", "mIoU", "pixel accuracy", "class accuracy", "delta1", "delta2", "delta3")
+SHARES = tuple(metric for metric, unit in UNITS.items() if unit == "%")
 
 
 def titled(metric: str) -> str:
@@ -31,7 +34,8 @@ def titled(metric: str) -> str:
         >>> titled("mIoU"), titled("RMSE"), titled("abs-rel")
         ('mIoU, %', 'RMSE, m', 'abs-rel')
     """
-    return f"{metric}, %" if metric in SHARES else f"{metric}, m" if metric == "RMSE" else metric
+    unit = UNITS.get(metric)
+    return f"{metric}, {unit}" if unit else metric
 
 
 def short_name(name: str, draws: int = 1) -> str:
@@ -50,7 +54,7 @@ def short_name(name: str, draws: int = 1) -> str:
 
 _OF_TEST = "on the test split"
 
-VARIANTS: Table = MappingProxyType(
+VARIANTS = declare(
     {
         "site": Column(pl.String, "", "rerun: the rest of the network runs on; site: the block's own edited tokens"),
         "name": Column(pl.String, "", "the variant; the draws of one random control share it"),
@@ -82,7 +86,7 @@ VARIANTS: Table = MappingProxyType(
     }
 )
 
-PER_CLASS: Table = MappingProxyType(
+PER_CLASS = declare(
     {
         "site": VARIANTS["site"],
         "name": VARIANTS["name"],
@@ -97,6 +101,70 @@ PROBE_FILE = "probe.json"
 AGAIN = "restore it, or probe again into a new folder"
 # Our choice: the ends of a 95 % interval are then right to a few hundredths of its length.
 RESAMPLES = 2000
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ProbeRecord:
+    """All of ``probe.json``.
+
+    Attributes:
+        format_version: raised when a field or a table changes its meaning.
+        command: how it was asked for.
+        run: the run whose feature groups were removed.
+        task: classification, segmentation or depth.
+        metric: the score that choices are made by.
+        higher_is_better: whether a high score is a good one.
+        recipe: its name, version and every constant, as used at each site.
+        options: all of them, with defaults.
+        model: the model at the SAE's block.
+        dictionary: the SAE.
+        token_set: the tokens that were edited.
+        data: the data sets.
+        skipped: by split, the images that could not be read.
+        groups: by variant, the features removed, of those that no table names.
+        chosen: by variant, what the head chose on held-out data.
+        baselines: scores without a model.
+        notes: what a reader must know.
+        software: versions.
+        timings: seconds by stage.
+    """
+
+    format_version: int
+    command: str
+    run: str
+    task: str
+    metric: str
+    higher_is_better: bool
+    recipe: dict[str, Any]
+    options: dict[str, Any]
+    model: ModelRecord
+    dictionary: DictionaryRecord
+    token_set: str
+    data: dict[str, Any]
+    skipped: dict[str, list[SkippedImage]]
+    groups: dict[str, list[int]]
+    chosen: list[dict[str, Any]]
+    baselines: list[Baseline]
+    notes: list[str]
+    software: dict[str, str]
+    timings: dict[str, float]
+
+    @classmethod
+    def from_json(cls, value: Any, path: Path) -> ProbeRecord:
+        """What ``probe.json`` held.
+
+        Raises:
+            InfoscopeError: it is of another version, or an entry is of another type.
+        """
+        if not isinstance(value, dict) or value.get("format_version") != FORMAT_VERSION:
+            raise InfoscopeError(f"{path} holds a probe of another version: probe again")
+        entries = {name: entry for name, entry in value.items() if name not in (CHECKSUM, FILES)}
+        try:
+            record: ProbeRecord = from_json(cls, entries)
+        except ValueError as error:
+            raise InfoscopeError(f"{path} holds no record of a probe ({error}): probe again") from error
+        return record
 
 
 @dataclass(frozen=True)
@@ -131,7 +199,8 @@ class ProbeResult:
 
     def to_json(self) -> dict[str, Any]:
         """What ``probe.json`` holds."""
-        return asdict(self.record)
+        value: dict[str, Any] = to_json(self.record)
+        return value
 
 
 def open_probe(path: Path | str) -> ProbeResult:
@@ -184,6 +253,7 @@ def variants_table(
     for each in scored:
         variant, own, base = each.variant, each.score, untouched.get(each.variant.site)
         ends: tuple[float | None, float | None] = (None, None)
+        # Only a mean over images can be resampled image by image; mIoU, for one, is not.
         if base is not None and base is not own and own.per_image and base.per_image:
             ends = paired_interval(np.array(own.per_image), np.array(base.per_image), seed)
         removed = None if variant.group is None else variant.group.features
@@ -205,7 +275,7 @@ def variants_table(
                     "difference_upper": ends[1] if first else None,
                 }
             )
-    return _frame(rows, VARIANTS)
+    return make_table(VARIANTS, rows)
 
 
 def per_class_table(scored: Sequence[Scored]) -> pl.DataFrame:
@@ -215,7 +285,7 @@ def per_class_table(scored: Sequence[Scored]) -> pl.DataFrame:
         for each in scored
         for name, value in each.score.per_class.items()
     ]
-    return _frame(rows, PER_CLASS)
+    return make_table(PER_CLASS, rows)
 
 
 def paired_interval(
@@ -245,7 +315,3 @@ def paired_interval(
 
 def _of_variant(variant: Variant) -> dict[str, Any]:
     return {"site": variant.site, "name": variant.name, "draw": variant.draw}
-
-
-def _frame(rows: Sequence[Mapping[str, Any]], table: Mapping[str, Any]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema={name: column.dtype for name, column in table.items()})

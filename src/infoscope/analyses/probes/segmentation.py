@@ -3,68 +3,61 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
+import numpy as np
+from jaxtyping import Int64
 
-from infoscope.analyses.probes.baselines import majority_class
-from infoscope.analyses.probes.classification import describe_candidate
-from infoscope.analyses.probes.dense_task import (
-    UNJUDGED,
-    UNSCORED,
-    Judged,
-    check_splits,
-    colour_pairs,
-    dense_readout,
-    describe_splits,
-    images_by_split,
-    stored_pairs,
-)
+from infoscope.analyses.probes.dense import DenseTask, check_splits
 from infoscope.analyses.probes.metrics import Confusion
-from infoscope.analyses.probes.recipes import Recipe, SegmentationRecipe
-from infoscope.analyses.probes.record import Baseline
-from infoscope.analyses.probes.segmentation_head import fit_segmentation
-from infoscope.analyses.probes.store import FeatureStore, Readout
-from infoscope.analyses.probes.survey import check_trainable, count_classes, untrained_classes
-from infoscope.analyses.probes.targets import DenseTargets
-from infoscope.analyses.probes.task import Labels, Score, TaskName, check_score
-from infoscope.backbones.backbone import Backbone
+from infoscope.analyses.probes.reading import DenseFeatures, Target, Targets
+from infoscope.analyses.probes.segmentation_head import (
+    RECIPES,
+    SegmentationHead,
+    SegmentationRecipe,
+    fit_segmentation,
+)
+from infoscope.analyses.probes.segmentation_sets import SegmentationSet, open_masks, open_segmentation, splits_of
+from infoscope.analyses.probes.targets import DenseTargets, ignore_value, read_targets
+from infoscope.analyses.probes.task import Baseline, Labels
+from infoscope.analyses.probes.tasks import TaskFlags
 from infoscope.errors import InfoscopeError
-from infoscope.images.source import ImageSource
-from infoscope.runtime.choices import Resize
+from infoscope.options import Resize
 
 
 @dataclass(frozen=True)
-class SegmentationTask:
-    """Photographs with a class for every pixel; a `Task`. Made by `segmentation_task`.
+class SegmentationTask(DenseTask):
+    """Photographs with a class for every pixel. Made by `segmentation_task`."""
 
-    Attributes:
-        targets: photographs and masks by split.
-    """
+    name = "segmentation"
+    metric = "mIoU"
+    units: ClassVar = dict.fromkeys(("mIoU", "pixel accuracy", "class accuracy"), "%")
+    higher_is_better = True
+    recipes = RECIPES
 
-    targets: Mapping[str, DenseTargets]
-
-    @property
-    def name(self) -> TaskName:
-        """``segmentation``."""
-        return "segmentation"
-
-    @property
-    def metric(self) -> str:
-        """Mean intersection over union."""
-        return "mIoU"
-
-    @property
-    def higher_is_better(self) -> bool:
-        """It is."""
-        return True
-
-    @property
-    def splits(self) -> Mapping[str, ImageSource]:
-        """The photographs by split."""
-        return images_by_split(self.targets)
+    @classmethod
+    def from_flags(cls, flags: TaskFlags, resize: Resize) -> SegmentationTask:
+        """See `Task`."""
+        opened: dict[str, SegmentationSet] = {}
+        if flags.data is not None:
+            for split, their_name in splits_of(flags.data).items():
+                opened[split] = open_segmentation(flags.data, their_name, resize)
+        else:
+            for split, (images, targets) in flags.pairs().items():
+                opened[split] = open_masks(
+                    images,
+                    targets,
+                    # Where nothing names the classes, they are the numbers in the training split's masks.
+                    classes=flags.classes or (opened["train"].classes if opened else None),
+                    ignore_index=flags.ignore_index,
+                    reduce_zero_label=flags.reduce_zero_label,
+                    image_ending=flags.image_ending,
+                    mask_ending=flags.target_ending,
+                    resize=resize,
+                )
+        return segmentation_task(**opened)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -80,62 +73,36 @@ class SegmentationTask:
         counts = {split: count_classes(targets) for split, targets in self.targets.items()}
         check_trainable(counts["train"])
         missing = sorted({name for other in counts.values() for name in untrained_classes(counts["train"], other)})
-        found = {split: {"pixels": each.pixels.tolist(), "ignored": each.ignored} for split, each in counts.items()}
+        notes = (f"no training mask has {', '.join(missing)}: their IoU is 0 for every probe",) if missing else ()
         return Labels(
-            found, (f"no training mask has {', '.join(missing)}: their IoU is 0 for every probe",) if missing else ()
+            {split: {"pixels": each.pixels.tolist(), "ignored": each.ignored} for split, each in counts.items()}, notes
         )
 
-    def readout(self, recipe: Recipe, backbone: Backbone) -> Readout:
-        """Every patch token of the last block."""
-        return dense_readout(False, recipe.segmentation.final_norm, backbone)
+    def train(
+        self, pairs: tuple[DenseFeatures, Targets], recipe: SegmentationRecipe, **options: Any
+    ) -> SegmentationHead:
+        """See `DenseTask`."""
+        return fit_segmentation(*pairs, recipe, classes=len(self.classes), **options)
 
-    def fit(self, features: Mapping[str, FeatureStore], recipe: Recipe, backbone: Backbone, seed: int) -> Score:
-        """A head on a variant's patch tokens, scored at the size of each test mask."""
-        return self._fit(stored_pairs(features, self.targets, False), recipe.segmentation, backbone.device, seed)
+    def judge(self, predictions: Iterable[tuple[Target, Target]]) -> dict[str, Any]:
+        """See `DenseTask`."""
+        confusion = Confusion(self.classes)
+        for predicted, mask in predictions:
+            confusion.add(mask, predicted)
+        absent = confusion.absent
+        notes = (f"no test mask has, and nothing predicts, {', '.join(absent)}",) if absent else ()
+        return {"test": _scores(confusion), "per_class": _per_class(confusion), "notes": notes}
 
-    def baselines(self, backbone: Backbone, recipe: Recipe, resize: Resize, seed: int) -> list[Baseline]:
-        """The most frequent class everywhere, and a head on the patches' colours."""
-        pairs = colour_pairs(self.targets, backbone, resize)
-        counts = {
-            split: count_classes(self.targets[split], pairs[split][1].rows.tolist()) for split in ("train", "test")
-        }
-        guessed = majority_class(counts["train"], counts["test"])
-        score = self._fit(pairs, recipe.segmentation, backbone.device, seed)
-        most = self.classes[counts["train"].most_frequent]
-        return [
-            Baseline("majority", _scores(guessed), None, _per_class(guessed), [f"{most} everywhere"]),
-            Baseline("colours", dict(score.test), score.validation, dict(score.per_class), list(score.notes)),
-        ]
+    def guess(self, train: Sequence[int], test: Sequence[int]) -> Baseline:
+        """The most frequent class everywhere."""
+        known = count_classes(self.targets["train"], train)
+        guessed = majority_class(known, count_classes(self.targets["test"], test))
+        note = f"{self.classes[known.most_frequent]} everywhere"
+        return Baseline("majority", _scores(guessed), None, _per_class(guessed), [note])
 
     def describe(self) -> dict[str, Any]:
-        """The splits, with what they are told apart by."""
-        return {"task": self.name, "classes": list(self.classes), "splits": describe_splits(self.targets)}
-
-    def _fit(self, pairs: Judged, recipe: SegmentationRecipe, device: torch.device, seed: int) -> Score:
-        head = fit_segmentation(
-            *pairs["train"],
-            recipe,
-            classes=len(self.classes),
-            validation=pairs.get("validation"),
-            seed=seed,
-            device=device,
-        )
-        check_score("validation mIoU", head.chosen.score, UNJUDGED)
-        found = Confusion(self.classes)
-        for predicted, mask in head.predictions(*pairs["test"]):
-            found.add(mask, predicted)
-        scores = _scores(found)
-        for name, value in scores.items():
-            check_score(f"test {name}", value, UNSCORED)
-        notes = (f"no test mask has, and nothing predicts, {', '.join(found.absent)}",) if found.absent else ()
-        return Score(
-            test=scores,
-            validation=head.chosen.score,
-            chosen=describe_candidate(head.chosen) | {"trained_on": head.trained_on, "held_out": head.held_out},
-            candidates=tuple(describe_candidate(each) for each in head.candidates),
-            per_class=_per_class(found),
-            notes=notes,
-        )
+        """The splits and classes, with what they are told apart by."""
+        return super().describe() | {"classes": list(self.classes)}
 
 
 def segmentation_task(
@@ -151,8 +118,7 @@ def segmentation_task(
     Raises:
         InfoscopeError: a split has no photographs, or splits have other classes.
     """
-    splits = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
-    check_splits(splits)
+    splits = check_splits(train, test, validation)
     for split, targets in splits.items():
         if targets.classes != train.classes:
             raise InfoscopeError(
@@ -162,14 +128,102 @@ def segmentation_task(
     return SegmentationTask(splits)
 
 
-def _scores(found: Confusion) -> dict[str, float]:
+def _scores(confusion: Confusion) -> dict[str, float]:
     return {
-        "mIoU": found.mean_iou,
-        "pixel accuracy": found.pixel_accuracy,
-        "class accuracy": found.mean_class_accuracy,
+        "mIoU": confusion.mean_iou,
+        "pixel accuracy": confusion.pixel_accuracy,
+        "class accuracy": confusion.mean_class_accuracy,
     }
 
 
-def _per_class(found: Confusion) -> dict[str, float | None]:
-    values = zip(found.classes, found.iou.tolist(), strict=True)
+def _per_class(confusion: Confusion) -> dict[str, float | None]:
+    values = zip(confusion.classes, confusion.iou.tolist(), strict=True)
     return {name: None if math.isnan(value) else value for name, value in values}
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """How many pixels of a split are of each class.
+
+    Attributes:
+        classes: the classes' names.
+        pixels: of each class.
+        ignored: pixels that do not count.
+    """
+
+    classes: tuple[str, ...]
+    pixels: Int64[np.ndarray, " class"]
+    ignored: int
+
+    @property
+    def most_frequent(self) -> int:
+        """The class of most pixels; of several the first."""
+        return int(self.pixels.argmax())
+
+
+def count_classes(targets: DenseTargets, indices: Iterable[int] | None = None) -> ClassCounts:
+    """Read every mask of a split once.
+
+    Args:
+        targets: the split.
+        indices: which photographs; all when not given.
+
+    Raises:
+        InfoscopeError: a mask is wrong (`DenseTargets.target`), or no pixel counts.
+    """
+    count = len(targets.classes)
+    ignore = ignore_value(count)
+    pixels, ignored = np.zeros(count, np.int64), 0
+    for target in read_targets(targets, indices):
+        counts = np.bincount(target.ravel(), minlength=count)
+        pixels += counts[:count]
+        ignored += int(counts[ignore:].sum())
+    if not pixels.any():
+        raise InfoscopeError(f"no pixel of the masks of {targets.images.name} counts: check the number that is ignored")
+    return ClassCounts(targets.classes, pixels, ignored)
+
+
+def majority_class(train: ClassCounts, test: ClassCounts) -> Confusion:
+    """Segmentation by the training split's most frequent class everywhere; of the test split counts are enough.
+
+    Args:
+        train: what `count_classes` found in the training split.
+        test: what it found in the split that is judged.
+
+    Example:
+        >>> train, test = (ClassCounts(("sky", "road"), np.array(pixels), 0) for pixels in ([9, 5], [2, 6]))
+        >>> majority_class(train, test).iou
+        array([0.25, 0.  ])
+    """
+    confusion = Confusion(test.classes)
+    confusion.counts[:, train.most_frequent] = test.pixels
+    return confusion
+
+
+def check_trainable(train: ClassCounts) -> None:
+    """Refuse a training split of one class.
+
+    Raises:
+        InfoscopeError: all its pixels that count are of one class.
+    """
+    if np.count_nonzero(train.pixels) < 2:
+        raise InfoscopeError(
+            f"all pixels of the training masks are of class {train.classes[train.most_frequent]}: a probe needs two "
+            "classes to tell apart"
+        )
+
+
+def untrained_classes(train: ClassCounts, other: ClassCounts) -> tuple[str, ...]:
+    """Classes that another split is judged by and the training split has no pixel of; their IoU is 0 for any probe.
+
+    Raises:
+        InfoscopeError: the splits have other classes.
+
+    Example:
+        >>> train, test = (ClassCounts(("sky", "cat"), np.array(pixels), 0) for pixels in ([9, 0], [5, 4]))
+        >>> untrained_classes(train, test)
+        ('cat',)
+    """
+    if other.classes != train.classes:
+        raise InfoscopeError("splits have other classes: give all of them the classes of the training split")
+    return tuple(train.classes[number] for number in np.flatnonzero((other.pixels > 0) & (train.pixels == 0)))

@@ -3,58 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int32
+from torch import Tensor, nn
+from torch.nn import functional
 
-from infoscope.analyses.probes.batch_norm import RunningMoments
-from infoscope.analyses.probes.convex import KEEP_BYTES, Candidate, Linear, best, fit_path
-from infoscope.analyses.probes.descent import Layers, Steps, batches, plan
+from infoscope.analyses.probes.convex import KEEP_BYTES, fit_path
+from infoscope.analyses.probes.dense_head import (
+    DenseFit,
+    DenseHead,
+    DenseRecipe,
+    bilinear_shares,
+    upsampled,
+)
+from infoscope.analyses.probes.linear import Linear
 from infoscope.analyses.probes.metrics import Confusion
-from infoscope.analyses.probes.pixel_losses import cross_entropy
-from infoscope.analyses.probes.reading import DenseFeatures, Index, Target, Targets, check_pairs, class_mask, split
-from infoscope.analyses.probes.recipes import SegmentationRecipe
-from infoscope.analyses.probes.solvers import AdamW, LogisticPath
-from infoscope.analyses.probes.targets import class_shares
-from infoscope.analyses.probes.upsampling import Upsampling
+from infoscope.analyses.probes.reading import DenseFeatures, Index, Target, Targets
+from infoscope.analyses.probes.recipes import AdamW, LogisticPath
+from infoscope.analyses.probes.targets import PatchTargets, Report, gather, patch_of
 from infoscope.errors import InfoscopeError
 from infoscope.runtime.progress import progress
 
-INPUT = "patches"
+# What a strip of a picture's logits may take, a few times over. Our choice: a processor's cache holds so much, which
+# makes the training of 150 classes a fifth faster than 8 MiB do.
+STRIP_BYTES = 2 * 2**20
+# What `torch.nn.functional.cross_entropy` leaves out by default.
+VOID = -100
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationRecipe(DenseRecipe):
+    """How patches are given classes."""
+
+    solver: LogisticPath | AdamW
+    batch_norm: bool = False
+    """Whether features go through a batch norm before the linear layer."""
+    batch_norm_momentum: float = 0.1
+    """Share of a batch in the running moments (torch's default)."""
+    batch_norm_epsilon: float = 1e-5
+    """Added to the variance (torch's default)."""
+    choice_step: int = 4
+    """The choice looks at every so many-th row and column of a held-out mask. Our choice: heads of neighbouring
+    strengths differ little, and all pixels under all heads take longer than the training. Test scores are over every
+    pixel."""
+
+
+RECIPES = {
+    # Our choice: there are hundreds of patches to an image, so that weak penalties are enough, in steps of ten, and a
+    # mean over so many does not need the last digit.
+    "simple": SegmentationRecipe(
+        final_norm=True, solver=LogisticPath(strengths=(1e-2, 1e-3, 1e-4, 1e-5), tolerance=1e-5)
+    ),
+    "dinov2": SegmentationRecipe(
+        final_norm=True,
+        batch_norm=True,
+        solver=AdamW(
+            # One learning rate, as in DINOv2's configuration of the linear head for ADE20K.
+            learning_rates=(1e-3,),
+            weight_decay=1e-4,
+            decay="linear",
+            warmup=1500 / 40000,
+            warmup_start=1e-6,
+            clip=None,
+        ),
+    ),
+}
 
 
 @dataclass(frozen=True)
-class SegmentationHead:
-    """A trained classifier of patches.
-
-    Attributes:
-        linear: the layer on raw patch tokens; a batch norm is folded in.
-        chosen: the candidate it is; its score is mIoU.
-        candidates: all that were tried, with their scores on the held-out images.
-        trained_on: images behind the weights.
-        held_out: images behind the choice.
-    """
-
-    linear: Linear
-    chosen: Candidate
-    candidates: tuple[Candidate, ...]
-    trained_on: int
-    held_out: int
+class SegmentationHead(DenseHead):
+    """A trained classifier of patches, a batch norm folded into its layer; the score is mIoU."""
 
     def predict(self, features: DenseFeatures, index: int, shape: tuple[int, int]) -> Target:
         """The class of each pixel of an image, ``[row, column]`` of int64, at any size."""
         return _classes(self.linear, features, index, shape)
-
-    def predictions(self, features: DenseFeatures, targets: Targets) -> Iterator[tuple[Target, Target]]:
-        """Image by image, what is predicted at the mask's own size, and the mask."""
-        check_pairs(features, targets)
-        with progress("Predicting", len(features), "images") as advance:
-            for index in range(len(features)):
-                mask = targets.target(index)
-                yield self.predict(features, index, (mask.shape[0], mask.shape[1])), mask
-                advance()
 
 
 def fit_segmentation(
@@ -86,155 +111,156 @@ def fit_segmentation(
             images show one class only.
 
     Example:
-        >>> from infoscope.analyses.probes.recipes import find_recipe
         >>> class Masks(list):
         ...     def target(self, index):
         ...         return self[index]
         >>> random = np.random.default_rng(0)
         >>> masks = Masks(np.kron(random.integers(0, 2, (2, 2)), np.ones((4, 4))).astype(np.uint8) for _ in range(8))
         >>> patches = np.stack([mask[::4, ::4].reshape(4, 1) for mask in masks]).astype(np.float32)
-        >>> head = fit_segmentation(DenseFeatures(patches), masks, find_recipe("simple").segmentation, classes=2)
+        >>> head = fit_segmentation(DenseFeatures(patches), masks, RECIPES["simple"], classes=2)
         >>> head.chosen.score > 0.5, head.predict(DenseFeatures(patches), 0, (8, 8)).shape
         (True, (8, 8))
     """
-    check_pairs(features, targets)
-    every = np.arange(len(features))
-    if validation is None:
-        train, held = split(len(features), recipe.held_out, seed)
-        judged = (features, targets, held)
-    else:
-        check_pairs(*validation)
-        train, judged = every, (*validation, np.arange(len(validation[0])))
-    fit = _Fit(features, targets, classes, keep_bytes)
-    solver = recipe.solver
-    if isinstance(solver, AdamW):
-        settings, heads = solver.learning_rates, fit.by_adamw(recipe, solver, train, seed, torch.device(device))
-    else:
-        settings, heads = solver.strengths, fit.by_logistic(solver, solver.strengths, train)
-    scores = _mean_ious(heads, judged, classes, recipe.choice_step)
-    candidates = tuple(
-        Candidate(INPUT, setting, score, np.nan) for setting, score in zip(settings, scores, strict=True)
-    )
-    at = best(candidates)
-    linear = heads[at]
-    if validation is None and isinstance(solver, LogisticPath):
-        linear, train = fit.by_logistic(solver, settings[: at + 1], every)[-1], every
-    return SegmentationHead(linear, candidates[at], candidates, len(train), len(judged[2]))
+    fit = _SegmentationFit(features, targets, recipe, classes, keep_bytes)
+    return SegmentationHead(*fit.choose(validation, seed, device))
 
 
 @dataclass(frozen=True)
-class _Fit:
-    """What all ways of training share."""
-
-    features: DenseFeatures
-    targets: Targets
-    classes: int
+class _SegmentationFit(DenseFit):
+    recipe: SegmentationRecipe
     keep_bytes: int
 
-    def by_logistic(self, solver: LogisticPath, strengths: Sequence[float], train: Index) -> list[Linear]:
-        """A head a strength: convex in the shares of classes that each patch holds."""
-        from dataclasses import replace
+    untrainable = "no pixel of the training masks counts: check --ignore-index and --reduce-zero-label"
 
-        with progress("Reading masks", len(train), "images") as advance:
-            shares = class_shares(self.targets, train, self.features.grid, self.classes, advance)
-        path = fit_path(
-            shares.stream(self.features), replace(solver, strengths=tuple(strengths)), keep_bytes=self.keep_bytes
-        )
+    def convex(self, settings: Sequence[float], images: Index) -> list[Linear]:
+        """Logistic regression, convex in the shares of classes that each patch holds."""
+        assert isinstance(self.recipe.solver, LogisticPath)
+        solver = replace(self.recipe.solver, strengths=tuple(settings))
+        with progress("Reading masks", len(images), "images") as advance:
+            shares = class_shares(self.targets, images, self.features.grid, self.outputs, advance)
         heads = []
-        with progress("Training", len(strengths), "heads") as advance:
-            for fitted in path:
+        with progress("Training", len(settings), "heads") as advance:
+            for fitted in fit_path(shares.stream(self.features), solver, keep_bytes=self.keep_bytes):
                 heads.append(fitted.linear)
                 advance()
         return heads
 
-    def by_adamw(
-        self, recipe: SegmentationRecipe, solver: AdamW, train: Index, seed: int, device: torch.device
-    ) -> list[Linear]:
-        """A head a learning rate: pixels' cross-entropy at the masks' size, all heads on the same batches."""
-        width = self.features.width
-        layers = Layers.start(width, self.classes, solver, batch_norm=recipe.batch_norm, seed=seed, device=device)
-        moments = RunningMoments(width, recipe.batch_norm_momentum, recipe.batch_norm_epsilon, device)
-        batch, count = plan(solver, len(train))
-        steps = Steps(layers, solver, count)
-        seen = 0
-        with progress("Training", count, "steps") as advance:
-            for images in batches(train, batch, count, seed):
-                rows = torch.from_numpy(np.concatenate([self.features.read(int(i)) for i in images])).to(device)
-                rows = moments.normalise(rows) if recipe.batch_norm else rows
-                pixels, loss, slope = self._slope(layers, rows, images)
-                if pixels:
-                    steps.take(layers.slopes(rows, slope / pixels))
-                seen += pixels
-                advance(1, f"loss {loss / max(pixels, 1):.3f}")
-        if not seen:
-            raise InfoscopeError(
-                "there is nothing to train on: no pixel of the training masks counts"
-                ": check --ignore-index and --reduce-zero-label"
-            )
-        weight, bias = layers.folded()
-        heads = []
-        for head in range(layers.heads):
-            layer = moments.fold(weight[head], bias[head]) if recipe.batch_norm else (weight[head], bias[head])
-            heads.append(Linear(*(each.cpu().numpy().copy() for each in layer)))
-        return heads
+    def start(self, solver: AdamW, seed: int) -> nn.Sequential:
+        """The layer, and the recipe's batch norm before it."""
+        head, recipe = super().start(solver, seed), self.recipe
+        if recipe.batch_norm:
+            norm = nn.BatchNorm1d(self.features.width, recipe.batch_norm_epsilon, recipe.batch_norm_momentum)
+            head.insert(0, norm)
+        return head
 
-    def _slope(self, layers: Layers, rows: torch.Tensor, images: Index) -> tuple[int, float, torch.Tensor]:
-        """Pixels that count in a batch, the best head's summed loss, and the slope of the outputs.
+    def read(self, index: int) -> Int32[Tensor, "row column"]:
+        """An image's mask, `VOID` where it does not count."""
+        mask, counts = class_mask(self.targets, index, self.outputs)
+        return torch.from_numpy(np.where(counts, mask, VOID).astype(np.int32))
 
-        One image and one head after the other, so that memory holds a strip of one head's pixels.
+    def backward(
+        self,
+        outputs: Float32[Tensor, "image row column class"],
+        targets: Sequence[Int32[Tensor, "_ _"]],
+        step: int,
+    ) -> float | None:
+        """The pixels' mean cross-entropy at the masks' size.
+
+        It is taken strip by strip, and each strip's part is sent back to the patches' logits at once: the logits of all
+        pixels of a batch would take gigabytes.
         """
-        grid = self.features.grid
-        outputs = layers.outputs(rows)
-        slope = torch.zeros_like(outputs)
-        losses, pixels = np.zeros(layers.heads), 0
-        values = outputs.view(len(images), grid, grid, *outputs.shape[1:])
-        slopes = slope.view_as(values)
-        for at, image in enumerate(images):
-            mask, counts = class_mask(self.targets, int(image), self.classes)
-            pixels += int(counts.sum())
-            target, some = torch.from_numpy(mask).to(rows.device), torch.from_numpy(counts).to(rows.device)
-            upsampling = Upsampling.between(grid, (mask.shape[0], mask.shape[1]), str(rows.device))
-            for head in range(layers.heads):
-                logits = values[at, :, :, head].transpose(1, 2).contiguous()
-                loss, change = cross_entropy(logits, target, some, upsampling)
-                losses[head] += loss
-                slopes[at, :, :, head] = change.transpose(1, 2)
-        return pixels, float(losses.min()), slope
+        pixels = sum(int((mask != VOID).sum()) for mask in targets)
+        if not pixels:
+            return None
+        loss, slopes, grid = 0.0, torch.zeros_like(outputs), outputs.shape[1]
+        for of_image, mask, slope in zip(outputs.detach().transpose(2, 3), targets, slopes, strict=True):
+            logits = of_image.contiguous().requires_grad_()
+            across = bilinear_shares(grid, mask.shape[1], device=outputs.device)
+            down = bilinear_shares(grid, mask.shape[0], device=outputs.device)
+            for strip in _strips(mask.shape, self.outputs):
+                at_pixels = upsampled(logits, down[strip], across)
+                part = functional.cross_entropy(at_pixels, mask[strip].long(), ignore_index=VOID, reduction="sum")
+                torch.autograd.backward(part)
+                loss += part.item()
+            assert logits.grad is not None
+            slope.copy_(logits.grad.transpose(1, 2))
+        torch.autograd.backward(outputs, slopes / pixels)
+        return loss / pixels
+
+    def judge(self, heads: Sequence[Linear], features: DenseFeatures, targets: Targets, images: Index) -> list[float]:
+        """Each head's mIoU on every so many-th row and column of held-out masks."""
+        counts = [Confusion(self.outputs) for _ in heads]
+        with progress("Choosing", len(images), "images") as advance:
+            for index in images:
+                mask = targets.target(int(index))
+                step = min(self.recipe.choice_step, *mask.shape)
+                seen = mask[step // 2 :: step, step // 2 :: step]
+                for confusion, linear in zip(counts, heads, strict=True):
+                    shape = (mask.shape[0], mask.shape[1])
+                    confusion.add(seen, _classes(linear, features, int(index), shape, step))
+                advance()
+        return [confusion.mean_iou for confusion in counts]
+
+
+def _strips(shape: Sequence[int], classes: int) -> Iterator[slice]:
+    """A picture's rows in strips, so that the logits of one stay within `STRIP_BYTES`."""
+    size = max(1, STRIP_BYTES // (4 * classes * shape[1]))
+    for start in range(0, shape[0], size):
+        yield slice(start, min(start + size, shape[0]))
 
 
 def _classes(linear: Linear, features: DenseFeatures, index: int, shape: tuple[int, int], step: int = 1) -> Target:
-    """The class with the highest upsampled logit at each pixel, or at every ``step``-th."""
+    """The class with the highest upsampled logit at each pixel, or at every ``step``-th; of equal ones the first."""
     grid = features.grid
     logits = torch.from_numpy(linear(features.read(index)).reshape(grid, grid, -1)).transpose(1, 2).contiguous()
-    upsampling = Upsampling.between(grid, shape).thinned(step)
-    found = [_first_largest(upsampling.up(logits, strip)) for strip in upsampling.strips(logits.shape[1])]
-    return torch.cat(found).numpy()
+    down, across = (bilinear_shares(grid, size, step) for size in shape)
+    strips = _strips((len(down), len(across)), logits.shape[1])
+    # torch's argmax gives the same and takes four times as long along a middle axis.
+    return torch.cat([upsampled(logits, down[strip], across).max(1).indices for strip in strips]).numpy()
 
 
-def _first_largest(values: Float32[torch.Tensor, "row channel column"]) -> Int64[torch.Tensor, "row column"]:
-    """Which channel is largest; of equal ones the first. torch's argmax is slow along a middle axis."""
-    largest = values[:, 0].clone()
-    place = torch.zeros(largest.shape, dtype=torch.int64, device=values.device)
-    for channel in range(1, values.shape[1]):
-        higher = values[:, channel] > largest
-        place.masked_fill_(higher, channel)
-        torch.maximum(largest, values[:, channel], out=largest)
-    return place
+def class_mask(targets: Targets, index: int, classes: int) -> tuple[Target, Target]:
+    """An image's classes as int64, 0 where they do not count, and where they do.
+
+    Raises:
+        InfoscopeError: a class is out of range.
+    """
+    mask = targets.target(index)
+    counts = mask != np.iinfo(mask.dtype).max
+    numbers = np.where(counts, mask, 0).astype(np.int64)
+    if numbers.size and (numbers.max() >= classes or numbers.min() < 0):
+        wrong = numbers.max() if numbers.max() >= classes else numbers.min()
+        raise InfoscopeError(
+            f"the mask of image {index} has class {wrong}, and there are {classes} classes, from 0; void pixels are "
+            f"{np.iinfo(mask.dtype).max}"
+        )
+    return numbers, counts
 
 
-def _mean_ious(
-    heads: Sequence[Linear], judged: tuple[DenseFeatures, Targets, Index], classes: int, step: int
-) -> list[float]:
-    """Each head's mIoU on every ``step``-th row and column of held-out masks."""
-    features, targets, held = judged
-    found = [Confusion(classes) for _ in heads]
-    with progress("Choosing", len(held), "images") as advance:
-        for index in held:
-            mask = targets.target(int(index))
-            thin = min(step, *mask.shape)
-            seen = mask[thin // 2 :: thin, thin // 2 :: thin]
-            for confusion, linear in zip(found, heads, strict=True):
-                shape = (mask.shape[0], mask.shape[1])
-                confusion.add(seen, _classes(linear, features, int(index), shape, thin))
-            advance()
-    return [confusion.mean_iou for confusion in found]
+def class_shares(
+    targets: Targets, images: Index, grid: int, classes: int, report: Report = lambda *_: None
+) -> PatchTargets:
+    """The shares of classes among the pixels of each patch that count; patches without any are left out.
+
+    Raises:
+        InfoscopeError: a class is out of range.
+
+    Example:
+        >>> class Masks(list):
+        ...     def target(self, index):
+        ...         return self[index]
+        >>> mask = np.array([[0, 0, 1, 255], [0, 1, 255, 255]], np.uint8)
+        >>> found = class_shares(Masks([mask]), np.array([0]), grid=2, classes=2)
+        >>> found.rows.tolist(), found.values.toarray().tolist(), found.weight.tolist()
+        ([0, 1, 2], [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], [1.0, 0.5, 1.0])
+    """
+
+    def of(index: int) -> tuple[Float64[np.ndarray, "patch target"], Float64[np.ndarray, " patch"]]:
+        mask, counts = class_mask(targets, index, classes)
+        patch = patch_of(mask.shape, grid)
+        seen = np.bincount((patch * classes + mask)[counts], minlength=grid * grid * classes).reshape(-1, classes)
+        pixels = np.bincount(patch.ravel(), minlength=grid * grid)
+        total = seen.sum(1)
+        return seen / np.maximum(total, 1)[:, None], total / np.maximum(pixels, 1)
+
+    return gather(of, images, grid, report)

@@ -15,13 +15,13 @@ from PIL import Image
 
 from infoscope.analyses.probes.pairs import check_size, pair_folders
 from infoscope.analyses.probes.targets import IGNORE, MOST_CLASSES, ignore_value, lay_out
-from infoscope.errors import InfoscopeError
-from infoscope.images.class_list import read_class_list
-from infoscope.images.decode import UnreadableImageError, as_stored
+from infoscope.errors import InfoscopeError, UnreadableImageError
+from infoscope.images.classes import read_class_list
+from infoscope.images.decode import as_stored
 from infoscope.images.folder import FileSource
-from infoscope.images.ids import StoredIn
 from infoscope.images.prefetch import decode_threads
-from infoscope.runtime.choices import Resize
+from infoscope.images.stored import StoredIn
+from infoscope.options import Resize
 from infoscope.runtime.progress import progress
 from infoscope.runtime.text import read_lines
 
@@ -57,9 +57,10 @@ class Coding:
             InfoscopeError: a number is neither a class nor ignored.
         """
         table = _table(self, classes)
+        # The table has an entry for each number that 16 bits hold; others are looked up at its end and refused below.
         inside = (values >= 0) & (values <= GREATEST)
-        found = table[np.where(inside, values, GREATEST)]
-        unknown = (found == UNKNOWN) | ~inside
+        decoded = table[np.where(inside, values, GREATEST)]
+        unknown = (decoded == UNKNOWN) | ~inside
         if unknown.any():
             numbers = np.unique(values[unknown]).tolist()
             more = f" and {len(numbers) - NAMED} more" if len(numbers) > NAMED else ""
@@ -69,7 +70,7 @@ class Coding:
                 f"but {classes} classes are numbered {first} to {first + classes - 1}: give the number that does not "
                 "count (--ignore-index), --reduce-zero-label where 0 does not, or the names of all classes"
             )
-        return found.astype(np.uint8 if ignore_value(classes) == IGNORE else np.uint16)
+        return decoded.astype(np.uint8 if ignore_value(classes) == IGNORE else np.uint16)
 
 
 @cache

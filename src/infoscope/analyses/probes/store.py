@@ -15,17 +15,17 @@ import torch
 from jaxtyping import Float32, Int64, Shaped
 from torch import Tensor
 
-from infoscope.analyses.removal.config import Site
 from infoscope.analyses.removal.edited import EditedBackbone
 from infoscope.analyses.removal.variants import Variant
 from infoscope.backbones.backbone import Backbone
-from infoscope.backbones.running_on import Outputs
+from infoscope.backbones.whole_pass import Outputs
 from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import all_unreadable, decode_ahead
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
+from infoscope.options import ReadFrom, Resize
 from infoscope.runtime.atomic import remedy_of
-from infoscope.runtime.choices import Resize
+from infoscope.runtime.execution import Execution
 from infoscope.runtime.progress import progress
 from infoscope.runtime.seal import read_sealed, write_sealed
 from infoscope.runtime.typed import Count, from_json
@@ -183,15 +183,15 @@ class FeatureStore:
         if progress.is_file():
             value = read_sealed(progress, self._again)
             try:
-                found: _Progress = from_json(_Progress, value, other_entries=True)
-                skipped = {int(str(at)): str(why) for at, why in found.skipped}
-                if found.done > self._count or any(not 0 <= at < found.done for at in skipped):
+                noted: _Progress = from_json(_Progress, value, other_entries=True)
+                skipped = {int(str(at)): str(why) for at, why in noted.skipped}
+                if noted.done > self._count or any(not 0 <= at < noted.done for at in skipped):
                     raise ValueError("it counts images that there are not")
             except ValueError as error:
                 raise InfoscopeError(f"{progress} is damaged ({error}); {self._again}") from error
-            if found.arrays != self._shapes():
+            if noted.arrays != self._shapes():
                 raise InfoscopeError(f"{self.path} holds features of something else; choose another --out")
-            self.done, self.skipped = found.done, skipped
+            self.done, self.skipped = noted.done, skipped
             return
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
@@ -260,21 +260,21 @@ class Readout:
             backbone: the model.
             dtype: ``float16``, half the space, whose range values are checked to be within; or ``float32``.
         """
-        found = {}
+        arrays = {}
         if self.vectors:
-            found["vectors"] = StoredArray((len(self.vectors) * backbone.width,), dtype)
+            arrays["vectors"] = StoredArray((len(self.vectors) * backbone.width,), dtype)
         if self.patches:
-            found["patches"] = StoredArray((backbone.grid**2, backbone.width), dtype)
-        return found
+            arrays["patches"] = StoredArray((backbone.grid**2, backbone.width), dtype)
+        return arrays
 
-    def blocks(self, backbone: Backbone, site: Site) -> tuple[int, ...]:
+    def blocks(self, backbone: Backbone, site: ReadFrom) -> tuple[int, ...]:
         """The blocks that have to be read at a site, ascending."""
         if site == "site":
             return (backbone.block,)
         back = {block for _, block in self.vectors} | ({-1} if self.patches else set())
         return tuple(sorted(block % backbone.blocks for block in back))
 
-    def take(self, backbone: Backbone, outputs: Outputs, site: Site) -> Mapping[str, np.ndarray]:
+    def take(self, backbone: Backbone, outputs: Outputs, site: ReadFrom) -> Mapping[str, np.ndarray]:
         """The arrays' entries for some images.
 
         Args:
@@ -292,15 +292,15 @@ class Readout:
             return normed[block]
 
         prefix = backbone.prefix_tokens
-        found = {}
+        entries = {}
         if self.vectors:
-            each = [
+            vectors = [
                 tokens(back)[:, 0] if name == "cls" else tokens(back)[:, prefix:].mean(1) for name, back in self.vectors
             ]
-            found["vectors"] = torch.cat(each, dim=1).cpu().numpy()
+            entries["vectors"] = torch.cat(vectors, dim=1).cpu().numpy()
         if self.patches:
-            found["patches"] = tokens(-1)[:, prefix:].cpu().numpy()
-        return found
+            entries["patches"] = tokens(-1)[:, prefix:].cpu().numpy()
+        return entries
 
 
 # Our choice: progress is written, and the disk waited for, once in so many images.
@@ -328,8 +328,7 @@ def extract(
     wanted: Sequence[Wanted],
     *,
     resize: Resize,
-    batch_size: int | None = None,
-    threads: int | None = None,
+    execution: Execution,
     title: str = "Extracting",
 ) -> None:
     """Extract the features of some variants in one pass over the images; images that are in are not read again.
@@ -341,8 +340,7 @@ def extract(
         images: the images of one split.
         wanted: the variants.
         resize: how an image becomes square.
-        batch_size: images to a forward pass; changes memory and speed, not the result.
-        threads: decoding threads.
+        execution: how the passes run; it changes memory and speed, not the result.
         title: of the progress.
 
     Raises:
@@ -358,17 +356,17 @@ def extract(
     variants = [want.variant for want in wanted]
     blocks = sorted({block for want in wanted for block in want.readout.blocks(backbone, want.variant.site)})
     of_variant = {id(want.variant): want for want in wanted}
-    done, unkept, place = first, 0, first - len(skipped)
+    done, unkept, entry = first, 0, first - len(skipped)
     with progress(title, len(images) - first, "images") as advance:
-        count = batch_size or backbone.batch_size
-        for batch in decode_ahead(images, range(first, len(images)), views.full, count, threads):
+        count = execution.batch_size or backbone.batch_size
+        for batch in decode_ahead(images, range(first, len(images)), views.full, count, execution.threads):
             skipped.update(batch.unreadable)
             if batch.index:
                 ids = [images.ids[index] for index in batch.index]
                 for variant, outputs in edited.run(batch.pixels, ids, variants, blocks):
                     want = of_variant[id(variant)]
-                    want.store.write(place, want.readout.take(backbone, outputs, variant.site))
-                place += len(batch.index)
+                    want.store.write(entry, want.readout.take(backbone, outputs, variant.site))
+                entry += len(batch.index)
             read = len(batch.index) + len(batch.unreadable)
             done, unkept = done + read, unkept + read
             if unkept >= KEPT_EVERY or done == len(images):

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Float64, Shaped
+from jaxtyping import Float32, Shaped
 
 from infoscope.analyses.probes.convex import Examples, Stream
-from infoscope.analyses.probes.reading import DenseFeatures, Index, Report, Target, Targets, class_mask, in_order
-from infoscope.errors import InfoscopeError, check_choice
+from infoscope.analyses.probes.reading import DenseFeatures, Index, Target, in_order
+from infoscope.errors import check_choice
+from infoscope.images.prefetch import ahead, decode_threads
 from infoscope.images.source import ImageSource
-from infoscope.runtime.choices import Resize
+from infoscope.options import Resize
+from infoscope.runtime.progress import progress
 
 # What does not count, in masks of up to 255 classes, and in masks of more.
 IGNORE = 255
 WIDE_IGNORE = 65535
 MOST_CLASSES = WIDE_IGNORE
+
+Report: TypeAlias = Callable[..., None]
 
 
 @runtime_checkable
@@ -111,66 +115,6 @@ class PatchTargets:
         return examples
 
 
-def class_shares(
-    targets: Targets, images: Index, grid: int, classes: int, report: Report = lambda *_: None
-) -> PatchTargets:
-    """The shares of classes among the pixels of each patch that count; patches without any are left out.
-
-    Raises:
-        InfoscopeError: a class is out of range.
-
-    Example:
-        >>> class Masks(list):
-        ...     def target(self, index):
-        ...         return self[index]
-        >>> mask = np.array([[0, 0, 1, 255], [0, 1, 255, 255]], np.uint8)
-        >>> found = class_shares(Masks([mask]), np.array([0]), grid=2, classes=2)
-        >>> found.rows.tolist(), found.values.toarray().tolist(), found.weight.tolist()
-        ([0, 1, 2], [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], [1.0, 0.5, 1.0])
-    """
-
-    def of(index: int) -> tuple[Float64[np.ndarray, "patch target"], Float64[np.ndarray, " patch"]]:
-        mask, counts = class_mask(targets, index, classes)
-        patch = patch_of(mask.shape, grid)
-        seen = np.bincount((patch * classes + mask)[counts], minlength=grid * grid * classes).reshape(-1, classes)
-        pixels = np.bincount(patch.ravel(), minlength=grid * grid)
-        total = seen.sum(1)
-        return seen / np.maximum(total, 1)[:, None], total / np.maximum(pixels, 1)
-
-    return _gather(of, images, grid, report)
-
-
-def mean_depths(targets: Targets, images: Index, grid: int, report: Report = lambda *_: None) -> PatchTargets:
-    """The mean depth of the pixels of each patch that have one; patches without any are left out.
-
-    Raises:
-        InfoscopeError: a depth is negative or not finite.
-    """
-
-    def of(index: int) -> tuple[Float64[np.ndarray, "patch target"], Float64[np.ndarray, " patch"]]:
-        depth = depth_map(targets, index)
-        patch = patch_of(depth.shape, grid).ravel()
-        valid = (depth > 0).ravel().astype(np.float64)
-        total = np.bincount(patch, weights=valid, minlength=grid * grid)
-        summed = np.bincount(patch, weights=depth.ravel(), minlength=grid * grid)
-        pixels = np.bincount(patch, minlength=grid * grid)
-        return (summed / np.maximum(total, 1))[:, None], total / np.maximum(pixels, 1)
-
-    return _gather(of, images, grid, report)
-
-
-def depth_map(targets: Targets, index: int) -> Float32[np.ndarray, "row column"]:
-    """An image's depths in metres, 0 where there is none.
-
-    Raises:
-        InfoscopeError: a depth is negative or not finite.
-    """
-    depth = np.asarray(targets.target(index), dtype=np.float32)
-    if not np.isfinite(depth).all() or (depth < 0).any():
-        raise InfoscopeError(f"the depths of image {index} are negative or not finite somewhere: mark holes by 0")
-    return depth
-
-
 def patch_of(shape: tuple[int, ...], grid: int) -> Target:
     """The patch, row-major, that each pixel's centre lies in.
 
@@ -178,19 +122,55 @@ def patch_of(shape: tuple[int, ...], grid: int) -> Target:
         >>> patch_of((2, 3), grid=2).tolist()
         [[0, 1, 1], [2, 3, 3]]
     """
+    # In whole numbers, so that a pixel whose centre is on an edge belongs to the same patch everywhere.
     row, column = ((2 * np.arange(size) + 1) * grid // (2 * size) for size in shape)
     return row[:, None] * grid + column[None]
 
 
-def _gather(of: Any, images: Index, grid: int, report: Report) -> PatchTargets:
+def gather(
+    of: Callable[[int], tuple[np.ndarray, np.ndarray]], images: Index, grid: int, report: Report
+) -> PatchTargets:
+    """The targets of the patches of some images.
+
+    Args:
+        of: an image's patches' targets, ``[patch, target]``, and the share of each patch's pixels that count.
+        images: which.
+        grid: patches a side.
+        report: called after each image.
+    """
     from scipy.sparse import csr_matrix, vstack
 
     rows, values, weights = [], [], []
     for index in images:
         value, weight = of(int(index))
-        kept = np.flatnonzero(weight > 0)
-        rows.append(int(index) * grid * grid + kept)
-        values.append(csr_matrix(value[kept].astype(np.float32)))
-        weights.append(weight[kept].astype(np.float32))
+        counted = np.flatnonzero(weight > 0)
+        rows.append(int(index) * grid * grid + counted)
+        values.append(csr_matrix(value[counted].astype(np.float32)))
+        weights.append(weight[counted].astype(np.float32))
         report()
     return PatchTargets(np.concatenate(rows), vstack(values, format="csr"), np.concatenate(weights))
+
+
+def read_targets(
+    targets: DenseTargets,
+    indices: Iterable[int] | None = None,
+    *,
+    title: str = "Reading targets",
+    threads: int | None = None,
+) -> Iterator[Shaped[np.ndarray, "row column"]]:
+    """Targets one after the other, read ahead by threads; a bounded number is in memory.
+
+    Args:
+        targets: the split.
+        indices: which photographs, in this order; all when not given.
+        title: of the progress.
+        threads: that read; one a core by default.
+
+    Raises:
+        InfoscopeError: a target cannot be read or does not belong to its photograph.
+    """
+    chosen = list(range(len(targets)) if indices is None else indices)
+    with progress(title, len(chosen), "targets") as advance:
+        for _, target in ahead(targets.target, chosen, 4 * (threads or decode_threads()), threads):
+            yield target
+            advance()

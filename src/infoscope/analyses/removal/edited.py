@@ -1,4 +1,4 @@
-"""A backbone with feature groups removed: every variant of a batch from one pass over what they share."""
+"""A backbone with feature groups removed: all variants of a batch, with what they share computed once."""
 
 from __future__ import annotations
 
@@ -14,31 +14,34 @@ from torch import Tensor
 from infoscope.analyses.removal.statistics import CodeStatistics
 from infoscope.analyses.removal.variants import Variant, check_variants
 from infoscope.backbones.backbone import Backbone
-from infoscope.backbones.families import TokenSet, tokens_of
-from infoscope.backbones.running_on import Outputs, WholePass
+from infoscope.backbones.families import tokens_of
+from infoscope.backbones.whole_pass import Outputs, WholePass
 from infoscope.dictionaries.parts import Codes, decode_part, encode_parts
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.dictionaries.untrained import reconstructs
 from infoscope.errors import InfoscopeError, check_choice
 from infoscope.measurement.identity import check_width
+from infoscope.options import TokenSet
 
 
 @dataclass(frozen=True)
 class EditedBackbone:
-    """A model at its SAE's block, and what is needed to remove features from it (method, section 7).
+    """A model at its SAE's block, and what it takes to remove features from it (method, section 7).
 
-    Only the tokens that the SAE is of are edited: CLS and registers stay as they are unless it was trained on them.
+    Only tokens of the SAE's token set are edited: CLS and register tokens stay as they are unless the SAE was trained
+    on them.
 
     Attributes:
         backbone: the model at the SAE's block.
         sae: the dictionary; it is moved to the model's device.
-        token_set: which tokens the SAE is of.
-        statistics: codes over a sample of images; needed where codes are replaced by a mean or another image's.
-        seed: of the choice of other images.
+        token_set: the tokens that the SAE was trained on.
+        statistics: codes over a sample of images; needed where codes are replaced by their mean or by those of another
+            image.
+        seed: seed of the choice of other images.
 
     Raises:
-        InfoscopeError: model and SAE have different widths, the SAE reads neurons, the model has no CLS token for an
-            SAE of it, or the statistics are of another SAE or other tokens.
+        InfoscopeError: model and SAE have different widths, the SAE reads neurons, the SAE is for CLS tokens and the
+            model has none, or the statistics are of another SAE or other tokens.
 
     Example:
         >>> import tempfile
@@ -84,11 +87,11 @@ class EditedBackbone:
 
     def _check_statistics(self, statistics: CodeStatistics) -> None:
         tokens = len(range(*self._chosen.indices(self.backbone.prefix_tokens + self.backbone.grid**2)))
-        there = len(statistics.mean), *statistics.donors.shape[1:]
-        here = self.sae.features, tokens, self.sae.width
-        if there != here:
-            named = ("{} features and {} tokens of width {}".format(*shape) for shape in (there, here))
-            raise InfoscopeError("statistics of {} do not belong to {}: read them again".format(*named))
+        given = len(statistics.mean), *statistics.donors.shape[1:]
+        expected = self.sae.features, tokens, self.sae.width
+        if given != expected:
+            described = ("{} features and {} tokens of width {}".format(*shape) for shape in (given, expected))
+            raise InfoscopeError("statistics of {} do not belong to {}: read them again".format(*described))
 
     @torch.no_grad()
     def run(
@@ -98,21 +101,21 @@ class EditedBackbone:
         variants: Sequence[Variant],
         blocks: Sequence[int] = (),
     ) -> Iterator[tuple[Variant, Outputs]]:
-        """What each variant of the model makes of some images, one variant after the other.
+        """Run images through each variant of the model, one variant after the other.
 
-        The model is run once, up to its block if no variant needs the rest, and its codes are taken once; each edited
-        variant of the site ``rerun`` then runs the blocks after the edit, and one of ``site`` runs nothing.
+        The model is run once, only up to its block if no variant needs the rest, and its tokens are encoded once. Each
+        edited variant of the site ``rerun`` then runs the blocks after the edit; one of ``site`` runs nothing more.
 
         Args:
             pixels: as for `Backbone.tokens`.
-            ids: the images' ids, by which other images are chosen to take codes from.
+            ids: the images' ids, by which the images that codes are taken from are chosen.
             variants: the variants.
-            blocks: whose outputs are wanted of the site ``rerun``; negative counts from the end.
+            blocks: the blocks whose outputs are needed for the site ``rerun``; negative numbers count from the end.
 
         Yields:
-            A variant and its outputs, which are not to be changed: variants share what does not differ. Of ``rerun``
-            they hold the blocks asked for, those before the edit as they are; of ``site`` the backbone's block alone,
-            as the model's last.
+            A variant and its outputs, which must not be changed, since variants share what does not differ. For
+            ``rerun`` they hold the blocks asked for, unedited before the edit; for ``site`` they hold only the
+            backbone's block, in place of the model's last.
 
         Raises:
             InfoscopeError: variants cannot be told apart, or one needs statistics and there are none.
@@ -120,20 +123,20 @@ class EditedBackbone:
         check_variants(variants)
         for variant in variants:
             self._check(variant)
-        whole = None
+        whole_pass = None
         if any(variant.site == "rerun" for variant in variants):
-            whole = WholePass(self.backbone, pixels, blocks)
-        edits = _Edits(self, self.backbone.all_tokens(pixels) if whole is None else whole.stream, ids)
+            whole_pass = WholePass(self.backbone, pixels, blocks)
+        edits = _Edits(self, self.backbone.all_tokens(pixels) if whole_pass is None else whole_pass.stream, ids)
         for variant in variants:
-            if whole is not None and variant.site == "rerun" and not variant.edited:
-                yield variant, whole.outputs
+            if whole_pass is not None and variant.site == "rerun" and not variant.edited:
+                yield variant, whole_pass.outputs
                 continue
             edited = edits.stream_of(variant)
-            if whole is None or variant.site == "site":
+            if whole_pass is None or variant.site == "site":
                 yield variant, Outputs({self.backbone.block: edited}, edited, None)
             else:
-                again = whole.run_on(edited)
-                yield variant, Outputs({**whole.outputs.tokens, **again.tokens}, again.last, again.pooled)
+                rerun = whole_pass.run_from(edited)
+                yield variant, Outputs({**whole_pass.outputs.tokens, **rerun.tokens}, rerun.last, rerun.pooled)
 
     def _check(self, variant: Variant) -> None:
         if variant.method == "reconstruct" and not reconstructs(self.sae.format):
@@ -163,27 +166,26 @@ class EditedBackbone:
 
 
 class _Edits:
-    """The edits of one batch: what variants share is made once, when the first of them needs it."""
+    """The edits of one batch. What variants share is computed once, when the first of them needs it."""
 
     def __init__(self, of: EditedBackbone, stream: Float32[Tensor, "image token width"], ids: Sequence[str]):
         self._of, self._stream, self._ids = of, stream, ids
         self._tokens = stream[:, of._chosen].flatten(0, 1)
 
     def stream_of(self, variant: Variant) -> Float32[Tensor, "image token width"]:
-        """All tokens, those of the SAE's token set with a variant's edit; the stream itself where there is none."""
+        """All tokens, those in the SAE's token set as a variant edits them; the stream itself if nothing is edited."""
         if not variant.edited:
             return self._stream
         removed = self._members(variant)
-        changed = (
-            self._decode_rest(removed, variant) if variant.method == "reconstruct" else self._less(removed, variant)
-        )
+        edit = self._decode_rest if variant.method == "reconstruct" else self._subtract
+        changed = edit(removed, variant)
         edited = self._stream.clone()
         chosen = edited[:, self._of._chosen]
         chosen.copy_(changed.view(chosen.shape))
         return edited
 
     def _decode_rest(self, removed: Bool[Tensor, " feature"], variant: Variant) -> Float32[Tensor, "token width"]:
-        """The other codes, decoded."""
+        """The decoded remaining codes."""
         sae = self._of.sae
         total = decode_part(sae, self._codes, ~removed) + sae.b_dec
         put_back = self._put_back(removed, variant)
@@ -191,21 +193,21 @@ class _Edits:
             total = total + put_back
         return total if sae.token_norm is None else sae.token_norm.undo(total, self._tokens)
 
-    def _less(self, removed: Bool[Tensor, " feature"], variant: Variant) -> Float32[Tensor, "token width"]:
-        """The tokens less what the group contributes."""
+    def _subtract(self, removed: Bool[Tensor, " feature"], variant: Variant) -> Float32[Tensor, "token width"]:
+        """The tokens minus what the group contributes."""
         sae = self._of.sae
         taken = decode_part(sae, self._codes, removed)
         put_back = self._put_back(removed, variant)
         if put_back is not None:
             taken = taken - put_back
         if sae.token_norm is not None:
-            # Undoing a norm adds the token's own shift, which a difference does not have.
+            # Undoing a token norm multiplies by a scale and adds a shift; in a difference the shift cancels.
             _, scale = sae.token_norm.statistics(self._tokens)
             taken = taken * scale
         return self._tokens - taken
 
     def _put_back(self, removed: Bool[Tensor, " feature"], variant: Variant) -> Float32[Tensor, "_token width"] | None:
-        """What the codes that take the place of the removed ones contribute; None where they are 0."""
+        """What the codes that replace the removed ones contribute; None where they are 0."""
         if variant.replacement == "zero":
             return None
         sae = self._of.sae

@@ -1,4 +1,4 @@
-"""Feature groups: by name, by rule, and random ones matched to them."""
+"""Feature groups: by name, by rule, and random groups that match them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import polars as pl
 from jaxtyping import Float64, UInt32
 
 from infoscope.errors import InfoscopeError
-from infoscope.runtime.atomic import read_json
-from infoscope.runtime.choices import Match
+from infoscope.options import Match
+from infoscope.runtime.json_values import read_json
 from infoscope.runtime.run import Run
 from infoscope.runtime.sheet import is_sheet, read_columns
 from infoscope.runtime.text import read_text
@@ -24,12 +24,12 @@ from infoscope.scope.classes import CLASSES
 
 @dataclass(frozen=True)
 class FeatureGroup:
-    """Some features.
+    """A named set of features.
 
     Attributes:
-        name: ``high-CDS``, ``low-CDS``, ``unscored``, a scope class, or the rule that chose them.
-        kind: what divides the features: ``partition``, ``class``, ``rule``, ``list``, or ``random``.
-        features: which ones, ascending.
+        name: ``high-CDS``, ``low-CDS``, ``unscored``, a scope class, or the rule that chose the features.
+        kind: where the group comes from: ``partition``, ``class``, ``rule``, ``list`` or ``random``.
+        features: the features, ascending.
     """
 
     name: str
@@ -38,10 +38,11 @@ class FeatureGroup:
 
 
 def feature_groups(run: Run) -> list[FeatureGroup]:
-    """The groups of a run: by its partition, and by scope class."""
+    """The groups of a run: those of its partition, then one for each scope class with features."""
     scope = run.scope
     threshold = run.partition.get("threshold")
     cds = pl.col("cds")
+    # A run without a threshold has no scored features.
     scored = cds.is_not_null() if threshold is not None else pl.lit(False)
     gamma = float("nan") if threshold is None else float(threshold)
     groups = [
@@ -56,7 +57,7 @@ def feature_groups(run: Run) -> list[FeatureGroup]:
 _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
 _COMPARED = re.compile(rf"(\w+)\s*(<=|>=|<|>)\s*{_NUMBER}")
 _QUANTILES = re.compile(rf"(\w+)\s*@\s*{_NUMBER}\s*-\s*{_NUMBER}")
-# Between groups, and not that of 1e+3.
+# A plus between groups, as opposed to that of 1e+3.
 _PLUS = re.compile(r"(?<!\d[eE])\+")
 _LIST = "the list of features"
 _WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
@@ -71,15 +72,15 @@ WAYS = "high-CDS, low-CDS, unscored, a class, 'cds > 0.2', cds@0.9-1 (between tw
 
 
 def named_group(run: Run, text: str) -> FeatureGroup:
-    """The features that a text names; several texts joined by ``+`` name all of theirs.
+    """The features that a text names; texts joined by ``+`` name all of theirs.
 
     Args:
-        run: whose features.
+        run: the run that the features are from.
         text: ``high-CDS``, ``low-CDS``, ``unscored``; a scope class; a number column of ``scope.parquet`` compared with
             a number, such as ``cds > 0.2``; a column between two of its quantiles, such as ``cds@0.9-1``; or
             ``list:FILE``, feature numbers as a JSON list, one a line, or in the column ``feature`` of a ``.csv`` or
-            ``.tsv``; what follows ``list:`` is the file's name to the end. Features whose value
-            in a column is not known are in no group made by it.
+            ``.tsv``; everything after ``list:`` is the file's name. Features whose value in a column is not known are
+            in no group made by it.
 
     Raises:
         InfoscopeError: it names nothing, or no feature.
@@ -87,13 +88,13 @@ def named_group(run: Run, text: str) -> FeatureGroup:
     before, listed, file = text.partition("list:")
     parts = [part.strip() for part in _PLUS.split(before)]
     if listed:
-        parts[-1] += listed + file  # alone but for what is not joined by a plus, which is then no group
-    found = [_single(run, part) for part in parts]
-    features = np.unique(np.concatenate([group.features for group in found]))
+        parts[-1] += listed + file  # text before list: without a plus stays, and is then no group
+    groups = [_single(run, part) for part in parts]
+    features = np.unique(np.concatenate([group.features for group in groups]))
     if not len(features):
         raise InfoscopeError(f"--remove {text!r} names no feature of {run.path}: choose another group")
     return FeatureGroup(
-        " + ".join(group.name for group in found), found[0].kind if len(found) == 1 else "rule", features
+        " + ".join(group.name for group in groups), groups[0].kind if len(groups) == 1 else "rule", features
     )
 
 
@@ -112,19 +113,19 @@ def _single(run: Run, text: str) -> FeatureGroup:
     if matched := _QUANTILES.fullmatch(text):
         column, low, high = matched.groups()
         return quantile_group(run, column, float(low), float(high))
-    raise InfoscopeError(f"--remove {text!r} is no feature group: choose {WAYS}")
+    raise InfoscopeError(f"--remove {text!r} is not a feature group: choose {WAYS}")
 
 
 def quantile_group(run: Run, column: str, low: float, high: float) -> FeatureGroup:
     """The features between two quantiles of a column, of those for which it is known.
 
-    Features are ordered by the column, ties by their number, so that a share of them is that share.
+    Features are ordered by the column, ties by feature, so that a share of 0.1 is always a tenth of them.
 
     Args:
-        run: whose features.
+        run: the run that the features are from.
         column: a number column of ``scope.parquet``.
-        low: from this share of them on, 0 to 1.
-        high: up to this share of them.
+        low: the share of the features below the group, 0 to 1.
+        high: the share of the features below the group's upper end, 0 to 1.
 
     Raises:
         InfoscopeError: there is no such column, or the quantiles are not ascending within 0 to 1.
@@ -134,22 +135,22 @@ def quantile_group(run: Run, column: str, low: float, high: float) -> FeatureGro
         raise InfoscopeError(f"quantiles {low:g} to {high:g} of {column}: give two from 0 to 1, the lower first")
     value = _column(run, column)
     order = np.lexsort([run.scope["feature"].to_numpy(), value])
-    order = order[: int((~np.isnan(value)).sum())]  # what is not known is sorted last
+    order = order[: int((~np.isnan(value)).sum())]  # NaN, for what is not known, is sorted last
     first, last = round(low * len(order)), round(high * len(order))
     return FeatureGroup(name, "rule", np.sort(run.scope["feature"].to_numpy()[order[first:last]]))
 
 
 def _column(run: Run, name: str) -> np.ndarray:
-    """A column as float64, with NaN where nothing is known."""
+    """A column as float64, with NaN for null."""
     numbers = [column for column, kind in run.scope.schema.items() if kind.is_numeric() and column != "feature"]
     if name not in numbers:
-        raise InfoscopeError(f"{run.path} has no number {name!r} of its features: choose {', '.join(numbers)}")
+        raise InfoscopeError(f"{run.path} has no number column {name!r}: choose {', '.join(numbers)}")
     value: np.ndarray = run.scope[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
     return value
 
 
 def _listed(run: Run, path: Path) -> np.ndarray:
-    refused = InfoscopeError(f"{path} is no list of feature numbers: write one a line, or a JSON list")
+    refused = InfoscopeError(f"{path} is not a list of feature numbers: write one on each line, or a JSON list")
     text = read_text(path, _LIST)
     entries: Any = text.split()
     if text.lstrip().startswith("["):
@@ -179,18 +180,18 @@ def matched_groups(
 ) -> list[FeatureGroup]:
     """Random groups that match a group (method, section 7).
 
-    Drawn from all features that are ever active, those of the group among them: of the others alone there may be too
-    few, and they differ from the group by what it was chosen for. By ``size``, each has as many active features as
-    the group has. By ``mass``, as many features are taken, in random order, as bring the sum nearest to the group's; it
-    is off by half of one feature's mass at most. Features of more than twice the group's mass, which would be worse
-    than none, are not drawn.
+    They are drawn from all features that are ever active, including those of the group: the others alone may be too
+    few, and differ from the group in what it was chosen for. By ``size``, each random group has as many active
+    features as the group. By ``mass``, features are added in random order until the sum is nearest to the group's; it
+    is off by at most half of one feature's mass. Features with more than twice the group's mass are not drawn, since
+    one would be farther off than none.
 
     Args:
         group: the group to match.
-        mass: activation mass of every feature: sum of its codes times its decoder row's norm.
+        mass: activation mass of every feature: the sum of its codes, times its decoder row's norm.
         match: what to match.
-        draws: how many to draw.
-        seed: of the draws.
+        draws: how many random groups to draw.
+        seed: seed of the draws.
 
     Raises:
         InfoscopeError: no feature of the group is ever active.
@@ -215,7 +216,7 @@ def matched_groups(
     of_group = zlib.crc32(group.features.tobytes())
     drawn = []
     for number in range(draws):
-        # The draws of two kinds, or of two groups, are independent, and each of how many there are.
+        # Draws for two kinds of match or two groups are independent, and no draw depends on how many there are.
         random = np.random.default_rng([seed, number, match == "mass", of_group])
         order = random.permutation(candidates)
         count = len(inside) if match == "size" else _nearest(mass[order], wanted)
@@ -225,5 +226,5 @@ def matched_groups(
 
 
 def _nearest(mass: Float64[np.ndarray, " feature"], wanted: float) -> int:
-    """How many of the first features come nearest to a mass; one at least."""
+    """How many of the first features have a total mass nearest to the wanted one; at least one."""
     return int(np.abs(np.cumsum(mass) - wanted).argmin()) + 1

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
-from infoscope.errors import InfoscopeError, check_choice
-from infoscope.runtime.choices import Match
+from infoscope.errors import InfoscopeError, either
+from infoscope.options import Match
+from infoscope.runtime.typed import Count, check_fields
 
 End = Literal["top", "bottom"]
-"""Features are removed from the highest value of the column down, or from the lowest up."""
+"""Whether features are removed from the highest value of the column down, or from the lowest up."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class SelectConfig:
     """Which sets of features are tried.
 
     Raises:
-        InfoscopeError: an end or a match is none of those there are, shares are not ascending within 0 to 1, or a
+        InfoscopeError: an end or a match is not one of those offered, shares are not ascending within 0 to 1, or a
             number is out of range.
 
     Example:
@@ -35,22 +37,16 @@ class SelectConfig:
     """Shares of the ordered features that are removed. Our choice: fine where little is lost, coarse where all is."""
     match: tuple[Match, ...] = ("size", "mass")
     """Random removal beside each step: of as many features, of as much activation mass, or both."""
-    random_draws: int = 2
+    random_draws: Count = 2
     """Random groups to a step and match. 0 for none. Our choice: there are many steps, and a curve shows its noise."""
-    seed: int = 0
-    """Of the random groups."""
+    seed: Count = 0
+    """Seed of the random groups."""
 
     def __post_init__(self) -> None:
-        for end in self.ends:
-            check_choice("ends", end, End)
-        for match in self.match:
-            check_choice("match", match, Match)
+        check_fields(self)
         if not self.ends or len(set(self.ends)) < len(self.ends):
-            raise InfoscopeError(f"--ends: name {' or '.join(get_args(End))}, or both, each once")
-        ascending = all(low < high for low, high in zip(self.shares, self.shares[1:], strict=False))
+            raise InfoscopeError(f"--ends: name {either(get_args(End))}, or both, each once")
+        ascending = all(low < high for low, high in pairwise(self.shares))
         if not self.shares or not ascending or not self.shares[0] > 0 or not self.shares[-1] <= 1:
             given = " ".join(f"{share:g}" for share in self.shares)
             raise InfoscopeError(f"--shares {given}: give shares above 0 and at most 1, ascending")
-        for flag, number in (("--random-draws", self.random_draws), ("--seed", self.seed)):
-            if number < 0:
-                raise InfoscopeError(f"{flag} {number} is out of range: choose 0 or more")

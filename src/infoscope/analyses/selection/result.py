@@ -1,20 +1,19 @@
-"""What a selection found, on disk and read back."""
+"""The result of a selection, and the folder that it is written to."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import polars as pl
 
-from infoscope.analyses.probes.record import ProbeRecord
-from infoscope.runtime.atomic import write_json
-from infoscope.runtime.schema import Column, Table, write_table
+from infoscope.analyses.probes.result import ProbeRecord
+from infoscope.runtime.columns import Column, declare, write_table
+from infoscope.runtime.json_values import to_json, write_json
 from infoscope.runtime.seal import write_sealed
 
-STEPS: Table = MappingProxyType(
+STEPS = declare(
     {
         "end": Column(pl.String, "", "the end of the column that features were removed from; null for none removed"),
         "share": Column(pl.Float64, "share, 0 to 1", "share of the ordered features that were removed"),
@@ -38,19 +37,19 @@ FEATURES_FILE = "removed.json"
 
 @dataclass(frozen=True)
 class Choice:
-    """The set that serves a task best.
+    """The set of features whose removal serves a task best.
 
     Attributes:
-        name: what was removed, or ``untouched``.
-        end: the end it was taken from; None where removing nothing is best.
-        share: which share of the ordered features.
+        name: name of the set, or ``untouched``.
+        end: the end of the column that it is from; None where removing nothing is best.
+        share: its share of the ordered features.
         removed: the features.
-        validation: its score where it was chosen.
-        test: its score on the test split.
+        validation: the score without the set where the choice was made.
+        test: the score without the set on the test split.
         validation_untouched: the unedited model's score where the choice was made.
         test_untouched: the unedited model's score on the test split.
         difference_lower: lower end of the 95 % interval of the difference on the test split, given the heads; None
-            where the metric is no mean over images.
+            where the metric is not a mean over images.
         difference_upper: upper end.
     """
 
@@ -67,7 +66,7 @@ class Choice:
 
     @property
     def difference(self) -> float:
-        """On the test split, against the unedited model."""
+        """The score on the test split minus that of the unedited model."""
         return self.test - self.test_untouched
 
 
@@ -76,9 +75,9 @@ class Selection:
     """The result of `select_features`; columns and units of the table are in `infoscope.analyses.selection.result`.
 
     Attributes:
-        choice: the set that serves the task best on the validation split.
-        steps: one row a set that was tried, random ones among them.
-        record: with what, on what.
+        choice: the set whose removal serves the task best on the validation split.
+        steps: one row for each set that was tried, including random ones.
+        record: what the selection was made with and on.
         options: which sets were tried.
     """
 
@@ -88,7 +87,7 @@ class Selection:
     options: dict[str, Any]
 
     def save(self, path: Path | str) -> None:
-        """Write a folder: ``steps.parquet``, ``removed.json`` for ``--remove list:``, and last ``selection.json``.
+        """Write a folder: ``steps.parquet``, ``removed.json`` for ``--remove list:``, and ``selection.json`` last.
 
         Raises:
             InfoscopeError: the folder cannot be written.
@@ -100,4 +99,4 @@ class Selection:
 
     def to_json(self) -> dict[str, Any]:
         """What ``selection.json`` holds."""
-        return {"choice": asdict(self.choice), "selection": self.options, **asdict(self.record)}
+        return {"choice": to_json(self.choice), "selection": self.options, **to_json(self.record)}

@@ -1,4 +1,4 @@
-"""`select`: which features a task can do without, one step at a time."""
+"""`select_features`: which features a task can do without, by removing more and more of them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from jaxtyping import Float64
 
 from infoscope.analyses.probes.config import ProbeConfig
 from infoscope.analyses.probes.probe import make_record, plan_probe, prepare
-from infoscope.analyses.probes.probing import Scored, score_variants
 from infoscope.analyses.probes.result import paired_interval
-from infoscope.analyses.probes.task import Task
-from infoscope.analyses.probes.watching import watch_task
+from infoscope.analyses.probes.task import Scored, Task
+from infoscope.analyses.probes.variant_scores import score_variants
 from infoscope.analyses.removal.config import RemovalConfig
 from infoscope.analyses.removal.groups import FeatureGroup, matched_groups, quantile_group
 from infoscope.analyses.removal.variants import Variant
@@ -26,19 +25,21 @@ from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.measurement.identity import say_other_images
-from infoscope.runtime.choices import Match
+from infoscope.options import Match
+from infoscope.runtime.columns import make_table
+from infoscope.runtime.execution import Execution, run_here
 from infoscope.runtime.progress import Clock
 from infoscope.runtime.run import PARTIALS, Run
 
 
 @dataclass(frozen=True)
 class Step:
-    """One set that is tried.
+    """One set of features that is tried.
 
     Attributes:
-        variant: the backbone without it.
-        end: which end it was taken from; None where nothing was removed.
-        share: which share of the ordered features.
+        variant: the model without the set.
+        end: the end of the column that the set is from; None where nothing is removed.
+        share: its share of the ordered features.
         match: what a random set matches; None for the set itself.
     """
 
@@ -48,30 +49,44 @@ class Step:
     match: Match | None
 
 
-def plan_steps(
+def list_steps(
     run: Run, mass: Float64[np.ndarray, " feature"], config: SelectConfig, removal: RemovalConfig
 ) -> list[Step]:
-    """All sets to try at one site, the untouched model first.
+    """All sets to try, the untouched model first.
 
     Args:
-        run: whose features.
+        run: the run that measured the features.
         mass: activation mass of every feature, for the random sets.
         config: which sets.
-        removal: how they are removed; its first site is taken.
+        removal: how they are removed, at one site.
 
     Raises:
         InfoscopeError: there is no such column, it is known for too few features, or the removal has two sites.
     """
     if len(removal.sites) != 1:
         raise InfoscopeError("a selection is made at one site: give --sites rerun or --sites site")
-    return list(_steps(run, mass, config, removal))
+    site = removal.sites[0]
+    steps = [Step(Variant("untouched", site=site), None, 0.0, None)]
+
+    def add(group: FeatureGroup, end: End, share: float, match: Match | None = None, draw: int | None = None) -> None:
+        variant = Variant(f"minus {group.name}", group, removal.method, removal.replacement, site, draw)
+        steps.append(Step(variant, end, share, match))
+
+    for end, share, group in ordered_sets(run, config):
+        add(group, end, share)
+        if not config.random_draws or not (mass[group.features] > 0).any():
+            continue
+        for match in config.match:
+            for draw, drawn in enumerate(matched_groups(group, mass, match, config.random_draws, config.seed), 1):
+                add(drawn, end, share, match, draw)
+    return steps
 
 
-def planned_sets(run: Run, config: SelectConfig) -> Iterator[tuple[End, float, FeatureGroup]]:
-    """The sets that are not random: the end, the share, the features.
+def ordered_sets(run: Run, config: SelectConfig) -> Iterator[tuple[End, float, FeatureGroup]]:
+    """The sets from either end of the column, without random ones: the end, the share and the features of each.
 
     Args:
-        run: whose features.
+        run: the run that measured the features.
         config: which sets.
 
     Raises:
@@ -88,22 +103,6 @@ def planned_sets(run: Run, config: SelectConfig) -> Iterator[tuple[End, float, F
             yield end, share, FeatureGroup(f"{end} {share:g} by {config.column}", group.kind, group.features)
 
 
-def _steps(
-    run: Run, mass: Float64[np.ndarray, " feature"], config: SelectConfig, removal: RemovalConfig
-) -> Iterator[Step]:
-    site = removal.sites[0]
-    yield Step(Variant("untouched", site=site), None, 0.0, None)
-    for end, share, group in planned_sets(run, config):
-        own = Variant(f"minus {group.name}", group, removal.method, removal.replacement, site)
-        yield Step(own, end, share, None)
-        if not config.random_draws or not (mass[group.features] > 0).any():
-            continue
-        for match in config.match:
-            for number, drawn in enumerate(matched_groups(group, mass, match, config.random_draws, config.seed), 1):
-                variant = Variant(f"minus {drawn.name}", drawn, removal.method, removal.replacement, site, number)
-                yield Step(variant, end, share, match)
-
-
 def select_features(
     run: Run,
     backbone: Backbone,
@@ -114,15 +113,15 @@ def select_features(
     removal: RemovalConfig | None = None,
     *,
     out: Path | str,
-    batch_size: int | None = None,
-    threads: int | None = None,
+    execution: Execution | None = None,
     command: str = "infoscope.select_features",
+    **options: Any,
 ) -> Selection:
-    """Remove features from either end of a column in steps, and find the set that serves a task best.
+    """Remove features from either end of a column in steps, and find the set whose removal serves a task best.
 
-    The set is chosen by the score on the validation split, or on images held out of the training split where there is
-    none; removing nothing is among the choices. Its test score is reported beside the unedited model's, and beside each
-    step random sets of equal size and of equal activation mass show what removing so much does by itself.
+    The set is chosen by the score on the validation split or, where there is none, on images held out of the training
+    split; removing nothing is one of the choices. Its test score is reported beside that of the unedited model. At each
+    step, random sets of equal size and of equal activation mass show what removing that much does in itself.
 
     Args:
         run: the run that measured the features.
@@ -132,32 +131,32 @@ def select_features(
         config: which sets are tried.
         probe: how features are extracted and probed.
         removal: how features are removed; its random draws are not used.
-        out: the folder to write; what is finished in it is kept, and the same call goes on there.
-        batch_size: images to a forward pass; changes memory and speed, not the result.
-        threads: decoding threads; one a core by default.
-        command: how this was asked for, for the record.
+        out: the folder to write. Finished variants are kept in it, and the same call resumes there.
+        execution: how the passes run; it changes memory and speed, not the result.
+        command: what the record names as the command.
+        **options: options of ``execution`` by name, such as ``batch_size=4``; they override its own.
 
     Raises:
         InfoscopeError: as for `infoscope.probe_groups`, or there is no such column.
     """
+    execution = run_here(execution, options)
     config, out = config or SelectConfig(), Path(out)
     probe = replace(probe or ProbeConfig(), baselines=False)
     removal = replace(removal or RemovalConfig(), random_draws=config.random_draws, random_seed=config.seed)
-    # Whether there are such sets is seen before anything is read or written.
-    sets = [group.features.tolist() for _, _, group in planned_sets(run, config)]
+    # Before anything is read or written, since it refuses columns and shares that give no sets.
+    sets = [group.features.tolist() for _, _, group in ordered_sets(run, config)]
     clock = Clock()
-    watched = watch_task(task)
+    watched = task.watch()
     say_other_images(run, watched.images["train"])
     task = watched.task
     with clock("labels"):
         labels = task.check()
-    plan = plan_probe(run, backbone, sae, watched, labels, (), probe, removal)
-    watched.claim(out, plan | {"select": asdict(config), "sets": sets})
-    running: dict[str, Any] = {"batch_size": batch_size, "threads": threads}
+    identity = plan_probe(run, backbone, sae, watched, labels, (), probe, removal)
+    watched.claim(out, identity | {"select": asdict(config), "sets": sets})
     with clock("codes"):
-        prepared = prepare(run, backbone, sae, task, probe, removal.random_seed, **running)
+        prepared = prepare(run, backbone, sae, task, probe, removal.random_seed, execution)
     mass = prepared.statistics.mass
-    steps = plan_steps(run, mass, config, removal)
+    steps = list_steps(run, mass, config, removal)
     with clock("variants"):
         scored, skipped = score_variants(
             prepared.edited,
@@ -166,7 +165,7 @@ def select_features(
             probe,
             out / PARTIALS,
             prepared.resize,
-            **running,
+            execution,
         )
     watched.check()
     record = make_record(
@@ -183,13 +182,13 @@ def select_features(
 
 
 def choose(steps: Sequence[Step], scored: Sequence[Scored], higher_is_better: bool, seed: int = 0) -> Choice:
-    """The best set on the validation split, of those that are not random; of equal ones that which removes least.
+    """The best set on the validation split, random ones excluded; of equally good ones, the one that removes least.
 
     Args:
         steps: the sets, the untouched model first.
         scored: their scores, in the same order.
-        higher_is_better: whether a high score is a good one.
-        seed: of the bootstrap.
+        higher_is_better: whether higher scores are better.
+        seed: seed of the bootstrap.
     """
     sign = 1 if higher_is_better else -1
     own = [number for number, step in enumerate(steps) if step.match is None]
@@ -202,6 +201,7 @@ def choose(steps: Sequence[Step], scored: Sequence[Scored], higher_is_better: bo
     chosen, base = scored[best].score, scored[0].score
     metric = next(iter(chosen.test))
     low, high = None, None
+    # Where removing nothing is best there is no difference, and a metric that is no mean over images has no interval.
     if best and chosen.per_image and base.per_image:
         low, high = paired_interval(np.array(chosen.per_image), np.array(base.per_image), seed)
     return Choice(
@@ -221,7 +221,7 @@ def choose(steps: Sequence[Step], scored: Sequence[Scored], higher_is_better: bo
 def steps_table(
     steps: Sequence[Step], scored: Sequence[Scored], mass: Float64[np.ndarray, " feature"], metric: str
 ) -> pl.DataFrame:
-    """`STEPS` of the sets and their scores."""
+    """The table of all sets and their scores, with the columns of `STEPS`."""
     rows = []
     for step, each in zip(steps, scored, strict=True):
         group = step.variant.group
@@ -237,4 +237,4 @@ def steps_table(
                 "test": each.score.test[metric],
             }
         )
-    return pl.DataFrame(rows, schema={name: column.dtype for name, column in STEPS.items()})
+    return make_table(STEPS, rows)

@@ -1,1 +1,1 @@
-"""Does the measurement find the truth? Planted models, measured and held against what was planted."""
+"""Does the measurement find the truth? Planted models are measured, and the result is compared with the truth."""

@@ -1,11 +1,10 @@
-"""One case of a validation: planted features measured, matched to the truth and judged."""
+"""One case of a validation: planted features are measured, matched to the truth and judged."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,10 @@ from infoscope.analyses.planted.plant import Planted, plant, plant_into
 from infoscope.analyses.validation.config import Case, ValidateConfig
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
-from infoscope.images.source import ArraySource
-from infoscope.images.spread import spread_evenly
+from infoscope.images.source import ArraySource, spread_evenly
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.measure import measure_scope
-from infoscope.runtime.schema import Column, Table
+from infoscope.runtime.columns import Column, declare, make_table
 from infoscope.scope.classes import CLASSES
 from infoscope.scope.modes import dip_test
 from infoscope.training.train import train_sae
@@ -42,7 +40,7 @@ _CASE: dict[str, Column] = {
     "outlier_model": Column(pl.Boolean, "", "local and global features alone"),
 }
 
-FEATURES: Table = MappingProxyType(
+FEATURES = declare(
     {
         **_CASE,
         "feature": Column(pl.UInt32, "index", "the planted feature"),
@@ -65,7 +63,7 @@ FEATURES: Table = MappingProxyType(
     }
 )
 
-CASES: Table = MappingProxyType(
+CASES = declare(
     {
         **_CASE,
         "features": Column(pl.UInt32, "count", "planted features"),
@@ -88,30 +86,26 @@ CASES: Table = MappingProxyType(
 )
 
 
-def typed(rows: list[dict[str, Any]], table: Table) -> pl.DataFrame:
-    """Rows as a table of these columns, in their order."""
-    return pl.DataFrame(rows, schema={name: column.dtype for name, column in table.items()})
-
-
 RECOVERED = 0.5
-"""Share of a decoder direction's square that lies in the span of one kind's planted directions, from which the feature
-is of that kind. Our choice: more than all else of it together."""
+"""A feature is of a kind where at least this share of its decoder direction's square lies in the span of that kind's
+planted directions. Our choice: as much as everything else in it together."""
 
 
-def match(
+def match_directions(
     planted: Float[np.ndarray, "feature width"], trained: Float[np.ndarray, "latent width"]
 ) -> tuple[Int64[np.ndarray, " feature"], Float64[np.ndarray, " feature"]]:
-    """The one-to-one matching of largest total cosine between decoder directions (Hungarian method).
+    """The one-to-one matching with the largest total cosine between decoder directions (Hungarian method).
 
     Args:
         planted: true directions.
-        trained: decoder rows; as many as there are planted features, or more.
+        trained: decoder rows, at least as many as there are planted features.
 
     Returns:
-        For each planted feature the latent, and the cosine of the two directions.
+        For each planted feature, the latent and the cosine of the two directions.
 
     Example:
-        >>> latent, cosine = match(np.eye(2, 3), np.array([[0.0, 2.0, 0.0], [0.0, 0.0, 1.0], [3.0, 0.0, 3.0]]))
+        >>> trained = np.array([[0.0, 2.0, 0.0], [0.0, 0.0, 1.0], [3.0, 0.0, 3.0]])
+        >>> latent, cosine = match_directions(np.eye(2, 3), trained)
         >>> latent.tolist(), cosine.round(3).tolist()
         ([2, 0], [0.707, 1.0])
     """
@@ -125,18 +119,18 @@ def match(
 def kind_share(
     planted: Float[np.ndarray, "feature width"], kinds: Sequence[str], trained: Float[np.ndarray, "latent width"]
 ) -> Float64[np.ndarray, " latent"]:
-    """How much of a decoder direction lies in the directions of its planted feature's kind.
+    """How much of a decoder direction lies in the span of the planted directions of its feature's kind.
 
-    Features that always fire together may be one feature of the SAE, a mixture of their directions: which of them it is
-    cannot be said, but of which kind it is can.
+    Features that always fire together may be one feature of the SAE, with a mixture of their directions. It is then
+    undecidable which of them it stands for, but not which kind.
 
     Args:
         planted: true directions, orthonormal.
         kinds: the kind of each.
-        trained: the decoder row that stands for each, ``[feature, width]``.
+        trained: the decoder row that stands for each feature, ``[feature, width]``.
 
     Returns:
-        Share of its square in the span of the kind's directions, 0 to 1.
+        The share of each row's square in the span of the kind's directions, 0 to 1.
 
     Example:
         >>> trained = np.array([[3.0, 4.0, 0.0, 0.0], [0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0]])
@@ -156,7 +150,7 @@ def _unit(rows: Float[np.ndarray, "row width"]) -> Float64[np.ndarray, "row widt
 
 
 COLUMNS: tuple[str, ...] = (*KINDS, *(name for name in CLASSES if name not in KINDS))
-"""The scope classes, the planted kinds first: what is right then lies on the diagonal."""
+"""The scope classes, with the planted kinds first, so that correct classes are on the diagonal."""
 
 
 def scope_auc(kinds: Sequence[str], score: Float[np.ndarray, " feature"]) -> float:
@@ -171,15 +165,15 @@ def scope_auc(kinds: Sequence[str], score: Float[np.ndarray, " feature"]) -> flo
     from sklearn.metrics import roc_auc_score
 
     names = np.asarray(kinds)
-    asked = np.isin(names, ["local", "global"]) & ~np.isnan(score)
-    positive = names[asked] == "global"
+    compared = np.isin(names, ["local", "global"]) & ~np.isnan(score)
+    positive = names[compared] == "global"
     if positive.all() or not positive.any():
         return float("nan")
-    return float(roc_auc_score(positive, score[asked]))
+    return float(roc_auc_score(positive, score[compared]))
 
 
-def confusion(kinds: Sequence[str], found: Sequence[str]) -> Int64[np.ndarray, "kind found"]:
-    """How many features of each kind, in the order of `KINDS`, were given each class, in the order of `COLUMNS`.
+def confusion(kinds: Sequence[str], classes: Sequence[str]) -> Int64[np.ndarray, "kind class"]:
+    """How many features of each kind, in the order of `KINDS`, got each class, in the order of `COLUMNS`.
 
     Example:
         >>> confusion(["local", "local"], ["local", "undefined"])[0].tolist()
@@ -187,12 +181,12 @@ def confusion(kinds: Sequence[str], found: Sequence[str]) -> Int64[np.ndarray, "
     """
     from sklearn.metrics import confusion_matrix
 
-    matrix: Int64[np.ndarray, "kind found"] = confusion_matrix(list(kinds), list(found), labels=list(COLUMNS))
+    matrix: Int64[np.ndarray, "kind class"] = confusion_matrix(list(kinds), list(classes), labels=list(COLUMNS))
     return matrix[: len(KINDS)]
 
 
-def balanced_accuracy(kinds: Sequence[str], found: Sequence[str]) -> float:
-    """Mean over the kinds there are of the share that got its class; ``undefined`` is wrong.
+def balanced_accuracy(kinds: Sequence[str], classes: Sequence[str]) -> float:
+    """The share of features that got the class of their kind, mean over the kinds present; ``undefined`` is wrong.
 
     Example:
         >>> balanced_accuracy(["local", "local", "global"], ["local", "undefined", "global"])
@@ -201,25 +195,25 @@ def balanced_accuracy(kinds: Sequence[str], found: Sequence[str]) -> float:
     from sklearn.metrics import recall_score
 
     present = [kind for kind in KINDS if kind in kinds]
-    return float(recall_score(list(kinds), list(found), labels=present, average="macro", zero_division=0))
+    return float(recall_score(list(kinds), list(classes), labels=present, average="macro", zero_division=0))
 
 
-# What the table of features has of scope.parquet.
+# The columns of scope.parquet that the table of features repeats.
 _MEASURED = ("cds", "pairs", "effective_area", "position_control", "cds_null", "cds_calibrated", "trust", "scope_class")
 BATCH_TOKENS, LEARNING_RATE = 512, 2e-3
-"""Of the trained SAE. Our choice: few tokens, so many short steps."""
-_ONLY_TWO = (0.6, 0.4, 0.0, 0.0)
-"""Shares of the outlier model: the paper's two groups."""
+"""Of the trained SAE. Our choice: there are few tokens, so there are many short steps."""
+_OUTLIER_MODEL_SHARES = (0.6, 0.4, 0.0, 0.0)
+"""Shares of the kinds in the outlier model, which has only the two of the paper."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What every case is measured with.
+    """What all cases have in common, and the measurement of one.
 
     Attributes:
-        images: the photographs, held in memory.
+        images: the photographs, in memory.
         config: the options.
-        backbone: a real model to plant into, at its block, where one is named.
+        backbone: a real model at its block to plant features into, if there is one.
     """
 
     images: ArraySource
@@ -227,9 +221,9 @@ class Bench:
     backbone: Backbone | None = None
 
     def run(self, case: Case) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """The case's row of `CASES`, and its rows of `FEATURES`."""
+        """Measure a case: its row of `CASES`, and its rows of `FEATURES`."""
         start = time.monotonic()
-        images = self._some(case.photographs)
+        images = self._sample(case.photographs)
         planted = self._plant(case, images)
         sae = self._dictionary(case, planted, images)
         scope = measure_scope(
@@ -237,19 +231,18 @@ class Bench:
         )
         features = _features(case, planted, sae, scope.table)
         row = judge(features, case, planted.config)
-        return typed([row | {"seconds": round(time.monotonic() - start, 1)}], CASES), features
+        return make_table(CASES, [row | {"seconds": round(time.monotonic() - start, 1)}]), features
 
-    def _some(self, count: int) -> ArraySource:
-        """As many of the photographs, spread evenly."""
-        total = len(self.images)
-        sample = sorted(spread_evenly(total, count))
+    def _sample(self, count: int) -> ArraySource:
+        """A sample of the photographs, spread evenly over them."""
+        sample = sorted(spread_evenly(len(self.images), count))
         return ArraySource([self.images[i] for i in sample], name=self.images.name)
 
     def _plant(self, case: Case, images: ArraySource) -> Planted:
         options: dict[str, Any] = {name: getattr(case, name) for name in ("seed", "noise", "background")}
         options["features"] = self.config.features
         if case.outlier_model:
-            options["shares"] = _ONLY_TWO
+            options["shares"] = _OUTLIER_MODEL_SHARES
         config = planted_config(case.setting, **options)
         if case.world == "planted":
             return plant(images, config)
@@ -274,11 +267,11 @@ class Bench:
 
 
 def _features(case: Case, planted: Planted, sae: SparseAutoencoder, scope: pl.DataFrame) -> pl.DataFrame:
-    """The measured table's rows for the planted features, with their truth."""
+    """The rows of the scope table for the planted features, beside the truth."""
     truth = planted.dictionary.W_dec.detach().cpu().numpy()
     directions = sae.W_dec.detach().cpu().numpy()
     if case.dictionary == "trained":
-        latent, cosine = match(truth, directions)
+        latent, cosine = match_directions(truth, directions)
     else:
         latent = np.arange(len(truth))
         cosine = (truth * directions).sum(1) / np.linalg.norm(directions, axis=1)
@@ -289,17 +282,17 @@ def _features(case: Case, planted: Planted, sae: SparseAutoencoder, scope: pl.Da
         asdict(case) | {"feature": j, "name": planted.names[j], "kind": kind, "inside": inside[j]}
         for j, kind in enumerate(planted.kinds)
     ]
-    given = pl.DataFrame(rows).with_columns(
+    planted_rows = pl.DataFrame(rows).with_columns(
         latent=pl.Series(latent), match=pl.Series(cosine).cast(pl.Float64), kind_share=pl.Series(share)
     )
     columns = measured.select(_MEASURED)
-    joined: pl.DataFrame = pl.concat([given, columns], how="horizontal")
+    joined: pl.DataFrame = pl.concat([planted_rows, columns], how="horizontal")
     return joined.select([pl.col(name).cast(column.dtype) for name, column in FEATURES.items()])
 
 
 def judge(features: pl.DataFrame, case: Case, config: PlantedConfig) -> dict[str, Any]:
-    """One row of `CASES`, but for the seconds, from the rows of `FEATURES`."""
-    # Directions that were turned on purpose still stand for their features.
+    """One row of `CASES`, without the seconds, from the rows of `FEATURES`."""
+    # Directions that were turned on purpose still stand for their features, however far they were turned.
     recovered = features if case.dictionary != "trained" else features.filter(pl.col("kind_share") >= RECOVERED)
     kinds: Sequence[str] = recovered["kind"].to_list()
     scored = recovered["cds"].drop_nulls().to_numpy()

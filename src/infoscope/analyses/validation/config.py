@@ -1,18 +1,19 @@
-"""What a validation runs: which cases, on how many photographs."""
+"""The options of a validation: which cases it measures, on how many photographs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from infoscope.analyses.planted.config import LEAST_IMAGES, REAL_BACKGROUND, SETTINGS, PlantedConfig, Setting
 from infoscope.errors import InfoscopeError
+from infoscope.runtime.typed import Count, Positive, Range, check_fields
 
 Axis = Literal["main", "noise", "background", "top_images", "shift", "cosine", "photographs"]
 Dictionary = Literal["planted", "turned", "trained"]
 World = Literal["planted", "real"]
 
-# Where each curve is measured beside the defaults; powers of two and round numbers to both sides.
+# Where each curve is measured besides the defaults: powers of two and round numbers on both sides.
 NOISE = (0.0, 0.6, 1.0)
 BACKGROUND = (0.1, 0.2, 0.3, 0.5)
 TOP_IMAGES = (4, 8, 32, 64)
@@ -28,17 +29,17 @@ class Case:
 
     Attributes:
         world: a planted model, or a real one with planted features.
-        setting: of the planted features.
-        seed: of the planted features.
-        dictionary: the planted directions; these turned away by an angle; or an SAE trained on the tokens.
-        axis: which curve it belongs to.
+        setting: setting of the planted features.
+        seed: seed of the planted features.
+        dictionary: the planted directions; these turned by an angle; or an SAE trained on the tokens.
+        axis: the curve that the case belongs to.
         noise: standard deviation of the error of codes that are on, in peaks.
-        background: that of the noise on all others; in a real model, that of its own tokens.
+        background: standard deviation of all other codes; in a real model, of its own tokens.
         top_images: k.
         shift: s.
-        cosine: of the turned directions with the planted ones.
-        photographs: how many.
-        outlier_model: local and global features alone, as in the paper's picture of two groups.
+        cosine: cosine of the turned directions with the planted ones.
+        photographs: number of photographs.
+        outlier_model: whether there are local and global features alone, the two kinds of the paper.
     """
 
     world: World
@@ -56,18 +57,18 @@ class Case:
 
     @property
     def title(self) -> str:
-        """What it is, for progress lines and file names.
+        """The case in words, for progress lines.
 
         Example:
             >>> Case("planted", "default", 0, axis="noise", noise=0.5).title
             'planted default seed 0, planted dictionary, noise 0.5'
         """
-        varied = {"main": "", "photographs": f", {self.photographs} photographs"}
-        word = varied.get(self.axis)
-        if word is None:
-            word = f", {self.axis.replace('_', ' ')} {getattr(self, self.axis):g}"
+        words = {"main": "", "photographs": f", {self.photographs} photographs"}
+        varied = words.get(self.axis)
+        if varied is None:
+            varied = f", {self.axis.replace('_', ' ')} {getattr(self, self.axis):g}"
         kinds = ", outlier model" if self.outlier_model else ""
-        return f"{self.world} {self.setting} seed {self.seed}, {self.dictionary} dictionary{word}{kinds}"
+        return f"{self.world} {self.setting} seed {self.seed}, {self.dictionary} dictionary{varied}{kinds}"
 
 
 @dataclass(frozen=True)
@@ -82,46 +83,33 @@ class ValidateConfig:
         5
     """
 
-    photographs: int = 300
+    photographs: Annotated[int, Range(LEAST_IMAGES)] = 300
     """How many photographs, spread evenly over the images. Our choice: a feature is at its peak in thirty of them,
     twice as many as make its score."""
-    seeds: int = 5
+    seeds: Positive = 5
     """Planted models to a setting. Method, section 9."""
-    features: int = 200
+    features: Annotated[int, Range(8)] = 200
     """Planted features to a model. Our choice."""
-    top_images: int = 16
+    top_images: Positive = 16
     """k, as in a measurement."""
-    shift: int = 2
+    shift: Count = 2
     """s, as in a measurement."""
     trained: bool = True
     """Also train an SAE on each planted model's tokens, and match its features to the planted ones."""
-    trained_features: int = 400
+    trained_features: Positive = 400
     """Features of that SAE. Our choice: twice the planted ones."""
-    trained_k: int = 16
+    trained_k: Positive = 16
     """Codes a token keeps in that SAE. Our choice: about as many as are planted on an outlier token."""
-    tokens: int = 600_000
+    tokens: Positive = 600_000
     """Tokens it is trained on, 512 to a step. Our choice: some ten passes over 300 photographs."""
     curves: bool = True
     """Also vary noise, background, top images, shift, SAE error and photographs, with each setting's first seed."""
-    real_seeds: int = 1
+    real_seeds: Positive = 1
     """Seeds of the features planted into a real model, where one is named: it takes a real model's passes."""
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("photographs", LEAST_IMAGES),
-            ("seeds", 1),
-            ("features", 8),
-            ("top_images", 1),
-            ("shift", 0),
-            ("trained_features", 1),
-            ("trained_k", 1),
-            ("tokens", 1),
-            ("real_seeds", 1),
-        ):
-            if getattr(self, name) < least:
-                flag = name.replace("_", "-")
-                raise InfoscopeError(f"--{flag} {getattr(self, name)} is out of range: choose {least} or more")
-        most = PlantedConfig().grid - 2
+        check_fields(self)
+        most = PlantedConfig.grid - 2
         if self.shift > most:
             raise InfoscopeError(f"--shift {self.shift} leaves no overlap: choose 0 to {most}")
         if self.trained and self.trained_features < self.features:
@@ -133,29 +121,29 @@ class ValidateConfig:
             raise InfoscopeError(f"--trained-k {self.trained_k} is more than --trained-features; lower it")
 
     def cases(self, real: bool) -> list[Case]:
-        """All measurements, those of one planted model together.
+        """All cases, with those of one planted model next to each other.
 
         Args:
-            real: whether features are planted into a real model too.
+            real: whether features are also planted into a real model.
         """
-        found = []
+        cases = []
         for setting in SETTINGS:
             base = self._base(setting)
             for seed in range(self.seeds):
-                found.append(replace(base, seed=seed))
+                cases.append(replace(base, seed=seed))
                 if self.trained:
-                    found.append(replace(base, seed=seed, dictionary="trained"))
+                    cases.append(replace(base, seed=seed, dictionary="trained"))
             if self.curves:
-                found += self._curves(base)
-        found.append(replace(self._base("default"), outlier_model=True))
+                cases += self._curves(base)
+        cases.append(replace(self._base("default"), outlier_model=True))
         if real:
             seeds = range(self.real_seeds)
-            found += [
+            cases += [
                 replace(self._base(setting), world="real", seed=seed, background=REAL_BACKGROUND)
                 for setting in SETTINGS
                 for seed in seeds
             ]
-        return found
+        return cases
 
     def _base(self, setting: Setting) -> Case:
         return Case("planted", setting, 0, top_images=self.top_images, shift=self.shift, photographs=self.photographs)

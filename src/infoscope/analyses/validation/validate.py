@@ -1,4 +1,4 @@
-"""`validate`: does the score find planted truth, and where does it stop finding it?"""
+"""`validate`: does the measurement find planted truth, and where does it stop finding it?"""
 
 from __future__ import annotations
 
@@ -16,38 +16,35 @@ from infoscope.analyses.validation.cases import CASES, COLUMNS, FEATURES, Bench
 from infoscope.analyses.validation.config import ValidateConfig
 from infoscope.backbones.backbone import Backbone
 from infoscope.errors import InfoscopeError
-from infoscope.images.prefetch import all_unreadable, decode_ahead
-from infoscope.images.source import ArraySource, Images, ImageSource, open_images
-from infoscope.images.spread import spread_evenly
+from infoscope.images.prefetch import all_unreadable, decode_readable
+from infoscope.images.source import ArraySource, Images, ImageSource, open_images, spread_evenly
 from infoscope.measurement.identity import model_record
+from infoscope.runtime.columns import read_table, write_table
 from infoscope.runtime.manifest import software_versions
 from infoscope.runtime.progress import progress
 from infoscope.runtime.run import PARTIALS, claim_directory
-from infoscope.runtime.schema import read_table, write_table
 from infoscope.runtime.seal import read_whole, write_sealed
 
 SHORTER_SIDE = 384
-"""Pixels of the shorter side of what is held. Our choice: more than any view of a validation, and under 1 MB each."""
+"""Pixels of the shorter side of a photograph in memory. Our choice: more than any view needs, and under 1 MB each."""
 
 
 def hold(images: ImageSource, count: int) -> ArraySource:
-    """A sample of the images, spread evenly over them, in memory; those that cannot be read are left out.
+    """Read a sample of the images, spread evenly over them, into memory; unreadable images are left out.
 
     Raises:
-        InfoscopeError: none of them can be read.
+        InfoscopeError: no image of the sample can be read.
     """
     sample = sorted(spread_evenly(len(images), count))
-    found: list[np.ndarray] = []
-    reason = ""
+    photographs: list[np.ndarray] = []
+    skipped: list[tuple[int, str]] = []
     with progress("Reading photographs", len(sample), "images") as advance:
-        for index in sample:
-            for batch in decode_ahead(images, [index], _small, 1, 1):
-                found += list(batch.pixels)
-                reason = reason or next((why for _, why in batch.unreadable), "")
-            advance(1)
-    if not found:
-        raise all_unreadable(images, reason)
-    return ArraySource(found, name=images.name)
+        # One to a batch, since photographs differ in size.
+        for batch in decode_readable(images, sample, _small, 1, 1, skipped, advance):
+            photographs += list(batch.pixels)
+    if not photographs:
+        raise all_unreadable(images, skipped[0][1])
+    return ArraySource(photographs, name=images.name)
 
 
 def _small(image: Image.Image) -> np.ndarray:
@@ -58,49 +55,50 @@ def _small(image: Image.Image) -> np.ndarray:
     return np.asarray(image)
 
 
+# The figures of a summary: those with the least value over seeds, those of curves, and those with the mean alone.
 _LEAST = ("auc", "auc_calibrated", "balanced_accuracy")
 _POINT = ("auc", "balanced_accuracy", "unscored")
 _MEAN = ("recovered", "unscored", "diffuse_as_local", "position_cds")
 
 
 def summarise(cases: pl.DataFrame) -> dict[str, Any]:
-    """Least and mean figures over seeds, by world, setting and dictionary.
+    """Figures over seeds, by world, setting and dictionary.
 
     Args:
         cases: rows of `infoscope.analyses.validation.cases.CASES`.
 
     Returns:
-        ``groups``: one entry for each of them, with the number of seeds, the least and the mean over seeds of each
-        figure (None where no case has it), and the confusion summed over seeds; ``classes``: its columns;
-        ``outlier_model``: the dip test's p and the AUC on local and global features alone; ``curves``: by setting, axis
-        and value what becomes of AUC and classes, each with the main case of the same seed as its point of comparison.
+        ``groups``: an entry for each world, setting and dictionary, with the number of seeds, the least and the mean of
+        each figure over seeds (None where no case has the figure), and the confusion summed over seeds; ``classes``:
+        the columns of the confusion; ``outlier_model``: the dip test's p and the AUC on local and global features
+        alone; ``curves``: AUC and classes by setting, axis and value, with the main case of the same seed as a point of
+        each curve.
     """
     main = cases.filter((pl.col("axis") == "main") & ~pl.col("outlier_model"))
-    groups = []
-    for key, group in main.group_by(["world", "setting", "dictionary"], maintain_order=True):
-        entry: dict[str, Any] = dict(zip(("world", "setting", "dictionary"), key, strict=True)) | {
-            "seeds": group.height
-        }
+    keys = ("world", "setting", "dictionary")
+    entries = []
+    for key, rows in main.group_by(keys, maintain_order=True):
+        entry: dict[str, Any] = dict(zip(keys, key, strict=True)) | {"seeds": rows.height}
         for name in _LEAST:
-            entry |= {f"{name}_least": group[name].min(), f"{name}_mean": group[name].mean()}
-        entry |= {name: group[name].mean() for name in _MEAN}
-        known = group["confusion"].drop_nulls().to_list()
-        entry["line"] = group["line"][0]
-        entry["confusion"] = np.sum(known, axis=0).tolist() if known else None
-        entry["seconds"] = group["seconds"].sum()
-        groups.append(entry)
+            entry |= {f"{name}_least": rows[name].min(), f"{name}_mean": rows[name].mean()}
+        entry |= {name: rows[name].mean() for name in _MEAN}
+        confusions = rows["confusion"].drop_nulls().to_list()
+        entry["line"] = rows["line"][0]
+        entry["confusion"] = np.sum(confusions, axis=0).tolist() if confusions else None
+        entry["seconds"] = rows["seconds"].sum()
+        entries.append(entry)
     alone = cases.filter(pl.col("outlier_model"))
     model = alone.select("auc", "dip_p").row(0, named=True) if alone.height else None
-    return {"groups": groups, "classes": list(COLUMNS), "outlier_model": model, "curves": _curves(cases)}
+    return {"groups": entries, "classes": list(COLUMNS), "outlier_model": model, "curves": _curves(cases)}
 
 
 def _curves(cases: pl.DataFrame) -> list[dict[str, Any]]:
     varied = cases.filter(pl.col("axis") != "main")
     points = []
-    for (setting, axis), group in varied.group_by(["setting", "axis"], maintain_order=True):
-        same = (pl.col("setting") == setting) & (pl.col("seed") == group["seed"][0]) & (pl.col("world") == "planted")
+    for (setting, axis), of_axis in varied.group_by(["setting", "axis"], maintain_order=True):
+        same = (pl.col("setting") == setting) & (pl.col("seed") == of_axis["seed"][0]) & (pl.col("world") == "planted")
         main = cases.filter(same & (pl.col("axis") == "main") & (pl.col("dictionary") == "planted"))
-        rows = pl.concat([main.filter(~pl.col("outlier_model")), group])
+        rows = pl.concat([main.filter(~pl.col("outlier_model")), of_axis])
         points += [
             {"setting": setting, "axis": axis, "value": float(row[str(axis)])} | {name: row[name] for name in _POINT}
             for row in rows.sort(str(axis)).iter_rows(named=True)
@@ -114,7 +112,7 @@ CASES_FILE, FEATURES_FILE = "cases.parquet", "features.parquet"
 
 @dataclass(frozen=True)
 class Validation:
-    """What `validate` found.
+    """The result of `validate`.
 
     Attributes:
         cases: one row a measurement; columns in `infoscope.analyses.validation.cases.CASES`.
@@ -125,7 +123,7 @@ class Validation:
     features: pl.DataFrame
 
     def summary(self) -> dict[str, Any]:
-        """The figures of the main cases, as JSON values; see `infoscope.analyses.validation.validate.summarise`."""
+        """The figures of all cases, as JSON values; see `infoscope.analyses.validation.validate.summarise`."""
         return summarise(self.cases)
 
 
@@ -137,31 +135,32 @@ def validate(
     out: Path | str | None = None,
     **options: Any,
 ) -> Validation:
-    """Measure planted models, whose features are known, and hold the result against the truth.
+    """Measure planted models, whose features are known, and compare the result with the truth.
 
     Args:
-        images: photographs to plant in.
+        images: photographs, as `infoscope.open_images` opens them.
         config: the options (see `ValidateConfig`).
-        backbone: a real model at its block, to plant features into as well.
-        out: a directory for the tables, ``cases.parquet``, ``features.parquet`` and ``validation.json``; every finished
-            case is kept there, and the same call goes on with the next.
-        **options: options by name, which come before those of ``config``.
+        backbone: a real model at its block, into which features are planted too.
+        out: a directory for the tables, ``cases.parquet``, ``features.parquet`` and ``validation.json``. Finished cases
+            are kept there, and the same call resumes with the next one.
+        **options: options by name, which override those of ``config``.
 
     Raises:
-        InfoscopeError: too few photographs can be read, or ``out`` is another's directory or cannot be written.
+        InfoscopeError: too few photographs can be read, or ``out`` belongs to something else or cannot be written.
 
     Example:
         >>> import numpy as np
         >>> noise = np.random.default_rng(0).integers(0, 256, (12, 7, 7, 3), dtype=np.uint8)
-        >>> found = validate(noise.repeat(8, 1).repeat(8, 2), seeds=1, features=20, top_images=2, trained=False,
+        >>> validation = validate(noise.repeat(8, 1).repeat(8, 2), seeds=1, features=20, top_images=2, trained=False,
         ...                  curves=False)
-        >>> found.cases.select("setting", "shift", "outlier_model").rows(), found.features.height
+        >>> validation.cases.select("setting", "shift", "outlier_model").rows(), validation.features.height
         ([('default', 2, False), ('adversarial', 2, False), ('default', 2, True)], 60)
     """
     config = replace(config or ValidateConfig(), **options)
     held = hold(open_images(images), config.photographs)
     if len(held) < LEAST_IMAGES:
         raise InfoscopeError(f"{held.name} has {len(held)} readable images; a validation takes {LEAST_IMAGES} or more")
+    # Curves take shares of the photographs there are, without unreadable ones.
     config = replace(config, photographs=len(held))
     if backbone is not None and backbone.width < config.features:
         raise InfoscopeError(
@@ -186,9 +185,9 @@ def validate(
     rows, features = [], []
     with progress("Validating", len(cases), "cases") as advance:
         for number, case in enumerate(cases):
-            row, found = _kept(folder, number, lambda case=case: bench.run(case))  # type: ignore[misc]
+            row, case_features = _kept(folder, number, lambda case=case: bench.run(case))  # type: ignore[misc]
             rows.append(row)
-            features.append(found)
+            features.append(case_features)
             advance(1, case.title)
     result = Validation(pl.concat(rows), pl.concat(features))
     if folder is not None:
@@ -213,15 +212,15 @@ def load_validation(path: Path | str) -> Validation:
 def _kept(
     folder: Path | None, number: int, compute: Callable[[], tuple[pl.DataFrame, pl.DataFrame]]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """A case's two tables: read when finished before, else computed and kept."""
+    """The two tables of a case: read back if it was finished before, otherwise computed and kept."""
     if folder is None:
         return compute()
     case, features = (folder / PARTIALS / f"{name}-{number:03}.parquet" for name in ("case", "features"))
-    # The last to be written: where it is, the case is whole.
+    # Written last: where it exists, the case is whole.
     done = case.with_suffix(".json")
     if not all(file.is_file() for file in (done, case, features)):
-        row, found = compute()
-        write_table(features, found, FEATURES)
+        row, case_features = compute()
+        write_table(features, case_features, FEATURES)
         write_table(case, row, CASES)
         write_sealed(done, {"case": number}, [case.name, features.name])
     read_whole(done, f"delete {done} and run the same command again")

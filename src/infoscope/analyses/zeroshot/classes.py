@@ -1,4 +1,4 @@
-"""The classes of a zero-shot test, and the prompts for each."""
+"""The classes of a zero-shot test, and the prompts for each class."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from jaxtyping import Int64
 
 from infoscope.analyses.probes.labelled_images import META, PLACES, read_synsets
 from infoscope.errors import InfoscopeError
-from infoscope.images.class_list import read_class_list
-from infoscope.runtime.atomic import read_json
+from infoscope.images.classes import read_class_list
+from infoscope.runtime.json_values import read_json
 from infoscope.runtime.sheet import is_sheet, read_columns
 from infoscope.runtime.text import NotTextError, read_lines
 
 HOLE = "{}"
 
-# clip: the default of Radford et al. 2021 (arXiv 2103.00020), section 3.1.4. siglip: what the documentation of
-# transformers gives SigLIP and SigLIP 2, and its zero-shot pipeline every model.
+# clip: the default of Radford et al. 2021 (arXiv 2103.00020), section 3.1.4. siglip: the template that the
+# documentation of transformers uses for SigLIP and SigLIP 2, and its zero-shot pipeline for every model.
 TEMPLATES = MappingProxyType(
     {"clip": ("a photo of a {}.",), "siglip": ("This is a photo of {}.",), "name": (HOLE,)},
 )
-"""The named templates."""
+"""Templates by name."""
 
 
 def read_templates(source: str | Path) -> tuple[str, ...]:
@@ -35,10 +35,11 @@ def read_templates(source: str | Path) -> tuple[str, ...]:
 
     Args:
         source: ``clip``, ``siglip`` or ``name`` (the bare class name); a JSON list; a ``.csv`` or ``.tsv`` with a
-            column ``template``; or any other text file, one a line. Each has ``{}`` where the class name goes.
+            column ``template``; or any other text file, with one template a line. Each template has ``{}`` where the
+            class name goes.
 
     Raises:
-        InfoscopeError: there is no such name or file, or a template has no place for the name.
+        InfoscopeError: there is no such name or file, or a template does not have ``{}`` once.
 
     Example:
         >>> read_templates("clip")
@@ -60,20 +61,22 @@ def read_templates(source: str | Path) -> tuple[str, ...]:
 
 
 def check_templates(templates: tuple[str, ...], source: str) -> None:
-    """Refuse templates that are none.
+    """Refuse templates that cannot be used.
 
     Raises:
-        InfoscopeError: there are none, or one does not have exactly one place for the name.
+        InfoscopeError: there are none, or one does not have ``{}`` exactly once.
     """
     if not templates:
-        raise InfoscopeError(f"{source} holds no prompt templates; write one a line, with {HOLE} for the class name")
+        raise InfoscopeError(
+            f"{source} holds no prompt templates; write one on each line, with {HOLE} for the class name"
+        )
     for template in templates:
         if template.count(HOLE) != 1:
             raise InfoscopeError(f"the template {template!r} of {source} needs {HOLE} once, where the class name goes")
 
 
 def prompts_of(name: str, templates: tuple[str, ...]) -> list[str]:
-    """A class's prompts.
+    """The prompts for a class.
 
     Example:
         >>> prompts_of("garbage truck", ("a photo of a {}.", "a blurry {}"))
@@ -86,7 +89,7 @@ def _read_file(path: Path) -> tuple[str, ...]:
     if path.suffix.lower() == ".json":
         value = read_json(path)
         if not isinstance(value, list) or not all(isinstance(template, str) for template in value):
-            raise InfoscopeError(f"{path} is no JSON list of prompt templates; write one")
+            raise InfoscopeError(f"{path} is not a JSON list of prompt templates; write one")
         return tuple(value)
     if is_sheet(path):
         return tuple(
@@ -99,7 +102,7 @@ _WNID = re.compile(r"n\d{8}")
 _SYNSET_LINE = re.compile(r"(n\d{8})\s+(\S.*)")
 
 UNKNOWN = -1
-"""The class of an image whose class is not known, and its rank."""
+"""Stands for the class, and for the rank, of an image whose class is not known."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +110,8 @@ class Classes:
     """The classes, in order.
 
     Attributes:
-        names: what each is called in a prompt.
-        folders: the folder its images are in; None where only names are known.
+        names: the name of each class in a prompt.
+        folders: the folder of each class's images; None where only names are known.
         source: where the names come from, for the record.
 
     Raises:
@@ -128,7 +131,7 @@ class Classes:
             raise InfoscopeError(
                 f"{self.source} names {len(self.names)} classes: a choice needs at least two; name more by --classes"
             )
-        unnamed = [place for place, name in enumerate(self.names) if not name.strip()]
+        unnamed = [number for number, name in enumerate(self.names) if not name.strip()]
         if unnamed:
             raise InfoscopeError(f"{self.source}: class {unnamed[0]} has an empty name; write one")
         if self.folders is not None and len(self.folders) != len(set(self.folders)):
@@ -140,7 +143,7 @@ class Classes:
 
     @property
     def shared_names(self) -> list[str]:
-        """Names that several classes have, so that no text tells these apart; in order of first use.
+        """Names that several classes share, so that no text tells these classes apart; in order of first use.
 
         Example:
             >>> Classes(("crane", "church", "crane")).shared_names
@@ -149,16 +152,16 @@ class Classes:
         return [name for name, count in Counter(self.names).items() if count > 1]
 
     def match(self, labels: Sequence[str]) -> tuple[Int64[np.ndarray, " label"], str | None]:
-        """Which class each label is.
+        """The class of each label.
 
-        A label is looked up among the folders, then among the names. Names without folders, as many as there are
-        labels and none of them alike, are taken in the order of the labels, and a note says so.
+        Labels are looked up among the folders, then among the names. Where there are no folders and no label is a name,
+        but there are as many labels as names, the names are taken in the order of the labels, and a note says so.
 
         Args:
-            labels: the labels that images have, each once, in their order: the names of folders, usually.
+            labels: the different labels of the images, in order; usually the names of folders.
 
         Returns:
-            The classes, `UNKNOWN` for a label that is none, and the note or None.
+            The classes, with `UNKNOWN` for a label that is not a class, and the note or None.
 
         Example:
             >>> Classes(("tench", "church")).match(["n01440764", "n03028079"])[0]
@@ -168,24 +171,25 @@ class Classes:
         """
         for known in (self.folders, self.names):
             if known is not None and set(labels) & set(known):
-                places = {label: place for place, label in reversed(list(enumerate(known)))}
-                return np.array([places.get(label, UNKNOWN) for label in labels], np.int64), None
+                # Reversed, so that of equal names the first counts.
+                numbers = {label: number for number, label in reversed(list(enumerate(known)))}
+                return np.array([numbers.get(label, UNKNOWN) for label in labels], np.int64), None
         if self.folders is None and len(labels) == len(self.names):
             order = f"in the order of the images' labels, {labels[0]} to {labels[-1]}"
             return np.arange(len(labels)), f"{self.source} has no folders: its names are taken {order}"
         return np.full(len(labels), UNKNOWN, np.int64), None
 
-    def chosen(self, places: Sequence[int]) -> Classes:
-        """Some of the classes."""
-        folders = None if self.folders is None else tuple(self.folders[place] for place in places)
-        return Classes(tuple(self.names[place] for place in places), folders, self.source)
+    def chosen(self, numbers: Sequence[int]) -> Classes:
+        """The classes with the given numbers, in that order."""
+        folders = None if self.folders is None else tuple(self.folders[number] for number in numbers)
+        return Classes(tuple(self.names[number] for number in numbers), folders, self.source)
 
 
 def classes_of_labels(labels: Sequence[str]) -> Classes:
-    """Classes named by the images' labels, such as the folders they are in; an underscore is a space.
+    """Classes named by the labels of the images, such as their folders; underscores become spaces.
 
     Raises:
-        InfoscopeError: the labels are WordNet ids, as those of ImageNet's folders.
+        InfoscopeError: the labels are WordNet ids, like the folders of ImageNet.
 
     Example:
         >>> classes_of_labels(["church", "garbage_truck"]).names
@@ -194,7 +198,7 @@ def classes_of_labels(labels: Sequence[str]) -> Classes:
     wordnet = [label for label in labels if _WNID.fullmatch(label)]
     if wordnet:
         raise InfoscopeError(
-            f"the label {wordnet[0]} is a WordNet id and no name: give --classes the ImageNet devkit, its meta.mat, or "
+            f"the label {wordnet[0]} is a WordNet id, not a name: give --classes the ImageNet devkit, its meta.mat, or "
             "a file of names"
         )
     names = tuple(label.replace("_", " ").strip() for label in labels)
@@ -205,14 +209,15 @@ def read_classes(source: Path | str) -> Classes:
     r"""Classes from a file, or from ImageNet's devkit.
 
     Args:
-        source: a text file, a name a line; a ``.csv`` or ``.tsv`` with a header, whose column ``name`` (or ``class``,
-            ``label``) is taken, and ``folder`` where there is one; a JSON list of names, or object from folder to name;
-            a list of ImageNet's synsets (``n01440764 tench, Tinca tinca`` a line, as in ``LOC_synset_mapping.txt`` and
-            ``synset_words.txt``, or the JSON object from a number to ``["n01440764", "tench"]``); the devkit's
-            ``meta.mat``, or a directory that holds it. Of synonyms the first is taken.
+        source: a text file, with a name on each line; a ``.csv`` or ``.tsv`` with a header, of which the column
+            ``name`` (or ``class``, ``label``) is read, and ``folder`` where there is one; a JSON list of names, or an
+            object from folder to name; a list of ImageNet's synsets (lines such as ``n01440764 tench, Tinca tinca``, as
+            in ``LOC_synset_mapping.txt`` and ``synset_words.txt``, or the JSON object from a number to
+            ``["n01440764", "tench"]``); the devkit's ``meta.mat``, or a directory that holds it. The first of
+            several synonyms is taken.
 
     Raises:
-        InfoscopeError: there is no such file, or it names no classes in any of these ways.
+        InfoscopeError: there is no such file, or it names classes in none of these ways.
 
     Example:
         >>> import tempfile
@@ -223,10 +228,10 @@ def read_classes(source: Path | str) -> Classes:
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        found = [path / place / META for place in PLACES if (path / place / META).is_file()]
-        if not found:
+        files = [path / place / META for place in PLACES if (path / place / META).is_file()]
+        if not files:
             raise InfoscopeError(f"{path} holds no {META}; give the devkit's directory, or a file of names")
-        path = found[0]
+        path = files[0]
     if path.suffix.lower() == ".mat":
         return _from_devkit(path)
     if path.suffix.lower() == ".json":
@@ -238,11 +243,10 @@ def _from_lines(path: Path) -> Classes:
     try:
         lines = read_lines(path)
     except NotTextError as error:
-        raise InfoscopeError(f"{path} is no text: give a file with a class name a line") from error
+        raise InfoscopeError(f"{path} is not a text file: give one with a class name on each line") from error
     synsets = [_SYNSET_LINE.fullmatch(line) for line in lines]
     if lines and all(synsets):
-        pairs = [(found[1], _first(found[2])) for found in synsets if found]
-        return _paired(pairs, path)
+        return _paired([(synset[1], _first(synset[2])) for synset in synsets if synset], path)
     listed = read_class_list(path)
     return Classes(listed.names, listed.folders, str(path))
 
@@ -259,7 +263,7 @@ def _from_json(path: Path) -> Classes:
 
 
 def _is_synset(entry: Any) -> bool:
-    return isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)
+    return isinstance(entry, list) and len(entry) == 2 and all(isinstance(word, str) for word in entry)
 
 
 def _from_devkit(path: Path) -> Classes:

@@ -1,19 +1,12 @@
-"""What a zero-shot evaluation depends on, with the defaults and where they come from."""
+"""The options of a zero-shot test, with the reasons for their defaults."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from infoscope.errors import InfoscopeError, check_choice, check_counts
-from infoscope.runtime.choices import Resize
-
-Pooled = Literal["own", "cls", "mean-patch"]
-"""Which vector stands for an image: the model's own pooled output (CLIP's projected), its CLS token, or its mean patch
-token, the latter two after the norm that follows the last block."""
-
-Probability = Literal["softmax", "sigmoid"]
-"""Of one class among all, or of each class by itself, as SigLIP was trained."""
+from infoscope.options import Pooled, Probability, Resize
+from infoscope.runtime.typed import Count, Positive, check_fields
 
 Among = Literal["all", "present"]
 """Which classes there are to choose from: all that were given, or those that some image is of."""
@@ -21,10 +14,10 @@ Among = Literal["all", "present"]
 
 @dataclass(frozen=True)
 class ZeroshotConfig:
-    """The options of a zero-shot evaluation.
+    """The options of a zero-shot test.
 
     Raises:
-        InfoscopeError: a number is out of range, or a choice is none of those there are.
+        InfoscopeError: a number is out of range, or a choice is not one of those offered.
 
     Example:
         >>> ZeroshotConfig(draws=0)
@@ -41,26 +34,18 @@ class ZeroshotConfig:
     probability: Probability = "softmax"
     """What logits become: the probability of one class among all (softmax), or of each by itself (sigmoid)."""
     logit_scale: float | None = None
-    """Cosines times this are logits. Default: the checkpoint's, else that of the file of class embeddings, else 100."""
+    """Logits are cosines times this. Default: the checkpoint's, else that of the file of class embeddings, else 100."""
     logit_bias: float | None = None
-    """Added to logits; matters under sigmoid alone. Default: the checkpoint's or the file's."""
+    """Added to logits; it matters only under sigmoid. Default: the checkpoint's or the file's."""
     resize: Resize | None = None
     """How an image becomes square: stretch ignores the aspect ratio, crop takes the centre. Default: the run's, else
     stretch."""
-    draws: int = 1000
+    draws: Positive = 1000
     """Draws of the bootstrap over images, behind the intervals."""
-    shard_images: int = 1024
-    """Images to a shard, what a stop can lose. Changes no result."""
-    seed: int = 0
+    shard_images: Positive = 1024
+    """Images per shard, the most work that an interruption can lose. It changes no result."""
+    seed: Count = 0
     """Seed of the bootstrap over images."""
 
     def __post_init__(self) -> None:
-        if self.pooled is not None:
-            check_choice("pooled", self.pooled, Pooled)
-        if self.resize is not None:
-            check_choice("resize", self.resize, Resize)
-        check_choice("among", self.among, Among)
-        check_choice("probability", self.probability, Probability)
-        check_counts(draws=self.draws, shard_images=self.shard_images)
-        if self.seed < 0:
-            raise InfoscopeError(f"--seed {self.seed} is out of range: choose 0 or more")
+        check_fields(self)

@@ -1,4 +1,4 @@
-"""`measure_zeroshot`: how predictions without training change when feature groups are removed."""
+"""`measure_zeroshot`: how zero-shot predictions change when feature groups are removed."""
 
 from __future__ import annotations
 
@@ -39,65 +39,68 @@ from infoscope.analyses.zeroshot.result import (
     variant_row,
     variants_table,
 )
-from infoscope.analyses.zeroshot.scoring import Shard, Task, score_images
+from infoscope.analyses.zeroshot.scoring import Shard, ZeroshotTask, score_images
 from infoscope.backbones.backbone import Backbone
-from infoscope.backbones.families import TokenSet, token_set_of
+from infoscope.backbones.families import token_set_of
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import all_unreadable
-from infoscope.images.source import Images, ImageSource, ids_sha256, notes_of, open_images
+from infoscope.images.source import Images, ImageSource, ids_sha256, open_images
 from infoscope.images.views import Views
 from infoscope.images.watched import watch
 from infoscope.measurement.identity import (
     check_belongs,
     dictionary_record,
+    images_record,
     model_identity,
     model_record,
     say_other_images,
 )
+from infoscope.options import TokenSet
 from infoscope.runtime.execution import Execution, split_options
-from infoscope.runtime.manifest import ImagesRecord, SkippedImage, software_versions
+from infoscope.runtime.manifest import software_versions
 from infoscope.runtime.partials import Partials
 from infoscope.runtime.progress import Clock
-from infoscope.runtime.run import Run
+from infoscope.runtime.run import PARTIALS, Run
 
 _TOP = 5
 
 
-def summarise(task: Task, shards: Sequence[Shard], config: ZeroshotConfig, labelled: bool) -> pl.DataFrame:
-    """The table of variants; of one at a time all images are in memory, and of the untouched model."""
+def summarise(task: ZeroshotTask, shards: Sequence[Shard], config: ZeroshotConfig, labelled: bool) -> pl.DataFrame:
+    """The table of variants. The scores of one variant, and of the untouched model, are in memory at a time."""
     statistics = task.edited.statistics
     mass = None if statistics is None else statistics.mass
     rows, untouched = [], None
-    for place, variant in enumerate(task.variants):
-        scores = Scores.joined([shard.scores(place) for shard in shards])
+    for number, variant in enumerate(task.variants):
+        scores = Scores.joined([shard.scores(number) for shard in shards])
         estimates = estimate_levels(scores, config.draws, config.seed)
         if untouched is None:
             untouched = scores
         else:
             estimates |= estimate_changes(untouched, scores, config.draws, config.seed)
-        plain: dict[str, float | None] = {}
+        without_interval: dict[str, float | None] = {}
         if labelled:
-            plain["calibration_error"] = calibration_error(scores.confidence, scores.right)
-            plain["top5"] = top_k(scores.rank, _TOP) if len(task.vectors) > _TOP else None
-        rows.append(variant_row(variant, mass, len(scores), estimates, plain))
+            without_interval["calibration_error"] = calibration_error(scores.confidence, scores.right)
+            without_interval["top5"] = top_k(scores.rank, _TOP) if len(task.vectors) > _TOP else None
+        rows.append(variant_row(variant, mass, len(scores), estimates, without_interval))
     return variants_table(rows)
 
 
-def key_of(task: Task, images: ImageSource, options: dict[str, Any]) -> str:
-    """A hash of all that a shard's result depends on, in 16 hex digits.
+def key_of(task: ZeroshotTask, images: ImageSource, options: dict[str, Any]) -> str:
+    """A hash of everything that the scores of a shard depend on, in 16 hex digits.
 
     Args:
-        task: what is done to each image.
+        task: how each image is classified.
         images: the images.
         options: the options, as they are recorded.
     """
     statistics = task.edited.statistics
+    # Statistics affect scores only where codes are replaced by others; under zero they only fill the column mass.
     replaced = statistics is not None and any(variant.replacement != "zero" for variant in task.variants)
-    said = {
+    depends_on = {
         "model": model_identity(model_record(task.edited.backbone)),
         "dictionary": [task.edited.sae.sha256, str(task.edited.sae.activation), task.edited.token_set],
-        # What each image is like is kept with its shard.
+        # The content of each image is kept with its shard.
         "images": [len(images), ids_sha256(images)],
         "label": hashlib.sha256(task.label.tobytes()).hexdigest(),
         "classes": hashlib.sha256(task.vectors.cpu().numpy().tobytes()).hexdigest(),
@@ -109,7 +112,7 @@ def key_of(task: Task, images: ImageSource, options: dict[str, Any]) -> str:
         else None,
         "software": software_versions(),
     }
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
 
 
 UNTOUCHED = "untouched"
@@ -135,33 +138,33 @@ def measure_zeroshot(
 ) -> ZeroshotResult:
     """Classify images by class embeddings, with and without feature groups (method, section 7).
 
-    The untouched model comes first, whether it is named or not, and every other variant is compared with it image by
-    image. Memory grows with images times variants, 48 bytes each, unless there is ``out``: finished shards then lie
-    there, and the same call goes on where it was stopped.
+    The untouched model is always the first variant, and every other variant is compared with it image by image. Memory
+    grows by 48 bytes for each image and variant. With ``out``, finished shards are on disk instead, and the same call
+    resumes from them.
 
     Args:
         backbone: the model, at the SAE's block.
         sae: the dictionary.
         images: the images: a source, or what `infoscope.open_images` opens.
-        labels: what each image is of, by its class's folder or name: ``folder`` for the folder it is in, ``column`` of
-            a data set, a list or ImageNet's devkit (see `open_labelled`), the labels themselves, or ``auto`` for what
-            the images come with. None where it is not known: then nothing is said of what is right.
-        classes: class embeddings, by `embed_classes` or `read_embeddings`.
-        variants: the variants; of the site ``rerun``, since the rest of the model makes the output.
+        labels: the class of each image, by the class's folder or name: ``folder`` for the folder it is in, ``column``
+            of a data set, a list or ImageNet's devkit (see `open_labelled`), the labels themselves, or ``auto`` for
+            those that come with the images. None where classes are not known; there is then no accuracy.
+        classes: class embeddings, from `embed_classes` or `read_embeddings`.
+        variants: the variants, all at the site ``rerun``, since the rest of the model makes the output.
         config: the options (see `ZeroshotConfig`).
-        run: the run that the groups are of: its SAE and model are checked, and its resize is the default.
-        token_set: which tokens the SAE is of; by default what it says itself, else its patch tokens.
-        statistics: codes over a sample, by `read_statistics`; needed for a replacement other than zero, and for the
+        run: the run that the groups are from: SAE and model must be the run's, and its resize is the default.
+        token_set: the tokens that the SAE was trained on; by default what the SAE states, or patch tokens.
+        statistics: codes over a sample, from `read_statistics`; needed for a replacement other than zero, and for the
             column ``mass``.
-        random_seed: of the choice of images that codes are taken from, under the replacement ``resampled``.
-        out: a folder to write; without it nothing is written.
+        random_seed: seed of the choice of images that codes are taken from, under the replacement ``resampled``.
+        out: a folder to write; by default nothing is written.
         execution: how the passes run; it changes memory and speed, not the result.
-        command: how this was asked for, for the record.
-        **options: options of ``config`` and ``execution`` by name, such as ``pooled="cls"``; they come before theirs.
+        command: what the record names as the command.
+        **options: options of ``config`` and ``execution`` by name, such as ``pooled="cls"``; they override these.
 
     Raises:
-        InfoscopeError: model, SAE, run and class embeddings do not belong together, a variant is of the site ``site``,
-            an image is of none of the classes, no image can be read, or ``out`` cannot be written.
+        InfoscopeError: model, SAE, run and class embeddings do not belong together, a variant is at the site ``site``,
+            an image belongs to none of the classes, no image can be read, or ``out`` cannot be written.
 
     Example:
         >>> import tempfile
@@ -179,8 +182,8 @@ def measure_zeroshot(
         >>> photographs = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
         >>> classes = class_embeddings(Classes(("cat", "dog")), np.eye(2, 32))
         >>> half = FeatureGroup("half", "list", np.arange(16, dtype=np.uint32))
-        >>> found = measure_zeroshot(backbone, sae, photographs, ["cat", "dog"] * 3, classes, [Variant("half", half)])
-        >>> found.variants["name"].to_list(), found.predictions.height
+        >>> result = measure_zeroshot(backbone, sae, photographs, ["cat", "dog"] * 3, classes, [Variant("half", half)])
+        >>> result.variants["name"].to_list(), result.predictions.height
         (['untouched', 'half'], 12)
     """
     own, execution = split_options(ZeroshotConfig, execution, options)
@@ -189,18 +192,18 @@ def measure_zeroshot(
     if run is not None:
         check_belongs(run, backbone, sae)
     resize = config.resize or (run.manifest.options["resize"] if run is not None else "stretch")
-    variants = _ordered(variants)
+    variants = _untouched_first(variants)
     labelled = None if labels is None else open_labelled(images, None if labels == "auto" else labels)
     images = open_images(images) if labelled is None else labelled.images
     images = watch(images)
-    label, classes, notes = _matched(images, labelled, classes, config)
+    label, classes, notes = _match_classes(images, labelled, classes, config)
     if run is not None:
         say_other_images(run, images)
     head = load_image_head(backbone, classes, config.pooled, config.logit_scale, config.logit_bias)
-    tokens = token_set or token_set_of(sae.site)
-    notes += _notes(head, tokens, config)
-    task = Task(
-        edited=EditedBackbone(backbone, sae, tokens, statistics, random_seed),
+    token_set = token_set or token_set_of(sae.site)
+    notes += _notes(head, token_set, config)
+    task = ZeroshotTask(
+        edited=EditedBackbone(backbone, sae, token_set, statistics, random_seed),
         head=head,
         vectors=torch.from_numpy(classes.vectors).to(backbone.device),
         label=label,
@@ -208,13 +211,13 @@ def measure_zeroshot(
         variants=variants,
         views=Views(backbone.patch_size, backbone.grid, 0, resize),
     )
-    stored = asdict(config) | {"resize": resize, "pooled": head.pooled, "labels": _option(labels)}
-    stored["random_seed"] = random_seed
-    partials = Partials(None if out is None else Path(out) / "partials")
+    stored_options = asdict(config) | {"resize": resize, "pooled": head.pooled, "labels": _labels_option(labels)}
+    stored_options["random_seed"] = random_seed
+    partials = Partials(None if out is None else Path(out) / PARTIALS)
     clock = Clock()
     with clock("images"):
         shards, skipped = score_images(
-            task, images, partials, key_of(task, images, stored), config.shard_images, execution
+            task, images, partials, key_of(task, images, stored_options), config.shard_images, execution
         )
     if not shards:
         raise all_unreadable(images, skipped[0][1])
@@ -224,18 +227,11 @@ def measure_zeroshot(
     record = ZeroshotRecord(
         format_version=FORMAT_VERSION,
         command=command,
-        options=stored,
+        options=stored_options,
         model=model_record(backbone),
         dictionary=dictionary_record(sae),
-        token_set=tokens,
-        images=ImagesRecord(
-            source=images.name,
-            count=len(images),
-            ids_sha256=ids_sha256(images),
-            skipped=[SkippedImage(index, images.ids[index], reason) for index, reason in skipped],
-            notes=notes_of(images),
-            stamp=images.stamp(),
-        ),
+        token_set=token_set,
+        images=images_record(images, skipped),
         read=int(table["images"][0]),
         labelled=labels is not None,
         classes=ClassesRecord(
@@ -265,7 +261,7 @@ def measure_zeroshot(
         for shard in shards:
             image = shard.image()
             ids = [images.ids[index] for index in image.tolist()]
-            scores = [(variant, shard.scores(place)) for place, variant in enumerate(variants)]
+            scores = [(variant, shard.scores(number)) for number, variant in enumerate(variants)]
             yield predictions_table(image, ids, label[image], names, scores)
 
     result = ZeroshotResult(record, table, parts)
@@ -273,12 +269,12 @@ def measure_zeroshot(
         return result
     result.save(out)
     partials.clear()
-    with suppress(OSError):  # there may be something of somebody else's in it
-        (Path(out) / "partials").rmdir()
+    with suppress(OSError):  # it may hold files that are not ours
+        (Path(out) / PARTIALS).rmdir()
     return replace(result, parts=lambda: iter([read_predictions(out)]))
 
 
-def _ordered(variants: Sequence[Variant]) -> list[Variant]:
+def _untouched_first(variants: Sequence[Variant]) -> list[Variant]:
     """The variants, the untouched model first."""
     for variant in variants:
         if variant.site != "rerun":
@@ -292,19 +288,19 @@ def _ordered(variants: Sequence[Variant]) -> list[Variant]:
     return ordered
 
 
-def _matched(
+def _match_classes(
     images: ImageSource, labelled: LabelledImages | None, classes: ClassEmbeddings, config: ZeroshotConfig
 ) -> tuple[Int64[np.ndarray, " image"], ClassEmbeddings, list[str]]:
-    """Each image's class, the classes there are to choose from, and what a reader must know of them."""
+    """Each image's class, the classes that can be predicted, and what a reader must know about them."""
     notes: list[str] = []
     if labelled is None:
         if config.among == "present":
             raise InfoscopeError("--among present needs to know the images' classes: give labels, or choose all")
         label = np.full(len(images), UNKNOWN, np.int64)
     else:
-        places, note = classes.classes.match(labelled.classes)
+        numbers, note = classes.classes.match(labelled.classes)
         notes += [note] if note else []
-        label = places[labelled.labels]
+        label = numbers[labelled.labels]
         unknown = labelled.labels[label == UNKNOWN]
         if len(unknown):
             raise InfoscopeError(
@@ -312,6 +308,7 @@ def _matched(
                 f"{classes.classes.source} does not name: add that class, or leave these images out"
             )
         if config.among == "present":
+            # Ascending, so that the classes keep their order.
             present, label = np.unique(label, return_inverse=True)
             classes = classes.chosen(present.tolist())
     shared = classes.classes.shared_names
@@ -323,7 +320,11 @@ def _matched(
 
 
 def _notes(head: ImageHead, token_set: TokenSet, config: ZeroshotConfig) -> list[str]:
-    """What a reader must know of what is read and of the logits."""
+    """What a reader must know about the tokens that are read, and about the logits.
+
+    Raises:
+        InfoscopeError: sigmoid was asked for, and no bias is known.
+    """
     notes = []
     backbone = head.backbone
     of_cls = head.pooled == "cls" or (head.pooled == "own" and backbone.layout.special_tokens > 0)
@@ -345,5 +346,5 @@ def _notes(head: ImageHead, token_set: TokenSet, config: ZeroshotConfig) -> list
     return notes
 
 
-def _option(labels: str | Path | Sequence[str] | None) -> str | None:
+def _labels_option(labels: str | Path | Sequence[str] | None) -> str | None:
     return str(labels) if isinstance(labels, str | Path) else None if labels is None else "given"

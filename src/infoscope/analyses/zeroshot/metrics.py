@@ -1,4 +1,4 @@
-"""Accuracy, confidence and calibration, and how a removal changes them."""
+"""Accuracy, confidence and calibration, and how they change with a removal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, Int64
 from scipy.special import entr, expit, log_softmax
 
 from infoscope.analyses.zeroshot.classes import UNKNOWN
-from infoscope.analyses.zeroshot.config import Probability
+from infoscope.options import Probability
 from infoscope.runtime.executor import one_blas_thread
 
 # Guo et al. 2017 (arXiv 1706.04599), section 5.
@@ -19,14 +19,14 @@ CALIBRATION_BINS = 15
 
 @dataclass(frozen=True)
 class Scores:
-    """What is kept of each image.
+    """The result for each image.
 
     Attributes:
-        prediction: the class with the largest logit; of several the first.
-        rank: how many classes come before the image's own, 0 where it is predicted; `UNKNOWN` without a class.
+        prediction: the class with the largest logit; of several, the first.
+        rank: how many classes rank before the image's own, so 0 where that is predicted; `UNKNOWN` without a class.
         confidence: probability of the predicted class.
         true_probability: probability of the image's own class; NaN without one.
-        entropy: of the probabilities over classes, in nats; under ``sigmoid`` the sum of each class's own.
+        entropy: entropy of the probabilities over classes, in nats; under ``sigmoid``, the sum over the classes' own.
         margin: probability of the predicted class minus that of the next.
     """
 
@@ -42,14 +42,14 @@ class Scores:
 
     @property
     def right(self) -> Bool[np.ndarray, " image"]:
-        """Which predictions are the image's own class."""
+        """Which images are predicted to be of their own class."""
         right: np.ndarray = self.rank == 0
         return right
 
     @classmethod
     def joined(cls, parts: list[Scores]) -> Scores:
-        """Those of several lots of images, in their order."""
-        return cls(**{each.name: np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(cls)})
+        """The results of several sets of images, one set after the other."""
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in SCORES})
 
 
 def score_logits(
@@ -57,13 +57,13 @@ def score_logits(
     label: Int64[np.ndarray, " image"],
     probability: Probability = "softmax",
 ) -> Scores:
-    """What logits say of each image.
+    """The scores of each image from its logits.
 
     Args:
-        logits: of every class, at least two.
+        logits: logits of all classes, of which there are at least two.
         label: the image's class, or `UNKNOWN`.
-        probability: what logits are turned into. ``softmax`` asks which one of the classes it is, and a bias common to
-            all of them cancels; ``sigmoid`` asks of each class by itself whether the text fits.
+        probability: how logits become probabilities. ``softmax`` asks which of the classes the image is of, and a bias
+            common to all cancels; ``sigmoid`` asks for each class separately whether the text fits.
 
     Example:
         >>> scores = score_logits(np.log([[0.7, 0.2, 0.1], [0.5, 0.25, 0.25]]), np.array([0, 2]))
@@ -75,22 +75,22 @@ def score_logits(
     rows = np.arange(len(logits))
     known = label != UNKNOWN
     own = np.where(known, label, 0)
-    # Ranked by logits: probabilities may be equal where logits are not.
+    # Ranked by logits, since different logits may give equal probabilities.
     mine = logits[rows, own][:, None]
     before = (logits > mine) | ((logits == mine) & (np.arange(logits.shape[1]) < own[:, None]))
     if probability == "softmax":
-        chance = np.exp(log_softmax(logits, axis=1))
-        entropy = entr(chance).sum(1)
+        chances = np.exp(log_softmax(logits, axis=1))
+        entropy = entr(chances).sum(1)
     else:
-        chance = expit(logits)
-        entropy = (entr(chance) + entr(expit(-logits))).sum(1)
+        chances = expit(logits)
+        entropy = (entr(chances) + entr(expit(-logits))).sum(1)
     prediction = logits.argmax(1)
-    top = np.partition(chance, -2, axis=1)[:, -2:]
+    top = np.partition(chances, -2, axis=1)[:, -2:]
     return Scores(
         prediction=prediction,
         rank=np.where(known, before.sum(1), UNKNOWN),
-        confidence=chance[rows, prediction],
-        true_probability=np.where(known, chance[rows, own], np.nan),
+        confidence=chances[rows, prediction],
+        true_probability=np.where(known, chances[rows, own], np.nan),
         entropy=entropy,
         margin=top[:, 1] - top[:, 0],
     )
@@ -99,23 +99,24 @@ def score_logits(
 def calibration_gaps(
     confidence: Float64[np.ndarray, " image"], right: Bool[np.ndarray, " image"], bins: int = CALIBRATION_BINS
 ) -> tuple[Int64[np.ndarray, " image"], Float64[np.ndarray, " image"]]:
-    """Each image's bin of equal width, its upper end inside, and right or wrong (1 or 0) minus its confidence.
+    """Each image's bin, and its gap: right or wrong (1 or 0) minus its confidence.
 
-    The calibration error is the sum over bins of the absolute sum of gaps, over the number of images.
+    Bins have equal width and include their upper ends. The calibration error is the sum over bins of the absolute sum
+    of gaps, divided by the number of images.
     """
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    return place, right.astype(np.float64) - confidence
+    binned = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    return binned, right.astype(np.float64) - confidence
 
 
 def calibration_error(
     confidence: Float64[np.ndarray, " image"], right: Bool[np.ndarray, " image"], bins: int = CALIBRATION_BINS
 ) -> float:
-    """Expected calibration error (Guo et al. 2017): how far confidence is from accuracy, mean over images by bins.
+    """Expected calibration error (Guo et al. 2017): how far confidence is from accuracy in bins, mean over images.
 
     Args:
         confidence: probability of the prediction.
         right: whether the prediction is right.
-        bins: bins of equal width.
+        bins: number of bins, of equal width.
 
     Returns:
         0 to 1; NaN without images.
@@ -126,12 +127,12 @@ def calibration_error(
     """
     if not len(confidence):
         return float("nan")
-    place, gap = calibration_gaps(confidence, right, bins)
-    return float(np.abs(np.bincount(place, gap, bins)).sum() / len(confidence))
+    binned, gap = calibration_gaps(confidence, right, bins)
+    return float(np.abs(np.bincount(binned, gap, bins)).sum() / len(confidence))
 
 
 def top_k(rank: Int64[np.ndarray, " image"], k: int) -> float:
-    """Share of images whose own class is among the first k.
+    """Share of images whose own class is among the k most probable.
 
     Example:
         >>> top_k(np.array([0, 3, 7]), 5)
@@ -143,13 +144,17 @@ def top_k(rank: Int64[np.ndarray, " image"], k: int) -> float:
 LEVEL = 0.95
 
 
+SCORES = tuple(field.name for field in fields(Scores))
+"""The names of the scores of an image."""
+
+
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over images and its interval.
+    """A mean over images, and its bootstrap interval.
 
     Attributes:
-        value: on the images.
-        lower: 2.5th percentile over draws of as many images, with replacement.
+        value: the mean over the images.
+        lower: 2.5th percentile of the mean over draws of as many images, with replacement.
         upper: 97.5th percentile.
     """
 
@@ -159,12 +164,12 @@ class Estimate:
 
 
 def estimate_levels(scores: Scores, draws: int, seed: int) -> dict[str, Estimate]:
-    """Accuracy and the means of a variant by itself.
+    """Accuracy and other means of one variant.
 
     Args:
-        scores: of the images, all with a class or none.
-        draws: of the bootstrap.
-        seed: of the draws. The same images are drawn for every variant.
+        scores: scores of the images; all images have a class, or none has.
+        draws: number of draws of the bootstrap.
+        seed: seed of the draws; the same images are drawn for every variant.
 
     Returns:
         ``entropy``, ``margin`` and ``confidence``; with classes ``accuracy`` and ``true_probability`` too.
@@ -176,29 +181,28 @@ def estimate_levels(scores: Scores, draws: int, seed: int) -> dict[str, Estimate
 
 
 def estimate_changes(before: Scores, after: Scores, draws: int, seed: int) -> dict[str, Estimate]:
-    """How predictions and confidence changed, each image compared with itself.
+    """How predictions and confidence changed, with each image compared to itself.
 
     Args:
-        before: of the untouched model.
-        after: of the variant, on the same images.
+        before: scores of the untouched model.
+        after: scores of the variant, on the same images.
         draws: as for `estimate_levels`.
-        seed: likewise.
+        seed: as for `estimate_levels`.
 
     Returns:
-        ``flips`` (share of images with another prediction), ``confidence_rose`` (share whose predicted class, whichever
-        it is, became more probable), and mean changes of ``entropy``, ``margin`` and ``confidence``; with classes also
-        ``right_to_wrong``, ``wrong_to_right``, ``true_rose`` and the changes of ``accuracy``, ``true_probability`` and
-        ``calibration_error``.
+        ``flips`` (share of images with a different prediction), ``confidence_rose`` (share of images whose confidence
+        rose, whatever the predicted class), and mean changes of ``entropy``, ``margin`` and ``confidence``; with
+        classes also ``right_to_wrong``, ``wrong_to_right``, ``true_rose`` and the changes of ``accuracy``,
+        ``true_probability`` and ``calibration_error``.
 
     Example:
-        >>> from infoscope.analyses.zeroshot.metrics import score_logits
         >>> label = np.array([0, 0, 1])
         >>> before = score_logits(np.log([[0.8, 0.2], [0.4, 0.6], [0.3, 0.7]]), label)
         >>> after = score_logits(np.log([[0.9, 0.1], [0.7, 0.3], [0.6, 0.4]]), label)
-        >>> found = estimate_changes(before, after, draws=100, seed=0)
-        >>> {name: round(found[name].value, 3) for name in ("flips", "right_to_wrong", "wrong_to_right", "true_rose")}
+        >>> changes = estimate_changes(before, after, draws=100, seed=0)
+        >>> {name: round(changes[name].value, 3) for name in ("flips", "right_to_wrong", "wrong_to_right", "true_rose")}
         {'flips': 0.667, 'right_to_wrong': 0.333, 'wrong_to_right': 0.333, 'true_rose': 0.667}
-        >>> round(found["true_probability_change"].value, 3), round(found["accuracy_change"].value, 3)
+        >>> round(changes["true_probability_change"].value, 3), round(changes["accuracy_change"].value, 3)
         (0.033, 0.0)
     """
     means = {
@@ -218,7 +222,7 @@ def estimate_changes(before: Scores, after: Scores, draws: int, seed: int) -> di
             "true_probability_change": after.true_probability - before.true_probability,
         }
         calibrated = {"calibration_error_change": (before, after)}
-    return _estimates({name: each.astype(np.float64) for name, each in means.items()}, calibrated, draws, seed)
+    return _estimates({name: values.astype(np.float64) for name, values in means.items()}, calibrated, draws, seed)
 
 
 def _labelled(scores: Scores) -> bool:
@@ -233,14 +237,15 @@ def _estimates(
 ) -> dict[str, Estimate]:
     """Means over images and differences of calibration errors, with percentile intervals.
 
-    A draw is how often each image is in it, so that memory does not grow with the number of draws.
+    Draws are made one at a time, as counts of how often each image is drawn, so that memory does not grow with their
+    number.
     """
     columns = np.stack(list(means.values()))
     count = columns.shape[1]
     random = np.random.default_rng(seed)
     drawn = np.empty((draws, len(columns)))
     errors = {name: np.empty(draws) for name in calibrated}
-    binned = {
+    gaps = {
         name: [calibration_gaps(scores.confidence, scores.right) for scores in pair]
         for name, pair in calibrated.items()
     }
@@ -248,18 +253,18 @@ def _estimates(
         for draw in range(draws):
             times = np.bincount(random.integers(0, count, count), minlength=count).astype(np.float64)
             drawn[draw] = columns @ times / count
-            for name, pair in binned.items():
+            for name, pair in gaps.items():
                 first, second = (
-                    np.abs(np.bincount(place, gap * times, CALIBRATION_BINS)).sum() / count for place, gap in pair
+                    np.abs(np.bincount(binned, gap * times, CALIBRATION_BINS)).sum() / count for binned, gap in pair
                 )
                 errors[name][draw] = second - first
     tail = (1 - LEVEL) / 2
-    found = {}
+    estimates = {}
     for number, name in enumerate(means):
         lower, upper = np.quantile(drawn[:, number], (tail, 1 - tail))
-        found[name] = Estimate(float(columns[number].mean()), float(lower), float(upper))
+        estimates[name] = Estimate(float(columns[number].mean()), float(lower), float(upper))
     for name, (before, after) in calibrated.items():
         value = calibration_error(after.confidence, after.right) - calibration_error(before.confidence, before.right)
         lower, upper = np.quantile(errors[name], (tail, 1 - tail))
-        found[name] = Estimate(value, float(lower), float(upper))
-    return found
+        estimates[name] = Estimate(value, float(lower), float(upper))
+    return estimates

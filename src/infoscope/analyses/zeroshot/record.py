@@ -1,4 +1,4 @@
-"""What ``zeroshot.json`` holds."""
+"""The record of a zero-shot test, which ``zeroshot.json`` holds."""
 
 from __future__ import annotations
 
@@ -14,38 +14,17 @@ from infoscope.runtime.manifest import DictionaryRecord, ImagesRecord, ModelReco
 
 FORMAT_VERSION = 1
 
-SUMMARISED = (
-    "accuracy",
-    "entropy",
-    "margin",
-    "confidence",
-    "calibration_error",
-    "top5",
-    "true_probability",
-    "flips",
-    "right_to_wrong",
-    "wrong_to_right",
-    "confidence_rose",
-    "true_rose",
-    "accuracy_change",
-    "margin_change",
-    "confidence_change",
-    "true_probability_change",
-    "entropy_change",
-    "calibration_error_change",
-)
-
 
 @dataclass(frozen=True)
 class HeadRecord:
-    """How an image's embedding and logits were made.
+    """How images were turned into embeddings and logits.
 
     Attributes:
         pooled: which vector stands for an image.
-        projected: whether it goes through CLIP's projection.
+        projected: whether it passes through CLIP's projection.
         width: length of an embedding.
         scale: cosines times this are logits.
-        bias: added to logits; None where nothing states one.
+        bias: added to the logits; None where nothing states one.
         scale_source: ``option``, ``checkpoint``, ``class embeddings`` or ``default``.
         probability: ``softmax`` or ``sigmoid``.
     """
@@ -61,7 +40,7 @@ class HeadRecord:
 
 @dataclass(frozen=True)
 class ClassesRecord:
-    """The classes there were to choose from, in order, and what their embeddings are from."""
+    """The classes that could be predicted, in order, and where their embeddings come from."""
 
     names: list[str]
     folders: list[str] | None
@@ -85,7 +64,7 @@ class VariantRecord:
 
 @dataclass(frozen=True)
 class ControlRecord:
-    """Random groups that match one group: how many draws, and each figure's mean and standard deviation over them."""
+    """Random groups that match a group: number of draws, and mean and standard deviation of each figure over them."""
 
     name: str
     draws: int
@@ -95,9 +74,9 @@ class ControlRecord:
 
 @dataclass(frozen=True)
 class ZeroshotRecord:
-    """All of ``zeroshot.json``; its parts are documented by their classes. Timings are seconds by stage.
+    """All of ``zeroshot.json``. The class of each entry documents it; timings are in seconds, by stage.
 
-    ``read`` is how many images were read, ``labelled`` whether their classes are known.
+    ``read`` is the number of images that were read, and ``labelled`` says whether their classes are known.
     """
 
     format_version: int
@@ -119,7 +98,7 @@ class ZeroshotRecord:
 
 
 def variant_record(variant: Variant) -> VariantRecord:
-    """A variant as it is recorded."""
+    """The record of a variant."""
     group = variant.group
     return VariantRecord(
         name=variant.name,
@@ -136,24 +115,30 @@ def variant_record(variant: Variant) -> VariantRecord:
 
 
 def control_records(variants: pl.DataFrame) -> list[ControlRecord]:
-    """Random groups that were drawn several times, each kind of them once.
+    """The records of the random groups, one for all draws of the same name.
 
     Args:
         variants: the table of variants.
     """
+    # The figures are the columns with an interval, and those that cannot have one.
+    figures = [
+        name
+        for name, dtype in variants.schema.items()
+        if dtype == pl.Float64 and name != "mass" and not name.endswith(("_ci_lower", "_ci_upper"))
+    ]
     drawn: dict[str, list[dict[str, Any]]] = {}
     for row in variants.filter(pl.col("draw").is_not_null()).iter_rows(named=True):
         drawn.setdefault(row["name"], []).append(row)
     records = []
     for name, rows in drawn.items():
-        known = [figure for figure in SUMMARISED if rows[0][figure] is not None]
+        known = [figure for figure in figures if rows[0][figure] is not None]
         values = {figure: [float(row[figure]) for row in rows] for figure in known}
         records.append(
             ControlRecord(
                 name,
                 len(rows),
-                {figure: float(np.mean(each)) for figure, each in values.items()},
-                {figure: float(np.std(each, ddof=1)) if len(each) > 1 else None for figure, each in values.items()},
+                {figure: float(np.mean(draws)) for figure, draws in values.items()},
+                {figure: float(np.std(draws, ddof=1)) if len(draws) > 1 else None for figure, draws in values.items()},
             )
         )
     return records

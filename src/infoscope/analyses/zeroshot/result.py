@@ -1,31 +1,29 @@
-"""What a zero-shot test found: its tables, on disk and read back."""
+"""The result of a zero-shot test: its tables, and the folder that they are written to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
-from infoscope.analyses.outliers.record import without_nan
 from infoscope.analyses.removal.variants import Variant
 from infoscope.analyses.zeroshot.classes import UNKNOWN
 from infoscope.analyses.zeroshot.metrics import Estimate, Scores
 from infoscope.analyses.zeroshot.record import ZeroshotRecord
-from infoscope.errors import InfoscopeError
-from infoscope.runtime.atomic import remedy_of, remove_leftovers_of
-from infoscope.runtime.schema import Column, Table, join_tables, read_table, write_table
-from infoscope.runtime.seal import read_whole, write_sealed
+from infoscope.runtime.atomic import remove_leftovers_of
+from infoscope.runtime.columns import Column, declare, join_tables, make_table, read_table, write_table
+from infoscope.runtime.json_values import to_json
+from infoscope.runtime.seal import read_whole, remove_record, write_sealed
 
 _SHARE, _NATS, _CHANCE, _DIFFERENCE = "share, 0 to 1", "nats", "probability, 0 to 1", "-1 to 1"
 _CLASSES = "; null where the images' classes are not known"
 
-# With an interval each.
+# Unit and meaning of the figures that have an interval.
 _LEVELS = {
     "accuracy": (_SHARE, "images whose own class is predicted" + _CLASSES),
     "entropy": (_NATS, "entropy of the probabilities over classes, mean over images"),
@@ -56,7 +54,7 @@ def _with_interval(name: str, unit: str, meaning: str) -> dict[str, Column]:
     }
 
 
-VARIANTS: Table = MappingProxyType(
+VARIANTS = declare(
     {
         "name": Column(
             pl.String, "", "the variant, the untouched model first; the draws of a random group share it", required=True
@@ -97,7 +95,7 @@ VARIANTS: Table = MappingProxyType(
     }
 )
 
-PREDICTIONS: Table = MappingProxyType(
+PREDICTIONS = declare(
     {
         "image": Column(pl.UInt64, "index", "position of the image in the source's order"),
         "image_id": Column(pl.String, "", "as in top_images"),
@@ -120,7 +118,7 @@ def variant_row(
     mass: Float64[np.ndarray, " feature"] | None,
     images: int,
     estimates: Mapping[str, Estimate],
-    plain: Mapping[str, float | None],
+    without_interval: Mapping[str, float | None],
 ) -> dict[str, Any]:
     """A variant's row.
 
@@ -128,12 +126,11 @@ def variant_row(
         variant: the variant.
         mass: activation mass of every feature, where it is known.
         images: images that were read.
-        estimates: its levels, and its changes where it is not the untouched model.
-        plain: figures without an interval.
+        estimates: its levels and, unless it is the untouched model, its changes.
+        without_interval: figures without an interval.
     """
     group = variant.group
-    row: dict[str, Any] = dict.fromkeys(VARIANTS)
-    row |= {
+    row: dict[str, Any] = {
         "name": variant.name,
         "draw": variant.draw,
         "group": None if group is None else group.name,
@@ -143,7 +140,7 @@ def variant_row(
         "method": variant.method,
         "replacement": variant.replacement,
         "images": images,
-        **plain,
+        **without_interval,
     }
     for name, estimate in estimates.items():
         row |= {name: estimate.value, f"{name}_ci_lower": estimate.lower, f"{name}_ci_upper": estimate.upper}
@@ -152,7 +149,7 @@ def variant_row(
 
 def variants_table(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
     """One row a variant."""
-    return pl.DataFrame(list(rows), schema=_types(VARIANTS))
+    return make_table(VARIANTS, rows)
 
 
 def predictions_table(
@@ -162,42 +159,39 @@ def predictions_table(
     names: Sequence[str],
     scores: Sequence[tuple[Variant, Scores]],
 ) -> pl.DataFrame:
-    """One row an image and variant, ordered by image, then as the variants are.
+    """One row an image and variant, ordered by image, then in the order of the variants.
 
     Args:
-        image: positions in the source.
-        ids: those images' ids.
+        image: positions of the images in the source.
+        ids: their ids.
         label: their classes, or `UNKNOWN`.
-        names: of the classes.
-        scores: of each variant.
+        names: names of the classes.
+        scores: scores of each variant.
     """
-    called = pl.Series([*names, None], dtype=pl.String)  # the last is that of an unknown class
-    own = called.gather(np.where(label == UNKNOWN, len(names), label))
+    class_names = pl.Series([*names, None], dtype=pl.String)  # the last entry is for unknown classes
+    own = class_names.gather(np.where(label == UNKNOWN, len(names), label))
     frames = [
-        pl.DataFrame(
+        make_table(
+            PREDICTIONS,
             {
                 "image": image,
                 "image_id": pl.Series(ids, dtype=pl.String),
-                "name": pl.repeat(variant.name, len(image), eager=True, dtype=pl.String),
-                "draw": pl.repeat(variant.draw, len(image), eager=True, dtype=pl.UInt32),
+                "name": [variant.name] * len(image),
+                "draw": [variant.draw] * len(image),
                 "label": own,
-                "prediction": called.gather(each.prediction),
+                "prediction": class_names.gather(each.prediction),
                 "prediction_class": each.prediction,
                 "rank": pl.Series(each.rank).replace(UNKNOWN, None),
                 "confidence": each.confidence,
-                "true_probability": pl.Series(each.true_probability).fill_nan(None),
+                "true_probability": each.true_probability,
                 "entropy": each.entropy,
                 "margin": each.margin,
-            }
-        ).cast(pl.Schema(_types(PREDICTIONS)))
+            },
+        )
         for variant, each in scores
     ]
     order = np.arange(len(frames) * len(image)).reshape(len(frames), -1).T.ravel()
     return pl.concat(frames)[order]
-
-
-def _types(table: Table) -> dict[str, Any]:
-    return {name: column.dtype for name, column in table.items()}
 
 
 AGAIN = "restore it, or run `infoscope zeroshot` again"
@@ -209,7 +203,7 @@ class ZeroshotResult:
     """The result of `measure_zeroshot`; columns and units of the tables are in `infoscope.analyses.zeroshot.result`.
 
     Attributes:
-        record: what was evaluated, with what, on what.
+        record: what was tested, with what, on what.
         variants: one row a variant, the untouched model first.
         parts: the rows of `predictions`, a shard of images at a time.
     """
@@ -220,31 +214,27 @@ class ZeroshotResult:
 
     @property
     def predictions(self) -> pl.DataFrame:
-        """One row an image and variant, made or read anew each time."""
+        """One row an image and variant; built or read each time."""
         return pl.concat(list(self.parts()))
 
     def save(self, path: Path | str) -> None:
-        """Write a folder; ``zeroshot.json`` comes last, so its presence says that all is there.
+        """Write a folder; ``zeroshot.json`` is written last, so that its presence says that the folder is whole.
 
-        An evaluation that is there already is replaced.
+        An earlier test in the folder is replaced.
 
         Raises:
             InfoscopeError: the folder cannot be written.
         """
         path = Path(path)
+        remove_record(path / ZEROSHOT_FILE, [piece.name for piece in path.glob(".*predictions-*.tmp")])
+        remove_leftovers_of([path / VARIANTS_FILE, path / PREDICTIONS_FILE])
         pieces: list[Path] = []
-        remove_leftovers_of(path / name for name in (ZEROSHOT_FILE, VARIANTS_FILE, PREDICTIONS_FILE))
         try:
-            for piece in path.glob(".*predictions-*.tmp"):
-                piece.unlink()
-            (path / ZEROSHOT_FILE).unlink(missing_ok=True)
             write_table(path / VARIANTS_FILE, self.variants, VARIANTS)
             for number, frame in enumerate(self.parts()):
                 pieces.append(path / f".predictions-{number}.tmp")
                 write_table(pieces[-1], frame, PREDICTIONS)
             join_tables(path / PREDICTIONS_FILE, pieces, PREDICTIONS)
-        except OSError as error:
-            raise InfoscopeError(f"cannot write {path}: {error.strerror or error}; {remedy_of(error)}") from error
         finally:
             for piece in pieces:
                 piece.unlink(missing_ok=True)
@@ -252,12 +242,12 @@ class ZeroshotResult:
 
     def to_json(self) -> dict[str, object]:
         """What ``zeroshot.json`` holds, and the table of variants; a number that is not defined is None."""
-        value: dict[str, object] = without_nan(asdict(self.record) | {"results": self.variants.to_dicts()})
+        value: dict[str, object] = to_json(self.record) | {"results": to_json(self.variants.to_dicts())}
         return value
 
 
 def read_predictions(path: Path | str) -> pl.DataFrame:
-    """The table of predictions of a folder that was saved.
+    """Read the table of predictions from a folder.
 
     Raises:
         InfoscopeError: it cannot be read.

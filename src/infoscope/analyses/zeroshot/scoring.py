@@ -1,9 +1,9 @@
-"""The pass over images: logits of every variant, and what is kept of them."""
+"""The pass over images: logits of every variant, and the scores that are kept of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,33 +12,32 @@ from torch import Tensor
 
 from infoscope.analyses.removal.edited import EditedBackbone
 from infoscope.analyses.removal.variants import Variant
-from infoscope.analyses.zeroshot.config import Probability
 from infoscope.analyses.zeroshot.image_head import ImageHead
-from infoscope.analyses.zeroshot.metrics import Scores, score_logits
+from infoscope.analyses.zeroshot.metrics import SCORES, Scores, score_logits
 from infoscope.errors import InfoscopeError
-from infoscope.images.prefetch import decode_ahead
+from infoscope.images.prefetch import decode_readable
 from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
 from infoscope.images.watched import ChangedImageError, Watched
+from infoscope.options import Probability
 from infoscope.runtime.execution import Execution
 from infoscope.runtime.partials import Arrays, Part, Partials, shards
 from infoscope.runtime.progress import progress
 
-# What the images of a shard were like, and their files (see `Watched`).
+# The entries of a shard that hold hashes of its images and the state of their files (see `Watched`).
 CONTENTS, STATES = "contents", "states"
-COLUMNS = tuple(each.name for each in fields(Scores))
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
-    """What is done to each image.
+class ZeroshotTask:
+    """How each image is classified.
 
     Attributes:
-        edited: the model without the features.
-        head: from its output to logits.
-        vectors: the classes' embeddings, on the model's device.
-        label: of every image of the source, or `UNKNOWN`.
-        probability: what logits become.
+        edited: the model, from which features are removed.
+        head: turns the model's output into logits.
+        vectors: embeddings of the classes, on the model's device.
+        label: class of every image of the source, or `UNKNOWN`.
+        probability: how logits become probabilities.
         variants: the variants, the untouched model first.
         views: how an image becomes the model's input.
     """
@@ -54,10 +53,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Shard:
-    """Finished images, with what is kept of each variant.
+    """The scores of a shard of images.
 
     Attributes:
-        part: the arrays: ``image``, and each column of each variant.
+        part: the arrays: ``image``, and each score of each variant.
     """
 
     part: Part
@@ -67,25 +66,25 @@ class Shard:
         return self.part.rows("image")
 
     def scores(self, variant: int) -> Scores:
-        """Those of a variant, by its place."""
-        return Scores(**{column: self.part.rows(f"{column}-{variant}") for column in COLUMNS})
+        """The scores of a variant, given its number."""
+        return Scores(**{name: self.part.rows(f"{name}-{variant}") for name in SCORES})
 
 
 def score_images(
-    task: Task,
+    task: ZeroshotTask,
     images: Watched,
     partials: Partials,
     key: str,
     shard_images: int,
     execution: Execution,
 ) -> tuple[list[Shard], list[tuple[int, str]]]:
-    """Pass all images through all variants, a shard at a time.
+    """Pass all images through all variants, one shard at a time.
 
     Args:
-        task: what is done to each.
-        images: the images; shards whose images have changed since are not taken.
-        partials: where finished shards are kept and found.
-        key: what all results depend on, as a word: shards of another are not taken.
+        task: how each image is classified.
+        images: the images; finished shards whose images have changed are computed again.
+        partials: where finished shards are kept.
+        key: hash of everything that the results depend on; finished shards with another key are ignored.
         shard_images: images to a shard.
         execution: how the passes run.
 
@@ -93,70 +92,74 @@ def score_images(
         The shards in order, and position and reason of each image that could not be read.
 
     Raises:
-        InfoscopeError: a logit is not finite, an image changes meanwhile, or a shard cannot be kept.
+        InfoscopeError: a logit is not finite, an image changes during the pass, or a shard cannot be written.
     """
-    done: list[Shard] = []
+    scored: list[Shard] = []
     skipped: list[tuple[int, str]] = []
-    count = execution.batch_size or task.edited.backbone.batch_size
+    batch_size = execution.batch_size or task.edited.backbone.batch_size
     with progress("Scoring", len(images), f"images in {len(task.variants)} variants") as advance:
         for shard in shards(len(images), shard_images):
             name = f"{key}-{shard.start}-{len(shard)}"
-            found = partials.read(name) if name in partials else None
-            if found is not None and _still(images, shard, found):
-                kept = found
+            finished = partials.read(name) if name in partials else None
+            if finished is not None and _unchanged(images, shard, finished):
+                arrays = finished
                 advance(len(shard))
             else:
-                kept = _read_shard(task, images, shard, count, execution.threads, advance)
-                partials.put(name, kept)
-            skipped += list(zip(kept.pop("skipped").tolist(), kept.pop("reason").tolist(), strict=True))
-            if len(kept["image"]):
-                done.append(Shard(partials.part(name, kept)))
-    return done, skipped
+                arrays = _score_shard(task, images, shard, batch_size, execution.threads, advance)
+                partials.put(name, arrays)
+            skipped += list(zip(arrays.pop("skipped").tolist(), arrays.pop("reason").tolist(), strict=True))
+            if len(arrays["image"]):
+                scored.append(Shard(partials.part(name, arrays)))
+    return scored, skipped
 
 
-def _still(images: Watched, shard: range, kept: Arrays) -> bool:
-    """Whether the images of a shard that an earlier start finished are still what they were."""
-    if CONTENTS not in kept or STATES not in kept:
+def _unchanged(images: Watched, shard: range, arrays: Arrays) -> bool:
+    """Whether the images of a shard that was finished earlier are still the same."""
+    if CONTENTS not in arrays or STATES not in arrays:
         return False
     before = images.contents[shard.start : shard.stop].copy()
     index = np.arange(shard.start, shard.stop)
     try:
-        images.expect(index, kept[CONTENTS])
-        if str(kept[STATES]) != images.states:
+        images.expect(index, arrays[CONTENTS])
+        if str(arrays[STATES]) != images.states:
             images.verify(index)
     except ChangedImageError:
+        # The shard is computed again, from the images as they are now.
         images.contents[index] = before
         return False
     return True
 
 
-def _read_shard(
-    task: Task, images: Watched, shard: range, count: int, threads: int | None, advance: Callable[..., None]
+def _score_shard(
+    task: ZeroshotTask,
+    images: Watched,
+    shard: range,
+    batch_size: int,
+    threads: int | None,
+    advance: Callable[..., None],
 ) -> Arrays:
-    found: dict[str, list[np.ndarray]] = {}
+    """The scores of a shard as named arrays, with what tells later whether its images have changed."""
+    scores: dict[str, list[np.ndarray]] = {}
     read: list[int] = []
     skipped: list[tuple[int, str]] = []
-    for batch in decode_ahead(images, shard, task.views.full, count, threads):
-        skipped += batch.unreadable
-        if batch.index:
-            read += batch.index
-            for place, scores in enumerate(_score_batch(task, images, batch.index, batch.pixels)):
-                for column in COLUMNS:
-                    found.setdefault(f"{column}-{place}", []).append(getattr(scores, column))
-        advance(len(batch.index) + len(batch.unreadable))
+    for batch in decode_readable(images, shard, task.views.full, batch_size, threads, skipped, advance):
+        read += batch.index
+        for variant, of_variant in enumerate(_score_batch(task, images, batch.index, batch.pixels)):
+            for name in SCORES:
+                scores.setdefault(f"{name}-{variant}", []).append(getattr(of_variant, name))
     return {
         "image": np.array(read, np.int64),
         "skipped": np.array([index for index, _ in skipped], np.int64),
         "reason": np.array([reason for _, reason in skipped], np.str_),
         CONTENTS: images.contents[shard.start : shard.stop].copy(),
         STATES: np.array(images.states),
-        **{name: np.concatenate(parts) for name, parts in found.items()},
+        **{name: np.concatenate(parts) for name, parts in scores.items()},
     }
 
 
-def _score_batch(task: Task, images: ImageSource, index: list[int], pixels: np.ndarray) -> Iterator[Scores]:
-    """What is kept of each variant, in their order."""
-    ids = [images.ids[each] for each in index]
+def _score_batch(task: ZeroshotTask, images: ImageSource, index: list[int], pixels: np.ndarray) -> Iterator[Scores]:
+    """The scores of each variant, in the order of the variants."""
+    ids = [images.ids[number] for number in index]
     with torch.inference_mode():
         for variant, outputs in task.edited.run(pixels, ids, task.variants, task.head.blocks):
             logits = task.head.score(outputs, task.vectors).cpu().numpy().astype(np.float64)

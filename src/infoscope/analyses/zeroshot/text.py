@@ -1,4 +1,4 @@
-"""The text towers of CLIP, SigLIP and SigLIP 2: from class names to class embeddings."""
+"""The text towers of CLIP, SigLIP and SigLIP 2, which turn class names into class embeddings."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from infoscope.analyses.zeroshot.embeddings import (
     write_embeddings,
 )
 from infoscope.backbones.checkpoint import Checkpoint, find_checkpoint, hash_files
+from infoscope.backbones.hardware import find_device
 from infoscope.backbones.loading import build_model, quiet
 from infoscope.errors import InfoscopeError
-from infoscope.runtime.devices import find_device
 from infoscope.runtime.progress import progress
 
 _LOGGER = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ TOKENIZER_FILES = (
     "spiece.model",
     "tokenizer.model",
 )
-# Our choice. Not an option: how prompts are batched changes the last digit of an embedding.
+# Our choice. It is no option, since how prompts are batched changes the last digit of an embedding.
 PROMPT_BATCH = 64
 
 
@@ -50,20 +50,16 @@ class _Tower(NamedTuple):
     family: str
     model_class: str
     templates: str
-    padded: bool  # to its full length, and the padding attended to
+    padded: bool  # prompts are padded to full length, and the padding is attended to
 
 
 _CLIP = _Tower("CLIP text", "CLIPTextModelWithProjection", "clip", False)
-_SIGLIP = _Tower("SigLIP text", "SiglipTextModel", "siglip", True)
-_SIGLIP2 = _Tower("SigLIP 2 text", "Siglip2TextModel", "siglip", True)
+# By the model type of a whole model; that of its text tower alone ends in _text_model.
 _TOWERS = MappingProxyType(
     {
         "clip": _CLIP,
-        "clip_text_model": _CLIP,
-        "siglip": _SIGLIP,
-        "siglip_text_model": _SIGLIP,
-        "siglip2": _SIGLIP2,
-        "siglip2_text_model": _SIGLIP2,
+        "siglip": _Tower("SigLIP text", "SiglipTextModel", "siglip", True),
+        "siglip2": _Tower("SigLIP 2 text", "Siglip2TextModel", "siglip", True),
     }
 )
 
@@ -73,12 +69,12 @@ class TextTower:
     """A text model with its tokenizer. Made by `load_text_tower`.
 
     Attributes:
-        name: the path or hub id it was asked for by.
+        name: the path or hub id that it was loaded from.
         family: ``CLIP text``, ``SigLIP text`` or ``SigLIP 2 text``.
         length: most tokens of a prompt.
         padded: whether prompts are padded to that length and the padding is attended to, as SigLIP was trained.
         model: the text model of transformers.
-        tokenizer: that of transformers, from the same place.
+        tokenizer: the tokenizer of transformers, from the same checkpoint.
     """
 
     name: str
@@ -89,9 +85,9 @@ class TextTower:
     tokenizer: Any
 
     def embed(self, prompts: list[str]) -> Float32[Tensor, "prompt width"]:
-        """The prompts' embeddings as the model gives them, of any length.
+        """The prompts' embeddings as the model gives them, not normalised.
 
-        Prompts are lower-cased: the texts of all three families were.
+        Prompts are converted to lower case, as the training texts of all three families were.
 
         Raises:
             InfoscopeError: a prompt has more tokens than the model takes.
@@ -113,8 +109,8 @@ class TextTower:
         device = next(self.model.parameters()).device
         with torch.inference_mode():
             output = self.model(**{name: values.to(device) for name, values in tokens.items()})
-        found: Tensor = output.pooler_output if self.padded else output.text_embeds
-        return found.to(torch.float32, copy=True)
+        embeddings: Tensor = output.pooler_output if self.padded else output.text_embeds
+        return embeddings.to(torch.float32, copy=True)
 
 
 def load_text_tower(model: str | Path, *, device: str = "auto", revision: str | None = None) -> TextTower:
@@ -122,7 +118,7 @@ def load_text_tower(model: str | Path, *, device: str = "auto", revision: str | 
 
     Args:
         model: a directory in Hugging Face layout or a hub id, of a whole CLIP, SigLIP or SigLIP 2 model or of its text
-            part. Code that comes with a model is never run.
+            tower. Code that comes with a model is never run.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
         revision: branch, tag or commit on the hub.
 
@@ -149,40 +145,42 @@ def embed_classes(
     device: str = "auto",
     revision: str | None = None,
 ) -> ClassEmbeddings:
-    """Class embeddings by a text tower: a class's prompts, each of length 1, averaged and brought to length 1 again.
+    """Class embeddings from a text tower: a class's prompts, each normalised, are averaged and normalised again.
 
     Args:
         model: as for `load_text_tower`.
         classes: the classes.
-        templates: prompt templates; by default the family's own (see `prompts.TEMPLATES`).
-        cache: a safetensors file: read where it is of the same model, tokenizer, names and templates, else written.
+        templates: prompt templates; by default those of the family (see `infoscope.analyses.zeroshot.classes`).
+        cache: a safetensors file; it is read if it is for the same model, tokenizer, names and templates, and otherwise
+            written.
         device: as for `load_text_tower`.
         revision: as for `load_text_tower`.
 
     Raises:
-        InfoscopeError: as for `load_text_tower`; or a template is none, a prompt too long, or the cache not writable.
+        InfoscopeError: as for `load_text_tower`; or a template cannot be used, a prompt is too long, or the cache
+            cannot be written.
     """
     checkpoint = find_checkpoint(model, revision, beside=TOKENIZER_FILES)
-    chosen = templates or TEMPLATES[_tower_of(checkpoint).templates]
-    check_templates(chosen, "the templates")
+    templates = templates or TEMPLATES[_tower_of(checkpoint).templates]
+    check_templates(templates, "the templates")
     source = {
         "model": checkpoint.name,
         "revision": checkpoint.revision,
         "weights_sha256": hash_files(checkpoint.weight_files),
         "tokenizer_sha256": _tokenizer_hash(checkpoint.directory),
-        "templates": list(chosen),
+        "templates": list(templates),
     }
     source["key"] = _key(source, classes)
     if cache is not None and cache.is_file():
-        kept = read_embeddings(cache)
-        if kept.source.get("key") == source["key"]:
-            return kept
+        cached = read_embeddings(cache)
+        if cached.source.get("key") == source["key"]:
+            return cached
     tower = _build(checkpoint, device)
-    vectors = _averaged(tower, classes, chosen)
-    made = class_embeddings(classes, vectors, read_logit_scale(checkpoint.weight_files), source)
+    vectors = _averaged(tower, classes, templates)
+    embeddings = class_embeddings(classes, vectors, read_logit_scale(checkpoint.weight_files), source)
     if cache is not None:
-        write_embeddings(cache, made)
-    return made
+        write_embeddings(cache, embeddings)
+    return embeddings
 
 
 def _averaged(tower: TextTower, classes: Classes, templates: tuple[str, ...]) -> Float32[np.ndarray, "class width"]:
@@ -201,13 +199,15 @@ def _build(checkpoint: Checkpoint, device: str) -> TextTower:
     import transformers
 
     row = _tower_of(checkpoint)
-    place = find_device(device)
+    on_device = find_device(device)
     with quiet():
         try:
             config = transformers.CONFIG_MAPPING[checkpoint.config["model_type"]].from_dict(dict(checkpoint.config))
             text = getattr(config, "text_config", config)
             if text is not config and row is _CLIP:
-                text.projection_dim = config.projection_dim  # a text configuration of its own may name another
+                text.projection_dim = (
+                    config.projection_dim
+                )  # the text part of the configuration may state a different one
             length = int(text.max_position_embeddings)
         except Exception as error:  # each configuration class checks its fields in its own way
             reason = " ".join(str(error).split())
@@ -215,17 +215,17 @@ def _build(checkpoint: Checkpoint, device: str) -> TextTower:
                 f"{checkpoint.name}: config.json does not describe a {row.family} model ({reason}); fetch it again"
             ) from error
         weights = checkpoint.read_weights()
-        of_text = {name: weights[name] for name in weights if name.startswith(("text_model.", "text_projection."))}
-        if not of_text and any(name.startswith("vision_model.") for name in weights):
+        text_weights = {name: weights[name] for name in weights if name.startswith(("text_model.", "text_projection."))}
+        if not text_weights and any(name.startswith("vision_model.") for name in weights):
             raise _no_text(checkpoint)
-        built = build_model(checkpoint.name, row.family, row.model_class, text, of_text or weights, torch.float32)
+        built = build_model(checkpoint.name, row.family, row.model_class, text, text_weights or weights, torch.float32)
         tokenizer = _tokenizer(checkpoint)
-    _LOGGER.debug("text tower %s: %s on %s", checkpoint.name, row.family, place)
-    return TextTower(checkpoint.name, row.family, length, row.padded, built.model.to(place), tokenizer)
+    _LOGGER.debug("text tower %s: %s on %s", checkpoint.name, row.family, on_device)
+    return TextTower(checkpoint.name, row.family, length, row.padded, built.model.to(on_device), tokenizer)
 
 
 def _tower_of(checkpoint: Checkpoint) -> _Tower:
-    row = _TOWERS.get(str(checkpoint.config.get("model_type")))
+    row = _TOWERS.get(str(checkpoint.config.get("model_type")).removesuffix("_text_model"))
     if row is None:
         raise _no_text(checkpoint)
     return row
@@ -240,7 +240,7 @@ def _no_text(checkpoint: Checkpoint) -> InfoscopeError:
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Any:
-    """The tokenizer that the checkpoint's own files describe, by the class they name where it can be used."""
+    """The tokenizer that the checkpoint's files describe, in the class that they name if that can be used."""
     import transformers
 
     directory = checkpoint.directory
@@ -253,7 +253,7 @@ def _tokenizer(checkpoint: Checkpoint) -> Any:
     try:
         try:
             return transformers.AutoTokenizer.from_pretrained(directory, **options)
-        except ImportError:  # sentencepiece, for SigLIP's own class: tokenizer.json says the same to another one
+        except ImportError:  # SigLIP's own class needs sentencepiece; a generic one reads the same from tokenizer.json
             if "tokenizer.json" not in present:
                 raise
             return transformers.PreTrainedTokenizerFast.from_pretrained(directory, **options)
@@ -262,7 +262,7 @@ def _tokenizer(checkpoint: Checkpoint) -> Any:
             f"the tokenizer of {checkpoint.name} has no tokenizer.json: to read its {' and '.join(present)}, install "
             "sentencepiece and protobuf"
         ) from error
-    except Exception as error:  # tokenizer files fail in as many ways as there are of them
+    except Exception as error:  # damaged tokenizer files raise errors of many types
         reason = " ".join(str(error).split())[:200]
         raise InfoscopeError(f"cannot read the tokenizer of {checkpoint.name} ({reason}); fetch it again") from error
 
@@ -272,9 +272,9 @@ def _tokenizer_hash(directory: Path) -> str:
 
 
 def _key(source: dict[str, Any], classes: Classes) -> str:
-    """A hash of all that the embeddings follow from, wherever the model lies."""
+    """A hash of everything that the embeddings depend on, which leaves out where the model is stored."""
     from importlib.metadata import version
 
-    said = {name: source[name] for name in ("weights_sha256", "tokenizer_sha256", "templates")}
-    said |= {"names": classes.names, "folders": classes.folders, "transformers": version("transformers")}
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    depends_on = {name: source[name] for name in ("weights_sha256", "tokenizer_sha256", "templates")}
+    depends_on |= {"names": classes.names, "folders": classes.folders, "transformers": version("transformers")}
+    return hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()

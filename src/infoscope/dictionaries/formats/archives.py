@@ -1,4 +1,4 @@
-"""The numbers in a torch file: storages by key, checked against what is there before memory is taken for them."""
+"""The numbers in a torch file: storages by key, checked against the file's size before memory is taken for them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import zipfile
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ class Storage:
 
     Attributes:
         data: its bytes, ``[byte]``.
-        dtype: what they are numbers of, where a tensor does not say.
+        dtype: the type of the numbers, where a tensor does not say.
     """
 
     data: Tensor
@@ -36,13 +35,13 @@ class Storages(ABC):
 
     @abstractmethod
     def _bytes(self, key: str, size: int) -> Tensor:
-        """The bytes of a storage of so many."""
+        """The bytes of a storage, ``size`` of them."""
 
     def __init__(self) -> None:
-        self._held: dict[str, Storage] = {}
+        self._by_key: dict[str, Storage] = {}
 
     def get(self, key: str, dtype: torch.dtype, numbers: Any) -> Storage:
-        """The storage of a key; the same object whenever it is asked for.
+        """The storage of a key; always the same object.
 
         Raises:
             ValueError: the file does not hold as many numbers as it says.
@@ -50,39 +49,37 @@ class Storages(ABC):
         if not isinstance(numbers, int) or isinstance(numbers, bool) or numbers < 0:
             raise ValueError("a storage of no length")
         size = numbers * dtype.itemsize
-        if key not in self._held:
-            self._held[key] = Storage(self._bytes(key, size), dtype)
-        held = self._held[key]
-        if held.dtype != dtype or held.data.numel() != size:
+        if key not in self._by_key:
+            self._by_key[key] = Storage(self._bytes(key, size), dtype)
+        storage = self._by_key[key]
+        if storage.dtype != dtype or storage.data.numel() != size:
             raise ValueError(f"storage {key[:40]} is described in two ways")
-        return held
+        return storage
 
 
 class ZipStorages(Storages):
-    """Those of a file as torch writes it since 1.6, with every checksum compared.
+    """The storages of a file in the layout of torch since 1.6, with every checksum compared.
 
     Args:
-        file: open at the archive's first byte.
+        archive: the open archive.
+        size: how many bytes the file has.
         path: the file's name, for messages.
-        most: the largest program that is read.
+        most: the most bytes that the program may have.
 
     Attributes:
         program: the pickle, which says what the numbers are.
 
     Raises:
         InfoscopeError: it holds compiled code.
-        ValueError: it is not laid out as torch does it.
+        ValueError: it does not have torch's layout.
     """
 
     program: bytes
 
-    def __init__(self, file: io.BufferedReader | io.BytesIO, path: Path, most: int):
+    def __init__(self, archive: zipfile.ZipFile, size: int, path: Path, most: int):
         super().__init__()
-        place = file.seek(0, io.SEEK_END)
-        self._size = place
-        file.seek(0)
-        self._archive = zipfile.ZipFile(file)
-        members = self._archive.infolist()
+        self._archive = archive
+        members = archive.infolist()
         self._members = {member.filename: member for member in members}
         if any(name.endswith("constants.pkl") for name in self._members):
             raise InfoscopeError(f"{path} is a compiled module (TorchScript); save its state_dict instead")
@@ -91,8 +88,8 @@ class ZipStorages(Storages):
         for member in members:
             if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
                 raise ValueError(f"{member.filename[:60]} is compressed, which torch never does")
-        # Members that lie over each other would let a small file stand for a large one.
-        if sum(member.file_size for member in members) > self._size:
+        # Members that overlap would let a small file stand for a large one.
+        if sum(member.file_size for member in members) > size:
             raise ValueError("its members are larger than the file")
         programs = [name for name in self._members if name == "data.pkl" or name.endswith("/data.pkl")]
         if len(programs) != 1:
@@ -117,7 +114,7 @@ class ZipStorages(Storages):
         self._read.add(name)
         with self._archive.open(member) as source:
             done = 0
-            # One read beyond the end: there the checksum is compared.
+            # Reading continues past the end, where the checksum is compared.
             while chunk := source.read(_CHUNK):
                 view[done : done + len(chunk)] = chunk
                 done += len(chunk)
@@ -126,7 +123,7 @@ class ZipStorages(Storages):
         return data
 
     def close(self) -> None:
-        """Compare the checksums of what was not read.
+        """Compare the checksums of members that were not read.
 
         Raises:
             zipfile.BadZipFile: one differs.
@@ -136,15 +133,9 @@ class ZipStorages(Storages):
                 while source.read(_CHUNK):
                     pass
 
-    def __enter__(self) -> ZipStorages:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._archive.close()
-
 
 class LegacyStorages(Storages):
-    """Those of a file as torch wrote it before 1.6: they follow the pickles, and are filled in at the end.
+    """The storages of a file in the layout before torch 1.6: they follow the pickles, and are filled in at the end.
 
     Args:
         file: open at its first byte.
@@ -156,9 +147,9 @@ class LegacyStorages(Storages):
     def __init__(self, file: io.BufferedReader | io.BytesIO):
         super().__init__()
         self._file = file
-        place = file.tell()
-        self.size = file.seek(0, io.SEEK_END) - place
-        file.seek(place)
+        start = file.tell()
+        self.size = file.seek(0, io.SEEK_END) - start
+        file.seek(start)
         self._left = self.size
 
     def _bytes(self, key: str, size: int) -> Tensor:
@@ -168,23 +159,23 @@ class LegacyStorages(Storages):
         return torch.empty(size, dtype=torch.uint8)
 
     def fill(self, keys: Any) -> None:
-        """Read the numbers, from where the file stands.
+        """Read the numbers, from the file's present position.
 
         Args:
-            keys: of the storages, in the order in which they follow.
+            keys: the keys of the storages, in the order in which they follow.
 
         Raises:
-            ValueError: a storage has no numbers, or as many as were not announced.
+            ValueError: a storage has no numbers, or another number of them than the pickle says.
         """
-        if not isinstance(keys, list) or {key for key in keys if isinstance(key, str)} != set(self._held):
+        if not isinstance(keys, list) or {key for key in keys if isinstance(key, str)} != set(self._by_key):
             raise ValueError("some of its storages have no numbers")
         for key in keys:
-            held = self._held[key]
+            storage = self._by_key[key]
             numbers = int.from_bytes(self._file.read(8), "little", signed=True)
-            size = held.data.numel()
-            if numbers * held.dtype.itemsize != size:
+            size = storage.data.numel()
+            if numbers * storage.dtype.itemsize != size:
                 raise ValueError(f"storage {key[:40]} should have {size:,} bytes")
-            view = held.data.numpy().data
+            view = storage.data.numpy().data
             done = 0
             while done < size and (read := self._file.readinto(view[done : done + _CHUNK])):
                 done += read
@@ -193,18 +184,18 @@ class LegacyStorages(Storages):
 
 
 def checked_tensor(storage: Any, offset: Any, size: Any, stride: Any, dtype: torch.dtype | None = None) -> Tensor:
-    """A tensor over a storage, each of its entries a number of its own.
+    """A tensor over a storage, in which each entry is a number of its own.
 
     Args:
         storage: the numbers.
-        offset: of the first entry.
-        size: its shape.
-        stride: how many numbers lie between neighbours, for each axis.
-        dtype: of the entries; the storage's by default.
+        offset: where in the storage the first entry is.
+        size: the tensor's shape.
+        stride: how far apart neighbours are in the storage, for each axis.
+        dtype: the type of the entries; the storage's by default.
 
     Raises:
-        ValueError: it is no such tensor, reaches beyond its storage, or holds a number more than once, by which a few
-            bytes become an enormous tensor.
+        ValueError: this does not describe a tensor, or it reaches beyond its storage, or it repeats numbers, by which a
+            few bytes could become an enormous tensor.
 
     Example:
         >>> numbers = Storage(torch.arange(6, dtype=torch.float32).view(torch.uint8), torch.float32)
@@ -229,7 +220,7 @@ def checked_tensor(storage: Any, offset: Any, size: Any, stride: Any, dtype: tor
     there = data.numel() // dtype.itemsize
     if 0 not in size:
         reach = 0
-        # From the nearest neighbours on: each axis has to step over all that the ones before reach.
+        # Beginning with the smallest stride: each axis must step over everything that the ones before it reach.
         for step, count in sorted((step, count) for count, step in zip(size, stride, strict=True) if count > 1):
             if step <= reach:
                 raise ValueError(f"a tensor of shape {list(size)} repeats the same numbers (stride {list(stride)})")

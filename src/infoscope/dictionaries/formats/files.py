@@ -1,11 +1,10 @@
-"""What the readers of other projects' checkpoints share: files, tensors and configurations, each with clear errors."""
+"""How the readers of other projects' checkpoints open files, each failure with a clear error."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,29 +12,32 @@ from typing import Any
 
 from torch import Tensor
 
-from infoscope.dictionaries.formats.held import Settings, Tensors, unwrapped
+from infoscope.dictionaries.activations import Activation
+from infoscope.dictionaries.formats.accounts import Settings, Tensors, unwrapped
 from infoscope.dictionaries.formats.pickles import Inert, load_torch, plain, state_dict_of
+from infoscope.dictionaries.sae import SparseAutoencoder, TokenNorm
 from infoscope.errors import InfoscopeError, no_memory_to, ran_out_of_memory
 from infoscope.runtime.arrays import read_safetensors
-from infoscope.runtime.atomic import read_json
+from infoscope.runtime.json_values import read_json
 
-# The first line of an SAE is a few hundred bytes.
+# The longest JSON line before torch data that is read; the line of an SAE is a few hundred bytes long.
 _HEADER = 2**20
 
 
 @dataclass(frozen=True)
 class TorchFile:
-    """A torch file, read and taken apart.
+    """The contents of a torch file.
 
     Attributes:
-        path: where it lies.
+        path: where it is.
         name: how the user named it.
         content: everything in it, as plain data; a pickled module is in ``tensors`` alone.
-        tensors: its state dict, where the file is one, or a pickled module; a prefix that all names share is left off.
-        config: ``config.json`` beside it or, for a ``trainer_0``, in it.
+        tensors: its state dict, where it is one or a pickled module; a prefix that all names share is removed.
+        config: ``config.json`` beside it.
+        sha256: the file's SHA-256.
+        k: how many codes a token keeps, where the user says so.
         header: the JSON line before the torch data, where there is one.
         module: the pickled module, where the file is one.
-        sha256: of the file.
     """
 
     path: Path
@@ -44,10 +46,11 @@ class TorchFile:
     tensors: dict[str, Tensor]
     config: dict[str, Any]
     sha256: str
+    k: int | None = None
     header: dict[str, Any] | None = None
     module: Inert | None = field(default=None, compare=False)
 
-    def held(self) -> Tensors:
+    def state_dict(self) -> Tensors:
         """The entries of the state dict, to be accounted for."""
         return Tensors(self.tensors if self.module is not None else self.content, self.path)
 
@@ -55,12 +58,50 @@ class TorchFile:
         """``config.json``, to be accounted for."""
         return Settings(self.config, str(self.path.with_name("config.json")), set(harmless))
 
+    def given_k(self) -> int:
+        """How many codes a token keeps, for a file that does not say.
 
-def open_torch_file(path: Path, name: str) -> TorchFile:
+        Raises:
+            InfoscopeError: the user does not say either.
+        """
+        if self.k is None:
+            raise InfoscopeError(f"SAE {self.name} does not say its k; give it: load_sae(..., k=32)")
+        return self.k
+
+    def sae(
+        self,
+        format: str,
+        weights: tuple[Tensor, Tensor, Tensor, Tensor],
+        activation: Activation,
+        site: dict[str, Any] | None = None,
+        token_norm: TokenNorm | None = None,
+    ) -> SparseAutoencoder:
+        """The SAE of this file.
+
+        Args:
+            format: the name of the format.
+            weights: ``W_enc``, ``b_enc``, ``W_dec``, ``b_dec``.
+            activation: the activation function.
+            site: where its tokens come from, when known.
+            token_norm: what is done to each token by itself, if anything.
+
+        Raises:
+            InfoscopeError: the shapes do not match, or a weight is NaN or infinite.
+        """
+        names: dict[str, Any] = {"name": self.name, "format": format, "sha256": self.sha256}
+        return SparseAutoencoder(*weights, activation, token_norm=token_norm, site=site, **names)
+
+
+def open_torch_file(path: Path, name: str, k: int | None = None) -> TorchFile:
     """Read a torch file and the configuration beside it.
 
+    Args:
+        path: where it is.
+        name: how the user named it.
+        k: how many codes a token keeps, where the user says so.
+
     Raises:
-        InfoscopeError: the file or its configuration is broken, or it holds neither tensors nor a module; memory is
+        InfoscopeError: the file or its configuration is damaged, it holds neither tensors nor a module, or memory is
             short.
     """
     header = None
@@ -71,17 +112,17 @@ def open_torch_file(path: Path, name: str) -> TorchFile:
             if file.read(1) == b"{":
                 file.seek(0)
                 header = _header(file.readline(_HEADER), path)
-                held = load_torch(io.BytesIO(file.read()), path)
+                stored = load_torch(io.BytesIO(file.read()), path)
             else:
                 file.seek(0)
-                held = load_torch(file, path)
+                stored = load_torch(file, path)
     except (MemoryError, OSError) as error:
         if not ran_out_of_memory(error):
             raise
         raise no_memory_to(f"read {path}") from error
-    module = _module(held)
+    module = _module(stored)
     try:
-        content = {} if module is not None else plain(held)
+        content = {} if module is not None else plain(stored)
         tensors = unwrapped(state_dict_of(module)) if module is not None else tensors_of(content)
     except RecursionError:
         raise InfoscopeError(
@@ -93,7 +134,7 @@ def open_torch_file(path: Path, name: str) -> TorchFile:
         raise InfoscopeError(f"{path} holds no state dict and no module; name the file with the SAE's weights")
     beside = path.with_name("config.json")
     config = read_object(beside) if beside.is_file() else {}
-    return TorchFile(path, name, content, tensors, config, digest, header, module)
+    return TorchFile(path, name, content, tensors, config, digest, k, header, module)
 
 
 def tensors_of(content: Any) -> dict[str, Tensor]:
@@ -103,14 +144,19 @@ def tensors_of(content: Any) -> dict[str, Tensor]:
     return unwrapped({key: value for key, value in content.items() if isinstance(value, Tensor)})
 
 
-def _module(held: Any) -> Inert | None:
-    """The pickled module, out of what compiling or training in parallel wraps around it."""
-    while isinstance(held, Inert) and "_parameters" in held.state:
-        inside = held.state.get("_modules")
+def transposed(matrix: Tensor) -> Tensor:
+    """``[a, b]`` as ``[b, a]``; anything else unchanged, for the check of shapes to name."""
+    return matrix.T if matrix.ndim == 2 else matrix
+
+
+def _module(stored: Any) -> Inert | None:
+    """The pickled module, without what compiling or training in parallel wraps around it."""
+    while isinstance(stored, Inert) and "_parameters" in stored.state:
+        inside = stored.state.get("_modules")
         wrapped = inside.get("_orig_mod", inside.get("module")) if isinstance(inside, dict) else None
         if not isinstance(wrapped, Inert) or not isinstance(inside, dict) or len(inside) != 1:
-            return held
-        held = wrapped
+            return stored
+        stored = wrapped
     return None
 
 
@@ -118,7 +164,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        InfoscopeError: it is missing, no JSON, or no object.
+        InfoscopeError: it is missing, or not a JSON object.
     """
     value = read_json(path)
     if not isinstance(value, dict):
@@ -130,7 +176,7 @@ def read_weights(path: Path) -> Tensors:
     """The tensors of a safetensors file, to be accounted for.
 
     Raises:
-        InfoscopeError: it is missing, cut short or something else; memory is short.
+        InfoscopeError: it is missing, damaged or not a safetensors file, or memory is short.
     """
     return Tensors(read_safetensors(path, "fetch the SAE again"), path)
 
@@ -139,17 +185,6 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def latest(files: Iterable[Path]) -> Path | None:
-    """The file with the largest number at the end of its name: the last of a run's checkpoints.
-
-    Example:
-        >>> latest([Path("n_images_90.pt"), Path("n_images_100.pt")]).name
-        'n_images_100.pt'
-    """
-    numbered = [(int(found.group(1)), file) for file in files if (found := re.search(r"(\d+)$", file.stem))]
-    return max(numbered)[1] if numbered else None
 
 
 def _header(line: bytes, path: Path) -> dict[str, Any]:

@@ -15,12 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from infoscope.dictionaries.activations import activation_from_json, activation_tensors, activation_to_json
-from infoscope.dictionaries.formats.held import Settings
+from infoscope.dictionaries.formats.accounts import Settings
 from infoscope.dictionaries.sae import WEIGHTS, SparseAutoencoder, TokenNorm
 from infoscope.dictionaries.untrained import KINDS
 from infoscope.errors import InfoscopeError, few, shown
 from infoscope.runtime.arrays import read_safetensors
-from infoscope.runtime.atomic import atomic_write, read_json, write_json
+from infoscope.runtime.atomic import atomic_write
+from infoscope.runtime.json_values import read_json, write_json
 from infoscope.runtime.seal import CHECKSUM, check_files, check_record, sums_of, write_sealed
 from infoscope.runtime.seal import FILES as SUMS
 from infoscope.runtime.typed import Positive, from_json
@@ -41,7 +42,7 @@ BESIDE = ()
 
 @dataclass(frozen=True)
 class _Site:
-    """What is read of where an SAE's tokens come from, where it is said."""
+    """The types of what is read of where an SAE's tokens come from."""
 
     model: str | None = None
     revision: str | None = None
@@ -56,7 +57,7 @@ class _Site:
 
 @dataclass(frozen=True)
 class _Description:
-    """The types of what is read of ``sae.json``; the activation and the norm are looked at where they are made."""
+    """The types of what is read of ``sae.json``; the activation and the token norm check their own."""
 
     d_in: Positive
     d_sae: Positive
@@ -75,13 +76,13 @@ def save_sae(
 ) -> None:
     """Write an SAE directory.
 
-    Each file appears whole or not at all, ``sae.json`` last; a directory made here goes again if anything stops the
-    writing. ``sae.json`` holds the hash of the weights, so files of two SAEs are never taken for one.
+    Each file appears whole or not at all, ``sae.json`` last; a directory that did not exist before is deleted if
+    writing is interrupted. ``sae.json`` holds the hash of the weights, so files of two SAEs are never mistaken for one.
 
     Args:
         sae: the dictionary.
-        directory: where to; files of an SAE already there are replaced.
-        site: where its tokens come from: model, revision, block, ...; the SAE's own by default.
+        directory: where to write it; files of an SAE already there are replaced.
+        site: where its tokens come from: model, revision, block, ...; by default the SAE's own site.
         training: how it was trained, as JSON.
         curves: the training curves by column, for ``training.json``.
 
@@ -98,7 +99,7 @@ def save_sae(
         ['sae.json', 'sae.safetensors']
     """
     directory = Path(directory)
-    made_here = not directory.exists()
+    is_new = not directory.exists()
     description = {
         "format": NAME,
         "format_version": FORMAT_VERSION,
@@ -122,14 +123,14 @@ def save_sae(
         beside = [] if curves is None else [CURVES_FILE]
         write_sealed(directory / DESCRIPTION_FILE, description | {"sha256": digest}, beside)
     except BaseException:
-        if made_here:
+        if is_new:
             shutil.rmtree(directory, ignore_errors=True)
         raise
 
 
 def recognises(names: Collection[str]) -> bool:
     """Whether a directory with files of these names looks like an SAE of this format, whole or broken."""
-    # A weights file of this name beside another project's cfg.json is that project's.
+    # Beside a cfg.json, a weights file of this name belongs to another project.
     alone = WEIGHTS_FILE in names and "cfg.json" not in names
     return DESCRIPTION_FILE in names or alone
 
@@ -138,11 +139,11 @@ def read(directory: Path, name: str) -> SparseAutoencoder:
     """The SAE in a directory, on the CPU.
 
     Args:
-        directory: where the files lie.
+        directory: where the files are.
         name: how the user named it.
 
     Raises:
-        InfoscopeError: a file is missing, broken, of a newer version, or does not belong to the other.
+        InfoscopeError: a file is missing, damaged or of a newer version, or the two do not belong together.
     """
     for file in FILES:
         if not (directory / file).is_file():
@@ -196,9 +197,9 @@ def _description(path: Path) -> dict[str, Any]:
     check_record(value, path, _AGAIN)
     version = value.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= FORMAT_VERSION:
-        said = version if isinstance(version, str) else shown(version)
+        text = version if isinstance(version, str) else shown(version)
         raise InfoscopeError(
-            f"{path} has format_version {said[:60]}, this infoscope reads up to {FORMAT_VERSION}: "
+            f"{path} has format_version {text[:60]}, this infoscope reads up to {FORMAT_VERSION}: "
             "install the version that wrote it"
         )
     if absent := [key for key in ("d_in", "d_sae", "activation") if key not in value]:
@@ -217,7 +218,7 @@ def _description(path: Path) -> dict[str, Any]:
 
 
 def read_training(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """``sae.json`` and the training's curves, ``training.json``, held against their checksums.
+    """``sae.json`` and the training curves, ``training.json``, compared with their checksums.
 
     Raises:
         InfoscopeError: a file cannot be read, or is damaged.
@@ -232,7 +233,7 @@ def read_training(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The four weights, and the tensors beside them."""
+    """The four weights, and the other tensors."""
     weights = read_safetensors(path, "train or fetch the SAE again")
     if absent := [key for key in WEIGHTS if key not in weights]:
         raise InfoscopeError(f"{path} lacks {', '.join(absent)}; train or fetch the SAE again")

@@ -1,15 +1,16 @@
-"""Torch files read without running anything that is in them.
+"""Torch files, read without running anything that is in them.
 
-A pickle is a program: it names functions to be called while it is read, and objects to be altered. Here only tensors
-and plain data come alive, and the program can reach nothing but what it has made itself. Every other name in the file
-becomes an inert object that keeps what it was called with, so that a pickled configuration reads as a dictionary and a
-pickled module as a state dict, whatever package they come from.
+A pickle is a program: it names functions to call while it is read, and objects to alter. Here it can create only
+tensors and plain data, and can reach nothing but what it has created itself. Every other name in the file becomes an
+inert object that records its arguments, so that a pickled configuration reads as a dictionary and a pickled module as a
+state dict, whatever package they come from.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,25 +19,20 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from infoscope.dictionaries.formats.archives import (
-    LegacyStorages,
-    Storage,
-    Storages,
-    ZipStorages,
-    checked_tensor,
-)
+from infoscope.dictionaries.formats.archives import LegacyStorages, Storage, Storages, ZipStorages, checked_tensor
 from infoscope.errors import InfoscopeError, first_line, no_memory_to, ran_out_of_memory, shown
 
 _ADVICE = "fetch it again, or name another file"
-# Bytes of a pickle beside its tensors: a configuration has thousands. A list takes one, and 56 in memory.
+# The most bytes that a pickle may have beside its tensors; a configuration has thousands. There is a limit because an
+# empty list takes one byte in the file and 56 in memory.
 _OBJECTS = 8 * 2**20
-# What a file's data may grow to where the same list stands in many places.
+# How many values a file's data may have once they are written out, where the same list may appear in many places.
 _VALUES = 1_000_000
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 class Inert:
-    """What stands for an object of any class but the few that are allowed: its name, arguments and state, as data."""
+    """The name, arguments and state of an object whose class is not one of the few that are allowed, as data."""
 
     kind = "object"
     """The class or function that the file names, with its module."""
@@ -45,14 +41,14 @@ class Inert:
     _args: list[Any]
 
     def __new__(cls, *args: Any, **_: Any) -> Any:
-        """Kept, not called."""
+        """Record the arguments instead of calling anything."""
         self = super().__new__(cls)
         self._args = list(args)
         self.state = {}
         return self
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        """Nothing: the arguments are kept already."""
+        """Do nothing: the arguments are already recorded."""
 
     @property
     def args(self) -> tuple[Any, ...]:
@@ -60,40 +56,40 @@ class Inert:
         return tuple(self._args)
 
     def __setstate__(self, state: Any) -> None:
-        """Attributes, in a dictionary or in a pair of dictionaries."""
+        """Record attributes, which come in a dictionary or a pair of dictionaries."""
         for part in state if isinstance(state, tuple) else (state,):
             if isinstance(part, Mapping):
                 self.state.update(part)
 
     def __call__(self, *args: Any) -> Inert:
-        """A call of what a call gave is kept too."""
+        """Record a call of what another call returned, too."""
         return type(self)(*args)
 
     def extend(self, values: Iterable[Any]) -> None:
-        """Entries of a class made from list or set."""
+        """Record the entries of a class that derives from list or set."""
         self._args.extend(values)
 
 
 def load_torch(file: io.BufferedReader | io.BytesIO, path: Path) -> Any:
-    """What a torch file holds: tensors and plain data, and `Inert` objects for the rest.
+    """The contents of a torch file: tensors and plain data, and `Inert` objects for the rest.
 
     Args:
         file: open at the first byte of what torch wrote.
         path: the file's name, for messages.
 
     Raises:
-        InfoscopeError: it is no torch file, is cut short or broken, or holds compiled code; memory is short.
+        InfoscopeError: it is not a torch file, is cut short or damaged, or holds compiled code, or memory is short.
 
     Example:
         >>> buffer = io.BytesIO()
         >>> torch.save({"k": 32, "path": Path("a/b")}, buffer)
-        >>> held = load_torch(io.BytesIO(buffer.getvalue()), Path("sae.pt"))
-        >>> held["k"], held["path"].kind, plain(held["path"])
+        >>> content = load_torch(io.BytesIO(buffer.getvalue()), Path("sae.pt"))
+        >>> content["k"], content["path"].kind, plain(content["path"])
         (32, 'pathlib.PosixPath', ['a', 'b'])
     """
     start = file.read(4)
     file.seek(-len(start), io.SEEK_CUR)
-    # Torch also opens tar archives and compiled modules; neither is a way to publish an SAE.
+    # Torch also opens tar archives and compiled modules, but nobody publishes an SAE as either.
     if start[:1] != b"\x80" and start != b"PK\x03\x04":
         raise InfoscopeError(f"{path} is not a torch file; {_ADVICE}")
     try:
@@ -110,12 +106,12 @@ def load_torch(file: io.BufferedReader | io.BytesIO, path: Path) -> Any:
 def plain(value: Any) -> Any:
     """Containers and inert objects as dictionaries, lists and plain values; tensors stay tensors.
 
-    An object with attributes becomes their dictionary; one without, such as an enumeration's member, its argument, or
-    the list of them.
+    An object with attributes becomes the dictionary of them. One without, such as a member of an enumeration, becomes
+    its argument, or the list of its arguments.
 
     Raises:
-        OverflowError: written out it would be more than a million values, as where lists hold lists many times over.
-        RecursionError: it holds itself, or is nested very deeply.
+        OverflowError: written out, it would be more than a million values, as where lists hold lists many times over.
+        RecursionError: it contains itself, or is nested very deeply.
 
     Example:
         >>> class Point(Inert): ...
@@ -124,28 +120,28 @@ def plain(value: Any) -> Any:
         >>> plain([point, Point("top-k"), Point(1, 2)])
         [{'x': 1, 'y': [2, 'torch.float32']}, 'top-k', [1, 2]]
     """
-    seen = 0
+    count = 0
 
-    def made(value: Any) -> Any:
-        nonlocal seen
-        seen += 1
-        if seen > _VALUES:
+    def convert(value: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count > _VALUES:
             raise OverflowError(f"more than {_VALUES:,} values")
         if isinstance(value, Inert):
             if value.state or not value.args:
-                return made(value.state)
-            return made(value.args[0]) if len(value.args) == 1 else made(value.args)
+                return convert(value.state)
+            return convert(value.args[0]) if len(value.args) == 1 else convert(value.args)
         if isinstance(value, type) and issubclass(value, Inert):
             return value.kind
         if isinstance(value, Mapping):
-            return {key if isinstance(key, str) else _key(key): made(item) for key, item in value.items()}
+            return {key if isinstance(key, str) else _key(key): convert(item) for key, item in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
-            return [made(item) for item in value]
+            return [convert(item) for item in value]
         if isinstance(value, _Name | Storage):
             return str(value)
         return value.detach() if isinstance(value, Tensor) else value
 
-    return made(value)
+    return convert(value)
 
 
 def state_dict_of(module: Inert) -> dict[str, Tensor]:
@@ -156,24 +152,24 @@ def state_dict_of(module: Inert) -> dict[str, Tensor]:
     """
     tensors: dict[str, Tensor] = {}
     waiting = [("", module, 0)]
-    seen = 0
+    count = 0
     while waiting:
-        prefix, one, depth = waiting.pop()
-        seen += 1
-        if seen > _VALUES or depth > 100:
+        prefix, current, depth = waiting.pop()
+        count += 1
+        if count > _VALUES or depth > 100:
             raise OverflowError("modules inside modules without end")
-        for held in ("_parameters", "_buffers"):
-            for key, value in _entries(one, held):
+        for attribute in ("_parameters", "_buffers"):
+            for key, value in _entries(current, attribute):
                 if isinstance(value, Tensor):
                     tensors[f"{prefix}{key}"] = value.detach()
-        for key, value in _entries(one, "_modules"):
+        for key, value in _entries(current, "_modules"):
             if isinstance(value, Inert):
                 waiting.append((f"{prefix}{key}.", value, depth + 1))
     return tensors
 
 
-def _entries(module: Inert, held: str) -> Iterable[tuple[Any, Any]]:
-    value = module.state.get(held)
+def _entries(module: Inert, attribute: str) -> Iterable[tuple[Any, Any]]:
+    value = module.state.get(attribute)
     return value.items() if isinstance(value, Mapping) else ()
 
 
@@ -182,10 +178,11 @@ def _key(key: Any) -> str:
 
 
 def _load_zip(file: io.BufferedReader | io.BytesIO, path: Path) -> Any:
-    with ZipStorages(file, path, _OBJECTS) as storages:
-        held = _Unpickler(io.BytesIO(storages.program), storages).load()
+    with zipfile.ZipFile(file) as archive:
+        storages = ZipStorages(archive, file.seek(0, io.SEEK_END), path, _OBJECTS)
+        content = _Unpickler(io.BytesIO(storages.program), storages).load()
         storages.close()
-    return held
+    return content
 
 
 def _load_legacy(file: io.BufferedReader | io.BytesIO) -> Any:
@@ -197,13 +194,13 @@ def _load_legacy(file: io.BufferedReader | io.BytesIO) -> Any:
         raise ValueError("it does not begin as a torch file does")
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise ValueError("it was not written on a little-endian machine")
-    held = _Unpickler(reader, storages).load()
+    content = _Unpickler(reader, storages).load()
     storages.fill(_Unpickler(reader, storages).load())
-    return held
+    return content
 
 
 class _Bounded:
-    """A file of which a pickle may read so many bytes, and no more at once than are there."""
+    """A file of which a pickle may read so many bytes, and never more at once than are left."""
 
     def __init__(self, file: io.BufferedReader | io.BytesIO, size: int):
         self._file, self._left = file, size
@@ -231,7 +228,7 @@ class _Bounded:
 class _Name:
     """A name in the file that has a meaning here: a precision, a kind of storage, or a function that is safe to call.
 
-    It stands for torch's own object, which the file therefore never gets hold of.
+    It stands for torch's own object, which the file thus never gets hold of.
     """
 
     name: str
@@ -243,7 +240,7 @@ class _Name:
 
 
 def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *more: Any) -> Tensor:
-    # What follows is whether a gradient is wanted, hooks, and bits such as a conjugate's that would change numbers.
+    # The rest says whether a gradient is wanted, then hooks, then marks such as a conjugate's, which change numbers.
     if len(more) > 2 and more[2]:
         raise pickle.UnpicklingError("a tensor is stored as another's conjugate or negative")
     return checked_tensor(storage, offset, size, stride)
@@ -262,9 +259,9 @@ def _rebuild_parameter(data: Any = None, *_: Any) -> Any:
 
 
 def _reconstruct(kind: Any = None, *_: Any) -> Inert:
-    made = kind() if isinstance(kind, type) and issubclass(kind, Inert) else Inert(kind)
-    assert isinstance(made, Inert)
-    return made
+    inert = kind() if isinstance(kind, type) and issubclass(kind, Inert) else Inert(kind)
+    assert isinstance(inert, Inert)
+    return inert
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
@@ -310,10 +307,10 @@ _STORAGES = {
 
 
 class _Unpickler(pickle._Unpickler):
-    """Python's own unpickler, with every step that calls or alters something confined to what the file has made."""
+    """Python's own unpickler, with every step that calls or alters something confined to what the file has created."""
 
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
-    # What the class has, and its published types leave out.
+    # Attributes that the class has but its published types leave out.
     stack: list[Any]
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
@@ -324,7 +321,7 @@ class _Unpickler(pickle._Unpickler):
         self._storages = storages
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a name in the file stands for: one of the known, else an inert class of that name."""
+        """The meaning of a name in the file: one of the known names, or else an inert class of that name."""
         if (module, name) in _CALLS:
             return _Name(f"{module}.{name}", call=_CALLS[module, name])
         if module in ("torch", "torch.cuda", "torch.storage") and name in _STORAGES:
@@ -335,7 +332,7 @@ class _Unpickler(pickle._Unpickler):
         return type(called, (Inert,), {"kind": f"{module}.{name}", "__module__": __name__})
 
     def persistent_load(self, pid: Any) -> Storage:
-        """The storage that a torch file means."""
+        """The storage that a torch file refers to."""
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], _Name):
             raise pickle.UnpicklingError("a storage of a kind that is not known")
         if len(pid) > 5 and pid[5] is not None:
@@ -345,7 +342,7 @@ class _Unpickler(pickle._Unpickler):
         return self._storages.get(pid[2], pid[1].dtype, pid[4])
 
     def get_extension(self, code: int) -> None:
-        """Never: the process keeps these names, not the file."""
+        """Refuse names that are registered in the process and are not in the file."""
         raise pickle.UnpicklingError(f"extension {code} of another process")
 
     def _instantiate(self, klass: Any, args: Any) -> None:
@@ -356,7 +353,7 @@ class _Unpickler(pickle._Unpickler):
         self.append(_called(function, args))
 
     def _newobj_ex(self) -> None:
-        self.stack.pop()  # arguments by name: an inert object keeps none
+        self.stack.pop()  # arguments by name, which an inert object does not record
         self._reduce()
 
     def _build(self) -> None:
@@ -412,7 +409,7 @@ class _Unpickler(pickle._Unpickler):
         self.append(frozenset(_checked_key(value) for value in self.pop_mark()))
 
     def _bytearray8(self) -> None:
-        # Read before memory is taken for it: the file says how long it is.
+        # Read first, because the file only claims how long it is: memory is not taken for bytes that are not there.
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
     dispatch |= {
@@ -446,7 +443,7 @@ def _untouchable(target: Any) -> pickle.UnpicklingError:
 
 
 def _checked_key(key: Any) -> Any:
-    """A key or member that takes no time to hash: tuples of tuples of tuples can take for ever."""
+    """A key or member that is quick to hash; hashing tuples of tuples of tuples can take for ever."""
     parts = key if isinstance(key, tuple) else (key,)
     for part in parts:
         simple = part is None or isinstance(part, str | bytes | int | float | complex | Inert | _Name)

@@ -7,40 +7,37 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from infoscope.dictionaries.activations import Activation, ReLU, TopK
+from infoscope.dictionaries.formats.accounts import Settings, Tensors
 from infoscope.dictionaries.formats.files import TorchFile, tensors_of
-from infoscope.dictionaries.formats.folding import fold_centring
-from infoscope.dictionaries.formats.held import Settings
-from infoscope.dictionaries.formats.saelens import gate, spare_factors, token_norm
+from infoscope.dictionaries.formats.patchsae import accounts, config_and_weights
+from infoscope.dictionaries.formats.saelens import gate, token_norm
 from infoscope.dictionaries.formats.sites import make_site
-from infoscope.dictionaries.formats.vit_configs import accounts, config_and_weights
-from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.dictionaries.sae import SparseAutoencoder, fold_centring
 from infoscope.errors import InfoscopeError, shown
 
 NAME = "prisma"
 
-# Keys that no other project's configuration has: with one of them, what the file leaves out has Prisma's default.
+# Keys that only Prisma's configurations have: with one of them, what the file leaves out has Prisma's default.
 _OWN = ("layer_subtype", "cls_token_only", "use_patches_only", "vit_model_cfg", "layer_out_subtype")
 
 
 def recognises(file: TorchFile) -> bool:
-    """Whether it is a file of this project."""
+    """Whether a file is of this project."""
     both = config_and_weights(file)
     config, names = (file.config, file.tensors.keys()) if both is None else (both[0], tensors_of(both[1]).keys())
     return ("hook_point_layer" in config or "hook_point" in config) and bool({"W_enc", "W_dec"} & names)
 
 
-def read(file: TorchFile, k: int | None) -> SparseAutoencoder:
+def read(file: TorchFile) -> SparseAutoencoder:
     """The SAE, on the CPU.
-
-    Args:
-        file: the file.
-        k: not needed: the configuration names it.
 
     Raises:
         InfoscopeError: a tensor is missing, or the configuration asks for what is not known.
     """
-    config, held = accounts(file)
+    config, tensors = accounts(file)
     config.refuse(
         ("is_transcoder", "transcoder_with_skip_connection"),
         "so it predicts another place than it reads and has no reconstruction of its tokens; name a sparse autoencoder",
@@ -50,39 +47,41 @@ def read(file: TorchFile, k: int | None) -> SparseAutoencoder:
         raise InfoscopeError(
             f"SAE {file.name}: architecture {shown(architecture)} is not known; known: standard, gated"
         )
-    W_enc, W_dec, b_dec = held.take("W_enc", "W_dec", "b_dec")
+    W_enc, W_dec, b_dec = tensors.take("W_enc", "W_dec", "b_dec")
     config.sizes(file.path, W_enc, "d_in", "d_sae")
     activation = _activation(config, file.name)
     if architecture == "gated":
-        b_gate, r_mag, b_mag = held.take("b_gate", "r_mag", "b_mag")
+        b_gate, r_mag, b_mag = tensors.take("b_gate", "r_mag", "b_mag")
         b_enc = b_gate
         activation = gate(b_gate, r_mag, b_mag)
-        held.harmless({"b_enc": "it is made for every architecture; a gated encoder has b_gate and b_mag instead"})
+        tensors.harmless({"b_enc": "every architecture has it; a gated encoder uses b_gate and b_mag instead"})
     else:
-        (b_enc,) = held.take("b_enc")
-    spare_factors(held)
+        (b_enc,) = tensors.take("b_enc")
+    _check_factors(tensors)
     norm = token_norm(_normalised(config, file), file.name)
-    # Prisma always subtracts b_dec; SAELens, whose pickles look the same, says where it does not.
+    # Prisma always subtracts b_dec from tokens; SAELens, whose pickles look the same, says so where it does not.
     centred = config.flag("apply_b_dec_to_input", True)
     site = _site(config)
-    held.close(f"Prisma's {architecture} architecture with {activation}")
+    tensors.close(f"Prisma's {architecture} architecture with {activation}")
     config.close()
-    return SparseAutoencoder(
-        W_enc,
-        fold_centring(W_enc, b_enc, b_dec) if centred else b_enc,
-        W_dec,
-        b_dec,
-        activation,
-        token_norm=norm,
-        name=file.name,
-        format=NAME,
-        sha256=file.sha256,
-        site=site,
-    )
+    b_enc = fold_centring(W_enc, b_enc, b_dec) if centred else b_enc
+    return file.sae(NAME, (W_enc, b_enc, W_dec, b_dec), activation, site, norm)
+
+
+def _check_factors(tensors: Tensors) -> None:
+    """Refuse the factors of a finetuning, unless all are 1 and so change nothing."""
+    if "scaling_factor" not in tensors:
+        return
+    (factor,) = tensors.take("scaling_factor")
+    if not torch.allclose(factor, torch.ones_like(factor)):
+        raise InfoscopeError(
+            f"{tensors.path} holds a scaling_factor other than 1, which this format does not know; fold it into W_dec "
+            "first"
+        )
 
 
 def _normalised(config: Settings, file: TorchFile) -> Any:
-    """What is done to each token first. Prisma's own default is a layer norm, of a file that is Prisma's."""
+    """What is done to each token first; where the file does not say, Prisma's default, if the file is Prisma's."""
     if "normalize_activations" in config:
         return config.get("normalize_activations")
     if any(key in config for key in _OWN):
@@ -123,6 +122,7 @@ def _site(config: Settings) -> dict[str, Any] | None:
     hook = config.text("hook_point")
     if hook is None and layer is not None:
         hook = f"blocks.{layer}.{config.text('layer_subtype') or 'hook_resid_post'}"
+    # One head's tokens are not the layer's, so the site must say which.
     head = config.whole("hook_point_head_index", least=0)
     if hook is not None and head is not None:
         hook = f"{hook}, head {head}"

@@ -14,13 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from infoscope.dictionaries.activations import Activation, Gated, JumpReLU, ReLU, TopK
+from infoscope.dictionaries.formats.accounts import Settings, Tensors
 from infoscope.dictionaries.formats.files import file_sha256, read_object, read_weights
-from infoscope.dictionaries.formats.folding import fold_centring, fold_decoder_norm
-from infoscope.dictionaries.formats.held import Settings, Tensors
 from infoscope.dictionaries.formats.sites import make_site
-from infoscope.dictionaries.sae import SparseAutoencoder, TokenNorm
+from infoscope.dictionaries.sae import SparseAutoencoder, TokenNorm, fold_centring, fold_decoder_norm
 from infoscope.errors import InfoscopeError, few, shown
-from infoscope.runtime.atomic import atomic_write, write_json
+from infoscope.runtime.atomic import atomic_write
+from infoscope.runtime.json_values import write_json
 
 NAME = "saelens"
 CONFIG_FILE = "cfg.json"
@@ -50,54 +50,45 @@ def read(directory: Path, name: str) -> SparseAutoencoder:
     """The SAE in a directory, on the CPU.
 
     Args:
-        directory: where the files lie.
+        directory: where the files are.
         name: how the user named it.
 
     Raises:
-        InfoscopeError: a file is missing or broken, or the configuration asks for what cannot be done exactly.
+        InfoscopeError: a file is missing or damaged, or the configuration asks for what cannot be done exactly.
     """
     if not (directory / CONFIG_FILE).is_file():
         raise InfoscopeError(f"SAE {name} has no {CONFIG_FILE}; fetch it again")
     config = Settings(read_object(directory / CONFIG_FILE), str(directory / CONFIG_FILE), {"metadata"})
     path = directory / WEIGHTS_FILE
-    held = read_weights(path)
+    tensors = read_weights(path)
     architecture = _architecture(config, name)
+    # Then codes are in units of the decoder's rows, and so is what top-k compares.
     rescaled = config.flag("rescale_acts_by_decoder_norm", False)
     if rescaled and architecture not in ("topk", *_BATCHED):
         config.refuse(("rescale_acts_by_decoder_norm",), f"which architecture {architecture} does not know; correct it")
-    norm = _norm(directory, config, held, name, rescaled)
-    W_enc, W_dec, b_dec = held.take("W_enc", "W_dec", "b_dec")
+    norm = _norm(directory, config, tensors, name, rescaled)
+    W_enc, W_dec, b_dec = tensors.take("W_enc", "W_dec", "b_dec")
     config.sizes(path, W_enc, "d_in", "d_sae")
-    W_dec = _finetuned(W_dec, held, config)
+    W_dec = _finetuned(W_dec, tensors, config)
     gated = architecture == "gated"
-    (b_enc,) = held.take("b_gate" if gated else "b_enc")
+    (b_enc,) = tensors.take("b_gate" if gated else "b_enc")
     if gated:
-        activation: Activation = gate(*held.take("b_gate", "r_mag", "b_mag"))
+        activation: Activation = gate(*tensors.take("b_gate", "r_mag", "b_mag"))
     else:
         if rescaled:
             W_enc, b_enc, W_dec = fold_decoder_norm(W_enc, b_enc, W_dec)
-        activation = _activation(architecture, config, held, W_enc.shape[-1])
+        activation = _activation(architecture, config, tensors, W_enc.shape[-1])
     if config.flag("apply_b_dec_to_input", True):
         b_enc = fold_centring(W_enc, b_enc, b_dec)
     site = _site(config)
-    held.close(f"SAELens's {architecture} architecture")
+    tensors.close(f"SAELens's {architecture} architecture")
     config.close()
-    return SparseAutoencoder(
-        W_enc,
-        b_enc,
-        W_dec,
-        b_dec,
-        activation,
-        token_norm=norm,
-        name=name,
-        format=NAME,
-        sha256=file_sha256(path),
-        site=site,
-    )
+    names: dict[str, Any] = {"name": name, "format": NAME, "sha256": file_sha256(path)}
+    return SparseAutoencoder(W_enc, b_enc, W_dec, b_dec, activation, token_norm=norm, site=site, **names)
 
 
 def gate(b_gate: Tensor, r_mag: Tensor, b_mag: Tensor) -> Gated:
-    """The gate of ``x W_enc + b_gate > 0`` and the magnitude ``exp(r_mag) x W_enc + b_mag``, shared encoder."""
+    """The gate ``x W_enc + b_gate > 0`` and the magnitude ``exp(r_mag) x W_enc + b_mag``, which share the encoder."""
     slope = r_mag.exp()
     return Gated(slope, b_mag - slope * b_gate if b_mag.shape == slope.shape == b_gate.shape else b_mag)
 
@@ -125,11 +116,11 @@ def token_norm(kind: Any, name: str) -> TokenNorm | None:
     )
 
 
-def _norm(directory: Path, config: Settings, held: Tensors, name: str, rescaled: bool) -> TokenNorm | None:
-    """What is done to each token first; a scale of all tokens is folded into the weights.
+def _norm(directory: Path, config: Settings, tensors: Tensors, name: str, rescaled: bool) -> TokenNorm | None:
+    """What is done to each token first; a scale that all tokens share is folded into the weights.
 
-    A checkpoint in the middle of training has its scale in a file beside it. Folded as SAELens does at the end, in the
-    weights' own precision, it gives the very weights that SAELens would have saved.
+    A checkpoint from the middle of training has its scale in a file beside it. It is folded as SAELens does at the end,
+    in the weights' own precision, and so gives the very weights that SAELens would have saved.
     """
     kind = config.get("normalize_activations")
     path = directory / SCALER_FILE
@@ -149,29 +140,17 @@ def _norm(directory: Path, config: Settings, held: Tensors, name: str, rescaled:
         raise InfoscopeError(f"{path}: scaling_factor is {shown(factor)}, expected a number above 0; fetch it again")
     if kind != _SCALED and kind is not True:
         raise InfoscopeError(
-            f"{path} holds a scaling_factor, but {CONFIG_FILE} says normalize_activations {shown(kind)}; they are of "
-            "two checkpoints: fetch both again"
+            f"{path} holds a scaling_factor, but {CONFIG_FILE} says normalize_activations {shown(kind)}; they belong "
+            "to two checkpoints: fetch both again"
         )
-    held.scaled({"W_enc": factor})
-    held.divided({"W_dec": factor, "b_dec": factor})
-    if rescaled:  # then the threshold is in units of the decoder's rows
-        held.divided({"topk_threshold": factor})
+    # Where codes are rescaled, the threshold is in units of the decoder's rows.
+    divided = {"W_dec", "b_dec"} | ({"topk_threshold"} if rescaled else set())
+    tensors.scale(factor, multiply={"W_enc"}, divide=divided)
     return None
 
 
-def spare_factors(held: Tensors) -> bool:
-    """Whether the factors of a finetuning are there and all 1, so that they change nothing; then they are spared."""
-    if "scaling_factor" not in held:
-        return True
-    (factor,) = held.take("scaling_factor")
-    if torch.allclose(factor, torch.ones_like(factor)):
-        return True
-    raise InfoscopeError(
-        f"{held.path} holds a scaling_factor other than 1, which this format does not know; fold it into W_dec first"
-    )
-
-
 def _architecture(config: Settings, name: str) -> str:
+    # Older files name standard as the architecture of a TopK, and topk as its activation function.
     stated = "architecture" in config
     architecture = config.get("architecture", "standard")
     function = config.get("activation_fn_str", config.get("activation_fn", "relu"))
@@ -192,7 +171,7 @@ def _architecture(config: Settings, name: str) -> str:
             )
         architecture = "topk"
     elif architecture == "standard" and (k is not None or (not stated and "k" in config)):
-        # Where standard is stated, SAELens itself passes over a k of its own; elsewhere it may be what is meant.
+        # Where standard is stated, SAELens itself ignores a k beside it; elsewhere the k may be what is meant.
         raise InfoscopeError(
             f"{config.where} has a k, but neither an architecture nor an activation function that keeps k codes; say "
             "topk, or take k out"
@@ -220,7 +199,7 @@ def _architecture(config: Settings, name: str) -> str:
     return architecture
 
 
-def _activation(architecture: str, config: Settings, held: Tensors, features: int) -> ReLU | TopK | JumpReLU:
+def _activation(architecture: str, config: Settings, tensors: Tensors, features: int) -> ReLU | TopK | JumpReLU:
     if architecture == "standard":
         config.get("k")
         return ReLU()
@@ -228,36 +207,36 @@ def _activation(architecture: str, config: Settings, held: Tensors, features: in
         k = config.whole("k") or config.part("activation_fn_kwargs").whole("k")
         return TopK(k or config.needed("k"))
     if architecture == "jumprelu":
-        if "threshold" not in held and "log_threshold" in held:
-            return JumpReLU(held.take("log_threshold")[0].exp())
-        (threshold,) = held.take("threshold")
+        if "threshold" not in tensors and "log_threshold" in tensors:
+            return JumpReLU(tensors.take("log_threshold")[0].exp())
+        (threshold,) = tensors.take("threshold")
         if config.get("k") is not None and not threshold.any():
             raise InfoscopeError(
-                f"{held.path}: threshold is 0 for every feature while {CONFIG_FILE} has a k: a BatchTopK whose "
+                f"{tensors.path}: threshold is 0 for every feature while {CONFIG_FILE} has a k: a BatchTopK whose "
                 "threshold was never set, so how it encodes one token is not known; name a later checkpoint"
             )
         return JumpReLU(threshold)
-    # A checkpoint in the middle of training; the finished one is saved as jumprelu. Its k may be a fraction.
+    # Only checkpoints from the middle of training say BatchTopK; finished ones say jumprelu. k may be a fraction.
     config.get("k")
-    return JumpReLU(held.threshold("topk_threshold", features))
+    return JumpReLU(tensors.threshold("topk_threshold", features))
 
 
-def _finetuned(W_dec: Tensor, held: Tensors, config: Settings) -> Tensor:
-    """The decoder with the factors of a finetuning after the training, where there was one."""
+def _finetuned(W_dec: Tensor, tensors: Tensors, config: Settings) -> Tensor:
+    """The decoder, times the factors of a finetuning after the training, where there was one."""
     finetuned = config.flag("finetuning_scaling_factor", False)
-    if "scaling_factor" not in held:
+    if "scaling_factor" not in tensors:
         return W_dec
-    (factor,) = held.take("scaling_factor")
+    (factor,) = tensors.take("scaling_factor")
     if torch.allclose(factor, torch.ones_like(factor)):
         return W_dec
     if not finetuned:
         raise InfoscopeError(
-            f"{held.path} holds a scaling_factor, but {CONFIG_FILE} does not say finetuning_scaling_factor; add true "
-            "or false there"
+            f"{tensors.path} holds a scaling_factor, but {CONFIG_FILE} does not say finetuning_scaling_factor; add "
+            "true or false there"
         )
     if factor.shape != W_dec.shape[:1]:
         raise InfoscopeError(
-            f"{held.path}: scaling_factor has shape {list(factor.shape)}, expected {list(W_dec.shape[:1])}"
+            f"{tensors.path}: scaling_factor has shape {list(factor.shape)}, expected {list(W_dec.shape[:1])}"
             "; fetch the SAE again, or save it as another format of docs/sae-formats.md"
         )
     return W_dec * factor[:, None]
@@ -266,7 +245,7 @@ def _finetuned(W_dec: Tensor, held: Tensors, config: Settings) -> Tensor:
 def _site(config: Settings) -> dict[str, Any] | None:
     inside = config.part("metadata")
     shape = config.get("reshape_activations", "none")
-    if shape not in ("none", "hook_z"):  # heads side by side, which a token of them all is already
+    if shape not in ("none", "hook_z"):  # hook_z puts heads side by side, as they already are in a token
         raise InfoscopeError(f"{config.where}: reshape_activations {shown(shape)} is not known; known: none, hook_z")
     hook = (
         inside.text("hook_name") or inside.text("hook_point") or config.text("hook_name") or config.text("hook_point")
@@ -290,7 +269,7 @@ def save_saelens(sae: SparseAutoencoder, directory: str | Path) -> None:
 
     Args:
         sae: the dictionary.
-        directory: where to; files of that name already there are replaced.
+        directory: where to write it; files of these names are replaced.
 
     Raises:
         InfoscopeError: SAELens cannot express it, or the directory cannot be written.
@@ -343,12 +322,12 @@ def save_saelens(sae: SparseAutoencoder, directory: str | Path) -> None:
 
 
 def _architecture_name(sae: SparseAutoencoder, b_enc: Tensor) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
-    """SAELens's name, the tensors beside the three that all have, and further configuration."""
+    """SAELens's name, the tensors that not all architectures have, and further configuration."""
     activation = sae.activation
     if isinstance(activation, ReLU):
         return "standard", {"b_enc": b_enc}, {}
     if isinstance(activation, TopK) and activation.relu:
-        # SAELens cannot keep more than there are.
+        # SAELens cannot keep more codes than there are features.
         k = min(activation.k, sae.features)
         return "topk", {"b_enc": b_enc}, {"k": k, "rescale_acts_by_decoder_norm": False}
     if isinstance(activation, TopK):
@@ -356,7 +335,7 @@ def _architecture_name(sae: SparseAutoencoder, b_enc: Tensor) -> tuple[str, dict
             f"SAE {sae.name} keeps negative codes ({activation}), which SAELens sets to 0; save it with save_sae"
         )
     if isinstance(activation, JumpReLU):
-        # Below 0 a threshold acts as 0 here, and lets negative codes through there.
+        # A threshold below 0 acts as 0 here, but would let negative codes through in SAELens.
         return "jumprelu", {"b_enc": b_enc, "threshold": activation.threshold.detach().cpu().clamp(min=0)}, {}
     if isinstance(activation, Gated):
         slope, offset = activation.slope.detach().cpu().double(), activation.offset.detach().cpu().double()

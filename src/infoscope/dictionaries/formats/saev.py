@@ -1,7 +1,7 @@
 """saev: ``sae.pt``, a line of JSON and then a torch state dict.
 
-Source: saev, ``nn/modeling.py`` at each change of its schema. Until 31 July 2025 tokens were centred by b_dec before
-they were encoded; of schema 1 only files whose ``cls`` is ``SparseAutoencoderConfig`` are younger.
+Source: saev, ``nn/modeling.py`` at each change of its schema. Until 31 July 2025, b_dec was subtracted from tokens
+before they were encoded; files of schema 1 are later than that only if their ``cls`` is ``SparseAutoencoderConfig``.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from infoscope.dictionaries.activations import Activation, JumpReLU, ReLU, TopK
+from infoscope.dictionaries.formats.accounts import Settings, Tensors
 from infoscope.dictionaries.formats.files import TorchFile
-from infoscope.dictionaries.formats.folding import fold_centring
-from infoscope.dictionaries.formats.held import Settings, Tensors
 from infoscope.dictionaries.formats.sites import make_site
-from infoscope.dictionaries.sae import SparseAutoencoder
+from infoscope.dictionaries.sae import SparseAutoencoder, fold_centring
 from infoscope.errors import InfoscopeError, shown
 
 NAME = "saev"
@@ -24,16 +23,12 @@ _TOKENS = {"cls": "cls", "special": "cls", "patches": "patch", "content": "patch
 
 
 def recognises(file: TorchFile) -> bool:
-    """Whether it is a file of this project."""
+    """Whether a file is of this project."""
     return file.header is not None
 
 
-def read(file: TorchFile, k: int | None) -> SparseAutoencoder:
+def read(file: TorchFile) -> SparseAutoencoder:
     """The SAE, on the CPU.
-
-    Args:
-        file: the file.
-        k: not needed: the header names it.
 
     Raises:
         InfoscopeError: a tensor is missing, the header is of a newer schema, or tokens were scaled by numbers that the
@@ -45,6 +40,7 @@ def read(file: TorchFile, k: int | None) -> SparseAutoencoder:
         raise InfoscopeError(
             f"{file.path} has schema {shown(schema)}, this infoscope reads up to {LATEST_SCHEMA}; update it"
         )
+    # Before schema 1 the line was the configuration itself.
     inside = header if schema == 0 else header.get("cfg")
     if not isinstance(inside, dict):
         raise InfoscopeError(f"{file.path}: its first line has no cfg; fetch the SAE again")
@@ -52,32 +48,24 @@ def read(file: TorchFile, k: int | None) -> SparseAutoencoder:
     if schema:
         Settings(header, cfg.where, {"schema", "cfg", "cls", "commit", "lib"}).close()
     _check_scaling(file)
-    held = file.held()
-    W_enc, b_enc, W_dec, b_dec = held.take("W_enc", "b_enc", "W_dec", "b_dec")
+    tensors = file.state_dict()
+    W_enc, b_enc, W_dec, b_dec = tensors.take("W_enc", "b_enc", "W_dec", "b_dec")
+    # The width's key was renamed between schemas.
     cfg.sizes(file.path, W_enc, "d_model", "d_sae")
     cfg.sizes(file.path, W_enc, "d_vit", "d_sae")
     kind = header.get("cls", "SparseAutoencoderConfig") if schema == 1 else None
-    activation = _activation(file, held, cfg, schema, kind, W_enc.shape[-1])
-    held.close(f"saev with {activation}")
+    activation = _activation(file, tensors, cfg, schema, kind, W_enc.shape[-1])
+    tensors.close(f"saev with {activation}")
     cfg.close()
     if schema == 0 or (schema == 1 and kind != "SparseAutoencoderConfig"):
         b_enc = fold_centring(W_enc, b_enc, b_dec)
-    return SparseAutoencoder(
-        W_enc,
-        b_enc,
-        W_dec,
-        b_dec,
-        activation,
-        name=file.name,
-        format=NAME,
-        sha256=file.sha256,
-        site=_site(file.config),
-    )
+    return file.sae(NAME, (W_enc, b_enc, W_dec, b_dec), activation, _site(file.config))
 
 
-def _activation(file: TorchFile, held: Tensors, cfg: Settings, schema: int, kind: Any, features: int) -> Activation:
+def _activation(file: TorchFile, tensors: Tensors, cfg: Settings, schema: int, kind: Any, features: int) -> Activation:
     if schema == 0:
         return ReLU()
+    # In early files of schema 1 the class is the activation, with its options beside it.
     if schema == 1 and kind != "SparseAutoencoderConfig":
         options = cfg
     else:
@@ -85,21 +73,22 @@ def _activation(file: TorchFile, held: Tensors, cfg: Settings, schema: int, kind
             raise InfoscopeError(f"{file.path}: its first line names no activation; fetch the SAE again")
         named = cfg.part("activation")
         kind, options = named.get("cls"), named.part("params")
-        options.get("key")  # its name once more
+        options.get("key")  # the same name again
     if kind in ("Relu", "Vanilla", "Matryoshka"):
         options.refuse(("top_k",), f"beside activation {kind}, which has none; fetch the SAE again")
         activation: Activation = ReLU()
     elif kind == "TopK":
+        # saev applies no ReLU after it.
         activation = TopK(options.needed("top_k"), relu=False)
     elif kind == "BatchTopK":
         options.whole("top_k")
-        if "activation.threshold" not in held:
+        if "activation.threshold" not in tensors:
             raise InfoscopeError(
                 f"SAE {file.name} is a BatchTopK from before saev kept its threshold, so how it encodes one token is "
                 "not known; use another"
             )
-        # It starts at 0. Codes below 0 are among the k, so training may well leave it below 0.
-        activation = JumpReLU(held.threshold("activation.threshold", features, never=(0.0, -1.0)))
+        # It starts at 0 or -1. Training may well leave it below 0, because negative codes can be among the k.
+        activation = JumpReLU(tensors.threshold("activation.threshold", features, never=(0.0, -1.0)))
     else:
         raise InfoscopeError(
             f"SAE {file.name}: activation {shown(kind)} is not known; known are Relu, TopK and BatchTopK"
@@ -109,17 +98,17 @@ def _activation(file: TorchFile, held: Tensors, cfg: Settings, schema: int, kind
 
 
 def _data(config: Mapping[str, Any]) -> dict[str, Any]:
-    """How its training read tokens, from the run's ``config.json``."""
+    """How training read tokens, from the run's ``config.json``."""
     data = config.get("train_data", config.get("data"))
     return data if isinstance(data, dict) else {}
 
 
 def _check_scaling(file: TorchFile) -> None:
     data = _data(file.config)
-    if said := [key for key in ("scale_mean", "scale_norm") if data.get(key)]:
+    if scales := [key for key in ("scale_mean", "scale_norm") if data.get(key)]:
         raise InfoscopeError(
             f"SAE {file.name} was trained on tokens shifted or scaled by statistics of its training set "
-            f"({', '.join(said)} in config.json), which its files do not hold; fold them into its weights first"
+            f"({', '.join(scales)} in config.json), which its files do not hold; fold them into its weights first"
         )
 
 

@@ -1,11 +1,11 @@
-"""Where an SAE's tokens come from, out of the names that projects give to places in a model."""
+"""Where an SAE's tokens come from, worked out from the names that projects give to places in a model."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-# Vision transformers of standard sizes, by the words in their names.
+# The depths of vision transformers of standard sizes, and the words in names that stand for them.
 _DEPTHS = ((12, "small|base|s|b"), (24, "large|l"), (32, "huge|h"), (27, "so400m"), (40, "giant|g"))
 
 _OPENAI = {"vit-b-32": "base-patch32", "vit-b-16": "base-patch16", "vit-l-14": "large-patch14"}
@@ -14,7 +14,7 @@ _DINOV2 = {"s": "small", "b": "base", "l": "large", "g": "giant"}
 
 
 def hub_model(name: str) -> str:
-    """The hub's name of a model that open_clip or torch.hub name in their own way; any other name unchanged.
+    """The hub's name of a model that open_clip or torch.hub names differently; any other name unchanged.
 
     Example:
         >>> hub_model("open-clip:laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K"), hub_model("ViT-B-16/openai")
@@ -26,13 +26,13 @@ def hub_model(name: str) -> str:
     architecture, _, weights = name.partition("/")
     if weights == "openai" and architecture.lower().removesuffix("-quickgelu") in _OPENAI:
         return f"openai/clip-vit-{_OPENAI[architecture.lower().removesuffix('-quickgelu')]}"
-    if found := re.fullmatch(r"dinov2_vit([sblg])14(_reg)?", name):
-        return f"facebook/dinov2-{'with-registers-' if found.group(2) else ''}{_DINOV2[found.group(1)]}"
+    if dinov2 := re.fullmatch(r"dinov2_vit([sblg])14(_reg)?", name):
+        return f"facebook/dinov2-{'with-registers-' if dinov2.group(2) else ''}{_DINOV2[dinov2.group(1)]}"
     return name
 
 
 def depth_of(model: Any) -> int | None:
-    """Number of blocks of a vision transformer of a standard size; None for a name that does not say it.
+    """Number of blocks of a vision transformer of a standard size; None for a name that does not tell.
 
     Example:
         >>> depth_of("openai/clip-vit-base-patch16"), depth_of("ViT-L-14/openai"), depth_of("facebook/dinov2-giant")
@@ -55,14 +55,14 @@ def make_site(
     tokens: str | None = None,
     residual: bool | None = None,
 ) -> dict[str, Any] | None:
-    """An SAE's site, of what is known.
+    """An SAE's site, from what is known about it.
 
     Args:
-        model: the model's name as the file has it; the site has the hub's, see `hub_model`.
-        hook: the raw name of the place; it is kept whatever it is.
-        layer: the block, for projects that name it beside the hook; below 0 from the end.
+        model: the model's name in the file; the site has the hub's name, see `hub_model`.
+        hook: the project's own name for the place, which the site always keeps.
+        layer: the block, for projects that name it beside the hook; below 0 it counts from the end.
         tokens: ``patch``, ``cls`` or ``all``.
-        residual: whether ``layer`` means the block's output. By default the hook's name says it.
+        residual: whether ``layer`` means the block's output. By default the hook's name tells.
 
     Returns:
         ``model``, ``hook``, ``tokens`` and, where the place is the output of a block whose 0-based index is known,
@@ -77,14 +77,14 @@ def make_site(
         {'model': 'openai/clip-vit-base-patch16', 'block': 10, 'hook': '-2_resid'}
     """
     model = hub_model(str(model)) if model else None
-    found = re.fullmatch(r"blocks\.(-?\d+)\.hook_resid_(post|pre)", hook or "")
-    block = int(found.group(1)) if found else None
-    if found is None and residual and isinstance(layer, int):
+    stream = re.fullmatch(r"blocks\.(-?\d+)\.hook_resid_(post|pre)", hook or "")
+    block = int(stream.group(1)) if stream else None
+    if stream is None and residual and isinstance(layer, int):
         block = layer
     if block is not None and block < 0:
         depth = depth_of(model)
         block = None if depth is None else depth + block
-    if block is not None and found is not None and found.group(2) == "pre":
+    if block is not None and stream is not None and stream.group(2) == "pre":
         block -= 1  # the input of a block is the output of the one before
     site = {
         "model": model,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from markupsafe import Markup
 
 from infoscope.analyses.comparison import Compared, Comparison, images_of, model_of, on_same_images
 from infoscope.measurement.summary import QUANTILES
-from infoscope.runtime.atomic import atomic_write, remove_leftovers_of, write_json
+from infoscope.runtime.atomic import atomic_write, remove_leftovers_of
+from infoscope.runtime.json_values import write_json
 from infoscope.scope.classes import CLASSES
 from infoscope.scope.modes import SIGNIFICANCE, estimate_density
 from infoscope.views.report.charts import GLOBAL, HEIGHT, INK, LOCAL, ON_LIGHT, POINTS, chart_of, svg_of
@@ -201,14 +201,6 @@ PAGE, NUMBERS = "index.html", "comparison.json"
 SHOWN = tuple(name for name, _ in QUANTILES if name != "minimum")
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A chart and what it shows."""
-
-    drawing: Markup
-    caption: str
-
-
 def write_comparison(comparison: Comparison, out: Path | str) -> Path:
     """Write ``index.html`` and ``comparison.json`` into a directory.
 
@@ -255,7 +247,7 @@ def _context(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _figures(comparison: Comparison) -> list[Figure]:
+def _figures(comparison: Comparison) -> list[tuple[Markup, str]]:
     scored = [
         (run, opened.scope["cds"].drop_nulls().to_numpy())
         for run, opened in zip(comparison.runs, comparison.opened, strict=True)
@@ -268,7 +260,7 @@ def _figures(comparison: Comparison) -> list[Figure]:
     end = density_end(spectra)
     beyond = sum(int((cds > end).sum()) for cds in spectra)
     figures = [
-        Figure(
+        (
             Markup(density_chart(runs, spectra)),
             "Kernel densities of CDS over the scored features, each with the area 1 whatever the number of features. "
             f"{beyond or 'No'} of {sum(map(len, spectra)):,} features lie beyond the axis.",
@@ -277,7 +269,7 @@ def _figures(comparison: Comparison) -> list[Figure]:
     in_order = in_block_order(runs)
     if in_order:
         figures.append(
-            Figure(
+            (
                 Markup(block_chart(runs)),
                 "CDS over blocks: the median as a line, the middle half of the features darker, 5 to 95 % lighter.",
             )
@@ -285,7 +277,7 @@ def _figures(comparison: Comparison) -> list[Figure]:
     every = comparison.runs
     by_block = in_block_order(every)
     said = "Share of all features in each scope class" + (", by block." if by_block else ", by run.")
-    return [*figures, Figure(Markup(class_chart(every, by_block)), said)]
+    return [*figures, (Markup(class_chart(every, by_block)), said)]
 
 
 def modes_sentence(runs: list[Compared]) -> str:

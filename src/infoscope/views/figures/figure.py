@@ -10,17 +10,18 @@ import altair as alt
 
 from infoscope.errors import check_choice
 from infoscope.measurement.result import Scope
+from infoscope.options import FigureKind
 from infoscope.runtime.run import Run, open_run
-from infoscope.views.figures.charts import histogram, scatter
-from infoscope.views.figures.gallery import gallery, shift
-from infoscope.views.figures.options import FigureOptions, Kind
+from infoscope.views.figures.charts import histogram, scatter, shift
+from infoscope.views.figures.gallery import gallery
+from infoscope.views.figures.options import FigureOptions
 from infoscope.views.figures.removal import removal
 from infoscope.views.report.photographs import find_photographs
 
 
 def figure(
     run: Run | Scope | Path | str,
-    kind: Kind,
+    kind: FigureKind,
     *,
     images: Any = None,
     options: FigureOptions | None = None,
@@ -50,7 +51,7 @@ def figure(
         ...
         infoscope.errors.InfoscopeError: no such run directory: no/such/run; name one that `infoscope measure` wrote
     """
-    check_choice("kind", kind, Kind)
+    check_choice("kind", kind, FigureKind)
     chosen = FigureOptions(**vars(options or FigureOptions()) | changed)
     opened = run if isinstance(run, Run) else run.run if isinstance(run, Scope) else open_run(run)
     width = chosen.width

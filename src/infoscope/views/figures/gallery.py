@@ -1,38 +1,28 @@
-"""Galleries of top images, and one feature's shift."""
+"""Galleries of top images."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
-import numpy as np
-import polars as pl
-from PIL import Image
 
 from infoscope.errors import InfoscopeError
-from infoscope.measurement.summary import most_trusted, settings_of, views_of
+from infoscope.measurement.summary import most_trusted, views_of
 from infoscope.runtime.run import Feature, Run
-from infoscope.scope.classes import CLASSES
-from infoscope.scope.geometry import Geometry
-from infoscope.views.figures.charts import HEIGHT_TO_WIDTH
 from infoscope.views.figures.paper import (
     DENSITY,
     INCH,
     LABEL,
     MARGIN,
-    fitted,
-    height_of,
     measured,
     plural,
     points,
     printed,
 )
-from infoscope.views.report.charts import INK, ON_LIGHT, QUIET, SHAPES, chart_of
+from infoscope.views.report.charts import INK, ON_LIGHT, SHAPES, chart_of
 from infoscope.views.report.photographs import Photographs
-from infoscope.views.report.tiles import codes_of, crop_tiles
+from infoscope.views.report.tiles import codes_of, crop_tiles, data_uri
 
 # Inches a crop: a patch of a 16 x 16 grid is then 1.3 mm wide, which the eye still counts.
 CROP = 0.8
@@ -46,7 +36,7 @@ QUALITY = 90
 def gallery(
     run: Run, photographs: Photographs, width: float, features: Sequence[int], each: int, pairs: int | None
 ) -> alt.LayerChart:
-    """The chart.
+    """Features with their top images, both crops under the map.
 
     Args:
         run: the run.
@@ -133,7 +123,13 @@ def _row(feature: Feature, photographs: Photographs, count: int, side: float, pl
         pixels = round(side / INCH * DENSITY)
         for crop, tile in enumerate(crop_tiles(photograph, codes, views, ON_LIGHT[name], pixels)):
             x = at * (2 * side + NEAR + FAR) + crop * (side + NEAR)
-            tiles.append({"x": round(x, 2), "y": round(top + HEADER, 2), "url": _data(tile)})
+            tiles.append(
+                {
+                    "x": round(x, 2),
+                    "y": round(top + HEADER, 2),
+                    "url": data_uri(tile, "JPEG", quality=QUALITY, subsampling=0),
+                }
+            )
     if not tiles:
         raise InfoscopeError(f"feature {feature.number} has no top image: no photograph of the pool activates it")
     score = "no CDS" if feature.cds is None else f"CDS {feature.cds:.3f}"
@@ -146,83 +142,3 @@ def _row(feature: Feature, photographs: Photographs, count: int, side: float, pl
         "name": {"x": 12.0, "y": middle, "text": f"{name}, feature {feature.number}, {score}"},
         "sign": {"x": 5.0, "y": middle},
     }
-
-
-def _data(tile: np.ndarray) -> str:
-    file = io.BytesIO()
-    Image.fromarray(tile).save(file, "JPEG", quality=QUALITY, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
-
-
-def shift(run: Run, width: float) -> alt.LayerChart:
-    """The chart.
-
-    Args:
-        run: the run.
-        width: inches.
-
-    Raises:
-        InfoscopeError: one shift was measured, or no feature is scored at every shift.
-    """
-    curve = run.shift_curve
-    if curve is None:
-        raise InfoscopeError(
-            f"{run.path} has no shift curve: measure into a new directory with --shift 1,2,3,4 to draw one"
-        )
-    shifts = sorted(curve["shift"].unique().to_list())
-    known = curve.drop_nulls("cds_patches").filter(pl.len().over("feature") == len(shifts))
-    joined = known.join(run.scope.select("feature", "scope_class"), on="feature")
-    if joined.is_empty():
-        raise InfoscopeError(f"no feature of {run.path} is scored at every shift: measure more images")
-    rows = (
-        joined.group_by("scope_class", "shift")
-        .agg(
-            pl.col("cds_patches").median().alias("median"),
-            pl.col("cds_patches").quantile(0.25, "linear").alias("low"),
-            pl.col("cds_patches").quantile(0.75, "linear").alias("high"),
-            pl.len().alias("features"),
-        )
-        .sort("scope_class", "shift")
-    )
-    counts = dict(rows.select("scope_class", "features").unique().iter_rows())
-    names = [name for name in CLASSES if name in counts]
-    settings = settings_of(run)
-    movement = [
-        {"shift": each, "moved": Geometry(settings.grid, each, settings.metric).movement} for each in (0, *shifts)
-    ]
-    top = 1.05 * max(float(rows["high"].max()), movement[-1]["moved"])  # type: ignore[arg-type]
-    x = alt.X(
-        "shift:Q",
-        title="shift, patches",
-        scale=alt.Scale(domain=[0, shifts[-1] * 1.04], nice=False),
-        axis=alt.Axis(values=[0, *shifts], format="d", grid=False),
-    )
-    y_scale = alt.Scale(domain=[0, top], nice=False)
-    y = alt.Y("median:Q", title="distance moved, patches", scale=y_scale, axis=alt.Axis(tickCount=5))
-    colours = alt.Scale(domain=names, range=[ON_LIGHT[name] for name in names])
-    shapes = alt.Scale(domain=names, range=[SHAPES[name] for name in names])
-    legend = alt.Legend(title=None, columns=3 if width < 4 else 0)
-    base = chart_of(rows.with_columns(pl.col("median", "low", "high").round(5)).to_dicts())
-    colour = alt.Color("scope_class:N", scale=colours, legend=legend)
-    layers: list[alt.Chart | alt.LayerChart] = [
-        chart_of(movement)
-        .mark_line(color=QUIET, strokeDash=[4, 3], strokeWidth=1, aria=False)
-        .encode(x=x, y=alt.Y("moved:Q", scale=y_scale)),
-        chart_of(movement[-1:])
-        .mark_text(text="glued to the crop", align="right", dx=-6, dy=-5, fontSize=points(LABEL), color=QUIET)
-        .encode(x=x, y=alt.Y("moved:Q", scale=y_scale)),
-        base.mark_area(opacity=0.16, aria=False).encode(
-            x=x, y=alt.Y("low:Q", scale=y_scale), y2="high:Q", color=alt.Color("scope_class:N", scale=colours)
-        ),
-        base.mark_line(strokeWidth=1.5, aria=False).encode(x=x, y=y, color=colour),
-        base.mark_point(size=26, filled=True, opacity=1, aria=False).encode(
-            x=x, y=y, color=colour, shape=alt.Shape("scope_class:N", scale=shapes, legend=legend)
-        ),
-    ]
-    whole = known["feature"].n_unique()
-    caption = (
-        f"Distance that maps move against the pixels, over the shift of the crops: medians and quartiles of "
-        f"{plural(whole, 'feature')} scored at every shift ({', '.join(f'{counts[name]:,} {name}' for name in names)})."
-        f" Dashed: a map glued to its place in the crop. ({measured(run)}.)"
-    )
-    return printed(fitted(alt.LayerChart(layer=layers), width, height_of(width, HEIGHT_TO_WIDTH)), caption)

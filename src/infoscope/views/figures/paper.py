@@ -18,7 +18,7 @@ from infoscope.views.report.charts import INK, bare_svg
 
 
 def measured(run: Run) -> str:
-    """With what a run was measured, on what: a clause for a caption."""
+    """What a run was measured with, and on what: a clause for a caption."""
     manifest, settings = run.manifest, settings_of(run)
     return (
         f"{short_name(manifest.dictionary.name)}, {short_name(manifest.model.name)} block {manifest.model.block}, "
@@ -38,7 +38,7 @@ def plural(count: int, noun: str) -> str:
 
 FORMATS = ("pdf", "svg", "png")
 INCH, POINT = 96.0, 96.0 / 72.0
-# The renderer brings the first along, so that letters are the same everywhere; it is as wide as the next two.
+# The renderer comes with the first, so that letters are the same everywhere; it is as wide as the next two.
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 # Points. Journals ask for 6 to 9 at print size. There is one weight: the PDF's maker orders several fonts at random.
 TITLE, LABEL = 8.0, 7.0
@@ -46,7 +46,7 @@ TITLE, LABEL = 8.0, 7.0
 DENSITY = 300
 # Inches, of a chart that is no gallery.
 HIGHEST = 3.0
-# Room around a chart, in pixels.
+# Pixels around a chart.
 MARGIN = 2.0
 AXIS, GRID = "#7a838a", "#e4e8eb"
 
@@ -64,7 +64,7 @@ def points(size: float) -> float:
 
 
 def height_of(width: float, share: float) -> float:
-    """The height of a chart so many inches wide: a share of it, and no more than what leaves a page room for text.
+    """The height of a chart, in inches: a share of its width, and no more than leaves room for text on a page.
 
     Example:
         >>> height_of(3.25, 0.8), height_of(6.75, 0.8)
@@ -74,7 +74,7 @@ def height_of(width: float, share: float) -> float:
 
 
 def fitted(chart: alt.LayerChart, width: float, height: float) -> alt.LayerChart:
-    """A chart that is so many inches wide and high, axes and legend included."""
+    """A chart of this width and height in inches, axes and legend included."""
     fit = alt.AutoSizeParams(type="fit", contains="padding")
     sized: alt.LayerChart = chart.properties(width=width * INCH, height=height * INCH, padding=MARGIN, autosize=fit)
     return sized
@@ -123,7 +123,7 @@ def check_out(path: Path) -> str:
     """The format that a file's name asks for.
 
     Raises:
-        InfoscopeError: it is none of those there are.
+        InfoscopeError: it is not one of the three.
 
     Example:
         >>> check_out(Path("figure.PDF"))
@@ -190,13 +190,13 @@ def svg_file(chart: alt.TopLevelMixin, unit: str = "in") -> str:
 
 
 def caption_of(chart: alt.TopLevelMixin) -> str:
-    """What a figure shows, in sentences that will do for a caption; empty where it does not say."""
-    said = getattr(chart, "description", "")
-    return said if isinstance(said, str) else ""
+    """What a figure shows, in sentences that can serve as a caption; empty where a chart has none."""
+    description = getattr(chart, "description", "")
+    return description if isinstance(description, str) else ""
 
 
 def steady_pdf(content: bytes) -> bytes:
-    r"""A PDF whose lists of resources are in order: its maker writes them in any, so files of one figure would differ.
+    r"""Sort a PDF's lists of resources, which its maker writes in any order, so that one figure gives one file.
 
     Example:
         >>> steady_pdf(b"<<\n  /x1 8 0 R\n  /x0 7 0 R\n>>")

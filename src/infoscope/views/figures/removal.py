@@ -11,9 +11,10 @@ import polars as pl
 
 from infoscope.analyses.probes.result import RANDOM, short_name
 from infoscope.runtime.run import Run
+from infoscope.runtime.schema import SCOPE
 from infoscope.views.figures.paper import AXIS, INCH, LABEL, MARGIN, measured, points, printed
 from infoscope.views.figures.results import Removals, Removed, Steps, found_results
-from infoscope.views.report.charts import HIGH_CDS, INK, LABELS, LOW_CDS, ON_LIGHT, QUIET, SHAPES, chart_of
+from infoscope.views.report.charts import HIGH_CDS, INK, LOW_CDS, ON_LIGHT, QUIET, SHAPES, chart_of
 
 # Pixels: of a row, of the names beside them, and between sites.
 ROW, NAMES, BETWEEN = 15.0, 100.0, 14.0
@@ -29,7 +30,7 @@ MATCHES = {"size": [1, 0], "mass": [3, 2]}
 
 
 def removal(run: Run, width: float, wanted: Sequence[str]) -> alt.VConcatChart:
-    """The chart: a panel a result, a column a site.
+    """Scores without groups of features: a panel per result, a column per site.
 
     Args:
         run: the run.
@@ -170,9 +171,10 @@ def _curve(result: Steps, width: float, beside: float) -> alt.LayerChart:
     ends = [result.untouched, *pl.concat([rows[name] for name in ("score", "low", "high")]).drop_nulls()]
     spare = 0.06 * (max(ends) - min(ends) or 1.0)
     y_scale = alt.Scale(domain=[min(ends) - spare, max(ends) + spare], nice=False, zero=False)
+    ordered_by = SCOPE[result.column].label if result.column in SCOPE else result.column
     x = alt.X(
         "share:Q",
-        title=f"share of features removed, by {LABELS.get(result.column, result.column)}",
+        title=f"share of features removed, by {ordered_by}",
         scale=alt.Scale(domain=[0, 1], nice=False),
         axis=alt.Axis(format=".0%", tickCount=5, grid=False),
     )

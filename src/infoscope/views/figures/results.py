@@ -1,4 +1,4 @@
-"""What removing feature groups did, as found in a run: probes, zero-shot predictions and selections in one form."""
+"""What removing feature groups did to a run's probes, zero-shot predictions and selections, in one form for figures."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from infoscope.analyses.probes.result import PROBE_FILE, SHARES, titled
 from infoscope.analyses.selection.result import SELECTION_FILE, STEPS
 from infoscope.analyses.zeroshot.result import ZEROSHOT_FILE
 from infoscope.errors import InfoscopeError
+from infoscope.runtime.columns import read_table
 from infoscope.runtime.run import Run
-from infoscope.runtime.schema import read_table
-from infoscope.runtime.seal import read_whole
-from infoscope.runtime.typed import from_json
-from infoscope.views.report.probe_tables import ProbeTable, probe_tables
-from infoscope.views.report.zeroshot_table import zeroshot_table
+from infoscope.runtime.seal import read_record
+from infoscope.views.report.removal_tables import ProbeTable, probe_tables, zeroshot_table
 
 
 @dataclass(frozen=True)
@@ -193,11 +191,7 @@ def _removed(
 
 def _selection(run: Run, folder: str) -> Steps:
     file, again = run.path / folder / SELECTION_FILE, "restore it, or select again into a new folder"
-    value = read_whole(file, again)
-    try:
-        record: _SelectionRecord = from_json(_SelectionRecord, value, other_entries=True)
-    except ValueError as error:
-        raise InfoscopeError(f"{file} is no record of a selection ({error}); {again}") from error
+    record = read_record(_SelectionRecord, file, "a selection", again)
     steps = read_table(run.path / folder / "steps.parquet", STEPS)
     factor = 100.0 if record.metric in SHARES else 1.0
     score = pl.col("test") * factor

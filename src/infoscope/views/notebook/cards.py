@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from html import escape
 from importlib.resources import files
 from pathlib import PurePosixPath
@@ -12,7 +10,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from markupsafe import Markup
-from PIL import Image
 
 from infoscope.errors import InfoscopeError
 from infoscope.measurement.result import Scope
@@ -25,14 +22,15 @@ from infoscope.measurement.summary import (
     settings_of,
     views_of,
 )
+from infoscope.runtime.columns import Column, Panel
 from infoscope.runtime.hub import short_name
 from infoscope.runtime.run import PARTITION, Feature, Run
 from infoscope.runtime.schema import SCOPE
 from infoscope.scope.classes import CLASSES
-from infoscope.views.report.charts import BAR, LABELS, ON_LIGHT, axis_end, stacked_bars
+from infoscope.views.report.charts import BAR, ON_LIGHT, axis_end, stacked_bars
 from infoscope.views.report.photographs import Photographs, find_photographs
 from infoscope.views.report.template import make_environment
-from infoscope.views.report.tiles import codes_of, crop_tiles
+from infoscope.views.report.tiles import codes_of, crop_tiles, data_uri
 
 NONE = "\N{EN DASH}"
 
@@ -55,7 +53,7 @@ def class_counts(run: Run) -> list[tuple[str, int, float]]:
 
 
 def run_text(run: Run) -> str:
-    """A run in a few lines; nothing is computed that takes long."""
+    """A run in a few lines; nothing slow is computed."""
     scope, fit = run.scope, run.manifest.fit
     cds = scope["cds"].drop_nulls()
     classes = ", ".join(f"{count:,} {name}" for name, count, _ in class_counts(run) if count)
@@ -100,7 +98,7 @@ def interval_of(row: dict[str, Any], form: str = "{}") -> str:
 
 
 def number(value: Any) -> str:
-    """A number for people; what is not there is a dash, never a 0.
+    """A number as people read it; a missing one is a dash, never 0.
 
     Example:
         >>> [number(value) for value in (None, True, 12, 0.12345, 12.345, 12345.6, 0.00012)]
@@ -118,7 +116,7 @@ def number(value: Any) -> str:
 
 
 def curve_text(curve: pl.DataFrame | None) -> str:
-    """How far a feature's maps move at each shift; empty where one was measured."""
+    """How far a feature's maps move at each shift; empty where only one shift was measured."""
     if curve is None:
         return ""
     known = curve.drop_nulls("cds_patches").select("shift", "cds_patches").sort("shift").iter_rows()
@@ -130,36 +128,6 @@ EACH, IMAGES, SIDE = 2, 4, 192
 QUALITY = 70
 # Units of the spectrum's drawing.
 WIDTH, HEIGHT = 300.0, 84.0
-CONTROLS = (
-    "cds_calibrated",
-    "cds_null",
-    "position_control",
-    "cds_retained",
-    "retention",
-    "vanished",
-    "cds_even",
-    "cds_odd",
-)
-COMPANIONS = (
-    "effective_area",
-    "participation",
-    "gyration",
-    "moran",
-    "peak_displacement",
-    "support_iou",
-    "cosine_distance",
-    "jensen_shannon",
-    "mass_ratio",
-    "max_activation",
-)
-# Shorter than in the tables.
-UNITS = {"as cds": "share of D", SCOPE["position_control"].unit: "share of the grid"}
-MOVES = (
-    ("pairs_following", "follow the pixels"),
-    ("pairs_staying", "stay at their place in the crop"),
-    ("pairs_still", "hardly move"),
-    ("pairs_jumping", "jump or vanish"),
-)
 
 
 def scope_card(run: Run, in_memory: bool) -> str:
@@ -211,7 +179,7 @@ def feature_card(feature: Feature) -> str:
     threshold = None if feature.cds is None else run.partition.get("threshold")
     drawn = None if feature.cds is None else _spectrum(run, threshold)
     photographs = find_photographs(run, feature.images, network=False)
-    moves = [(values[column], text) for column, text in MOVES]
+    moves = [(values[name], column.label.removeprefix("pairs that ")) for name, column in _on_card("moves")]
     top = feature.top_images.height
     return _render(
         "feature.html.j2",
@@ -234,7 +202,7 @@ def feature_card(feature: Feature) -> str:
         shown=_pairs(feature, photographs, settings.geometry.largest),
         missing=photographs.missing,
         side=SIDE // 2,
-        tables=[("Controls", _numbers(values, CONTROLS)), ("Companions", _numbers(values, COMPANIONS))],
+        tables=[("Controls", _numbers(values, "controls")), ("Companions", _numbers(values, "companions"))],
     )
 
 
@@ -293,7 +261,7 @@ def _pairs(feature: Feature, photographs: Photographs, diagonal: float) -> list[
         moved = "no distance" if row["emd"] is None else f"moves {row['emd'] * diagonal:.2f} patches"
         shown.append(
             {
-                "tiles": [_data(tile) for tile in tiles],
+                "tiles": [data_uri(tile, "WEBP", quality=QUALITY, method=2) for tile in tiles],
                 "photograph": photograph is not None,
                 "alt": [
                     f"{row['image_id']}, {crop} crop, {int((codes[place] > 0).sum())} patches active"
@@ -306,18 +274,15 @@ def _pairs(feature: Feature, photographs: Photographs, diagonal: float) -> list[
     return shown
 
 
-def _data(tile: np.ndarray) -> str:
-    file = io.BytesIO()
-    Image.fromarray(tile).save(file, "WEBP", quality=QUALITY, method=2)
-    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+def _on_card(panel: Panel) -> list[tuple[str, Column]]:
+    return [(name, column) for name, column in SCOPE.items() if column.panel == panel and column.on_card]
 
 
-def _numbers(values: dict[str, Any], names: tuple[str, ...]) -> list[tuple[str, str, str]]:
-    rows = []
-    for name in names:
-        unit = UNITS.get(SCOPE[name].unit, SCOPE[name].unit.partition(",")[0])
-        rows.append((LABELS.get(name, name.replace("_", " ")), number(values[name]), unit))
-    return rows
+def _numbers(values: dict[str, Any], panel: Panel) -> list[tuple[str, str, str]]:
+    """The label, value and unit of each column of a panel; the unit's range is left out."""
+    return [
+        (column.label, number(values[name]), column.shown_unit.partition(",")[0]) for name, column in _on_card(panel)
+    ]
 
 
 def _short(value: float) -> float:
@@ -325,9 +290,9 @@ def _short(value: float) -> float:
 
 
 def html(subject: Run | Scope | Feature) -> str:
-    """A table or a card as a piece of HTML: no script, nothing asked for from elsewhere, readable on any ground.
+    """A table or a card as a piece of HTML: no scripts, no requests, readable on a light and on a dark background.
 
-    What cannot be read is said in place of it, since a notebook would print a traceback.
+    Where a file cannot be read, the error's line stands instead, since a notebook would print a traceback.
     """
     try:
         if isinstance(subject, Feature):

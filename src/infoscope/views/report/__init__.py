@@ -1,1 +1,1 @@
-"""The first report: one self-contained HTML page a run, made from its tables."""
+"""A run's report: a website that needs no server and no network, made from the run's tables."""

@@ -1,12 +1,12 @@
-"""Charts of the site: colours, labels, axes and figures."""
+"""Charts of the report: colours, labels, axes and figures."""
 
 from __future__ import annotations
 
 import io
 import re
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from html import escape
-from types import MappingProxyType
 from typing import Any, Literal
 
 import altair as alt
@@ -15,72 +15,18 @@ import polars as pl
 from jaxtyping import Float64
 
 from infoscope.measurement.summary import Settings
+from infoscope.scope.classes import CLASSES
 from infoscope.scope.modes import estimate_density
 from infoscope.scope.partition import Partition
 
 # `site.css` has the same ones, as --c-local and so on; a test holds them together.
-ON_LIGHT: MappingProxyType[str, str] = MappingProxyType(
-    {
-        "local": "#0b63a5",
-        "diffuse": "#c98200",
-        "position-bound": "#9f7be8",
-        "global": "#a94400",
-        "undefined": "#4a5158",
-    }
-)
-ON_DARK: MappingProxyType[str, str] = MappingProxyType(
-    {
-        "local": "#5a9fe0",
-        "diffuse": "#f3cd6b",
-        "position-bound": "#d9cbff",
-        "global": "#e0703a",
-        "undefined": "#98a2aa",
-    }
-)
+ON_LIGHT: dict[str, str] = dict(zip(CLASSES, ("#0b63a5", "#c98200", "#9f7be8", "#a94400", "#4a5158"), strict=True))
+ON_DARK = dict(zip(CLASSES, ("#5a9fe0", "#f3cd6b", "#d9cbff", "#e0703a", "#98a2aa"), strict=True))
 LOCAL, GLOBAL = ON_LIGHT["local"], ON_LIGHT["global"]
 # The sides of the threshold and the two ends of CDS: other features than the classes', never coloured beside them.
 LOW_CDS, HIGH_CDS = LOCAL, GLOBAL
-
-# The shapes that the site draws, by Vega's names. Undefined is a ring.
-SHAPES: MappingProxyType[str, str] = MappingProxyType(
-    {
-        "local": "circle",
-        "diffuse": "square",
-        "position-bound": "triangle-up",
-        "global": "diamond",
-        "undefined": "circle",
-    }
-)
-
-
-# The others go by their names.
-LABELS = {
-    "cds": "CDS",
-    "cds_ci_lower": "CDS, lower end",
-    "cds_ci_upper": "CDS, upper end",
-    "cds_retained": "CDS, retained pairs",
-    "cds_null": "CDS of unrelated pictures",
-    "cds_calibrated": "calibrated score",
-    "cds_even": "CDS, even ranks",
-    "cds_odd": "CDS, odd ranks",
-    "pairs": "valid pairs",
-    "pairs_following": "pairs that follow",
-    "pairs_staying": "pairs that stay",
-    "pairs_still": "pairs that hardly move",
-    "pairs_jumping": "pairs that jump",
-    "position_pairs": "pairs of the position control",
-    "moran": "Moran's I",
-    "gyration": "radius of gyration",
-    "participation": "participation ratio",
-    "support_iou": "support IoU",
-    "jensen_shannon": "Jensen-Shannon divergence",
-    "max_activation": "largest activation",
-    "images_active": "active images",
-    "retained_disagrees": "retained score disagrees",
-    "outlier_activation": "mean code, outlier tokens",
-    "normal_activation": "mean code, other tokens",
-}
-
+# The shapes that the report draws, by Vega's names. Undefined is a ring.
+SHAPES: dict[str, str] = dict(zip(CLASSES, ("circle", "square", "triangle-up", "diamond", "circle"), strict=True))
 
 INK, QUIET = "#22262a", "#667078"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
@@ -125,7 +71,24 @@ def bare_svg(chart: alt.TopLevelMixin) -> tuple[str, str]:
     if box is None:
         raise RuntimeError("the renderer gave an SVG without a viewBox")
     content = re.sub(r"^.*?<svg[^>]*>", "", drawing, count=1, flags=re.DOTALL)
-    return box[1], re.sub(r' (?:role|aria-[a-z]+|class)="[^"]*"', "", content)
+    return box[1], _name_gradients(re.sub(r' (?:role|aria-[a-z]+|class)="[^"]*"', "", content))
+
+
+def _name_gradients(content: str) -> str:
+    """A drawing whose gradients have names of their own.
+
+    The renderer numbers them through the whole process, so that one chart drawn twice would differ. Named by the
+    drawing's content, they are the same each time, and others in each chart of a page.
+
+    Example:
+        >>> drawing = "<a id='gradient_{0}'/><b fill='url(#gradient_{0})'/>"
+        >>> _name_gradients(drawing.format(3)) == _name_gradients(drawing.format(8))
+        True
+    """
+    pattern = r"\bgradient_\d+\b"
+    names = list(dict.fromkeys(re.findall(pattern, content)))
+    digest = sha256(re.sub(pattern, "", content).encode()).hexdigest()[:8]
+    return re.sub(pattern, lambda name: f"gradient-{digest}-{names.index(name[0])}", content)
 
 
 # Our choices: bars of 0.01 show shape without drawing noise; an axis never so short that a narrow spectrum looks broad.
@@ -198,6 +161,34 @@ def cds_histogram(cds: Values, partition: Partition, settings: Settings) -> str:
     )
 
 
+# Our choices: bars of 0.05, up to one and a half times what unrelated pictures give.
+CALIBRATED_BAR, CALIBRATED_END = 0.05, 1.5
+
+
+def calibrated_histogram(scored: pl.DataFrame) -> str:
+    """Histogram of the calibrated score, classes stacked, with a line where unrelated pictures lie, as SVG text.
+
+    Args:
+        scored: rows of ``scope.parquet`` with a calibrated score; at least one.
+    """
+    edges = np.linspace(0, CALIBRATED_END, round(CALIBRATED_END / CALIBRATED_BAR) + 1)
+    # What lies beyond the axis is counted at its end.
+    values = np.minimum(scored["cds_calibrated"].to_numpy(), CALIBRATED_END)
+    bars = stacked_bars(values, scored["scope_class"].to_list(), CLASSES, edges)
+    x_scale = alt.Scale(domain=[0, CALIBRATED_END], nice=False)
+    unrelated = chart_of([{"at": 1.0}]).encode(x=alt.X("at:Q", scale=x_scale))
+    layers: list[alt.Chart | alt.LayerChart] = [
+        _bar_layer(bars, "calibrated score", x_scale, alt.Axis(tickCount=6, grid=False), ON_LIGHT),
+        unrelated.mark_rule(color=INK, strokeWidth=1.25, strokeDash=[5, 3], aria=False),
+        unrelated.mark_text(text="unrelated pictures", fontSize=12, color=INK, align="left", dx=5, aria=False).encode(
+            y=alt.value(8)
+        ),
+    ]
+    return svg_of(
+        alt.LayerChart(layer=layers), f"Histogram of the calibrated score over {scored.height} features, by class."
+    )
+
+
 def spectrum_layers(
     cds: Values,
     groups: Sequence[str],
@@ -221,22 +212,37 @@ def spectrum_layers(
     edges = np.linspace(0, upper, round(upper / BAR) + 1)
     x_scale = alt.Scale(domain=[0, upper], nice=False)
     x_axis = alt.Axis(tickCount=6, format=".1f", grid=False)
-    palette = alt.Scale(domain=list(colours), range=list(colours.values()))
     return [
-        chart_of(stacked_bars(cds, groups, list(colours), edges))
-        .mark_bar(binSpacing=0.5, opacity=0.85, aria=False)
-        .encode(
-            x=alt.X("from:Q", title="CDS", scale=x_scale, axis=x_axis),
-            x2="to:Q",
-            y=alt.Y("low:Q", title="features", axis=alt.Axis(tickMinStep=1, tickCount=5, format="d")),
-            y2="high:Q",
-            color=alt.Color("group:N", scale=palette, legend=legend, title=None),
-        ),
+        _bar_layer(stacked_bars(cds, groups, list(colours), edges), "CDS", x_scale, x_axis, colours, legend),
         chart_of(_density_line(cds, upper))
         .mark_line(color=INK, strokeWidth=1.25, opacity=0.75, aria=False)
         .encode(x=alt.X("at:Q", scale=x_scale), y="height:Q"),
         *_rule(partition.threshold, upper, f"threshold {partition.threshold:.3f} ({partition.kind})", "x", letters),
     ]
+
+
+def _bar_layer(
+    bars: list[dict[str, Any]],
+    title: str,
+    scale: alt.Scale,
+    axis: alt.Axis,
+    colours: Mapping[Any, str],
+    legend: alt.Legend | None = None,
+) -> alt.Chart:
+    """A stacked histogram of features, of the rows that `stacked_bars` gives."""
+    palette = alt.Scale(domain=list(colours), range=list(colours.values()))
+    layer: alt.Chart = (
+        chart_of(bars)
+        .mark_bar(binSpacing=0.5, opacity=0.85, aria=False)
+        .encode(
+            x=alt.X("from:Q", title=title, scale=scale, axis=axis),
+            x2="to:Q",
+            y=alt.Y("low:Q", title="features", axis=alt.Axis(tickMinStep=1, tickCount=5, format="d")),
+            y2="high:Q",
+            color=alt.Color("group:N", scale=palette, legend=legend, title=None),
+        )
+    )
+    return layer
 
 
 def _density_line(cds: Values, upper: float) -> list[dict[str, float]]:

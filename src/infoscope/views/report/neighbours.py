@@ -1,4 +1,4 @@
-"""Features like a feature: by the direction they write, and by the patches they fire on together.
+"""Features that resemble a feature: by the direction they write, and by the patches they fire on together.
 
 Both are computed a block of features at a time, so that memory is bounded by the block and not by the square of the
 dictionary.

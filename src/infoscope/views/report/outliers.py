@@ -1,15 +1,22 @@
-"""The charts of an analysis of outlier tokens, as SVG files beside its tables."""
+"""The charts of an analysis of outlier tokens: as SVG files beside its tables, and in the run's report."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import altair as alt
 import polars as pl
+from markupsafe import Markup
 
 from infoscope.analyses.outliers.cutoffs import LONG, PRESENT_SHARE
-from infoscope.analyses.outliers.result import OutlierResult
+from infoscope.analyses.outliers.record import OutlierRecord
+from infoscope.analyses.outliers.result import BLOCKS, NORMS, OUTLIERS_FILE, POSITIONS, OutlierResult
+from infoscope.errors import InfoscopeError
 from infoscope.runtime.atomic import atomic_write
+from infoscope.runtime.columns import read_table
+from infoscope.runtime.run import Run
+from infoscope.runtime.seal import read_record
 from infoscope.views.report.charts import GLOBAL, INK, LOCAL, QUIET, chart_of, svg_of
 
 NAMES = {
@@ -32,18 +39,51 @@ def write_figures(result: OutlierResult, folder: Path) -> list[Path]:
         InfoscopeError: the folder cannot be written.
     """
     written = []
-    for name, drawing in (
-        ("share", share_chart(result.blocks)),
-        ("norms", norm_chart(result.norms, result.blocks)),
-        ("places", _places(result)),
-    ):
+    for name, drawing, _ in outlier_charts(result.record, result.blocks, result.norms, result.positions):
         path = folder / f"{name}.svg"
         with atomic_write(path) as temporary:
-            # By itself a file needs the name space that a page gives.
+            # A file of its own needs the name space that a page provides.
             text = drawing.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
             temporary.write_text(text, encoding="utf-8")
         written.append(path)
     return written
+
+
+def outlier_section(run: Run) -> dict[str, Any] | None:
+    """What the report prints: the ``record`` and the ``charts`` with their captions; None where nothing was analysed.
+
+    Raises:
+        InfoscopeError: there is an analysis that cannot be read.
+    """
+    folder = run.path / "outliers"
+    file, again = folder / OUTLIERS_FILE, "restore it, or run `infoscope outliers` again"
+    if not file.is_file():
+        return None
+    record = read_record(OutlierRecord, file, "outlier tokens", again, undefined=True)
+    limits = {"patch": record.model.grid**2}
+    blocks = read_table(folder / "blocks.parquet", BLOCKS)
+    norms = read_table(folder / "norms.parquet", NORMS)
+    positions = read_table(folder / "positions.parquet", POSITIONS, limits=limits, key=("block", "patch"))
+    if record.model.block not in positions["block"] or not set(norms["block"]) <= set(blocks["block"]):
+        raise InfoscopeError(f"{folder / 'positions.parquet'} is not of the blocks of {OUTLIERS_FILE}; {again}")
+    charts = outlier_charts(record, blocks, norms, positions)
+    return {"record": record, "charts": [(Markup(drawing), caption) for _, drawing, caption in charts]}
+
+
+def outlier_charts(
+    record: OutlierRecord, blocks: pl.DataFrame, norms: pl.DataFrame, positions: pl.DataFrame
+) -> list[tuple[str, str, str]]:
+    """The charts: a name, SVG text and a caption each."""
+    block = record.model.block
+    kind = "outlier tokens" if record.presence.kind == "outlier" else "the tail"
+    places = place_chart(positions, block, record.model.grid, record.sample, kind)
+    return [
+        ("share", share_chart(blocks), "Share of the patch tokens above each cutoff, by block. Dashed: the share above "
+         "3 times the median from which a block counts as having outlier tokens."),
+        ("norms", norm_chart(norms, blocks), "Norms of the patch tokens at each block, in multiples of its median; "
+         "darker is more tokens. Dashed: 3 times the median."),
+        ("places", places, f"How often each patch of the full view is of {kind} at block {block}."),
+    ]  # fmt: skip
 
 
 def share_chart(blocks: pl.DataFrame) -> str:
@@ -112,12 +152,6 @@ def norm_chart(norms: pl.DataFrame, blocks: pl.DataFrame) -> str:
         f"Distribution of patch-token norms by block, in multiples of the median; darker is more tokens, the dashed "
         f"line is {LONG:g} times the median.",
     )
-
-
-def _places(result: OutlierResult) -> str:
-    record = result.record
-    kind = "outlier tokens" if record.presence.kind == "outlier" else "the tail"
-    return place_chart(result.positions, record.model.block, record.model.grid, record.sample, kind)
 
 
 def place_chart(positions: pl.DataFrame, block: int, grid: int, images: int, kind: str) -> str:

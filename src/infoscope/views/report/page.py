@@ -1,4 +1,4 @@
-"""`report`: a run's overview, and everything the pages need."""
+"""A run's overview page, and the writing of all files of its report."""
 
 from __future__ import annotations
 
@@ -14,20 +14,26 @@ from markupsafe import Markup
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import ImageSource
-from infoscope.measurement.summary import counts_of, fit_sentence, quantiles_of, retention_flag
+from infoscope.measurement.controls import run_controls
+from infoscope.measurement.summary import (
+    Settings,
+    counts_of,
+    cross_check_rows,
+    fit_sentence,
+    quantiles_of,
+    retention_flag,
+)
 from infoscope.runtime.atomic import atomic_write, remedy_of, remove_leftovers_of
 from infoscope.runtime.progress import progress
 from infoscope.runtime.run import Run
-from infoscope.views.report.charts import area_chart, axis_end, cds_histogram
-from infoscope.views.report.cross_checks import cross_check_rows
+from infoscope.views.report.charts import ON_LIGHT, area_chart, axis_end, calibrated_histogram, cds_histogram
+from infoscope.views.report.contents import EACH_CLASS_SHOWN, Options, ReportFiles
 from infoscope.views.report.neighbours import PATCHES_KEPT
+from infoscope.views.report.outliers import outlier_section
 from infoscope.views.report.photographs import thumbnail_path
-from infoscope.views.report.probe_tables import probe_tables
 from infoscope.views.report.records import ROUTES_SHOWN
-from infoscope.views.report.sections import class_section, outlier_section
-from infoscope.views.report.site import EACH_CLASS_SHOWN, Options, Site
+from infoscope.views.report.removal_tables import probe_tables, zeroshot_table
 from infoscope.views.report.template import make_environment
-from infoscope.views.report.zeroshot_table import zeroshot_table
 
 # Our choice: names before a list is cut.
 NAMES_SHOWN = 20
@@ -40,20 +46,20 @@ CLASS_MEANINGS = {
 }
 
 
-def overview(site: Site, unreadable: list[str]) -> dict[str, Any]:
+def overview(report: ReportFiles, unreadable: list[str]) -> dict[str, Any]:
     """Everything that the template prints.
 
     Args:
-        site: the site.
+        report: the report.
         unreadable: ids of the photographs that could not be read.
 
     Raises:
         InfoscopeError: a table of the run cannot be read.
     """
-    run, settings, partition = site.run, site.settings, site.partition
+    run, settings, partition = report.run, report.settings, report.partition
     manifest, scope = run.manifest, run.scope
     scored = scope.filter(pl.col("cds").is_not_null())
-    featured = site.featured
+    featured = report.featured
     shown = {name: scope.filter(pl.col("feature").is_in(featured.get(name, []))) for name in ("lowest", "highest")}
     histogram, chart, fullest = "", "", 0
     if partition is not None:
@@ -79,17 +85,17 @@ def overview(site: Site, unreadable: list[str]) -> dict[str, Any]:
         "histogram": Markup(histogram),
         "area_chart": Markup(chart),
         "fullest": fullest,
-        "classes": class_section(run, settings),
+        "classes": _class_section(run, settings),
         "class_meanings": CLASS_MEANINGS,
         "axis_end": axis_end(scored["cds"].to_numpy()),
         "featured": featured,
         "scores": dict(scope.select("feature", "cds").iter_rows()),
         "each_class_shown": EACH_CLASS_SHOWN,
-        "gallery": site.options.gallery_images,
+        "gallery": report.options.gallery_images,
         "pairs_used": int(scored["pairs"].sum()),
         "pairs_taken": taken.height,
-        "photographs_moved": site.moved,
-        "photographs_differ": site.differ,
+        "photographs_moved": report.moved,
+        "photographs_differ": report.differ,
         "unreadable": unreadable,
         "names_shown": NAMES_SHOWN,
         "diffuse_shown": diffuse,
@@ -99,16 +105,29 @@ def overview(site: Site, unreadable: list[str]) -> dict[str, Any]:
         "probes": probes,
         "zeroshot": zeroshot,
         "broken": broken + unreadable_zeroshot,
-        "without_directions": None if site.directions else site.without_directions,
+        "without_directions": None if report.directions else report.without_directions,
         "patches_kept": PATCHES_KEPT,
         "routes_shown": ROUTES_SHOWN,
+    }
+
+
+def _class_section(run: Run, settings: Settings) -> dict[str, Any]:
+    """What the template prints of the classes and of the controls behind them."""
+    controls = run_controls(run.scope, settings.top_images)
+    total = max(run.scope.height, 1)
+    calibrated = run.scope.filter(pl.col("cds_calibrated").is_not_null())
+    return {
+        "controls": controls,
+        "rows": [(name, ON_LIGHT[name], count, count / total) for name, count in controls.classes.items()],
+        "spectrum": Markup(calibrated_histogram(calibrated)) if calibrated.height else "",
+        "calibrated": calibrated.height,
     }
 
 
 PAGE = "index.html"
 # What the scripts and the style are bundled into (docs/site.md says how), with the licences of what is in them.
 BUNDLE = ("theme.js", "site.js", "site.css", "LICENCES.txt")
-# Folders of the site in which nothing but its own files belongs.
+# Folders of the report in which nothing but its own files belongs.
 OWN = ("data", "images")
 
 
@@ -120,14 +139,14 @@ def write_report(
     gallery_images: int = 4,
     sae: SparseAutoencoder | None = None,
 ) -> Path:
-    """Write the run's site into ``report/``: files that need no server and no network; ``index.html`` comes last.
+    """Write the run's report into ``report/``: files that need no server and no network; ``index.html`` comes last.
 
     As in ``write_report(open_run("runs/clip-b16"), open_images("photographs"))``.
 
     Args:
         run: a finished run.
         images: the images it was measured on, for the photographs; None where they cannot be opened, and then the maps
-            stand on plain ground and the site says so.
+            stand on plain ground and the report says so.
         features_shown: how many features of the lowest and of the highest CDS the overview shows with their top
             images; of each scope class it shows up to three more.
         gallery_images: top images on each feature's page.
@@ -137,31 +156,17 @@ def write_report(
         The first page.
 
     Raises:
-        InfoscopeError: a number is negative, a table of the run cannot be read, or the site not be written.
+        InfoscopeError: a number is negative, a table of the run cannot be read, or the report not be written.
     """
-    site = Site(run, images, make_options(features_shown, gallery_images), sae)
-    return write_site(site)
+    return write_files(ReportFiles(run, images, Options(features_shown, gallery_images), sae))
 
 
-def make_options(features_shown: int, gallery_images: int) -> Options:
-    """The options, checked.
+def write_files(report: ReportFiles) -> Path:
+    """Write all files of a report; those of an earlier one that are no longer part of it are removed.
 
-    Raises:
-        InfoscopeError: a number is negative.
+    Its first page goes before the others are touched and comes last: where it is, the report is whole.
     """
-    if features_shown < 0:
-        raise InfoscopeError(f"cannot show {features_shown} features a side: choose 0 or more")
-    if gallery_images < 0:
-        raise InfoscopeError(f"cannot show {gallery_images} images a feature: choose 0 or more")
-    return Options(features_shown, gallery_images)
-
-
-def write_site(site: Site) -> Path:
-    """Write all files of a site; those of an earlier one that are no longer part of it are removed.
-
-    Its first page goes before the others are touched and comes last: where it is, the site is whole.
-    """
-    folder = site.run.path / "report"
+    folder = report.run.path / "report"
     remove_leftovers_of([folder / PAGE])
     with suppress(OSError):
         (folder / PAGE).unlink(missing_ok=True)
@@ -172,26 +177,26 @@ def write_site(site: Site) -> Path:
         _write(path, content.encode("utf-8") if isinstance(content, str) else content)
         written.add(path)
 
-    unreadable = _write_photographs(site, write)
-    write("data/run.js", site.run_script())
-    for name in ("class", "image", *(column.name for column in site.columns)):
-        write(f"data/columns/{name}.js", site.column_script(name) or "")
-    write("data/featured.js", site.featured_script())
-    with progress("Writing features", site.chunks, "files") as advance:
-        for chunk in range(site.chunks):
-            write(f"data/features/{chunk}.js", site.chunk_script(chunk))
+    unreadable = _write_photographs(report, write)
+    write("data/run.js", report.run_script())
+    for name in ("class", "image", *(column.name for column in report.columns)):
+        write(f"data/columns/{name}.js", report.column_script(name) or "")
+    write("data/featured.js", report.featured_script())
+    with progress("Writing features", report.chunks, "files") as advance:
+        for chunk in range(report.chunks):
+            write(f"data/features/{chunk}.js", report.chunk_script(chunk))
             advance(1)
     for name in BUNDLE:
         write(name, bundled(name))
     with atomic_write(folder / PAGE, "folder") as temporary:
-        temporary.write_text(first_page(site, unreadable), encoding="utf-8")
+        temporary.write_text(first_page(report, unreadable), encoding="utf-8")
     _remove_others(folder, written)
     return folder / PAGE
 
 
-def first_page(site: Site, unreadable: list[str]) -> str:
-    """The one HTML file of a site."""
-    return make_environment().get_template("site.html.j2").render(overview(site, unreadable))
+def first_page(report: ReportFiles, unreadable: list[str]) -> str:
+    """The one HTML file of a report."""
+    return make_environment().get_template("site.html.j2").render(overview(report, unreadable))
 
 
 def bundled(name: str) -> bytes:
@@ -199,16 +204,16 @@ def bundled(name: str) -> bytes:
     return files("infoscope.views.report").joinpath("web", "bundle", name).read_bytes()
 
 
-def _write_photographs(site: Site, write: Callable[[str, bytes], None]) -> list[str]:
+def _write_photographs(report: ReportFiles, write: Callable[[str, bytes], None]) -> list[str]:
     """Write the thumbnails; the ids of those that cannot be read."""
-    shown = site.images_shown()
-    if site.thumbnails.source is None:
-        site.without_picture = frozenset(shown["image"].to_list())
+    shown = report.images_shown()
+    if report.thumbnails.source is None:
+        report.without_picture = frozenset(shown["image"].to_list())
         return []
     missing: list[int] = []
     unreadable: list[str] = []
     with progress("Making thumbnails", shown.height, "images") as advance:
-        pictures = site.thumbnails.each(shown["image_id"])
+        pictures = report.thumbnails.each(shown["image_id"])
         for (image, image_id), content in zip(shown.iter_rows(), pictures, strict=True):
             if content is None:
                 missing.append(image)
@@ -216,12 +221,12 @@ def _write_photographs(site: Site, write: Callable[[str, bytes], None]) -> list[
             else:
                 write(thumbnail_path(image), content)
             advance(1)
-    site.without_picture = frozenset(missing)
+    report.without_picture = frozenset(missing)
     return unreadable
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; the first page alone waits for the disk, since without it there is no site."""
+    """Write a file whole or not at all; only the first page, without which there is no report, waits for the disk."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

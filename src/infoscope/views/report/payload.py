@@ -1,4 +1,4 @@
-"""The form in which data reaches the site's pages: scripts, since a browser refuses to fetch from ``file://``.
+"""The form in which data reaches the report's pages: scripts, since a browser refuses to fetch from ``file://``.
 
 Every script is one call, ``infoscope.put(name, value)``. Numbers that are many go as base64 of their little-endian
 bytes, which is a third of the size of their digits and needs no parsing.

@@ -1,4 +1,4 @@
-"""The photographs of a site, found again and made small."""
+"""The photographs of a run: found again, checked to be those that were measured, and made into thumbnails."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Photographs:
 
     Attributes:
         read: gives the photograph of an id, or raises InfoscopeError.
-        missing: why there is none, in a sentence; empty where there are.
+        missing: why there are none, in a sentence; empty where there are.
     """
 
     read: Callable[[str], Image.Image]
@@ -49,7 +49,7 @@ class Photographs:
 
 
 def find_photographs(run: Run, named: Any = None, *, network: bool = True) -> Photographs:
-    """The photographs of a run, or those that are named.
+    """The photographs of a run, from where its manifest says they are, or from where the caller says.
 
     Args:
         run: the run.
@@ -109,7 +109,7 @@ def _read_measured(folder: Path, contents: dict[str, int], image_id: str) -> Ima
     encoded = read_file(_inside(folder, image_id))
     if contents.get(image_id, UNREAD) not in (UNREAD, digest_bytes(encoded)):
         raise InfoscopeError(f"{image_id} of {folder} has changed since it was measured")
-    return decode(io.BytesIO(encoded))
+    return decode(encoded)
 
 
 def _inside(folder: Path, image_id: str) -> Path:
@@ -189,7 +189,7 @@ class Thumbnails:
 
 
 def thumbnail_path(image: int) -> str:
-    """Where an image's thumbnail lies in the site, a thousand to a folder.
+    """Where an image's thumbnail lies in the report, a thousand to a folder.
 
     Example:
         >>> thumbnail_path(12345)

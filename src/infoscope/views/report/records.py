@@ -1,4 +1,4 @@
-"""What a feature's page shows, as a record of JSON values, a group of features at a time."""
+"""What a feature's page shows, as a record of JSON values, a chunk of features at a time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from jaxtyping import Float64, Int64, UInt32
 
 from infoscope.measurement.summary import Settings
 from infoscope.runtime.run import Run
-from infoscope.runtime.schema import SCOPE
-from infoscope.scope.emd import Plan, plans
+from infoscope.scope.emd import TransportPlan, transport_plans
 from infoscope.scope.geometry import patch_distances
 from infoscope.scope.maps import SparseMaps, overlap_maps
+from infoscope.views.report.explorer import QUANTITIES
 from infoscope.views.report.neighbours import PATCHES_KEPT, Neighbours
 from infoscope.views.report.payload import packed_map, packed_routes, rounded
 
@@ -24,9 +24,6 @@ from infoscope.views.report.payload import packed_map, packed_routes, rounded
 ROUTES_SHOWN = 16
 # Our choice: galleries of some thousand features are small beside the tables, and each read passes over a whole file.
 FEATURES_A_READ = 2048
-LISTS = ("cds_by_k", "cds_by_floor")
-TEXTS = ("scope_class", "class_evidence", "trust_reasons")
-FIELDS = tuple(name for name in SCOPE if name not in ("feature", *LISTS, *TEXTS))
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class Records:
         return [
             {
                 "feature": feature,
-                "values": [_plain(rows[feature][name]) for name in FIELDS],
+                "values": [_plain(rows[feature][name]) for name in QUANTITIES],
                 "class": rows[feature]["scope_class"],
                 "evidence": rows[feature]["class_evidence"],
                 "reasons": rows[feature]["trust_reasons"],
@@ -121,14 +118,14 @@ class Records:
         return (others - {-1}) | set(features)
 
     def _by_feature(self, table: pl.DataFrame | None, features: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
-        found: dict[int, list[dict[str, Any]]] = {}
+        rows: dict[int, list[dict[str, Any]]] = {}
         if table is not None:
             for row in table.filter(pl.col("feature").is_in(list(features))).iter_rows(named=True):
-                found.setdefault(row["feature"], []).append(row)
-        return found
+                rows.setdefault(row["feature"], []).append(row)
+        return rows
 
     def _shown(self, features: Sequence[int]) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Top images and maps of some features' galleries. Neighbours are read together and kept for the next."""
+        """Top images and maps of some features' galleries; a block of features is read at a time and kept."""
         blocks = {feature // FEATURES_A_READ for feature in features}
         chosen = pl.col("feature").is_in(list(features))
         if len(blocks) != 1:
@@ -151,7 +148,7 @@ class Records:
         grid, shift = self.settings.grid, self.settings.shift
         first, second = (crop_maps(shown, stored, crop, grid) for crop in (0, 1))
         overlap = overlap_maps(first, second, grid, shift)
-        moved = plans(*overlap, self._distances)
+        moved = transport_plans(*overlap, self._distances)
         galleries: dict[int, list[dict[str, Any]]] = {}
         for pair, row in enumerate(shown.iter_rows(named=True)):
             galleries.setdefault(row["feature"], []).append(
@@ -173,7 +170,7 @@ class Records:
         row: Mapping[str, Any],
         first: tuple[np.ndarray, np.ndarray],
         second: tuple[np.ndarray, np.ndarray],
-        plan: Plan,
+        plan: TransportPlan,
     ) -> dict[str, Any]:
         largest = float(max(values.max(initial=0.0) for _, values in (first, second)))
         shown = slice(0, ROUTES_SHOWN)

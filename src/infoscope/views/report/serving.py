@@ -1,7 +1,7 @@
-"""The site without writing it out: each file is made when a browser on this machine asks for it.
+"""The report without writing it out: each file is made when a browser on this machine asks for it.
 
 Any page that the reader has open elsewhere can make the browser ask this server too, and the run's data are scripts,
-which a browser lets any page run. So an answer is given to the site itself and to the reader's own visit alone.
+which a browser lets any page run. So an answer is given to the report itself and to the reader's own visit alone.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from threading import Lock
 from typing import Any
 
 from infoscope.errors import InfoscopeError
+from infoscope.views.report.contents import ReportFiles
 from infoscope.views.report.page import BUNDLE, PAGE, bundled, first_page
 from infoscope.views.report.photographs import thumbnail_path
-from infoscope.views.report.site import Site
 from infoscope.views.report.template import SITE_POLICY
 
 HOST = "127.0.0.1"
@@ -43,21 +43,21 @@ HEADERS = {
 _LOGGER = logging.getLogger(__name__)
 
 
-class SiteFiles:
-    """A site's files by their paths, made when asked for.
+class FilesOnDemand:
+    """A report's files by their paths, made when asked for.
 
     Attributes:
-        site: the site.
+        report: the report.
     """
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
+    def __init__(self, report: ReportFiles) -> None:
+        self.report = report
         self.read = lru_cache(FILES_KEPT)(self._read)
-        # Tables are kept from one file to the next, and a browser asks for several at once.
+        # Tables are kept from one file to the next, and a browser asks for several files at the same time.
         self._lock = Lock()
 
     def _read(self, path: str) -> tuple[bytes, str] | None:
-        """A file's content and media type; None where the site has none of that name."""
+        """A file's content and media type; None where the report has none of that name."""
         kind = TYPES.get(path.rpartition(".")[2], "")
         if path in BUNDLE:
             return bundled(path), kind
@@ -66,47 +66,47 @@ class SiteFiles:
             image_id = self._image_ids.get(image)
             if image_id is None or path != thumbnail_path(image):
                 return None
-            content = self.site.thumbnails.of(image_id)
+            content = self.report.thumbnails.of(image_id)
             return (BLANK, "image/svg+xml") if content is None else (content, kind)
         with self._lock:
             text = self._text(path)
         return None if text is None else (text.encode("utf-8"), kind)
 
     def _text(self, path: str) -> str | None:
-        site = self.site
+        report = self.report
         whole: dict[str, Callable[[], str]] = {
-            PAGE: lambda: first_page(site, []),
-            "data/run.js": site.run_script,
-            "data/featured.js": site.featured_script,
+            PAGE: lambda: first_page(report, []),
+            "data/run.js": report.run_script,
+            "data/featured.js": report.featured_script,
         }
         if path in whole:
             return whole[path]()
         if found := re.fullmatch(r"data/features/(\d{1,9})\.js", path):
-            return site.chunk_script(int(found[1])) if int(found[1]) < site.chunks else None
+            return report.chunk_script(int(found[1])) if int(found[1]) < report.chunks else None
         if found := re.fullmatch(r"data/columns/([\w-]+)\.js", path):
-            return site.column_script(found[1])
+            return report.column_script(found[1])
         return None
 
     @cached_property
     def _image_ids(self) -> dict[int, str]:
-        return dict(self.site.images_shown().iter_rows())
+        return dict(self.report.images_shown().iter_rows())
 
 
-class SiteServer(ThreadingHTTPServer):
+class ReportServer(ThreadingHTTPServer):
     """A server whose terminal stays quiet when a browser leaves in the middle of an answer."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say in a line what a connection's thread ended with, unless only the browser left."""
+        """Log in a line why a connection's thread ended, more quietly where only the browser left."""
         error = sys.exc_info()[1]
         level = logging.DEBUG if isinstance(error, OSError) else logging.WARNING
         _LOGGER.log(level, "a connection ended early: %s: %s", type(error).__name__, error)
 
 
-def make_server(site: Site, port: int) -> ThreadingHTTPServer:
-    """A server of a site for browsers on this machine; its ``serve_forever`` serves.
+def make_server(report: ReportFiles, port: int) -> ThreadingHTTPServer:
+    """A server of a report for browsers on this machine; its ``serve_forever`` serves.
 
     Args:
-        site: the site.
+        report: the report.
         port: 0 takes any that is free.
 
     Raises:
@@ -114,10 +114,10 @@ def make_server(site: Site, port: int) -> ThreadingHTTPServer:
     """
 
     class Handler(_Handler):
-        files = SiteFiles(site)
+        files = FilesOnDemand(report)
 
     try:
-        return SiteServer((HOST, port), Handler)
+        return ReportServer((HOST, port), Handler)
     except OSError as error:
         raise InfoscopeError(
             f"cannot serve on port {port}: {error.strerror or error}; choose another --port"
@@ -125,7 +125,7 @@ def make_server(site: Site, port: int) -> ThreadingHTTPServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    files: SiteFiles
+    files: FilesOnDemand
     protocol_version = "HTTP/1.1"
     # A request line that names no version is answered with headers all the same, so that an error has ours.
     default_request_version = "HTTP/1.0"
@@ -143,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, explain=str(error))
             return
         except Exception as error:
-            # The reader of one page is told; the others' pages go on.
+            # Only this page fails; the server keeps answering for others.
             _LOGGER.warning("cannot answer for %r: %s: %s", path, type(error).__name__, error)
             self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
             return
@@ -167,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
         # tunnel to another machine has its own.
         if not _names_this_machine(host):
             return HTTPStatus.FORBIDDEN, "this server has another name"
-        # A path alone: an address in full may name another host than the header. A body would be taken for the next
+        # Only a path: a full address may name another host than the header. A body would be read as the next
         # request on this connection.
         length = self.headers.get("Content-Length", "0").strip()
         if not path.startswith("/") or length != "0" or "Transfer-Encoding" in self.headers:
@@ -177,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _from_this_site(self, host: str, path: str) -> bool:
-        """Whether the site itself asks, or its reader by an address, a bookmark or a link.
+        """Whether the report itself asks, or its reader by an address, a bookmark or a link.
 
         Browsers say who asks in ``Sec-Fetch-Site``, and no page can change it. Another port of this machine is
         ``same-site`` and may be anybody's. Where nothing is said, by an old browser or a program that is none, the
@@ -220,11 +220,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def version_string(self) -> str:
-        """Say which program answers, but not by which Python."""
+        """Name the program that answers, but not its Python."""
         return "infoscope"
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing: a page asks for hundreds of files."""
+        """Log nothing: a page asks for hundreds of files."""
 
 
 def _names_this_machine(host: str) -> bool:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
+from typing import Literal
+
 import numpy as np
 import polars as pl
 from jaxtyping import Float64, UInt8
@@ -9,7 +13,7 @@ from PIL import Image
 
 from infoscope.images.views import Views
 
-# As the site draws them: the weakest code above 0 is seen, the strongest does not hide the photograph.
+# As the report draws them: the weakest code above 0 is seen, the strongest does not hide the photograph.
 FAINT, FULL = 70 / 255, 225 / 255
 # How far a photograph steps back behind its map, as in `site.css`: share of grey, contrast, brightness.
 GREY, CONTRAST, BRIGHTNESS = 0.75, 0.75, 1.15
@@ -80,6 +84,23 @@ def crop_tiles(
         _draw_frame(pixels, shared, line, FRAME)
         tiles.append(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
     return tiles
+
+
+def data_uri(tile: UInt8[np.ndarray, "row column 3"], kind: Literal["JPEG", "WEBP"], **options: int) -> str:
+    """A picture as a URI that holds it.
+
+    Args:
+        tile: the picture.
+        kind: its format.
+        **options: how Pillow writes it, such as ``quality``.
+
+    Example:
+        >>> data_uri(np.zeros((2, 2, 3), np.uint8), "WEBP", quality=70)[:23]
+        'data:image/webp;base64,'
+    """
+    file = io.BytesIO()
+    Image.fromarray(tile).save(file, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
 def _stepped_back(photograph: Image.Image, views: Views, cell: int) -> Float64[np.ndarray, "row column 3"]:

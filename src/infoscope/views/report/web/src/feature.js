@@ -6,19 +6,9 @@ import { el, link, table, wide } from "./dom.js";
 import { NONE, count, number, percent, plural, score } from "./format.js";
 import { cropTile, movedTile, thumbnail } from "./pictures.js";
 
-const CONTROLS = ["cds_null", "cds_calibrated", "position_control", "position_pairs", "cds_retained", "retained_disagrees", "retention", "cds_even", "cds_odd", "vanished"];
-const COMPANIONS = ["effective_area", "entropy", "participation", "gyration", "moran", "peak_displacement", "support_iou", "cosine_distance", "jensen_shannon", "mass_ratio", "max_activation", "images_active", "density"];
-const MOVES = [
-  ["pairs_following", "follow the pixels"],
-  ["pairs_staying", "stay at their place in the crop"],
-  ["pairs_still", "hardly move"],
-  ["pairs_jumping", "jump or vanish"],
-];
-
 export class FeaturePage {
   constructor(host, run) {
     Object.assign(this, { host, run });
-    this.byName = new Map(run.columns.map((one) => [one.name, one]));
     this.fields = new Map(run.fields.map((name, place) => [name, place]));
   }
 
@@ -35,6 +25,11 @@ export class FeaturePage {
 
   value(name) {
     return this.record.values[this.fields.get(name)];
+  }
+
+  // The columns that are declared to stand in a panel, in their order in the table.
+  columns(panel) {
+    return this.run.columns.filter((one) => one.panel === panel);
   }
 
   header() {
@@ -88,7 +83,7 @@ export class FeaturePage {
   }
 
   moves() {
-    const shares = MOVES.map(([name, text]) => [this.value(name), text]);
+    const shares = this.columns("moves").map(({ name, label }) => [this.value(name), label.replace(/^pairs that /, "")]);
     if (shares.every(([share]) => share === null)) return "none that tell what they did";
     return el(
       "span",
@@ -150,17 +145,16 @@ export class FeaturePage {
   }
 
   // Numbers, each with its unit, what it means, and for how much of the run it is known.
-  numbers(names) {
-    const rows = names.filter((name) => this.byName.has(name)).map((name) => {
-      const { label, unit, meaning, whole, known } = this.byName.get(name);
-      return el(
+  numbers(panel) {
+    const rows = this.columns(panel).map(({ name, label, unit, meaning, whole, known }) =>
+      el(
         "div",
         null,
         el("dt", null, label),
         el("dd", { class: "value" }, number(this.value(name), whole), " ", el("small", null, unit)),
         el("dd", { class: "meaning" }, `${sentence(meaning)} Known for ${count(known)} of ${count(this.run.features)} features.`),
-      );
-    });
+      ),
+    );
     return el("dl", { class: "numbers" }, rows);
   }
 
@@ -172,13 +166,13 @@ export class FeaturePage {
     return section(
       "Controls",
       el("p", { class: "fine" }, "What CDS alone cannot tell. A dash is a number that is not defined for this feature."),
-      this.numbers(CONTROLS),
+      this.numbers("controls"),
       side.length ? el("div", { class: "tables" }, side) : null,
     );
   }
 
   companions() {
-    return section("Companions", el("p", { class: "fine" }, "Other measures of the same maps and of the feature's activity."), this.numbers(COMPANIONS));
+    return section("Companions", el("p", { class: "fine" }, "Other measures of the same maps and of the feature's activity."), this.numbers("companions"));
   }
 
   others() {
