@@ -11,6 +11,8 @@ from numba.core.caching import CacheImpl
 from infoscope.runtime import compilation
 from infoscope.runtime.compilation import compiled
 
+pytestmark = pytest.mark.slow
+
 
 def square(number: int) -> int:
     return number * number

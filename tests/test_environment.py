@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 WAITING = "OMP_WAIT_POLICY"
 
 

@@ -85,6 +85,7 @@ def by_pair(parts):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
 @pytest.mark.parametrize("stored", [True, False])
 def test_several_dictionaries_get_what_each_gets_alone(targets, images, tmp_path, monkeypatch, rank_view, stored):
@@ -100,6 +101,7 @@ def test_several_dictionaries_get_what_each_gets_alone(targets, images, tmp_path
         assert by_pair(arrays for (arrays,) in own) == by_pair(arrays[number] for arrays in made)
 
 
+@pytest.mark.slow
 def test_a_pass_over_several_dictionaries_resumes(targets, images, tmp_path, monkeypatch):
     monkeypatch.setattr(maps, "MAPS_BYTES", 10_000)
     monkeypatch.setattr(ranking, "SHARDS_TO_FOLD", 3)

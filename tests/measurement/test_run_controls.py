@@ -35,7 +35,7 @@ def test_from_the_columns():
         scope_class=["local"] * 30 + ["global"] * 20 + ["undefined"],
         trust=[0.5] * 50 + [0.0],
     )
-    found = run_controls(frame, top_images=3)
+    found = run_controls(frame, {"top_images": 3})
     assert found.classes == {"local": 30, "diffuse": 0, "position-bound": 0, "global": 20, "undefined": 1}
     assert found.calibrated[0.5] == pytest.approx(np.median(2 * cds))
     assert set(found.trust.values()) == {0.5}
@@ -55,7 +55,7 @@ def test_from_the_columns():
 
 
 def test_a_run_without_scores():
-    found = run_controls(table(2, scope_class=["undefined"] * 2, trust=[0.0, 0.0]), top_images=16)
+    found = run_controls(table(2, scope_class=["undefined"] * 2, trust=[0.0, 0.0]), {"top_images": 16})
     assert found.classes["undefined"] == 2
     assert (found.calibrated, found.trust, found.disagreeing) == ({}, {}, 0)
     assert json.dumps(found.to_json(), allow_nan=False)

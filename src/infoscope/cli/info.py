@@ -37,7 +37,7 @@ class Info:
             print_summary(run)
 
         def result() -> dict[str, Any]:
-            controls = run_controls(run.scope, int(run.manifest.options["top_images"])).to_json()
+            controls = run_controls(run.scope, run.manifest.options).to_json()
             return {
                 **run_figures(run),
                 "checked": run.checked,

@@ -17,6 +17,7 @@ from infoscope.measurement.summary import (
     fit_sentence,
     partition_of,
     quantiles_of,
+    repeatability_sentence,
     settings_of,
 )
 from infoscope.runtime.manifest import FitRecord, ModelRecord
@@ -86,7 +87,7 @@ def print_summary(run: Run) -> None:
             ("modes", partition.sentence()),
             ("sides", f"{counts.low_cds:,} low-CDS, {counts.high_cds:,} high-CDS"),
         ]
-    rows += class_rows(run_controls(run.scope, settings.top_images))
+    rows += class_rows(run_controls(run.scope, run.manifest.options))
     rows += cross_check_rows(run)
     if counts.unscored:
         rows.append(
@@ -110,9 +111,13 @@ def print_summary(run: Run) -> None:
 def class_rows(controls: RunControls) -> list[tuple[str, str]]:
     """Shares of the scope classes, the calibrated spectrum and how far to believe them."""
     total = max(sum(controls.classes.values()), 1)
-    rows = [
-        ("classes", ", ".join(f"{count:,} {name} ({count / total:.1%})" for name, count in controls.classes.items()))
+    shares = [
+        f"{name} not repeatable here" if name in controls.not_repeatable else f"{count:,} {name} ({count / total:.1%})"
+        for name, count in controls.classes.items()
     ]
+    rows = [("classes", ", ".join(shares))]
+    if controls.repeatability is not None and controls.repeatability.features:
+        rows.append(("repeats", repeatability_sentence(controls.repeatability, controls.judged_images)))
     if controls.calibrated:
         quantiles = "  ".join(f"{share:.0%} {value:.2f}" for share, value in controls.calibrated.items())
         rows.append(("calibrated", f"{quantiles}  (1 is unrelated pictures)"))
@@ -157,7 +162,7 @@ def run_figures(run: Run) -> dict[str, Any]:
     manifest, partition, settings = run.manifest, partition_of(run), settings_of(run)
     counts = counts_of(run.scope, partition, settings)
     shares = dict((*QUANTILES, ("maximum", 1.0)))
-    controls = run_controls(run.scope, settings.top_images)
+    controls = run_controls(run.scope, run.manifest.options)
     return {
         "features": {"all": counts.features} | {name: getattr(counts, name) for name in COUNTED},
         "cds": {str(shares[name]): value for name, value in quantiles_of(run.scope)},
@@ -167,6 +172,8 @@ def run_figures(run: Run) -> dict[str, Any]:
         "calibrated": controls.calibrated,
         "trust": controls.trust,
         "reliability": controls.reliability.spearman,
+        "repeatability": controls.repeatability,
+        "not_repeatable": sorted(controls.not_repeatable),
         "fit": manifest.fit,
         "images": {
             "source": manifest.images.source,

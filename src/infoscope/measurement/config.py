@@ -33,6 +33,10 @@ class MeasureConfig:
 
     top_images: Annotated[int, Range(1, 65535)] = 16
     """k: how many of a feature's strongest images its score is the mean over. Our choice."""
+    ranks: Annotated[int, Range(1, 65535)] | None = None
+    """How many of a feature's strongest images are mapped. Those after the first k serve repeatability alone: the even
+    and the odd ranks are two judgements without a common image, so that twice k gives two judgements by k images each.
+    Default: k, and so two judgements by half of k. Our choice, because maps and distances take time."""
     shift: int = 2
     """s: patches between the two crops. 2 takes 256 pixels to 224 for patches of 16. Our choice."""
     shifts: tuple[int, ...] = ()
@@ -68,10 +72,19 @@ class MeasureConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.ranks is not None and self.ranks < self.top_images:
+            raise InfoscopeError(
+                f"--ranks {self.ranks} is out of range: choose --top-images, {self.top_images}, or more"
+            )
         if self.min_pairs is not None and self.min_pairs > self.top_images:
             raise InfoscopeError(
                 f"--min-pairs {self.min_pairs} is out of range: choose 1 to --top-images, {self.top_images}"
             )
+
+    @property
+    def mapped_images(self) -> int:
+        """``ranks``, with its default."""
+        return self.top_images if self.ranks is None else self.ranks
 
     @property
     def least_pairs(self) -> int:

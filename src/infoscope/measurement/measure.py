@@ -103,6 +103,8 @@ def measure_scope(
     model, dictionary = model_record(backbone), dictionary_record(sae)
     ids_hash = ids_sha256(images)
     stored_options = asdict(config) | {"min_pairs": config.least_pairs, "shifts": list(config.curve)}
+    if config.ranks is None:  # as measurements had it before there was such an option
+        del stored_options["ranks"]
     partials = Partials(None if out is None else Path(out) / PARTIALS)
     if out is not None:
         identity = run_identity(model, dictionary, images, ids_hash, stored_options)
@@ -120,7 +122,7 @@ def measure_scope(
             return measured
     clock = Clock()
 
-    chunks = feature_chunks(sae.features, max(config.top_images, config.quantile_images), passes.cells)
+    chunks = feature_chunks(sae.features, max(config.mapped_images, config.quantile_images), passes.cells)
     with _executor(passes, execution) as executor:
         with clock("ranking"):
             fold = rank_images(executor, passes, execution.shard_images, partials, [chunks])
@@ -143,13 +145,16 @@ def measure_scope(
         pair_scores, pair_controls, maps_source = scoring.score(maps, ranked.ranking, maps_file)
         fit = fit_record(ranked, backbone, sae)
         features = judge_features(pair_scores, pair_controls, ranked.ranking, backbone.grid, config, fit.fvu)
+        # From here on only the first k images of each feature count.
+        top = ranked.ranking.first(config.top_images)
+        pair_scores = pair_scores.take(np.flatnonzero(np.nonzero(ranked.ranking.image >= 0)[1] < config.top_images))
     checks = CrossChecks()
     if len(map_sets(config)) > 1:
         with clock("cross-checks"):
-            checks = CrossScoring(scoring, parts, ranked.ranking, spread).run(pair_scores, images.ids)
+            checks = CrossScoring(scoring, parts, top, spread).run(pair_scores, images.ids)
     scope = Scope(
-        scope_table(features, ranked.ranking),
-        top_images_table(ranked.ranking, pair_scores, images.ids),
+        scope_table(features, top),
+        top_images_table(top, pair_scores, images.ids),
         maps_source,
         Manifest(
             format_version=FORMAT_VERSION,

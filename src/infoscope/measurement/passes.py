@@ -261,7 +261,7 @@ class Passes:
     def _empty_ranking(self) -> RankedImages:
         # No feature has more top images than there are images.
         images = len(self.images)
-        top = min(self.config.top_images, images)
+        top = min(self.config.mapped_images, images)
         sampled = min(SAMPLED_PER_QUANTILE * self.config.quantile_images, images)
         return RankedImages(
             [Ranked.empty(target.backbone.width, target.sae.features, top, sampled) for target in self.targets]

@@ -95,6 +95,10 @@ class Ranking:
         order = np.lexsort((feature, image))
         return image[order], feature[order].astype(np.int64)
 
+    def first(self, images: int) -> Ranking:
+        """The same with only the first so many images of each feature."""
+        return replace(self, score=self.score[:, :images], image=self.image[:, :images])
+
     def keep(self, maps: ImageMaps) -> ImageMaps:
         """The maps whose image is among the strongest of their feature."""
         return maps.take(np.nonzero((self.image[maps.feature] == maps.image[:, None]).any(1))[0])

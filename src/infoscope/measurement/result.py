@@ -74,7 +74,7 @@ class Scope(Shown):
 
     def controls(self) -> RunControls:
         """The controls of the run as a whole: shares of classes, reliability, sensitivity; see `RunControls`."""
-        return run_controls(self.table, int(self.manifest.options["top_images"]))
+        return run_controls(self.table, self.manifest.options)
 
     @cached_property
     def run(self) -> Run:

@@ -64,7 +64,7 @@ class Scoring:
         """
         total = int((ranking.image >= 0).sum())
         # Named by the ranking: one that is computed again on other hardware may differ.
-        stem = f"scores-{digest(ranking.image, ranking.score)}"
+        stem = f"scores-halves-{digest(ranking.image, ranking.score)}"
         chunk_arrays: list[Arrays] = []
         tables: list[pl.DataFrame] = []
         files: list[Path] = []
@@ -74,7 +74,8 @@ class Scoring:
                 def compute(number: int = number, features: range = features) -> tuple[Arrays, pl.DataFrame]:
                     pairs = ranking.pairs(maps.of_chunk(number), features)
                     scores, controls = score_with_controls(pairs, self.grid, self.config, advance, len(ranking.image))
-                    return scores.arrays() | controls.arrays(), maps_table(pairs)
+                    kept = pairs.take(np.flatnonzero(pairs.rank < self.config.top_images))
+                    return scores.arrays() | controls.arrays(), maps_table(kept)
 
                 if maps_file is None:
                     arrays, table = compute()
@@ -153,7 +154,9 @@ def score_with_controls(
         shard_pairs, reference = _prepared(pairs.take(shard), config)
         options = grid, config.shift, config.ground_distance
         scores.append(score_pairs(shard_pairs, *options, reference))
-        controls.append(control_pairs(shard_pairs, *options, sampled[shard_pairs.feature], config.empty_as))
+        controls.append(
+            control_pairs(shard_pairs, *options, sampled[shard_pairs.feature], config.empty_as, config.top_images)
+        )
         advance(len(shard))
     return PairScores.concatenate(scores), PairControls.concatenate(controls)
 

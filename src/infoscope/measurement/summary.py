@@ -19,7 +19,7 @@ from infoscope.scope.classes import CLASSES, ClassRules
 from infoscope.scope.geometry import Geometry
 from infoscope.scope.modes import Evidence, estimate_density
 from infoscope.scope.partition import Partition
-from infoscope.scope.reliability import spearman
+from infoscope.scope.reliability import ClassAgreement, spearman
 
 QUANTILES = (("minimum", 0.0), ("5 %", 0.05), ("25 %", 0.25), ("median", 0.5), ("75 %", 0.75), ("95 %", 0.95))
 # Our choice: an unscored feature above this share of vanished pairs is one the score may have missed.
@@ -176,6 +176,27 @@ def quantiles_of(scope: pl.DataFrame) -> list[tuple[str, float]]:
         return []
     values = [(name, cds.quantile(share, "linear")) for name, share in (*QUANTILES, ("maximum", 1.0))]
     return [(name, value) for name, value in values if value is not None]
+
+
+def repeatability_sentence(found: ClassAgreement, images: int) -> str:
+    """Whether classes repeat, in a line.
+
+    Example:
+        >>> from infoscope.scope.reliability import class_agreement
+        >>> found = class_agreement(["local"] * 3, ["local", "local", "global"], CLASSES[:4])
+        >>> sentence = repeatability_sentence(found, images=8)
+        >>> sentence[: sentence.index("(") - 1]
+        'of 3 features classed twice, by 8 images each, 67 % get the same class'
+        >>> sentence[sentence.index("(") :]
+        '(kappa 0.00, AC1 0.54): local 0.80, global 0.00'
+    """
+    each = [f"{name} {share:.2f}" for name, share in found.positive.items() if not math.isnan(share)]
+    beyond = {"kappa": found.kappa, "AC1": found.ac1}
+    chance = ", ".join(f"{name} {value:.2f}" for name, value in beyond.items() if not math.isnan(value))
+    return (
+        f"of {found.features:,} features classed twice, by {images} images each, {100 * found.agreement:.0f} % get the "
+        f"same class{f' ({chance})' if chance else ''}: {', '.join(each)}"
+    )
 
 
 def fit_sentence(fit: FitRecord) -> tuple[str, str]:

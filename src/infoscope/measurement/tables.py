@@ -32,6 +32,8 @@ def scope_table(features: Features, ranking: Ranking) -> pl.DataFrame:
         "density": ranking.tokens_active / max(tokens, 1),
         "scope_class": features.classes.names,
         "class_evidence": features.classes.evidence,
+        "class_even": features.halves.even,
+        "class_odd": features.halves.odd,
         "trust": features.trust.value,
         "trust_reasons": features.trust.reasons,
     }

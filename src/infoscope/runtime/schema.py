@@ -212,6 +212,10 @@ SCOPE = declare(
             "local, diffuse, position-bound, global or undefined", required=True, choices=SCOPE_CLASSES
         ),
         "class_evidence": _text("what speaks for the class", required=True),
+        "class_even": _text(
+            "the class by the images of even rank alone (0, 2, ...)", choices=SCOPE_CLASSES, since="0.1.0"
+        ),
+        "class_odd": _text("the class by the images of odd rank alone", choices=SCOPE_CLASSES, since="0.1.0"),
         "trust": _fraction("how far to believe class and score: product of five factors"),
         "trust_reasons": _text("the factors under 0.95, lowest first", required=True),
     }

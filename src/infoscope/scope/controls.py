@@ -7,7 +7,7 @@ give, and the calibrated score says how much of that is left between two crops o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt16, UInt32
@@ -16,7 +16,7 @@ from infoscope.options import EmptyPairs, Metric
 from infoscope.scope.companions import Companions, compare_maps
 from infoscope.scope.emd import emd_pairs
 from infoscope.scope.geometry import patch_distances
-from infoscope.scope.maps import MapPairs, overlap_maps
+from infoscope.scope.maps import MapPairs, SparseMaps, overlap_maps
 from infoscope.scope.score import FeatureScores, PairScores, feature_mean
 
 FLOORS = (0.1, 0.25, 0.5)
@@ -39,6 +39,8 @@ class PairControls:
         null: the same distance on the overlap between the first map of this pair and the second map of the feature's
             next valid pair (after the last, the first), over the overlap's largest distance; NaN for pairs that are not
             valid, and where the feature has no other valid pair.
+        half_null: the same with the next valid pair among those whose rank is even or odd as this pair's is, so that
+            the two halves have no image in common.
         floors: the pair's distance on the overlap when codes under a share of each map's maximum count as 0,
             ``[pair, floor]``, for the shares in `FLOORS`; NaN where not computed, and where either map has no mass
             unless such pairs count as 1.
@@ -47,20 +49,34 @@ class PairControls:
 
     position: Float64[np.ndarray, " pair"]
     null: Float64[np.ndarray, " pair"]
+    half_null: Float64[np.ndarray, " pair"]
     floors: Float64[np.ndarray, "pair floor"]
     companions: Companions
 
+    def take(self, index: Int64[np.ndarray, " taken"]) -> PairControls:
+        """The pairs at ``index``, in that order."""
+        return PairControls.from_arrays({name: values[index] for name, values in self.arrays().items()})
+
+    def half(self, index: Int64[np.ndarray, " taken"]) -> PairControls:
+        """The pairs at ``index``, all of them of even or of odd rank, with the null that stays among these."""
+        half = self.take(index)
+        return replace(half, null=half.half_null)
+
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name, as `from_arrays` reads them."""
-        return {"position": self.position, "null": self.null, "floors": self.floors, **self.companions.arrays()}
+        return {
+            "position": self.position,
+            "null": self.null,
+            "half_null": self.half_null,
+            "floors": self.floors,
+            **self.companions.arrays(),
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> PairControls:
         """The inverse of `arrays`; other entries are ignored."""
-        names = [field.name for field in fields(Companions)]
-        return cls(
-            arrays["position"], arrays["null"], arrays["floors"], Companions(**{name: arrays[name] for name in names})
-        )
+        own = {field.name: arrays[field.name] for field in fields(cls) if field.name != "companions"}
+        return cls(**own, companions=Companions(**{field.name: arrays[field.name] for field in fields(Companions)}))
 
     @classmethod
     def concatenate(cls, parts: Sequence[PairControls]) -> PairControls:
@@ -115,6 +131,7 @@ def control_pairs(
     metric: Metric = "euclidean",
     floored: Bool[np.ndarray, " pair"] | None = None,
     empty_as: EmptyPairs = "leave-out",
+    top_images: int | None = None,
 ) -> PairControls:
     """The controls of every pair. All pairs of a feature must be present, since the null compares each with the next.
 
@@ -127,6 +144,7 @@ def control_pairs(
         metric: ground distance between patches.
         floored: the pairs whose distances under `FLOORS` are computed; none by default.
         empty_as: as in `score_features`, for the distances under `FLOORS`.
+        top_images: k; pairs of later ranks take part in ``half_null`` alone, and not in ``null``. None: all take part.
 
     Example:
         A peak glued to a corner of the crop has no score, since one overlap map is empty, but it stays at its place:
@@ -143,19 +161,30 @@ def control_pairs(
     full_distances, overlap_distances = patch_distances(grid, metric), patch_distances(grid - shift, metric)
     floored = np.zeros(len(pairs), np.bool_) if floored is None else floored
     valid = _overlap_mass(pairs, grid, shift)
-    partner = next_valid(pairs.feature, valid)
+    partner = next_valid(pairs.feature, valid if top_images is None else valid & (pairs.rank < top_images))
+    # Each feature's even ranks, then its odd ones, as if they were two features.
+    half = 2 * pairs.feature + pairs.rank % 2
+    by_half = np.argsort(half, kind="stable")
+    half_partner = np.full(len(pairs), -1, np.int64)
+    following = next_valid(half[by_half], valid[by_half])
+    half_partner[by_half] = np.where(following >= 0, by_half[following], -1)
     controls = []
+
+    def unrelated(first: SparseMaps, partner: Int64[np.ndarray, " pair"]) -> Float64[np.ndarray, " pair"]:
+        """Distances between first maps and the second maps of their partners; NaN without one."""
+        distances = np.full(len(partner), np.nan)
+        known = np.flatnonzero(partner >= 0)
+        others = pairs.second.take(partner[known]).window(grid, 0, 0, grid - shift)
+        emd = emd_pairs(first.take(known), others, overlap_distances) / overlap_distances.max()
+        distances[known] = np.minimum(emd, 1.0)
+        return distances
+
     for begin in range(0, max(len(pairs), 1), _PAIRS_AT_ONCE):
         index = np.arange(begin, min(begin + _PAIRS_AT_ONCE, len(pairs)))
         full_first, full_second = pairs.first.take(index), pairs.second.take(index)
         first, second = overlap_maps(full_first, full_second, grid, shift)
         position = np.minimum(emd_pairs(full_first, full_second, full_distances) / full_distances.max(), 1.0)
-        partnered = np.flatnonzero(partner[index] >= 0)
-        unrelated = pairs.second.take(partner[index[partnered]]).window(grid, 0, 0, grid - shift)
-        null = np.full(len(index), np.nan)
-        null[partnered] = np.minimum(
-            emd_pairs(first.take(partnered), unrelated, overlap_distances) / overlap_distances.max(), 1.0
-        )
+        null, half_null = unrelated(first, partner[index]), unrelated(first, half_partner[index])
         floors = np.full((len(index), len(FLOORS)), np.nan)
         chosen = np.flatnonzero(floored[index])
         for column, floor in enumerate(FLOORS if len(chosen) else ()):
@@ -168,7 +197,9 @@ def control_pairs(
                 one_empty = (np.diff(ours.start) > 0) ^ (np.diff(theirs.start) > 0)
                 floors[chosen[one_empty], column] = 1.0
         controls.append(
-            PairControls(position, null, floors, compare_maps(first, second, grid - shift, overlap_distances))
+            PairControls(
+                position, null, half_null, floors, compare_maps(first, second, grid - shift, overlap_distances)
+            )
         )
     return PairControls.concatenate(controls)
 

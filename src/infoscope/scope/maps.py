@@ -167,9 +167,9 @@ class MapPairs:
     def __len__(self) -> int:
         return len(self.feature)
 
-    def take(self, pairs: range) -> MapPairs:
-        """Consecutive pairs."""
-        index = np.arange(pairs.start, pairs.stop)
+    def take(self, pairs: range | Int64[np.ndarray, " taken"]) -> MapPairs:
+        """Some of the pairs, ascending."""
+        index = np.arange(pairs.start, pairs.stop) if isinstance(pairs, range) else pairs
         return MapPairs(
             self.feature[index],
             self.rank[index],

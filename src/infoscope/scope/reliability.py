@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +96,64 @@ def _pearson(first: Float64[np.ndarray, " value"], second: Float64[np.ndarray, "
 def _corrected(r: float) -> float:
     # Halves of one score cannot truly disagree, and the formula runs off to minus infinity towards r = -1.
     return 2.0 * r / (1.0 + r) if r > 0 else r
+
+
+@dataclass(frozen=True)
+class ClassAgreement:
+    """How far two judgements of the same features give the same classes.
+
+    Attributes:
+        features: how many features both judgements give a class.
+        agreement: share of them with the same class.
+        kappa: Cohen's, agreement beyond what the two sets of shares give by chance; NaN where chance gives all of it.
+        ac1: Gwet's (2008), whose chance does not grow as one class comes to dominate; NaN with fewer than two classes.
+        positive: of each class, the features that both give it over the mean number that either does; NaN where neither
+            gives it.
+    """
+
+    features: int
+    agreement: float
+    kappa: float
+    ac1: float
+    positive: dict[str, float]
+
+
+def class_agreement(
+    first: Sequence[str | None], second: Sequence[str | None], classes: Sequence[str]
+) -> ClassAgreement:
+    """Compare two judgements, feature by feature.
+
+    Args:
+        first: the class of each feature by one judgement; a feature whose class is not in ``classes`` is left out.
+        second: by the other.
+        classes: the classes that count.
+
+    Example:
+        >>> by_chance = class_agreement(["a", "a", "b", "b"], ["a", "b", "a", "b"], ["a", "b"])
+        >>> by_chance.agreement, by_chance.kappa, by_chance.positive
+        (0.5, 0.0, {'a': 0.5, 'b': 0.5})
+    """
+    numbers = {name: number for number, name in enumerate(classes)}
+    table = np.zeros((len(classes), len(classes)))
+    for one, other in zip(first, second, strict=True):
+        if one in numbers and other in numbers:
+            table[numbers[one], numbers[other]] += 1
+    total = table.sum()
+    if not total:
+        return ClassAgreement(0, math.nan, math.nan, math.nan, dict.fromkeys(classes, math.nan))
+    table /= total
+    rows, columns = table.sum(1), table.sum(0)
+    agreement, chance = float(np.trace(table)), float(rows @ columns)
+    mean = (rows + columns) / 2
+    used = int((mean > 0).sum())
+    gwet = float((mean * (1 - mean)).sum() / (used - 1)) if used > 1 else math.nan
+    return ClassAgreement(
+        int(total),
+        agreement,
+        (agreement - chance) / (1 - chance) if chance < 1 else math.nan,
+        (agreement - gwet) / (1 - gwet),
+        {name: float(table[n, n] / mean[n]) if mean[n] else math.nan for name, n in numbers.items()},
+    )
 
 
 @dataclass(frozen=True)

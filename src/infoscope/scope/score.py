@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, UInt32
+from jaxtyping import Bool, Float, Float64, Int64, UInt32
 
 from infoscope.errors import InfoscopeError
 from infoscope.options import EmptyPairs, Metric
@@ -85,6 +85,10 @@ class PairScores:
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name, as the constructor takes them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def take(self, index: Int64[np.ndarray, " taken"]) -> PairScores:
+        """The pairs at ``index``, in that order."""
+        return PairScores(**{name: values[index] for name, values in self.arrays().items()})
 
     def one_empty(self) -> Bool[np.ndarray, " pair"]:
         """Pairs with mass in exactly one crop."""

@@ -91,8 +91,10 @@ def test_a_measurement_does_not_depend_on_batches(noisy, pictures):
 
 
 def test_the_hash_is_that_of_the_tensors(pictures, noisy):
-    again = plant(pictures, **SHAPE)
     other = plant(pictures, **SHAPE, seed=1)
+    again = plant(pictures, **SHAPE)
+    # Products may differ in their last bits from call to call, so the tensors themselves are carried over.
+    again.backbone.model.load_state_dict(noisy.backbone.model.state_dict())
     assert again.backbone.sha256 == noisy.backbone.sha256 != other.backbone.sha256
     assert len(noisy.backbone.sha256) == 64
 

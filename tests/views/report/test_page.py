@@ -8,6 +8,8 @@ from infoscope.images.source import open_images
 from infoscope.runtime.manifest import SkippedImage
 from infoscope.views.report.page import write_report
 
+pytestmark = pytest.mark.slow
+
 INLINE = {"a", "abbr", "b", "code", "em", "i", "span", "strong"}
 FETCHING = {"src", "href", "srcset", "poster", "data", "action", "background", "xlink:href"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>.png'

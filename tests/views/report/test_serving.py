@@ -241,6 +241,7 @@ def test_an_idle_connection_ends(served, monkeypatch):
     assert serving.IDLE_SECONDS <= 60
 
 
+@pytest.mark.slow
 def test_a_browser_that_leaves_is_not_worth_a_line(served, capfd, caplog):
     caplog.set_level(logging.INFO)
     for _ in range(20):

@@ -21,6 +21,7 @@ from infoscope.measurement.summary import (
     cross_check_rows,
     fit_sentence,
     quantiles_of,
+    repeatability_sentence,
     retention_flag,
 )
 from infoscope.runtime.atomic import atomic_write, remedy_of, remove_leftovers_of
@@ -113,12 +114,18 @@ def overview(report: ReportFiles, unreadable: list[str]) -> dict[str, Any]:
 
 def _class_section(run: Run, settings: Settings) -> dict[str, Any]:
     """What the template prints of the classes and of the controls behind them."""
-    controls = run_controls(run.scope, settings.top_images)
+    controls = run_controls(run.scope, run.manifest.options)
     total = max(run.scope.height, 1)
     calibrated = run.scope.filter(pl.col("cds_calibrated").is_not_null())
     return {
         "controls": controls,
-        "rows": [(name, ON_LIGHT[name], count, count / total) for name, count in controls.classes.items()],
+        "rows": [
+            (name, ON_LIGHT[name], count, None if name in controls.not_repeatable else count / total)
+            for name, count in controls.classes.items()
+        ],
+        "repeats": None
+        if controls.repeatability is None or not controls.repeatability.features
+        else repeatability_sentence(controls.repeatability, controls.judged_images),
         "spectrum": Markup(calibrated_histogram(calibrated)) if calibrated.height else "",
         "calibrated": calibrated.height,
     }
