@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from fake_runs import unseal
+from infoscope.dictionaries import activations
 from infoscope.dictionaries.activations import ReLU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
@@ -23,6 +24,7 @@ from infoscope.images.views import Views
 from infoscope.measurement import fit as fit_module
 from infoscope.measurement import maps, scoring
 from infoscope.measurement import measure as measure_module
+from infoscope.measurement.identity import check_belongs
 from infoscope.measurement.measure import measure_scope
 from infoscope.measurement.passes import Passes
 from infoscope.measurement.result import Scope
@@ -490,3 +492,30 @@ def test_an_activation_function_of_someone_s_own(backbone, sae, images, tmp_path
     assert scope.manifest.dictionary.activation == "near-maximum"
     assert same(scope, measure(backbone, mine, images, execution=Execution(batch_size=7, threads=5), **options))
     assert open_run(tmp_path / "run").scope.equals(scope.table)
+
+
+@dataclasses.dataclass(frozen=True)
+class ShareOfMaximum(activations._Function):
+    """Its number is not among the weights."""
+
+    name: ClassVar[str] = "share-of-maximum"
+    pointwise: ClassVar[bool] = False
+    share: float = 0.5
+
+    def __call__(self, pre):
+        return torch.where(pre >= self.share * pre.amax(-1, keepdim=True), torch.relu(pre), 0.0)
+
+
+def with_activation(sae, activation):
+    return SparseAutoencoder(sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec, activation)
+
+
+def test_the_numbers_of_an_activation_function_tell_runs_apart(backbone, sae, images, tmp_path):
+    half = with_activation(sae, ShareOfMaximum(0.5))
+    assert str(half.activation) == "share-of-maximum(share=0.5)"
+    measure(backbone, half, images, out=tmp_path)
+    with pytest.raises(InfoscopeError, match="another run's directory"):
+        measure(backbone, with_activation(sae, ShareOfMaximum(0.95)), images, out=tmp_path)
+    check_belongs(open_run(tmp_path), backbone, half)
+    with pytest.raises(InfoscopeError, match=r"activation function share-of-maximum\(share=0.5\), not topk\(6\)"):
+        check_belongs(open_run(tmp_path), backbone, sae)

@@ -94,11 +94,14 @@ class _Function:
         return map_tensors(self, lambda tensor: tensor[features])
 
     def scaled(self, factor: float) -> Activation:
-        """Itself: it commutes with a factor."""
+        """Itself, since f(c x) = c f(x) for c > 0; a function for which this does not hold overrides it."""
         return self
 
     def __str__(self) -> str:
-        return self.name
+        # Runs are told apart by this text and by the weights, so numbers that are no weights must be in it.
+        numbers = {field.name: getattr(self, field.name) for field in fields(self)}
+        shown = [f"{name}={value}" for name, value in numbers.items() if not isinstance(value, Tensor)]
+        return f"{self.name}({', '.join(shown)})" if shown else self.name
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,7 @@ def check_belongs(run: Run, backbone: Backbone, sae: SparseAutoencoder) -> None:
         ("grid", backbone.grid, manifest.model.grid),
         ("model weights", backbone.sha256, manifest.model.sha256),
         ("SAE weights", sae.sha256, manifest.dictionary.sha256),
+        ("activation function", str(sae.activation), manifest.dictionary.activation),
     ):
         if given != measured:
             raise InfoscopeError(f"{run.path} was measured with {what} {measured}, not {given}: give the run's own")

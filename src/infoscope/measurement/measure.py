@@ -103,11 +103,13 @@ def measure_scope(
     model, dictionary = model_record(backbone), dictionary_record(sae)
     ids_hash = ids_sha256(images)
     stored_options = asdict(config) | {"min_pairs": config.least_pairs, "shifts": list(config.curve)}
-    if config.ranks is None:  # as measurements had it before there was such an option
-        del stored_options["ranks"]
     partials = Partials(None if out is None else Path(out) / PARTIALS)
     if out is not None:
-        identity = run_identity(model, dictionary, images, ids_hash, stored_options)
+        # Directories written before there was this option have no such entry.
+        options_of_identity = {
+            name: value for name, value in stored_options.items() if (name, value) != ("ranks", None)
+        }
+        identity = run_identity(model, dictionary, images, ids_hash, options_of_identity)
         identity = with_kept_stamp(
             Path(out),
             identity,

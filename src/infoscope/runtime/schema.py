@@ -154,20 +154,21 @@ SCOPE = declare(
             on_card=False,
         ),
         "participation": _patches(
-            "1 over the sum of squares of the normalised overlap map, mean likewise",
+            "1 over the sum of squares of the normalised overlap map, mean of both crops, mean over the valid pairs",
             label="participation ratio",
             panel="companions",
         ),
         "gyration": _patches(
-            "root mean squared distance of the overlap map from its own centre, mean likewise",
+            "root mean squared distance of the overlap map from its own centre, mean of both crops, mean over the "
+            "valid pairs",
             label="radius of gyration",
             panel="companions",
         ),
         "moran": Column(
             pl.Float64,
             "-1 to 1",
-            "Moran's I of the overlap map, weight 1 between each patch and the up to eight around it, mean likewise; "
-            "null where maps are even",
+            "Moran's I of the overlap map, weight 1 between each patch and the up to eight around it, mean of both "
+            "crops, mean over the valid pairs; null where maps are even",
             label="Moran's I",
             panel="companions",
         ),

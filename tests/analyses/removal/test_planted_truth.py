@@ -1,6 +1,6 @@
 """What probes find without the planted features that hold it, and without those that do not.
 
-    pytest -s tests/removal/test_planted_truth.py
+    pytest -s tests/analyses/removal/test_planted_truth.py
 
 prints the table of docs/removal.md.
 """
