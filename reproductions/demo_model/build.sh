@@ -24,7 +24,7 @@ mkdir -p "$data"
 rm -rf "$data/demo-vit"
 cp -r "$work/student/model" "$data/demo-vit"
 
-"$python" photographs.py --source "$sources" --out "$data/photographs"
+"$python" photographs.py --source "$sources" --out "$data/photographs" --tests "$data/test-photographs"
 "$python" photographs.py --source "$sources" --out "$work/other-crops" --seed 1
 "$python" embeddings.py --trained "$work/student" --crops "$work/other-crops" --out "$data"
 

@@ -44,7 +44,7 @@ def commands(place, coloured_folder, run):
             run / "probes",
         ),
         "outliers": (["outliers", run], run / "outliers"),
-        "zeroshot": (["zeroshot", run, *classes, *groups], run / "zeroshot"),
+        "zeroshot": (["zeroshot", run, "--images", "run", *classes, *groups], run / "zeroshot"),
         "report": (["report", run, "--gallery-images", "2"], run / "report"),
         "demo": (["demo", "--out", run, "--no-open", "--photographs", "16"], run),
     }

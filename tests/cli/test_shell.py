@@ -38,7 +38,7 @@ TRIED = {
     "outliers": "{place}/run --sample-images 4",
     "probe": "{place}/run --data {place}/split --remove nothing --random-draws 0",
     "select": "{place}/run --data {place}/split --shares 1 --ends top --random-draws 0",
-    "zeroshot": "{place}/run --remove nothing --random-draws 0 --draws 10",
+    "zeroshot": "{place}/run --images run --remove nothing --random-draws 0 --draws 10",
     "table": "{place}/run/probes/classification",
     "sweep": "--model {place}/model --dictionary channels --blocks 0,1 --input-side {side} --images {place}/images "
     "--top-images 4 --shift 1 --out {place}/sweep",

@@ -44,7 +44,8 @@ def place(tmp_path_factory):
 
 
 def test_a_run_and_folders_of_images_are_all_it_needs(place, capsys):
-    words = ["zeroshot", f"{place}/run", "--remove", "high-CDS", "--random-draws", "2", "--draws", "50"]
+    words = ["zeroshot", f"{place}/run", "--images", "run", "--remove", "high-CDS", "--random-draws", "2"]
+    words += ["--draws", "50"]
     assert main(words) == 0
     printed = " ".join(capsys.readouterr().out.split())
     for part in (
@@ -90,7 +91,7 @@ def test_a_file_of_class_embeddings_takes_the_place_of_texts(place, capsys, tmp_
     write_embeddings(tmp_path / "a.safetensors", class_embeddings(Classes(FOLDERS, FOLDERS), vectors))
     np.save(tmp_path / "a.npy", vectors)
     (tmp_path / "names.json").write_text(json.dumps({folder: folder.title() for folder in FOLDERS}))
-    words = ["zeroshot", f"{place}/run", "--random-draws", "0", "--pooled", "cls", "--draws", "20"]
+    words = ["zeroshot", f"{place}/run", "--images", "run", "--random-draws", "0", "--pooled", "cls", "--draws", "20"]
     words += ["--remove", "list:" + str(tmp_path / "features"), "--out", f"{tmp_path}/out"]
     (tmp_path / "features").write_text("0\n3\n")
     first = document(capsys, [*words, "--class-embeddings", f"{tmp_path}/a.safetensors"])["result"]
@@ -107,7 +108,8 @@ def test_a_file_of_class_embeddings_takes_the_place_of_texts(place, capsys, tmp_
 
 def test_other_replacements_and_unknown_classes(place, capsys, tmp_path):
     (tmp_path / "names.txt").write_text("red dog\ncat\ntruck\nphoto\ngarbage\nthis\n")
-    words = ["zeroshot", f"{place}/run", "--classes", f"{tmp_path}/names.txt", "--labels", "none", "--draws", "20"]
+    words = ["zeroshot", f"{place}/run", "--images", "run", "--classes", f"{tmp_path}/names.txt", "--labels", "none"]
+    words += ["--draws", "20"]
     words += ["--replacement", "mean", "--random-draws", "0", "--remove", "cds@0-0.5", "--out", f"{tmp_path}/out"]
     assert main(words) == 0
     printed = " ".join(capsys.readouterr().out.split())
@@ -136,6 +138,7 @@ def test_images_elsewhere_have_a_sample_elsewhere(place, capsys, tmp_path):
     ("words", "message"),
     [
         (["/no/such/run"], "no such run directory: /no/such/run"),
+        (["{place}/run", "--images", "{place}/none"], "no such folder of images"),
         (["{place}/run", "--sites", "site"], "--sites site has no meaning here: zero-shot reads"),
         (["{place}/run", "--labels", "none"], "--labels none leaves the classes open"),
         (["{place}/run", "--classes", "/none.txt"], "cannot read /none.txt"),
@@ -151,10 +154,12 @@ def test_images_elsewhere_have_a_sample_elsewhere(place, capsys, tmp_path):
     ],
 )
 def test_bad_flags_are_one_line(place, capsys, words, message):
-    assert message in fails(capsys, ["zeroshot", *(word.format(place=place) for word in words)])
+    images = [] if "--images" in words else ["--images", "run"]
+    assert message in fails(capsys, ["zeroshot", *(word.format(place=place) for word in words), *images])
 
 
 def test_embeddings_of_another_width_are_refused(place, capsys, tmp_path):
     np.save(tmp_path / "a.npy", np.eye(3, PROJECTED + 1))
-    words = ["zeroshot", f"{place}/run", "--class-embeddings", f"{tmp_path}/a.npy", "--classes", "labels"]
+    words = ["zeroshot", f"{place}/run", "--images", "run", "--class-embeddings", f"{tmp_path}/a.npy"]
+    words += ["--classes", "labels"]
     assert f"of width {PROJECTED + 1} do not go with" in fails(capsys, [*words, "--random-draws", "0"])

@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 import socket
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +32,10 @@ def shown(tmp_path_factory):
 
         patch.setattr(socket.socket, "connect", refuse)
         patch.setattr(socket, "getaddrinfo", refuse)
-        printed = []
-        patch.setattr("builtins.print", lambda *words, **options: printed.append(" ".join(map(str, words))))
-        assert main(["demo", "--out", str(out), "--no-open", "--photographs", "24"]) == 0
-    return out, "\n".join(printed)
+        # Not in place of `print` itself, which numba looks up when it first compiles.
+        with redirect_stdout(StringIO()) as printed:
+            assert main(["demo", "--out", str(out), "--no-open", "--photographs", "24"]) == 0
+    return out, printed.getvalue()
 
 
 @pytest.mark.slow
@@ -134,7 +136,7 @@ def test_no_place_of_the_machine_that_made_it_is_in_the_bundle():
 
 def test_every_subject_has_its_licence_in_the_card_and_its_own_embedding():
     bundle = bundled()
-    subjects = sorted(folder.name for folder in bundle.photographs.iterdir())
+    subjects = sorted(folder.name for of in (bundle.photographs, bundle.test_photographs) for folder in of.iterdir())
     assert read_embeddings(bundle.subjects).classes.names == tuple(subjects)
     card = (bundle.model.parent.parent / "CARD.md").read_text(encoding="utf-8")
     for subject in subjects:
@@ -142,8 +144,36 @@ def test_every_subject_has_its_licence_in_the_card_and_its_own_embedding():
         assert any(licence in row for licence in ("CC0", "public domain")), row
 
 
+def test_no_photograph_is_both_measured_and_tested_on():
+    """Two crops of one photograph count as one, which no hash can tell: the folders do."""
+    measured, tested = (
+        {folder.name for folder in of.iterdir()} for of in (bundled().photographs, bundled().test_photographs)
+    )
+    assert (len(measured), len(tested)) == (8, 4)
+    assert not measured & tested
+
+
+@pytest.mark.slow
+def test_the_removal_is_tested_on_photographs_that_were_not_measured(shown):
+    out, printed = shown
+    record = json.loads((out / "zeroshot" / "zeroshot.json").read_text())
+    assert record["images"]["count"] == 12
+    assert record["shared_images"] | {"trained": None} == {
+        "images": 12,
+        "own": False,
+        "measured": {"shared": 0, "first": [], "unknown": ""},
+        "trained": None,
+    }
+    measured = set(infoscope.open_run(out).top_images["image_id"].str.split("/").list.first())
+    predictions = pl.read_parquet(out / "zeroshot" / "predictions.parquet")
+    assert not measured & set(predictions["image_id"].str.split("/").list.first())
+    assert "24 crops of 8 photographs to measure it on, and 12 crops of 4 others to test on" in " ".join(
+        printed.split()
+    )
+
+
 def test_no_two_crops_are_the_same_picture():
-    files = sorted(bundled().photographs.rglob("*.jpg"))
+    files = sorted(file for of in (bundled().photographs, bundled().test_photographs) for file in of.rglob("*.jpg"))
     assert len({hashlib.sha256(file.read_bytes()).digest() for file in files}) == len(files)
 
 

@@ -29,7 +29,7 @@ class Demo:
     open_report: Annotated[bool, tyro.conf.arg(name="open")] = True
     """Open the report in a browser, where there is one. Not with --json or --quiet."""
     photographs: int | None = None
-    """How many of the bundled photographs to use, evenly spread; fewer take less time. Default: all."""
+    """How many of the bundled crops to measure, evenly spread; fewer take less time. Default: all."""
 
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 

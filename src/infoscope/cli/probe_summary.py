@@ -11,6 +11,7 @@ from rich.table import Table
 
 from infoscope.analyses.probes.result import SHARES, ProbeRecord, ProbeResult, short_name, titled
 from infoscope.cli.output import console, plain_table, print_rows
+from infoscope.measurement.shared_images import shared_lines
 
 SITES = {
     "rerun": "rerun: the rest of the network runs on from the edited tokens",
@@ -35,6 +36,7 @@ def print_probe(result: ProbeResult, out: Path) -> None:
                 for split, images in record.skipped.items()
                 if images
             ],
+            *[("test images", line) for line in shared_lines(record.shared_images)],
             *[("note", note) for note in record.notes],
             (
                 "reading",

@@ -106,6 +106,7 @@ def print_selection(selection: Selection, out: Path) -> None:
     from infoscope.analyses.probes.result import titled
     from infoscope.analyses.selection.result import FEATURES_FILE
     from infoscope.cli.probe_summary import score
+    from infoscope.measurement.shared_images import shared_lines
 
     record, choice = selection.record, selection.choice
     metric = record.metric
@@ -132,6 +133,7 @@ def print_selection(selection: Selection, out: Path) -> None:
                 f"{titled(metric)}: {score(metric, choice.test)}, unedited {score(metric, choice.test_untouched)}"
                 f"{interval}",
             ),
+            *[("test images", line) for line in shared_lines(record.shared_images)],
             *[("note", note) for note in record.notes],
             ("written", f"{out}; remove the set elsewhere with --remove list:{out / FEATURES_FILE}"),
         ]

@@ -51,12 +51,16 @@ class Table:
             for result in results.values():
                 differences |= dict.fromkeys(protocol_differences(result.record, self.reported))
 
+        leaks = _leaks(results)
+
         def show() -> None:
             console().print(self._table(results, rows))
+            if leaks:
+                print_rows([("test images", line) for line in leaks])
             if self.reported:
                 print_rows([("reported", f"{SOURCE}; {AS_REPORTED}"), *[("protocol", line) for line in differences]])
 
-        return Answer(show, lambda: {"rows": rows, "differences": list(differences)})
+        return Answer(show, lambda: {"rows": rows, "differences": list(differences)}, warnings=leaks)
 
     def _rows(self, results: dict[str, ProbeResult]) -> list[dict[str, Any]]:
         """One a site and variant: each probe's score by its title, and the reported one."""
@@ -107,6 +111,12 @@ class Table:
             draws = max(entry["draws"] for entry in row["scores"].values())
             table.add_row(row["site"], short_name(row["name"], draws), *cells)
         return table
+
+
+def _leaks(results: dict[str, ProbeResult]) -> list[str]:
+    """What speaks against the test images of each probe, a line each, under the probe's title."""
+    shared = {title: result.record.shared_images for title, result in results.items()}
+    return [f"{title}: {line}" for title, record in shared.items() if record for line in record.warnings]
 
 
 def _titled(results: dict[Path, ProbeResult]) -> dict[str, ProbeResult]:

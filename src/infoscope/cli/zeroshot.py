@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from infoscope.runtime.run import Run
 
 CACHE = "class_embeddings.safetensors"
+# What --images says for those of the run.
+OWN = "run"
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Zeroshot:
     run_directory: tyro.conf.Positional[Path]
     """A directory that `infoscope measure` wrote."""
     images: str | None = None
-    """The images to classify, as for `infoscope measure`. Default: the run's."""
+    """The images to classify, as for `infoscope measure`: others than the run was measured on. run takes the run's own
+    all the same, and says so (a folder of that name is ./run)."""
     labels: str | None = None
     """What each image is of: folder (its folder's name), column or column:NAME of a data set, a file whose lines are a
     path and a label, ImageNet's devkit, or none (labels are not known, so accuracy is not reported). Default: what
@@ -112,7 +115,12 @@ class Zeroshot:
         run = open_run(self.run_directory)
         out = self.out or run.path / "zeroshot"
         check_writable(out)
-        source = self.images or run.manifest.images.source
+        if self.images is None:
+            raise InfoscopeError(
+                "give --images, the images to test on: on those that the run was measured on, by which its features "
+                f"were told apart, a test says less; --images {OWN} takes them all the same, and says so"
+            )
+        source = run.manifest.images.source if self.images == OWN else self.images
         labelled = None if self.labels == "none" else open_labelled(source, self.labels)
         images = watch(open_images(source) if labelled is None else labelled.images)
         names = self._names(labelled)
@@ -131,6 +139,7 @@ class Zeroshot:
             self._variants(run, sae, statistics),
             self.config,
             run=run,
+            run_images=self.images == OWN,
             token_set=tokens,
             statistics=statistics,
             random_seed=self.removal.config.random_seed,

@@ -12,6 +12,7 @@ from rich.table import Table
 from infoscope.analyses.zeroshot.record import ControlRecord, ZeroshotRecord
 from infoscope.analyses.zeroshot.result import ZEROSHOT_FILE, ZeroshotResult
 from infoscope.cli.output import WIDE, console, name_skipped, plain_table, print_rows
+from infoscope.measurement.shared_images import shared_lines
 
 
 def print_zeroshot(result: ZeroshotResult, out: Path) -> None:
@@ -29,6 +30,7 @@ def print_zeroshot(result: ZeroshotResult, out: Path) -> None:
     print_rows(
         [
             *([("skipped", f"{len(skipped)}: {name_skipped(skipped, out / ZEROSHOT_FILE)}")] if skipped else []),
+            *[("test images", line) for line in shared_lines(record.shared_images)],
             *[("note", note) for note in (*record.images.notes, *record.notes)],
             (
                 "reading",

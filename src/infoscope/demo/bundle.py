@@ -18,7 +18,8 @@ class Bundle:
         sae: an SAE of one of its blocks, as `infoscope train` writes one.
         classes: class embeddings of the ten classes that the model was aligned with.
         subjects: class embeddings of the photographs' subjects.
-        photographs: crops of photographs, a folder a subject.
+        photographs: crops of the photographs that are measured, a folder a photograph.
+        test_photographs: crops of other photographs, to test on.
     """
 
     model: Path
@@ -26,6 +27,7 @@ class Bundle:
     classes: Path
     subjects: Path
     photographs: Path
+    test_photographs: Path
 
 
 def bundled() -> Bundle:
@@ -45,6 +47,7 @@ def bundled() -> Bundle:
         classes=data / "classes.safetensors",
         subjects=data / "subjects.safetensors",
         photographs=data / "photographs",
+        test_photographs=data / "test-photographs",
     )
     missing = [path.name for path in vars(bundle).values() if not path.exists()]
     if missing:

@@ -35,6 +35,8 @@ REMOVED = ("high-CDS", "low-CDS")
 RANDOM_DRAWS = 3
 # A feature has its sixteen strongest photographs, and a score needs eight of them.
 LEAST_PHOTOGRAPHS = 16
+# Of the crops that are measured, as many test. Where fewer are measured, fewer test, and the demo takes less time.
+TESTED_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,9 @@ class DemoResult:
     Attributes:
         run: the run.
         page: the report's first page.
-        variants: what the model makes of the photographs, untouched and with feature groups removed, one row a
-            variant; columns in `infoscope.analyses.zeroshot.result.VARIANTS`. None where there were no groups to
-            remove.
+        variants: what the model makes of photographs that were not measured, untouched and with feature groups removed,
+            one row a variant; columns in `infoscope.analyses.zeroshot.result.VARIANTS`. None where there were no groups
+            to remove.
     """
 
     run: Run
@@ -67,7 +69,7 @@ def run_demo(
 
     Args:
         out: the run directory to write.
-        photographs: how many of the bundled ones are taken, evenly spread; all by default.
+        photographs: how many crops are measured, evenly spread over those that are bundled for it; all by default.
         tell: is given each line that says what happens; a stage's title comes after an empty line.
         command: how the demo was asked for, for the record.
 
@@ -77,10 +79,11 @@ def run_demo(
     """
     bundle, out = bundled(), Path(out)
     images = watch(_photographs(bundle, photographs))
+    tests = watch(_test_photographs(bundle, len(images)))
     sae = load_sae(bundle.sae)
     backbone = load_backbone(bundle.model, _block(sae), device="cpu")
     tell("\nWhat is measured")
-    for line in say_inputs(backbone, sae, images):
+    for line in say_inputs(backbone, sae, images, tests):
         tell(line)
     tell("\nMeasuring how far each feature's map moves")
     measure_scope(backbone, sae, images, out=out, command=command)
@@ -93,7 +96,7 @@ def run_demo(
     if partition_of(run) is not None:
         tell("\nRemoving either part")
         subjects = read_embeddings(bundle.subjects)
-        variants = _remove(run, backbone, sae, images, subjects, command)
+        variants = _remove(run, backbone, sae, images, tests, subjects, command)
         for line in say_lost(variants, len(subjects.classes)):
             tell(line)
     tell("\nWriting the report")
@@ -118,10 +121,23 @@ def _photographs(bundle: Bundle, wanted: int | None) -> FileSource:
     return source.subset(sorted(spread_evenly(len(source), wanted)))
 
 
+def _test_photographs(bundle: Bundle, measured: int) -> FileSource:
+    """Crops of other photographs than are measured: two crops of one photograph share much of what they show."""
+    source = FolderSource(bundle.test_photographs)
+    wanted = min(len(source), round(TESTED_SHARE * measured))
+    return source.subset(sorted(spread_evenly(len(source), wanted)))
+
+
 def _remove(
-    run: Run, backbone: Backbone, sae: SparseAutoencoder, images: ImageSource, subjects: ClassEmbeddings, command: str
+    run: Run,
+    backbone: Backbone,
+    sae: SparseAutoencoder,
+    images: ImageSource,
+    tests: ImageSource,
+    subjects: ClassEmbeddings,
+    command: str,
 ) -> pl.DataFrame:
-    """What the model takes the photographs for, with and without each part of its features."""
+    """What the model takes the test photographs for, with and without each part of its features."""
     statistics = read_statistics(backbone, sae, images, resize=run.manifest.options["resize"])
     groups = []
     for name in REMOVED:
@@ -131,7 +147,7 @@ def _remove(
     result = measure_zeroshot(
         backbone,
         sae,
-        images,
+        tests,
         "folder",
         subjects,
         variants,

@@ -20,16 +20,20 @@ from infoscope.runtime.run import Run
 MOST = 0.5
 
 
-def say_inputs(backbone: Backbone, sae: SparseAutoencoder, images: ImageSource) -> Iterator[str]:
+def say_inputs(backbone: Backbone, sae: SparseAutoencoder, images: ImageSource, tests: ImageSource) -> Iterator[str]:
     """What is bundled: the model, the SAE, the photographs."""
-    subjects = {PurePosixPath(image_id).parent.name for image_id in images.ids}
     millions = sum(weight.numel() for weight in backbone.model.parameters()) / 1e6
     yield (
         f"A vision transformer of CLIP's architecture with {millions:.1f} million weights, made for this demo; an SAE "
         f"with {sae.features:,} features of its block {backbone.block} of 0 to {backbone.blocks - 1}; "
-        f"{len(images)} crops of {len(subjects)} photographs."
+        f"{len(images)} crops of {_subjects(images)} photographs to measure it on, and {len(tests)} crops of "
+        f"{_subjects(tests)} others to test on."
     )
     yield "All of it comes with the package. Nothing is downloaded."
+
+
+def _subjects(images: ImageSource) -> int:
+    return len({PurePosixPath(image_id).parent.name for image_id in images.ids})
 
 
 def say_fit(run: Run) -> str:
@@ -64,8 +68,9 @@ def say_lost(variants: pl.DataFrame, subjects: int) -> Iterator[str]:
     rows = variants.to_dicts()
     untouched = rows[0]["accuracy"]
     yield (
-        f"The model names the subject of a crop among {subjects} by the nearest class embedding. Untouched it is right "
-        f"for {untouched:.1%} of the crops; {1 / subjects:.1%} would be chance."
+        f"The model names the subject of a crop among {subjects} by the nearest class embedding. The crops are of "
+        f"photographs that were not measured. Untouched it is right for {untouched:.1%} of the crops; "
+        f"{1 / subjects:.1%} would be chance."
     )
     for row in rows:
         if row["draw"] is None and row["features"]:
@@ -73,7 +78,7 @@ def say_lost(variants: pl.DataFrame, subjects: int) -> Iterator[str]:
     if any(row["draw"] is None and (row["mass"] or 0.0) > MOST for row in rows):
         yield (
             f"Where a part has over {MOST:.0%} of the activation, random features of as much are largely the same "
-            "features: that they cost alike says little."
+            "features: comparing the two says little."
         )
 
 
@@ -97,7 +102,7 @@ def say_found(run: Run, page: Path, bundle: Bundle) -> Iterator[str]:
     yield f"The report: {page}"
     yield f"The table, one row a feature: {run.path / 'scope.parquet'}"
     yield (
-        "Twelve photographs are few: the demo shows how the tool works, not what vision models are like. With your "
+        "A dozen photographs are few: the demo shows how the tool works, not what vision models are like. With your "
         "own photographs:"
     )
     yield f"  infoscope measure --sae {shlex.quote(str(bundle.sae))} --model {shlex.quote(str(bundle.model))} \\"

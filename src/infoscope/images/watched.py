@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64, UInt64
@@ -105,6 +105,11 @@ class Watched:
     def stamp(self) -> str:
         """The source's stamp as it was when the watch began."""
         return self._stamp
+
+    @property
+    def contents_of(self) -> Literal["bytes", "pixels"]:
+        """What the hashes are over."""
+        return "bytes" if isinstance(self.source, EncodedSource) else "pixels"
 
     @property
     def states(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from jaxtyping import UInt64
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
+from infoscope.images.contents import unpacked_contents
 from infoscope.images.source import ImageSource, ids_sha256, notes_of
 from infoscope.images.watched import UNREADABLE, Watched, contents_sha256, watch
 from infoscope.runtime.json_values import read_json, to_json
@@ -29,8 +29,6 @@ from infoscope.runtime.manifest import (
 from infoscope.runtime.run import PLAN, Run
 
 _LOGGER = logging.getLogger(__name__)
-# Our choice: the hashes of this many images take 107 kB in a manifest, and their files are read within seconds.
-MOST_COMPARED = 10_000
 
 
 def run_identity(
@@ -165,7 +163,8 @@ def other_images(run: Run, images: ImageSource) -> str | None:
     """How images differ from those that a run was measured on, in one line; None where they do not.
 
     Images are the same where their number, their ids and the sizes and times of their files are. Where only the times
-    differ, as after a copy, up to `MOST_COMPARED` images are read and compared; of more, only the ids are compared.
+    differ, as after a copy, up to `infoscope.images.contents.MOST_COMPARED` images are read and compared; of more, only
+    the ids are compared.
 
     Args:
         run: the run.
@@ -222,18 +221,6 @@ def as_measured(run: Run, images: ImageSource) -> Watched:
     return watched
 
 
-def packed_contents(contents: UInt64[np.ndarray, " image"]) -> str | None:
-    """The hashes of images (see `Watched`) as a manifest holds them; None where there are too many.
-
-    Example:
-        >>> packed_contents(np.array([7], np.uint64))
-        'BwAAAAAAAAA='
-    """
-    if len(contents) > MOST_COMPARED:
-        return None
-    return base64.b64encode(np.ascontiguousarray(contents, "<u8").tobytes()).decode("ascii")
-
-
 def recorded_contents(run: Run) -> UInt64[np.ndarray, " image"] | None:
     """The hashes of a run's images; None where the run does not hold them.
 
@@ -244,8 +231,8 @@ def recorded_contents(run: Run) -> UInt64[np.ndarray, " image"] | None:
     if record.contents is None:
         return None
     try:
-        contents = np.frombuffer(base64.b64decode(record.contents, validate=True), "<u8").astype(np.uint64)
-    except (TypeError, ValueError):
+        contents = unpacked_contents(record.contents, record.count)
+    except ValueError:
         contents = np.zeros(0, np.uint64)
     if len(contents) != record.count or contents_sha256(contents) != record.contents_sha256:
         raise InfoscopeError(

@@ -12,6 +12,7 @@ import numpy as np
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
+from infoscope.images.contents import packed_contents
 from infoscope.images.prefetch import all_unreadable
 from infoscope.images.source import Images, ids_sha256, open_images
 from infoscope.images.watched import Watched, contents_sha256, watch
@@ -23,7 +24,6 @@ from infoscope.measurement.identity import (
     dictionary_record,
     images_record,
     model_record,
-    packed_contents,
     run_identity,
     with_kept_stamp,
 )
@@ -168,6 +168,7 @@ def measure_scope(
                 images_record(images, skipped),
                 contents_sha256=contents_sha256(images.contents),
                 contents=packed_contents(images.contents),
+                contents_of=images.contents_of,
             ),
             software=software_versions(),
             seed=config.seed,

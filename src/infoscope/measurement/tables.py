@@ -48,7 +48,7 @@ def top_images_table(ranking: Ranking, scores: PairScores, ids: Sequence[str]) -
         "feature": feature,
         "rank": rank,
         "image": image,
-        "image_id": [ids[position] for position in image],
+        "image_id": [ids[position] for position in image.tolist()],
         "score": ranking.score[feature, rank],
         "mass_first": scores.mass_first,
         "mass_second": scores.mass_second,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from infoscope.errors import InfoscopeError
 from infoscope.runtime.json_values import read_json, to_json
@@ -76,8 +76,8 @@ class ImagesRecord:
     ``notes`` are files that look like images and have no index, since no program here reads them, and images whose
     values leave a doubt, a line each. ``stamp`` is the source's: of files, a hash over their sizes and times.
     ``contents_sha256`` is a hash over the hashes of all images' bytes, where all were read, and ``contents`` are these
-    hashes themselves where they are few: eight bytes an image, in order, as base64. These three are None in runs from
-    before they were kept.
+    hashes themselves where they are few: eight bytes an image, in order, as base64. ``contents_of`` is what they are
+    over: ``bytes``, or ``pixels`` where the source has none. These four are None in runs from before they were kept.
     """
 
     source: str
@@ -88,6 +88,7 @@ class ImagesRecord:
     stamp: str | None = None
     contents_sha256: str | None = None
     contents: str | None = None
+    contents_of: Literal["bytes", "pixels"] | None = None
 
     @property
     def read(self) -> int:

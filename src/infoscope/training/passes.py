@@ -14,10 +14,11 @@ from torch import Tensor
 
 from infoscope.backbones.backbone import Backbone
 from infoscope.errors import InfoscopeError, check_choice
+from infoscope.images.contents import MOST_COMPARED, packed_contents
 from infoscope.images.prefetch import all_unreadable, decode_ahead
 from infoscope.images.source import ImageSource, ids_sha256, notes_of
 from infoscope.images.views import Views
-from infoscope.images.watched import check_all
+from infoscope.images.watched import UNREAD, UNREADABLE, Watched, check_all
 from infoscope.options import Resize, TokenSet
 from infoscope.runtime.progress import progress, tell
 from infoscope.runtime.token_cache import TokenCache, TokenCacheWriter, cache_name, find_token_cache
@@ -49,7 +50,9 @@ class TokenPasses:
 
     Attributes:
         order: the images of a pass, each process's own; no more than are needed for ``config.tokens``.
+        used: how many images all processes together pass over, unreadable ones included.
         skipped: why images could not be read, by their positions in the source.
+        contents: hashes of the images that were passed over, by their positions; see `note_contents`.
         token_set: which of an image's tokens: its patches; all, which includes CLS and registers; or CLS.
     """
 
@@ -62,7 +65,9 @@ class TokenPasses:
     processes: Processes = field(default_factory=Processes)
     token_set: TokenSet = "patch"
     order: list[int] = field(init=False)
+    used: int = field(init=False)
     skipped: dict[int, str] = field(init=False, default_factory=dict)
+    contents: dict[int, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         check_choice("token_set", self.token_set, TokenSet)
@@ -72,6 +77,7 @@ class TokenPasses:
         # More than are trained on, because some are held out.
         per_process = with_held_out(-(-self.config.tokens // self.processes.count))
         needed = -(-per_process // self.per_image) * self.processes.count
+        self.used = min(needed, len(order))
         self.order = order[:needed][self.processes.rank :: self.processes.count].tolist()
 
     @property
@@ -138,6 +144,23 @@ class TokenPasses:
             "order": order,
         }
 
+    def note_contents(self) -> None:
+        """Fill in `contents`, by which a test on images that the SAE was trained on is noticed later.
+
+        Nothing is done beyond `MOST_COMPARED` images, since no record holds as many hashes. Where the tokens were
+        cached, images are read here, but not decoded.
+
+        Raises:
+            ChangedImageError: an image is not what it was when it was read first.
+        """
+        if not isinstance(self.images, Watched) or self.used > MOST_COMPARED:
+            return
+        order = np.array(self.order, np.int64)
+        self.images.verify(order[self.images.contents[order] == UNREAD])
+        hashes = self.images.contents[order].tolist()
+        readable = {index: content for index, content in zip(self.order, hashes, strict=True) if content > UNREADABLE}
+        self.contents.update((index, content) for index, content in readable.items() if index not in self.skipped)
+
     def site(self) -> dict[str, Any]:
         """Where the tokens come from, as ``sae.json`` records it; the skipped images are those found so far."""
         notes = notes_of(self.images)
@@ -145,7 +168,7 @@ class TokenPasses:
             {"index": index, "id": self.images.ids[index], "reason": reason}
             for index, reason in sorted(self.skipped.items())
         ]
-        images = {"source": self.images.name, "count": len(self.images), "skipped": skipped}
+        images = {"source": self.images.name, "count": len(self.images), "skipped": skipped} | self._used_images()
         return {
             **block_site(self.backbone),
             "input_side": self.backbone.input_side,
@@ -153,6 +176,14 @@ class TokenPasses:
             "resize": self.resize,
             "images": images | ({"notes": notes} if notes else {}),
         }
+
+    def _used_images(self) -> dict[str, Any]:
+        """How many images were passed over, and hashes of their contents where they are few."""
+        if not self.contents:
+            return {"used": self.used - len(self.skipped), "contents": None}
+        hashes = np.array([self.contents[index] for index in sorted(self.contents)], np.uint64)
+        assert isinstance(self.images, Watched)
+        return {"used": len(hashes), "contents": packed_contents(hashes), "contents_of": self.images.contents_of}
 
 
 def block_site(backbone: Backbone) -> dict[str, Any]:
@@ -191,6 +222,7 @@ def cache_tokens(passes: TokenPasses, directory: Path | str) -> TokenCache:
                 check_finite(batch.tokens)
                 writer.add(batch.images, batch.tokens, batch.unreadable)
                 advance(len(batch.images) + len(batch.unreadable))
+        passes.note_contents()
         check_all([passes.images])
         cache = writer.finish(passes.site())
     else:

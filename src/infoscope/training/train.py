@@ -176,10 +176,12 @@ def train_saes(
     if shards is not None:
         shards.check()
     downstream = look_downstream([one.sae for one in trained], passes)
+    passes.note_contents()
     images.check()
     trained = [replace(one, downstream=scores) for one, scores in zip(trained, downstream, strict=True)]
-    for skipped in processes.gather(passes.skipped):
+    for skipped, contents in processes.gather((passes.skipped, passes.contents)):
         passes.skipped.update(skipped)
+        passes.contents.update(contents)
     return destination.deliver(trained, passes.site(), backbone.device)
 
 

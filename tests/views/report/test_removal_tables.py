@@ -73,6 +73,31 @@ def test_draws_of_a_random_control_are_one_row_with_their_spread(fake_run):
         assert part in text, part
 
 
+def test_what_is_known_of_the_test_images_comes_before_other_notes(fake_run):
+    run = fake_run([0.1, 0.2, 0.4])
+    measured = {"shared": 2, "first": ["a.png", "b.png"], "unknown": ""}
+    trained = {"shared": None, "first": [], "unknown": "the SAE does not say"}
+    shared = {"shared_images": {"images": 100, "own": False, "measured": measured, "trained": trained}}
+    write_probe(run.path / "probes" / "classification", ROWS, PROBE | shared)
+    write_zeroshot(run.path / "zeroshot", ZEROSHOT | shared)
+    expected = [
+        "2 of the 100 test images are among those that the run was measured on: a.png, b.png.",
+        "Whether test images are among those that the SAE was trained on is not known: the SAE does not say.",
+        "a note for readers",
+    ]
+    assert probe_tables(run)[0][0].notes == zeroshot_table(run)[0].notes == expected
+    page = " ".join(write_report(run, None).read_text(encoding="utf-8").split())
+    assert page.count(expected[0]) == page.count(expected[1]) == 2
+
+
+def test_an_older_result_says_that_its_test_images_were_not_compared(fake_run):
+    run = fake_run([0.1, 0.2, 0.4])
+    write_probe(run.path / "probes" / "classification", ROWS)
+    write_zeroshot(run.path / "zeroshot")
+    page = write_report(run, None).read_text(encoding="utf-8")
+    assert page.count("this result is from before they were compared.") == 2
+
+
 def test_a_probe_that_cannot_be_read_is_named_and_the_site_stands(fake_run):
     run = fake_run([0.1, 0.2, 0.4])
     write_probe(run.path / "probes" / "probe", ROWS, PROBE | {"notes": None} | {"recipe": None})

@@ -37,6 +37,7 @@ from infoscope.measurement.identity import (
     model_record,
     say_other_images,
 )
+from infoscope.measurement.shared_images import SharedRecord, compare_images
 from infoscope.options import Resize
 from infoscope.runtime.execution import Execution, run_here
 from infoscope.runtime.json_values import to_json
@@ -148,7 +149,12 @@ def probe_groups(
     # Before anything is computed: a folder that holds another probe is refused at once.
     watched.claim(out, plan_probe(run, backbone, sae, watched, labels, named, config, removal))
     if (out / PROBE_FILE).is_file():
-        return open_probe(out)
+        finished = open_probe(out)
+        if finished.record.shared_images is not None:
+            finished.record.shared_images.warn()
+        return finished
+    with clock("comparing"):
+        shared = compare_images(run, sae, watched.images["test"])
     with clock("codes"):
         prepared = prepare(run, backbone, sae, task, config, removal.random_seed, execution)
     variants = plan_variants(named, prepared.statistics.mass, removal, reconstructs(sae.format))
@@ -174,6 +180,7 @@ def probe_groups(
         skipped,
         baselines,
         labels=labels,
+        shared=shared,
         command=command,
         timings=clock.seconds,
     )
@@ -229,6 +236,7 @@ def make_record(
     baselines: Sequence[Baseline],
     *,
     labels: Labels,
+    shared: SharedRecord,
     command: str,
     timings: dict[str, float],
 ) -> ProbeRecord:
@@ -275,4 +283,5 @@ def make_record(
         notes=sorted(notes),
         software=software_versions(),
         timings=timings,
+        shared_images=shared,
     )

@@ -15,6 +15,7 @@ from infoscope.analyses.probes.task import Baseline, Scored
 from infoscope.analyses.probes.tasks import TASKS, find_task
 from infoscope.analyses.removal.variants import Variant
 from infoscope.errors import InfoscopeError
+from infoscope.measurement.shared_images import SharedRecord
 from infoscope.runtime.columns import Column, declare, make_table, read_table, write_table
 from infoscope.runtime.json_values import to_json
 from infoscope.runtime.manifest import DictionaryRecord, ModelRecord, SkippedImage
@@ -128,6 +129,8 @@ class ProbeRecord:
         notes: what a reader must know.
         software: versions.
         timings: seconds by stage.
+        shared_images: the test images that were measured or trained on before; None in results from before they were
+            compared.
     """
 
     format_version: int
@@ -149,6 +152,7 @@ class ProbeRecord:
     notes: list[str]
     software: dict[str, str]
     timings: dict[str, float]
+    shared_images: SharedRecord | None = None
 
     @classmethod
     def from_json(cls, value: Any, path: Path) -> ProbeRecord:

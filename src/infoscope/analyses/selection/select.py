@@ -25,6 +25,7 @@ from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.measurement.identity import say_other_images
+from infoscope.measurement.shared_images import compare_images
 from infoscope.options import Match
 from infoscope.runtime.columns import make_table
 from infoscope.runtime.execution import Execution, run_here
@@ -153,6 +154,8 @@ def select_features(
         labels = task.check()
     identity = plan_probe(run, backbone, sae, watched, labels, (), probe, removal)
     watched.claim(out, identity | {"select": asdict(config), "sets": sets})
+    with clock("comparing"):
+        shared = compare_images(run, sae, watched.images["test"])
     with clock("codes"):
         prepared = prepare(run, backbone, sae, task, probe, removal.random_seed, execution)
     mass = prepared.statistics.mass
@@ -169,7 +172,18 @@ def select_features(
         )
     watched.check()
     record = make_record(
-        run, prepared, task, probe, removal, scored, skipped, (), labels=labels, command=command, timings=clock.seconds
+        run,
+        prepared,
+        task,
+        probe,
+        removal,
+        scored,
+        skipped,
+        (),
+        labels=labels,
+        shared=shared,
+        command=command,
+        timings=clock.seconds,
     )
     selection = Selection(
         choose(steps, scored, task.higher_is_better, config.seed),

@@ -56,6 +56,7 @@ from infoscope.measurement.identity import (
     model_record,
     say_other_images,
 )
+from infoscope.measurement.shared_images import compare_images
 from infoscope.options import TokenSet
 from infoscope.runtime.execution import Execution, split_options
 from infoscope.runtime.manifest import software_versions
@@ -128,6 +129,7 @@ def measure_zeroshot(
     config: ZeroshotConfig | None = None,
     *,
     run: Run | None = None,
+    run_images: bool = False,
     token_set: TokenSet | None = None,
     statistics: CodeStatistics | None = None,
     random_seed: int = 0,
@@ -152,7 +154,9 @@ def measure_zeroshot(
         classes: class embeddings, from `embed_classes` or `read_embeddings`.
         variants: the variants, all at the site ``rerun``, since the rest of the model makes the output.
         config: the options (see `ZeroshotConfig`).
-        run: the run that the groups are from: SAE and model must be the run's, and its resize is the default.
+        run: the run that the groups are from: SAE and model must be the run's, and its resize is the default. Images
+            that it was measured on too are counted, named and warned of.
+        run_images: whether the images are the run's own by choice, which the record and its reader are told.
         token_set: the tokens that the SAE was trained on; by default what the SAE states, or patch tokens.
         statistics: codes over a sample, from `read_statistics`; needed for a replacement other than zero, and for the
             column ``mass``.
@@ -197,7 +201,8 @@ def measure_zeroshot(
     images = open_images(images) if labelled is None else labelled.images
     images = watch(images)
     label, classes, notes = _match_classes(images, labelled, classes, config)
-    if run is not None:
+    # Others than the run's are what a test should be on; those of the run's own source should be as they were.
+    if run is not None and images.name == run.manifest.images.source:
         say_other_images(run, images)
     head = load_image_head(backbone, classes, config.pooled, config.logit_scale, config.logit_bias)
     token_set = token_set or token_set_of(sae.site)
@@ -213,8 +218,11 @@ def measure_zeroshot(
     )
     stored_options = asdict(config) | {"resize": resize, "pooled": head.pooled, "labels": _labels_option(labels)}
     stored_options["random_seed"] = random_seed
+    stored_options["images"] = "run" if run_images else "given"
     partials = Partials(None if out is None else Path(out) / PARTIALS)
     clock = Clock()
+    with clock("comparing"):
+        shared = compare_images(run, sae, images, run_images=run_images)
     with clock("images"):
         shards, skipped = score_images(
             task, images, partials, key_of(task, images, stored_options), config.shard_images, execution
@@ -254,6 +262,7 @@ def measure_zeroshot(
         software=software_versions(),
         timings=clock.seconds,
         notes=notes,
+        shared_images=shared,
     )
     names = classes.classes.names
 

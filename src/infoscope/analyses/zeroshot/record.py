@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from infoscope.analyses.removal.variants import Variant
+from infoscope.measurement.shared_images import SharedRecord
 from infoscope.runtime.manifest import DictionaryRecord, ImagesRecord, ModelRecord
 
 FORMAT_VERSION = 1
@@ -77,6 +78,7 @@ class ZeroshotRecord:
     """All of ``zeroshot.json``. The class of each entry documents it; timings are in seconds, by stage.
 
     ``read`` is the number of images that were read, and ``labelled`` says whether their classes are known.
+    ``shared_images`` are those that were measured or trained on before; None in results from before they were compared.
     """
 
     format_version: int
@@ -95,6 +97,7 @@ class ZeroshotRecord:
     software: dict[str, str]
     timings: dict[str, float]
     notes: list[str]
+    shared_images: SharedRecord | None = None
 
 
 def variant_record(variant: Variant) -> VariantRecord:

@@ -11,6 +11,7 @@ import polars as pl
 from infoscope.analyses.probes import result as probe
 from infoscope.analyses.zeroshot import result as zeroshot
 from infoscope.errors import InfoscopeError
+from infoscope.measurement.shared_images import SharedRecord, shared_lines
 from infoscope.runtime.columns import declare, read_table
 from infoscope.runtime.hub import short_name
 from infoscope.runtime.run import Run
@@ -80,6 +81,7 @@ class _ProbeRecord:
     data: _Data
     baselines: list[_Baseline]
     notes: list[str]
+    shared_images: SharedRecord | None = None
 
 
 _PROBE_COLUMNS = declare(
@@ -107,6 +109,10 @@ def probe_tables(run: Run) -> tuple[list[ProbeTable], list[str]]:
     return tables, unreadable
 
 
+def _sentences(shared: SharedRecord | None) -> list[str]:
+    return [f"{line[:1].upper()}{line[1:]}." for line in shared_lines(shared)]
+
+
 def _probe_table(file: Path) -> ProbeTable:
     variants_file = file.with_name("variants.parquet")
     record = read_record(_ProbeRecord, file, "a probe", probe.AGAIN, [variants_file.name])
@@ -121,7 +127,7 @@ def _probe_table(file: Path) -> ProbeTable:
         data=[f"{name} {of.images:,} images ({short_name(of.source)})" for name, of in record.data.splits.items()],
         baselines=[(each.name, each.test[record.metric]) for each in record.baselines if record.metric in each.test],
         rows=probe.over_draws(variants.filter(pl.col("metric") == record.metric)).to_dicts(),
-        notes=record.notes,
+        notes=[*_sentences(record.shared_images), *record.notes],
     )
 
 
@@ -164,6 +170,7 @@ class _ZeroshotRecord:
     read: Count
     images: _Images
     notes: list[str]
+    shared_images: SharedRecord | None = None
 
 
 def zeroshot_table(run: Run) -> tuple[ZeroshotTable | None, list[str]]:
@@ -200,5 +207,5 @@ def _zeroshot_table(file: Path) -> ZeroshotTable:
         images=record.read,
         source=short_name(record.images.source),
         rows=rows.to_dicts(),
-        notes=record.notes,
+        notes=[*_sentences(record.shared_images), *record.notes],
     )
