@@ -28,6 +28,9 @@ Metric = Literal["euclidean", "l1"]
 Match = Literal["size", "mass"]
 """Random groups of as many active features, or of as much activation mass."""
 
+Side = Literal["subset", "disjoint"]
+"""Which sets of a ladder: subsets of the group, or sets disjoint from it."""
+
 RemovalMethod = Literal["keep-error", "reconstruct"]
 """What is written back: the token less the group's contribution, or the codes that are left, decoded."""
 

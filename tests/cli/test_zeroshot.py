@@ -120,6 +120,31 @@ def test_other_replacements_and_unknown_classes(place, capsys, tmp_path):
     assert record["variants"][2]["replacement"] == "mean"
 
 
+def test_groups_are_compared_on_a_ladder(place, capsys, tmp_path):
+    words = ["zeroshot", f"{place}/run", "--images", "run", "--remove", "cds@0-0.5", "--random-draws", "1"]
+    words += ["--draws", "20", "--ladder"]
+    words += ["--out", f"{tmp_path}/out"]
+    assert main(words) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "accuracy at equal removed energy: cds@0-0.5" in printed
+    assert "Subsets of a group and sets disjoint from it take out equally much" in printed
+    record = json.loads((tmp_path / "out" / "zeroshot.json").read_text())
+    sets = [row for row in record["results"] if row["side"] is not None]
+    unfair = {each["step"] for each in record["no_fair_control"]}
+    assert {row["step"] for row in sets} | unfair == {0.02, 0.05, 0.1, 0.2, 0.4}
+    assert sets
+    for row in sets:
+        assert abs(row["energy_share"] / row["step"] - 1) <= 0.02
+        assert (row["overlap"] > 0) == (row["side"] == "subset")
+    summary = [row for row in record["ladder"] if row["metric"] == "accuracy"]
+    assert [row["step"] for row in summary] == [None, 0.02, 0.05, 0.1, 0.2, 0.4]
+    for step in unfair:
+        assert f"at {step:.0%}: " in printed
+        assert "no fair control" in printed
+    found = document(capsys, words)["result"]
+    assert found["ladder"] == record["ladder"]
+
+
 def test_images_elsewhere_have_a_sample_elsewhere(place, capsys, tmp_path):
     shutil.copytree(place / "run", tmp_path / "run")
     manifest = tmp_path / "run" / "manifest.json"

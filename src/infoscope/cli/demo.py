@@ -13,7 +13,7 @@ from infoscope.cli.inputs import check_writable
 from infoscope.cli.output import Answer, Output, given_command
 
 # Of each way the model was edited, for the JSON document.
-VARIANTS_SHOWN = ("name", "draw", "features", "mass", "accuracy", "accuracy_change", "flips")
+VARIANTS_SHOWN = ("name", "draw", "features", "mass", "energy_share", "accuracy", "accuracy_change", "flips")
 
 
 @dataclass(frozen=True)

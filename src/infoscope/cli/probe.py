@@ -19,7 +19,8 @@ class Probe:
     """Remove feature groups of a run from its model, and see what linear heads still find.
 
     One row each: the untouched model, the SAE's reconstruction, without each group, and without random groups of equal
-    size and of equal activation mass. An interrupted probe resumes when the same command is given again.
+    size and of equal activation mass; --ladder compares at equal removed energy. An interrupted probe resumes when the
+    same command is given again.
     """
 
     run_directory: tyro.conf.Positional[Path]
@@ -62,6 +63,6 @@ class Probe:
 
         return Answer(
             lambda: print_probe(result, out),
-            lambda: result.to_json() | {"table": result.table.to_dicts()},
+            lambda: result.to_json() | {"table": result.table.to_dicts(), "ladder": result.ladder.to_dicts()},
             {"out": out, "record": out / PROBE_FILE, "variants": out / "variants.parquet"},
         )

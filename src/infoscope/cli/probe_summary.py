@@ -10,6 +10,7 @@ import polars as pl
 from rich.table import Table
 
 from infoscope.analyses.probes.result import SHARES, ProbeRecord, ProbeResult, short_name, titled
+from infoscope.cli.ladder_summary import Show, ladder_notes, ladder_tables, share
 from infoscope.cli.output import console, plain_table, print_rows
 from infoscope.measurement.shared_images import shared_lines
 
@@ -29,6 +30,9 @@ def print_probe(result: ProbeResult, out: Path) -> None:
     terminal = console()
     for site in result.table["site"].unique(maintain_order=True):
         terminal.print(scores_table(result, site))
+    ladder = result.ladder
+    for table in ladder_tables(ladder, record.metric, titled(record.metric), _shown(record.metric)):
+        terminal.print(table)
     print_rows(
         [
             *[
@@ -44,9 +48,20 @@ def print_probe(result: ProbeResult, out: Path) -> None:
                 f"{removal['random_draws']} draws of a random group; in brackets the 95 % interval over the test "
                 "images, heads as they are trained. Other scores are in variants.parquet.",
             ),
+            *ladder_notes(ladder),
             ("written", str(out)),
         ]
     )
+
+
+def _shown(metric: str) -> Show:
+    """A score of a metric as text."""
+
+    def show(value: float | None, signed: bool) -> str:
+        text = score(metric, value)
+        return f"+{text}" if signed and text and not text.startswith("-") else text
+
+    return show
 
 
 def _inputs(record: ProbeRecord) -> list[tuple[str, str]]:
@@ -63,20 +78,21 @@ def _inputs(record: ProbeRecord) -> list[tuple[str, str]]:
 
 def scores_table(result: ProbeResult, site: str) -> Table:
     """One row a variant of a site, or a random control with all its draws."""
-    record, rows = result.record, result.table.filter(pl.col("site") == site)
+    record, rows = result.record, result.table.filter((pl.col("site") == site) & pl.col("side").is_null())
     # The others are in the files: a terminal is narrow.
     metrics = rows["metric"].unique(maintain_order=True).to_list()[:SHOWN]
-    heads = ("", "features", "mass", *(titled(metric) for metric in metrics), "difference")
+    heads = ("", "features", "mass", "energy", *(titled(metric) for metric in metrics), "difference")
     table = plain_table(SITES[site], heads, unbroken=[0])
     for baseline in record.baselines:
         values = [score(metric, baseline.test.get(metric)) for metric in metrics]
-        table.add_row(f"no model, {baseline.name}", "", "", *values, "")
+        table.add_row(f"no model, {baseline.name}", "", "", "", *values, "")
     for (name,), group in rows.group_by(["name"], maintain_order=True):
         by_metric = {row["metric"]: row for row in group.to_dicts()}
         first = by_metric[record.metric]
         values = [(with_spread if metric == record.metric else _alone)(metric, by_metric[metric]) for metric in metrics]
         removed = ("", "") if not first["features"] else (f"{first['features']:,.0f}", f"{first['mass']:.1%}")
-        table.add_row(short_name(str(name)), *removed, *values, _difference(record.metric, first))
+        energy = share(first["energy_share"]) if first["energy_share"] else ""
+        table.add_row(short_name(str(name)), *removed, energy, *values, _difference(record.metric, first))
     return table
 
 

@@ -143,10 +143,11 @@ def print_selection(selection: Selection, out: Path) -> None:
 def _curve(selection: Selection) -> Table:
     """One row a step: its scores, and the mean test scores of the random sets beside it."""
     from infoscope.analyses.probes.result import titled
+    from infoscope.cli.ladder_summary import share
     from infoscope.cli.probe_summary import score
 
     metric, column = selection.record.metric, selection.options["column"]
-    heads = ("removed", "features", "mass", "held out", "test", "random of equal size", "of equal mass")
+    heads = ("removed", "features", "mass", "energy", "held out", "test", "random of equal size", "of equal mass")
     table = plain_table(f"{titled(metric)}, without features by {column}", heads, unbroken=[0])
     steps = selection.steps.to_dicts()
     for row in steps:
@@ -161,6 +162,7 @@ def _curve(selection: Selection) -> Table:
             "nothing" if row["end"] is None else f"{row['end']} {row['share']:.0%}",
             f"{row['features']:,}",
             f"{row['mass']:.1%}",
+            share(row["energy_share"]),
             score(metric, row["validation"]),
             score(metric, row["test"]),
             *beside,

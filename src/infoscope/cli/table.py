@@ -71,7 +71,8 @@ class Table:
         for title, result in results.items():
             record = result.record
             for entry in result.table.filter(metric=record.metric).to_dicts():
-                if wanted and entry["name"] != wanted:
+                # The sets of a ladder have a table of their own, and no counterpart in the paper's.
+                if entry["side"] is not None or (wanted and entry["name"] != wanted):
                     continue
                 row = rows.setdefault(
                     (entry["site"], entry["name"]), {"site": entry["site"], "name": entry["name"], "scores": {}}
@@ -79,7 +80,7 @@ class Table:
                 row["scores"][title] = {
                     "task": record.task,
                     "metric": record.metric,
-                    **{key: entry[key] for key in ("score", "spread", "draws", "difference")},
+                    **{key: entry[key] for key in ("energy_share", "score", "spread", "draws", "difference")},
                     "reported": reported_score(self.reported, entry["name"], record.task) if self.reported else None,
                 }
         if not rows:

@@ -15,6 +15,7 @@ from infoscope.errors import InfoscopeError
 
 if TYPE_CHECKING:
     from infoscope.analyses.probes.labelled_images import LabelledImages
+    from infoscope.analyses.removal.ladder import NoFairControl
     from infoscope.analyses.removal.statistics import CodeStatistics
     from infoscope.analyses.removal.variants import Variant
     from infoscope.analyses.zeroshot.classes import Classes
@@ -82,8 +83,8 @@ class Zeroshot:
     target: tyro.conf.OmitArgPrefixes[ClassFlags] = field(default_factory=ClassFlags)
     removal: tyro.conf.OmitArgPrefixes[RemovalFlags] = field(default_factory=RemovalFlags)
     codes_from: str | None = None
-    """Images of which at most 256 give the activation mass of features and the codes for --replacement mean and
-    resampled. Default: the run's."""
+    """Images of which at most 256 give the activation mass of features, the removed energy, and the codes for
+    --replacement mean and resampled. Default: the run's."""
     out: Path | None = None
     """The folder to write. Default: zeroshot/ in the run."""
     config: tyro.conf.OmitArgPrefixes[ZeroshotConfig] = field(default_factory=ZeroshotConfig)
@@ -130,19 +131,21 @@ class Zeroshot:
         classes = self._embeddings(names, backbone, out)
         tokens = token_set_of(sae.site)
         statistics = self._statistics(run, backbone, sae, images, token_set=tokens, execution=self.passes.execution)
+        variants, unfair = self._variants(run, sae, statistics)
         result = measure_zeroshot(
             backbone,
             sae,
             images,
             None if labelled is None else [labelled.classes[number] for number in labelled.labels.tolist()],
             classes,
-            self._variants(run, sae, statistics),
+            variants,
             self.config,
             run=run,
             run_images=self.images == OWN,
             token_set=tokens,
             statistics=statistics,
             random_seed=self.removal.config.random_seed,
+            no_fair_control=unfair,
             out=out,
             command=given_command(),
             execution=self.passes.execution,
@@ -200,7 +203,7 @@ class Zeroshot:
         from infoscope.images.source import open_images
 
         removal = self.removal.config
-        if not removal.random_draws and removal.replacement == "zero":
+        if not removal.random_draws and not removal.ladder and removal.replacement == "zero":
             return None
         source = self.codes_from or run.manifest.images.source
         try:
@@ -212,13 +215,21 @@ class Zeroshot:
         resize = self.config.resize or run.manifest.options["resize"]
         return read_statistics(backbone, sae, sample, resize=resize, **options)
 
-    def _variants(self, run: Run, sae: SparseAutoencoder, statistics: CodeStatistics | None) -> list[Variant]:
+    def _variants(
+        self, run: Run, sae: SparseAutoencoder, statistics: CodeStatistics | None
+    ) -> tuple[list[Variant], list[NoFairControl]]:
+        """The variants, and the steps of ladders that have none."""
         import numpy as np
 
+        from infoscope.analyses.removal.energy import Energies
         from infoscope.analyses.removal.groups import named_group
         from infoscope.analyses.removal.variants import plan_variants
         from infoscope.dictionaries.untrained import reconstructs
 
         mass = np.zeros(sae.features) if statistics is None else statistics.mass
         groups = [named_group(run, name) for name in self.removal.groups]
-        return plan_variants(groups, mass, self.removal.config, reconstructs(sae.format))
+        removal = self.removal.config
+        energies = Energies.of_statistics(sae, statistics, removal.random_seed)
+        ladders = [] if energies is None else energies.ladders(groups, removal)
+        variants = plan_variants(groups, mass, removal, reconstructs(sae.format), ladders)
+        return variants, [step for ladder in ladders for step in ladder.unfair]

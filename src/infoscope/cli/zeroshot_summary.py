@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from infoscope.analyses.zeroshot.record import ControlRecord, ZeroshotRecord
 from infoscope.analyses.zeroshot.result import ZEROSHOT_FILE, ZeroshotResult
+from infoscope.cli.ladder_summary import ladder_notes, ladder_tables, share
 from infoscope.cli.output import WIDE, console, name_skipped, plain_table, print_rows
 from infoscope.measurement.shared_images import shared_lines
 
@@ -20,12 +22,16 @@ def print_zeroshot(result: ZeroshotResult, out: Path) -> None:
     record = result.record
     print_rows(_inputs(record))
     controls = {control.name: control for control in record.controls}
-    rows = [row for row in result.variants.to_dicts() if row["draw"] in (None, 1)]
+    rows = [row for row in result.variants.to_dicts() if row["draw"] in (None, 1) and row["side"] is None]
     # Tables are wide: where nobody's window says how wide they may be, they are as wide as they need.
     terminal = console(wide=WIDE)
     terminal.print(_levels(rows, controls, record.labelled))
     if len(rows) > 1:
         terminal.print(_changes(rows[1:], controls, record.labelled))
+    ladder = result.ladder
+    for name in ("accuracy", "flips") if record.labelled else ("flips", "confidence_change"):
+        for table in ladder_tables(ladder, name, _TITLES[name], partial(_number, name)):
+            terminal.print(table)
     skipped = [asdict(image) for image in record.images.skipped]
     print_rows(
         [
@@ -37,6 +43,7 @@ def print_zeroshot(result: ZeroshotResult, out: Path) -> None:
                 "In brackets the 95 % bootstrap interval over images, each compared with itself; ± is the standard "
                 "deviation over the draws of a random group.",
             ),
+            *ladder_notes(ladder),
         ]
     )
     print(f"written: {out}")
@@ -68,7 +75,7 @@ def _levels(rows: list[dict[str, Any]], controls: Mapping[str, ControlRecord], l
     shown = ["entropy", "margin", "confidence"]
     if labelled:
         shown = ["accuracy", *(["top5"] if rows[0]["top5"] is not None else []), *shown, "calibration_error"]
-    heads = ["", "features", "mass", *(_TITLES[name] for name in shown)]
+    heads = ["", "features", "mass", "energy", *(_TITLES[name] for name in shown)]
     table = plain_table("Of each variant", heads, unbroken=range(1, len(heads)))
     for row in rows:
         control = controls.get(row["name"])
@@ -111,10 +118,11 @@ def _named(row: dict[str, Any], control: ControlRecord | None) -> str:
     return row["name"] if control is None else f"{row['name']} ({control.draws} draws)"
 
 
-def _removed(row: dict[str, Any]) -> tuple[str, str]:
+def _removed(row: dict[str, Any]) -> tuple[str, str, str]:
+    energy = share(row["energy_share"]) if row["energy_share"] else ""
     if not row["features"]:
-        return "", ""
-    return f"{row['features']:,}", "" if row["mass"] is None else f"{row['mass']:.1%}"
+        return "", "", energy
+    return f"{row['features']:,}", "" if row["mass"] is None else f"{row['mass']:.1%}", energy
 
 
 def _number(name: str, value: float | None, signed: bool = False) -> str:

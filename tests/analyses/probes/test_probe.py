@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ from infoscope.analyses.probes.probe import probe_groups
 from infoscope.analyses.probes.result import open_probe
 from infoscope.analyses.removal.config import RemovalConfig
 from infoscope.analyses.removal.groups import FeatureGroup
+from infoscope.analyses.removal.ladder import build_ladder
 from infoscope.errors import InfoscopeError
 from small import WIDTH
 
@@ -162,3 +164,52 @@ def test_what_is_finished_is_read_back(found, probed_run, probed, directions, co
     monkeypatch.setattr("infoscope.analyses.probes.probe.prepare", None)
     again = probe_groups(probed_run, probed, directions, coloured, [FEW], removal=REMOVAL, out=found[1], **QUIET)
     assert again.variants.equals(found[0].variants)
+
+
+def test_every_row_says_what_was_taken_out(whole, found):
+    for result in (whole, found[0]):
+        for row in result.variants.iter_rows(named=True):
+            assert row["energy"] == pytest.approx(0, abs=1e-9) or row["name"] not in ("untouched", "reconstruction")
+            assert row["energy"] > 0 or not row["features"]
+    every = score(whole, "rerun", "minus all")
+    # Without any feature a token is b_dec, which is 0 here: all of its square is taken out, its mean with it.
+    assert every["energy_share"] > 1
+    drawn = found[0].variants.filter(name="minus random of equal size as few")
+    assert drawn["control_of"].unique().to_list() == ["few"]
+    assert drawn["overlap"].is_between(0, 1).all()
+
+
+def test_groups_are_compared_on_a_ladder(probed_run, probed, directions, coloured, tmp_path, monkeypatch):
+    short = partial(build_ladder, steps=(0.1, 0.2, 0.9), draws=2)
+    monkeypatch.setattr("infoscope.analyses.removal.energy.build_ladder", short)
+    half = FeatureGroup("half", "list", np.flatnonzero(np.arange(2 * WIDTH) % WIDTH % 2).astype(np.uint32))
+    removal = RemovalConfig(random_draws=1, ladder=True)
+    config = ProbeConfig(baselines=False)
+    arguments = (probed_run, probed, directions, coloured, [half], config, removal)
+    result = probe_groups(*arguments, out=tmp_path, **QUIET)
+    sets = result.variants.filter(pl.col("side").is_not_null() & (pl.col("metric") == "top-1"))
+    assert sets["control_of"].unique().to_list() == ["half"]
+    assert ((sets["energy_share"] / sets["step"] - 1).abs() <= 0.02).all()
+    removed = result.record.groups
+    for row in sets.iter_rows(named=True):
+        features = removed[f"{row['name']}, draw {row['draw']}"]
+        assert len(features) == row["features"]
+        assert np.isin(features, half.features).all() == (row["side"] == "subset")
+        assert row["overlap"] == pytest.approx(np.isin(half.features, features).mean())
+    ladder = result.ladder.filter(metric="top-1")
+    reached = set(sets["step"])
+    assert reached
+    assert set(ladder["step"].drop_nulls()) == {0.1, 0.2, 0.9}
+    for row in ladder.filter(pl.col("step").is_not_null()).iter_rows(named=True):
+        assert (row["no_fair_control"] is None) == (row["step"] in reached)
+    assert {unfair.step for unfair in result.record.no_fair_control} == {0.1, 0.2, 0.9} - reached
+    again = open_probe(tmp_path)
+    assert again.record == result.record
+    assert again.ladder.equals(result.ladder)
+
+
+def test_a_probe_without_a_ladder_is_told_apart_as_before_there_was_one():
+    from infoscope.analyses.probes.probe import _of_removal
+
+    assert "ladder" not in _of_removal(RemovalConfig())
+    assert _of_removal(RemovalConfig(ladder=True))["ladder"] is True

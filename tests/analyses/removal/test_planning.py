@@ -5,6 +5,7 @@ import pytest
 
 from infoscope.analyses.removal.config import RemovalConfig
 from infoscope.analyses.removal.groups import FeatureGroup
+from infoscope.analyses.removal.ladder import Ladder, LadderSet
 from infoscope.analyses.removal.variants import plan_variants
 from infoscope.errors import InfoscopeError
 
@@ -71,3 +72,29 @@ def test_a_group_given_twice_and_one_without_activity_are_refused():
         plan_variants([HIGH, HIGH], MASS, RemovalConfig(random_draws=0))
     with pytest.raises(InfoscopeError, match="nothing to match"):
         plan_variants([HIGH], np.zeros(40), RemovalConfig())
+
+
+def test_the_sets_of_a_ladder_follow_their_group_at_each_site():
+    features = [np.uint32([30, 31]), np.uint32([33]), np.uint32([1, 2]), np.uint32([3])]
+    sides = [("subset", 1), ("subset", 2), ("disjoint", 1), ("disjoint", 2)]
+    sets = [LadderSet(0.05, side, draw, own, 1.0) for (side, draw), own in zip(sides, features, strict=True)]
+    ladder = Ladder(HIGH, tuple(sets), ())
+    config = RemovalConfig(sites=("rerun", "site"), replacement="mean", random_draws=1)
+    planned = plan_variants([LOW, HIGH], MASS, config, ladders=[ladder])
+    assert len(planned) == 2 * (2 + 2 * 3 + 4)
+    of_ladder = [variant for variant in planned if variant.side is not None]
+    assert [variant.label for variant in of_ladder[:4]] == [
+        "minus 5% subset of high, draw 1",
+        "minus 5% subset of high, draw 2",
+        "minus 5% disjoint from high, draw 1",
+        "minus 5% disjoint from high, draw 2",
+    ]
+    assert [variant.site for variant in of_ladder] == ["rerun"] * 4 + ["site"] * 4
+    assert {variant.replacement for variant in of_ladder} == {"mean"}
+    assert [variant.overlap for variant in of_ladder[:4]] == [0.2, 0.1, 0.0, 0.0]
+    first = of_ladder[0].control_columns
+    assert first == {"control_of": "high", "overlap": 0.2, "step": 0.05, "side": "subset"}
+    size = next(variant for variant in planned if variant.name == "minus random of equal size as high")
+    assert size.control_columns["control_of"] == "high"
+    assert size.overlap == np.isin(HIGH.features, size.group.features).mean()
+    assert set(planned[0].control_columns.values()) == {None}

@@ -1,13 +1,17 @@
 """Which sets a selection tries, and which it takes."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import polars as pl
 import pytest
 
-from infoscope.analyses.probes.task import Score, Scored
+from infoscope.analyses.probes.task import Score, Scored, Task
 from infoscope.analyses.removal.config import RemovalConfig
 from infoscope.analyses.selection.config import SelectConfig
-from infoscope.analyses.selection.select import choose, list_steps, steps_table
+from infoscope.analyses.selection.select import choose, list_steps, select_features, steps_table
+from infoscope.backbones.backbone import Backbone
+from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.runtime.run import Run
 
@@ -132,3 +136,13 @@ def test_the_table_has_a_row_a_set(steps):
 def test_options_out_of_range_are_named(options, message):
     with pytest.raises(InfoscopeError, match=message):
         SelectConfig(**options)
+
+
+def test_a_ladder_is_no_part_of_a_selection(run, tmp_path):
+    with pytest.raises(InfoscopeError, match="a selection has random sets and no ladder"):
+        select_features(
+            run,
+            *(Mock(spec=kind) for kind in (Backbone, SparseAutoencoder, Task)),
+            removal=RemovalConfig(ladder=True),
+            out=tmp_path,
+        )

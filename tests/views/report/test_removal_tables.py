@@ -1,6 +1,7 @@
 import polars as pl
 import pytest
 
+from infoscope.analyses.probes.result import VARIANTS as PROBE_VARIANTS
 from infoscope.analyses.zeroshot.result import VARIANTS
 from infoscope.runtime.columns import make_table, write_table
 from infoscope.runtime.json_values import write_json
@@ -190,3 +191,61 @@ def test_without_known_classes_there_is_no_accuracy(fake_run):
     page = write_report(run, None).read_text(encoding="utf-8")
     assert "<td>accuracy</td>" not in page
     assert "<td>40.0 %</td><td>0.400</td>" in page
+
+
+UNFAIR = [{"group": "global", "step": 0.4, "side": "disjoint", "reached": 0.31, "sets": 0}]
+OF_LADDER = [
+    {"name": f"minus 5% {side} global", "draw": draw, "features": 4, "mass": 0.02, "energy": 1.0, "energy_share": 0.05}
+    | {"control_of": "global", "overlap": 0.0, "step": 0.05, "side": side, "score": score}
+    for side, scores in (("subset", (0.5, 0.6)), ("disjoint", (0.7, 0.7)))
+    for draw, score in enumerate(scores, 1)
+]
+
+
+def test_groups_on_a_ladder_have_a_table_of_their_own(fake_run):
+    run = fake_run([0.1, 0.2, 0.4])
+    rows = [
+        {"name": "untouched", "features": 0, "mass": 0.0, "energy": 0.0, "energy_share": 0.0, "score": 0.8},
+        {"name": "minus global", "features": 9, "mass": 0.1, "energy": 4.0, "energy_share": 0.2, "score": 0.6},
+        *OF_LADDER,
+    ]
+    probe = [{"site": "rerun", "metric": "top1", "difference": row["score"] - 0.8} | row for row in rows]
+    folder = run.path / "probes" / "classification"
+    folder.mkdir(parents=True)
+    write_table(folder / "variants.parquet", make_table(PROBE_VARIANTS, probe), PROBE_VARIANTS)
+    write_json(folder / "probe.json", PROBE | {"no_fair_control": UNFAIR})
+    zeroshot = [
+        {"method": "keep-error", "replacement": "zero", "images": 200, "confidence": 0.5, "accuracy": row["score"]}
+        | {name: value for name, value in row.items() if name != "score"}
+        for row in rows
+    ]
+    (run.path / "zeroshot").mkdir()
+    write_table(run.path / "zeroshot" / "zeroshot.parquet", make_table(VARIANTS, zeroshot), VARIANTS)
+    write_json(run.path / "zeroshot" / "zeroshot.json", ZEROSHOT | {"no_fair_control": UNFAIR})
+    (table,), broken = probe_tables(run)
+    other, _ = zeroshot_table(run)
+    assert broken == []
+    for found in (table, other):
+        assert [row["name"] for row in found.rows] == ["untouched", "minus global"]
+        assert [row["step"] for row in found.ladder] == [None, 0.05, 0.4]
+        assert found.ladder[1]["difference"] == pytest.approx(-0.15)
+    page = " ".join(write_report(run, None).read_text(encoding="utf-8").split())
+    for part in (
+        "Classification at equal removed energy: top1",
+        "Zero-shot at equal removed energy: accuracy",
+        "<td>20.0 %</td>",
+        "<td>the whole, 20.0 %</td>",
+        "<td>0.5500 ± 0.0707</td><td>0.7000 ± 0.0000</td><td>-0.1500 ± 0.0707</td>",
+        "no fair control at 40%: sets disjoint from global come no nearer than 31.0%",
+    ):
+        assert part in page, part
+
+
+def test_a_probe_from_before_there_was_removed_energy_is_shown_without_it(fake_run):
+    run = fake_run([0.1, 0.2, 0.4])
+    write_probe(run.path / "probes" / "classification", ROWS)
+    (table,), broken = probe_tables(run)
+    assert broken == []
+    assert table.ladder == []
+    assert [row["energy_share"] for row in table.rows] == [None] * 3
+    assert "at equal removed energy" not in write_report(run, None).read_text(encoding="utf-8")

@@ -58,10 +58,16 @@ class Confusion:
         self.counts += np.bincount(true * count + guessed, minlength=count * count).reshape(count, count)
 
     @property
+    def overlaps(self) -> Int64[np.ndarray, "2 class"]:
+        """Pixels of each class in both truth and prediction, and in either."""
+        hit = np.diag(self.counts)
+        both: Int64[np.ndarray, "2 class"] = np.stack([hit, self.counts.sum(0) + self.counts.sum(1) - hit])
+        return both
+
+    @property
     def iou(self) -> Float64[np.ndarray, " class"]:
         """Intersection over union of each class; NaN where there is no union."""
-        hit = np.diag(self.counts)
-        return _share(hit, self.counts.sum(0) + self.counts.sum(1) - hit)
+        return _share(*self.overlaps)
 
     @property
     def class_accuracy(self) -> Float64[np.ndarray, " class"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from infoscope.analyses.probes.task import Baseline, Labels, Scored, Task, Watch
 from infoscope.analyses.probes.variant_scores import score_variants
 from infoscope.analyses.removal.config import RemovalConfig
 from infoscope.analyses.removal.edited import EditedBackbone
+from infoscope.analyses.removal.energy import Energies
 from infoscope.analyses.removal.groups import FeatureGroup, named_group
+from infoscope.analyses.removal.kept_ladders import keep_ladders
 from infoscope.analyses.removal.statistics import CodeStatistics, read_statistics
 from infoscope.analyses.removal.variants import plan_variants
 from infoscope.backbones.backbone import Backbone
@@ -59,6 +61,13 @@ class Prepared:
     edited: EditedBackbone
     statistics: CodeStatistics
     resize: Resize
+
+    @property
+    def energies(self) -> Energies:
+        """The removed energy of its variants, over tokens of the same sample."""
+        sample = self.statistics.sample
+        assert sample is not None  # `read_statistics` draws one
+        return Energies(self.edited.sae, self.statistics, sample, self.edited.seed)
 
 
 def prepare(
@@ -117,7 +126,8 @@ def probe_groups(
     """Remove feature groups from a frozen model and see what linear heads still find (method, section 7).
 
     Rows: the untouched model, the SAE's reconstruction, without each group, and without random groups of equal size
-    and of equal activation mass; at each site asked for. Each row has its own head, trained on its own features. What
+    and of equal activation mass; with ``ladder``, subsets of each group and sets disjoint from it, of equal removed
+    energy; at each site asked for. Each row has its own head, trained on its own features. What
     is finished in ``out`` is kept, and the same call resumes there.
 
     Args:
@@ -157,7 +167,10 @@ def probe_groups(
         shared = compare_images(run, sae, watched.images["test"])
     with clock("codes"):
         prepared = prepare(run, backbone, sae, task, config, removal.random_seed, execution)
-    variants = plan_variants(named, prepared.statistics.mass, removal, reconstructs(sae.format))
+    energies = prepared.energies
+    with clock("ladder"):
+        ladders = keep_ladders(out / PARTIALS / "ladders.json", named, lambda: energies.ladders(named, removal))
+    variants = plan_variants(named, prepared.statistics.mass, removal, reconstructs(sae.format), ladders)
     with clock("variants"):
         scored, skipped = score_variants(
             prepared.edited, task, variants, config, out / PARTIALS, prepared.resize, execution
@@ -184,8 +197,11 @@ def probe_groups(
         command=command,
         timings=clock.seconds,
     )
+    record = replace(record, no_fair_control=[step for ladder in ladders for step in ladder.unfair])
     result = ProbeResult(
-        record, variants_table(scored, prepared.statistics.mass, task.metric, config.seed), per_class_table(scored)
+        record,
+        variants_table(scored, prepared.statistics.mass, task.metric, config.seed, energies),
+        per_class_table(scored),
     )
     result.save(out)
     return result
@@ -219,10 +235,17 @@ def plan_probe(
         "software": software_versions(),
         # Where features are kept, and for how long, changes no score.
         "options": {key: value for key, value in asdict(config).items() if key not in ("disk_gib", "keep_features")},
-        "removal": asdict(removal) | {"sites": list(removal.sites)},
+        "removal": _of_removal(removal),
         "recipe": RECIPES[config.recipe],
         "groups": {group.name: group.features.tolist() for group in groups},
     }
+
+
+def _of_removal(removal: RemovalConfig) -> dict[str, Any]:
+    """What of a removal the scores depend on."""
+    options = asdict(removal) | {"sites": list(removal.sites)}
+    # Without a ladder as before there were any, so that probes begun then can be finished.
+    return {name: value for name, value in options.items() if name != "ladder" or value}
 
 
 def make_record(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,12 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
-from infoscope.analyses.probes.task import Baseline, Scored
+from infoscope.analyses.probes.overlaps import miou_interval, unpack_overlaps
+from infoscope.analyses.probes.task import Baseline, Score, Scored
 from infoscope.analyses.probes.tasks import TASKS, find_task
+from infoscope.analyses.removal.columns import CONTROL, ENERGY, summarise_ladder
+from infoscope.analyses.removal.energy import Energies
+from infoscope.analyses.removal.ladder import NoFairControl
 from infoscope.analyses.removal.variants import Variant
 from infoscope.errors import InfoscopeError
 from infoscope.measurement.shared_images import SharedRecord
@@ -71,6 +75,7 @@ VARIANTS = declare(
         "mass": Column(
             pl.Float64, "share, 0 to 1", "their activation mass: sum of code times decoder-row norm, of that of all"
         ),
+        **ENERGY,
         "metric": Column(pl.String, "", "which score this row is"),
         "score": Column(pl.Float64, "of the metric", f"the score {_OF_TEST}"),
         "validation": Column(
@@ -80,10 +85,11 @@ VARIANTS = declare(
         "difference_lower": Column(
             pl.Float64,
             "of the metric",
-            "lower end of its 95 % interval: paired bootstrap over the test images, heads as they are; null where the "
-            "metric is no mean over images",
+            "lower end of its 95 % interval: paired bootstrap over the test images, heads as they are; of mIoU by the "
+            "summed counts of the images drawn",
         ),
         "difference_upper": Column(pl.Float64, "of the metric", "upper end"),
+        **CONTROL,
     }
 )
 
@@ -131,6 +137,7 @@ class ProbeRecord:
         timings: seconds by stage.
         shared_images: the test images that were measured or trained on before; None in results from before they were
             compared.
+        no_fair_control: the steps that a group is not compared at, where a ladder was asked for.
     """
 
     format_version: int
@@ -153,6 +160,7 @@ class ProbeRecord:
     software: dict[str, str]
     timings: dict[str, float]
     shared_images: SharedRecord | None = None
+    no_fair_control: list[NoFairControl] = field(default_factory=list)
 
     @classmethod
     def from_json(cls, value: Any, path: Path) -> ProbeRecord:
@@ -189,6 +197,11 @@ class ProbeResult:
     def table(self) -> pl.DataFrame:
         """One row a site, name and metric: mean and spread (standard deviation) over the draws of a random control."""
         return over_draws(self.variants)
+
+    @property
+    def ladder(self) -> pl.DataFrame:
+        """What comes out on each group's ladder: `infoscope.analyses.removal.columns.LADDER`."""
+        return summarise_ladder(self.variants, self.record.no_fair_control)
 
     def save(self, path: Path | str) -> None:
         """Write a folder; ``probe.json`` comes last, so its presence says that all is there.
@@ -233,16 +246,22 @@ def over_draws(variants: pl.DataFrame) -> pl.DataFrame:
     one = pl.len() == 1
     return variants.group_by("site", "name", "metric", maintain_order=True).agg(
         pl.len().alias("draws"),
-        pl.col("features", "mass", "score").mean(),
+        pl.col("features", "mass", "energy", "energy_share", "score").mean(),
         pl.col("score").std().alias("spread"),
         pl.col("difference").mean(),
         # Of one variant; over draws it is the spread that tells.
         *(pl.when(one).then(pl.col(name).first()).alias(name) for name in ("difference_lower", "difference_upper")),
+        pl.col("control_of", "step", "side").first(),
+        pl.col("overlap").mean(),
     )
 
 
 def variants_table(
-    scored: Sequence[Scored], mass: Float64[np.ndarray, " feature"], metric: str, seed: int = 0
+    scored: Sequence[Scored],
+    mass: Float64[np.ndarray, " feature"],
+    metric: str,
+    seed: int = 0,
+    energies: Energies | None = None,
 ) -> pl.DataFrame:
     """`VARIANTS` of some scores.
 
@@ -251,15 +270,13 @@ def variants_table(
         mass: activation mass of every feature.
         metric: the score that images' own scores are of.
         seed: of the bootstrap.
+        energies: gives the removed energy, where a sample of tokens was read.
     """
     untouched = {each.variant.site: each.score for each in scored if not each.variant.edited}
     rows: list[dict[str, Any]] = []
     for each in scored:
         variant, own, base = each.variant, each.score, untouched.get(each.variant.site)
-        ends: tuple[float | None, float | None] = (None, None)
-        # Only a mean over images can be resampled image by image; mIoU, for one, is not.
-        if base is not None and base is not own and own.per_image and base.per_image:
-            ends = paired_interval(np.array(own.per_image), np.array(base.per_image), seed)
+        ends = (None, None) if base is None or base is own else difference_interval(own, base, seed)
         removed = None if variant.group is None else variant.group.features
         for name, value in own.test.items():
             first = name == metric
@@ -271,12 +288,14 @@ def variants_table(
                     "replacement": None if variant.group is None else variant.replacement,
                     "features": 0 if removed is None else len(removed),
                     "mass": variant.mass_share(mass),
+                    **({} if energies is None else energies.columns(variant)),
                     "metric": name,
                     "score": value,
                     "validation": own.validation if first else None,
                     "difference": None if base is None else value - base.test[name],
                     "difference_lower": ends[0] if first else None,
                     "difference_upper": ends[1] if first else None,
+                    **variant.control_columns,
                 }
             )
     return make_table(VARIANTS, rows)
@@ -290,6 +309,24 @@ def per_class_table(scored: Sequence[Scored]) -> pl.DataFrame:
         for name, value in each.score.per_class.items()
     ]
     return make_table(PER_CLASS, rows)
+
+
+def difference_interval(own: Score, base: Score, seed: int = 0) -> tuple[float | None, float | None]:
+    """95 % interval of the difference of two scores, by the paired bootstrap over test images.
+
+    Args:
+        own: a variant's score.
+        base: the score to compare with.
+        seed: of the resampling.
+
+    Returns:
+        Its ends; None where images' own results are not known, as of scores that an earlier version kept.
+    """
+    if own.per_image and base.per_image:
+        return paired_interval(np.array(own.per_image), np.array(base.per_image), seed)
+    if own.overlaps and base.overlaps:
+        return miou_interval(unpack_overlaps(own.overlaps), unpack_overlaps(base.overlaps), seed, RESAMPLES)
+    return None, None
 
 
 def paired_interval(

@@ -12,6 +12,7 @@ from jaxtyping import Int64
 
 from infoscope.analyses.probes.dense import DenseTask, check_splits
 from infoscope.analyses.probes.metrics import Confusion
+from infoscope.analyses.probes.overlaps import pack_overlaps, sequence_note
 from infoscope.analyses.probes.reading import DenseFeatures, Target, Targets
 from infoscope.analyses.probes.segmentation_head import (
     RECIPES,
@@ -73,10 +74,11 @@ class SegmentationTask(DenseTask):
         counts = {split: count_classes(targets) for split, targets in self.targets.items()}
         check_trainable(counts["train"])
         missing = sorted({name for other in counts.values() for name in untrained_classes(counts["train"], other)})
-        notes = (f"no training mask has {', '.join(missing)}: their IoU is 0 for every probe",) if missing else ()
-        return Labels(
-            {split: {"pixels": each.pixels.tolist(), "ignored": each.ignored} for split, each in counts.items()}, notes
-        )
+        notes = [f"no training mask has {', '.join(missing)}: their IoU is 0 for every probe"] if missing else []
+        frames = sequence_note(self.targets["test"].images.ids)
+        notes += [] if frames is None else [frames]
+        summary = {split: {"pixels": each.pixels.tolist(), "ignored": each.ignored} for split, each in counts.items()}
+        return Labels(summary, tuple(notes))
 
     def train(
         self, pairs: tuple[DenseFeatures, Targets], recipe: SegmentationRecipe, **options: Any
@@ -87,11 +89,20 @@ class SegmentationTask(DenseTask):
     def judge(self, predictions: Iterable[tuple[Target, Target]]) -> dict[str, Any]:
         """See `DenseTask`."""
         confusion = Confusion(self.classes)
+        overlaps = []
         for predicted, mask in predictions:
-            confusion.add(mask, predicted)
+            of_image = Confusion(self.classes)
+            of_image.add(mask, predicted)
+            overlaps.append(of_image.overlaps)
+            confusion.counts += of_image.counts
         absent = confusion.absent
         notes = (f"no test mask has, and nothing predicts, {', '.join(absent)}",) if absent else ()
-        return {"test": _scores(confusion), "per_class": _per_class(confusion), "notes": notes}
+        return {
+            "test": _scores(confusion),
+            "per_class": _per_class(confusion),
+            "overlaps": pack_overlaps(np.stack(overlaps)) if overlaps else "",
+            "notes": notes,
+        }
 
     def guess(self, train: Sequence[int], test: Sequence[int]) -> Baseline:
         """The most frequent class everywhere."""

@@ -65,6 +65,7 @@ class Score:
         per_class: the score of each class, where the task has one; None for a class that no image has.
         per_image: the metric of each test image, where it is their mean; empty where it is not.
         notes: what a reader must know, such as classes that are absent.
+        overlaps: each test image's intersections and unions by class, packed, where the metric is mIoU.
     """
 
     test: Mapping[str, float]
@@ -74,6 +75,7 @@ class Score:
     per_class: Mapping[str, float | None] = field(default_factory=dict)
     per_image: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
+    overlaps: str = ""
 
     def as_baseline(self, name: str) -> Baseline:
         """The score of a head that had no model's features."""

@@ -38,8 +38,12 @@ class RemovalConfig:
     random_draws: Count = 5
     """Random groups of equal size, and as many of equal activation mass, for each group. 0 for none. Our choice: enough
     for a spread."""
+    ladder: bool = False
+    """Compare each group on a ladder of removed energy: at 2, 5, 10, 20 and 40 % of the tokens' mean square, 8 random
+    subsets of it and 8 random sets disjoint from it. The fair comparison, but not the default: it adds up to 80
+    variants for each group and site, each with a pass or a head of its own."""
     random_seed: Count = 0
-    """Seed of the random groups and of the images whose codes are taken."""
+    """Seed of the random groups, of the ladder's sets, and of the images whose codes are taken."""
 
     def __post_init__(self) -> None:
         check_fields(self)

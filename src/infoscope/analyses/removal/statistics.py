@@ -13,6 +13,7 @@ from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
 from infoscope.analyses.removal.config import SAMPLE_IMAGES
+from infoscope.analyses.removal.sample import SampleReader, TokenSample
 from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.families import tokens_of
 from infoscope.dictionaries.parts import encode_parts
@@ -40,6 +41,8 @@ class CodeStatistics:
         tokens: number of tokens that the means are over.
         donors: tokens of the images that codes can be taken from, ``[image, token, width]``, of the SAE's token set.
         donor_ids: the ids of these images.
+        sample: tokens drawn from all images of the sample, on which removed energy is measured; None where none were
+            drawn.
     """
 
     mean: Float64[np.ndarray, " feature"]
@@ -47,6 +50,7 @@ class CodeStatistics:
     tokens: int
     donors: Float32[Tensor, "donor token width"]
     donor_ids: tuple[str, ...]
+    sample: TokenSample | None = None
 
     def donors_of(self, ids: Sequence[str], seed: int) -> Int64[np.ndarray, " image"]:
         """A donor for each image, chosen by the image's id and the seed alone, and never the image itself.
@@ -101,6 +105,8 @@ def read_statistics(
     views = Views(backbone.patch_size, backbone.grid, 0, resize)
     sample = sorted(spread_evenly(len(images), sample_images))
     donor_images = {sample[place] for place in spread_evenly(len(sample), donors)}
+    place_of = {index: place for place, index in enumerate(sample)}
+    reader = SampleReader(len(sample))
     chosen = tokens_of(token_set, backbone.prefix_tokens)
     total, size, tokens = np.zeros(sae.features), np.zeros(sae.features), 0
     donor_tokens: list[Tensor] = []
@@ -115,6 +121,7 @@ def read_statistics(
             np.add.at(total, feature, value)
             np.add.at(size, feature, np.abs(value))
             tokens += read.shape[0] * read.shape[1]
+            reader.add(read, codes, [place_of[index] for index in batch.index], [images.ids[i] for i in batch.index])
             for row, index in enumerate(batch.index):
                 if index in donor_images:
                     donor_tokens.append(read[row].cpu())
@@ -123,4 +130,4 @@ def read_statistics(
         raise all_unreadable(images, skipped[0][1])
     norm = sae.W_dec.norm(dim=1).double().cpu().numpy()
     stacked = torch.stack(donor_tokens) if donor_tokens else read.new_zeros(0, *read.shape[1:]).cpu()
-    return CodeStatistics(total / tokens, size / tokens * norm, tokens, stacked, tuple(donor_ids))
+    return CodeStatistics(total / tokens, size / tokens * norm, tokens, stacked, tuple(donor_ids), reader.sample())

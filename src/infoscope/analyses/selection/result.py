@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from infoscope.analyses.probes.result import ProbeRecord
+from infoscope.analyses.removal.columns import ENERGY
 from infoscope.runtime.columns import Column, declare, write_table
 from infoscope.runtime.json_values import to_json, write_json
 from infoscope.runtime.seal import write_sealed
@@ -21,6 +22,7 @@ STEPS = declare(
         "draw": Column(pl.UInt32, "index", "draw of the random set, from 1; null for the set itself"),
         "features": Column(pl.UInt32, "count", "features removed"),
         "mass": Column(pl.Float64, "share, 0 to 1", "their activation mass, of that of all"),
+        **ENERGY,
         "validation": Column(
             pl.Float64, "of the metric", "the metric where the head's choice and the selection are made"
         ),
@@ -49,7 +51,7 @@ class Choice:
         validation_untouched: the unedited model's score where the choice was made.
         test_untouched: the unedited model's score on the test split.
         difference_lower: lower end of the 95 % interval of the difference on the test split, given the heads; None
-            where the metric is not a mean over images.
+            where removing nothing is best.
         difference_upper: upper end.
     """
 

@@ -13,10 +13,11 @@ from jaxtyping import Float64
 
 from infoscope.analyses.probes.config import ProbeConfig
 from infoscope.analyses.probes.probe import make_record, plan_probe, prepare
-from infoscope.analyses.probes.result import paired_interval
+from infoscope.analyses.probes.result import difference_interval
 from infoscope.analyses.probes.task import Scored, Task
 from infoscope.analyses.probes.variant_scores import score_variants
 from infoscope.analyses.removal.config import RemovalConfig
+from infoscope.analyses.removal.energy import Energies
 from infoscope.analyses.removal.groups import FeatureGroup, matched_groups, quantile_group
 from infoscope.analyses.removal.variants import Variant
 from infoscope.analyses.selection.config import End, SelectConfig
@@ -144,6 +145,8 @@ def select_features(
     config, out = config or SelectConfig(), Path(out)
     probe = replace(probe or ProbeConfig(), baselines=False)
     removal = replace(removal or RemovalConfig(), random_draws=config.random_draws, random_seed=config.seed)
+    if removal.ladder:
+        raise InfoscopeError("a selection has random sets and no ladder: leave ladder out, and give the set to a probe")
     # Before anything is read or written, since it refuses columns and shares that give no sets.
     sets = [group.features.tolist() for _, _, group in ordered_sets(run, config)]
     clock = Clock()
@@ -187,7 +190,7 @@ def select_features(
     )
     selection = Selection(
         choose(steps, scored, task.higher_is_better, config.seed),
-        steps_table(steps, scored, mass, task.metric),
+        steps_table(steps, scored, mass, task.metric, prepared.energies),
         record,
         asdict(config),
     )
@@ -214,10 +217,8 @@ def choose(steps: Sequence[Step], scored: Sequence[Scored], higher_is_better: bo
     best = max(own, key=lambda number: (sign * scored[number].score.validation, -len(removed(number))))
     chosen, base = scored[best].score, scored[0].score
     metric = next(iter(chosen.test))
-    low, high = None, None
-    # Where removing nothing is best there is no difference, and a metric that is no mean over images has no interval.
-    if best and chosen.per_image and base.per_image:
-        low, high = paired_interval(np.array(chosen.per_image), np.array(base.per_image), seed)
+    # Where removing nothing is best there is no difference.
+    low, high = difference_interval(chosen, base, seed) if best else (None, None)
     return Choice(
         name=steps[best].variant.name,
         end=steps[best].end,
@@ -233,7 +234,11 @@ def choose(steps: Sequence[Step], scored: Sequence[Scored], higher_is_better: bo
 
 
 def steps_table(
-    steps: Sequence[Step], scored: Sequence[Scored], mass: Float64[np.ndarray, " feature"], metric: str
+    steps: Sequence[Step],
+    scored: Sequence[Scored],
+    mass: Float64[np.ndarray, " feature"],
+    metric: str,
+    energies: Energies | None = None,
 ) -> pl.DataFrame:
     """The table of all sets and their scores, with the columns of `STEPS`."""
     rows = []
@@ -247,6 +252,7 @@ def steps_table(
                 "draw": step.variant.draw,
                 "features": 0 if group is None else len(group.features),
                 "mass": step.variant.mass_share(mass),
+                **({} if energies is None else energies.columns(step.variant)),
                 "validation": each.score.validation,
                 "test": each.score.test[metric],
             }

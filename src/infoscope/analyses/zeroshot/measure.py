@@ -17,6 +17,8 @@ from jaxtyping import Int64
 
 from infoscope.analyses.probes.labelled_images import LabelledImages, open_labelled
 from infoscope.analyses.removal.edited import EditedBackbone
+from infoscope.analyses.removal.energy import Energies
+from infoscope.analyses.removal.ladder import NoFairControl
 from infoscope.analyses.removal.statistics import CodeStatistics
 from infoscope.analyses.removal.variants import Variant, check_variants
 from infoscope.analyses.zeroshot.classes import UNKNOWN
@@ -71,6 +73,7 @@ def summarise(task: ZeroshotTask, shards: Sequence[Shard], config: ZeroshotConfi
     """The table of variants. The scores of one variant, and of the untouched model, are in memory at a time."""
     statistics = task.edited.statistics
     mass = None if statistics is None else statistics.mass
+    energies = Energies.of_statistics(task.edited.sae, statistics, task.edited.seed)
     rows, untouched = [], None
     for number, variant in enumerate(task.variants):
         scores = Scores.joined([shard.scores(number) for shard in shards])
@@ -83,7 +86,7 @@ def summarise(task: ZeroshotTask, shards: Sequence[Shard], config: ZeroshotConfi
         if labelled:
             without_interval["calibration_error"] = calibration_error(scores.confidence, scores.right)
             without_interval["top5"] = top_k(scores.rank, _TOP) if len(task.vectors) > _TOP else None
-        rows.append(variant_row(variant, mass, len(scores), estimates, without_interval))
+        rows.append(variant_row(variant, mass, len(scores), estimates, without_interval, energies))
     return variants_table(rows)
 
 
@@ -133,6 +136,7 @@ def measure_zeroshot(
     token_set: TokenSet | None = None,
     statistics: CodeStatistics | None = None,
     random_seed: int = 0,
+    no_fair_control: Sequence[NoFairControl] = (),
     out: Path | str | None = None,
     execution: Execution | None = None,
     command: str = "infoscope.measure_zeroshot",
@@ -159,8 +163,9 @@ def measure_zeroshot(
         run_images: whether the images are the run's own by choice, which the record and its reader are told.
         token_set: the tokens that the SAE was trained on; by default what the SAE states, or patch tokens.
         statistics: codes over a sample, from `read_statistics`; needed for a replacement other than zero, and for the
-            column ``mass``.
+            columns ``mass`` and ``energy``.
         random_seed: seed of the choice of images that codes are taken from, under the replacement ``resampled``.
+        no_fair_control: the steps that a group is not compared at, of the ladders that ``variants`` are from.
         out: a folder to write; by default nothing is written.
         execution: how the passes run; it changes memory and speed, not the result.
         command: what the record names as the command.
@@ -263,6 +268,7 @@ def measure_zeroshot(
         timings=clock.seconds,
         notes=notes,
         shared_images=shared,
+        no_fair_control=list(no_fair_control),
     )
     names = classes.classes.names
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from infoscope.analyses.removal.columns import CONTROL, ENERGY
+from infoscope.analyses.removal.ladder import NoFairControl
 from infoscope.analyses.removal.variants import Variant
 from infoscope.measurement.shared_images import SharedRecord
 from infoscope.runtime.manifest import DictionaryRecord, ImagesRecord, ModelRecord
@@ -79,6 +81,7 @@ class ZeroshotRecord:
 
     ``read`` is the number of images that were read, and ``labelled`` says whether their classes are known.
     ``shared_images`` are those that were measured or trained on before; None in results from before they were compared.
+    ``no_fair_control`` lists the steps of a ladder that a group is not compared at.
     """
 
     format_version: int
@@ -98,6 +101,7 @@ class ZeroshotRecord:
     timings: dict[str, float]
     notes: list[str]
     shared_images: SharedRecord | None = None
+    no_fair_control: list[NoFairControl] = field(default_factory=list)
 
 
 def variant_record(variant: Variant) -> VariantRecord:
@@ -123,12 +127,7 @@ def control_records(variants: pl.DataFrame) -> list[ControlRecord]:
     Args:
         variants: the table of variants.
     """
-    # The figures are the columns with an interval, and those that cannot have one.
-    figures = [
-        name
-        for name, dtype in variants.schema.items()
-        if dtype == pl.Float64 and name != "mass" and not name.endswith(("_ci_lower", "_ci_upper"))
-    ]
+    figures = figures_of(variants)
     drawn: dict[str, list[dict[str, Any]]] = {}
     for row in variants.filter(pl.col("draw").is_not_null()).iter_rows(named=True):
         drawn.setdefault(row["name"], []).append(row)
@@ -145,3 +144,14 @@ def control_records(variants: pl.DataFrame) -> list[ControlRecord]:
             )
         )
     return records
+
+
+def figures_of(variants: pl.DataFrame) -> list[str]:
+    """The figures of a table of variants: the columns with an interval, and those that cannot have one."""
+    return [
+        name
+        for name, dtype in variants.schema.items()
+        if dtype == pl.Float64
+        and name not in ("mass", *ENERGY, *CONTROL)
+        and not name.endswith(("_ci_lower", "_ci_upper"))
+    ]

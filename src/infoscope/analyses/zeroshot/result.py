@@ -11,10 +11,12 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
+from infoscope.analyses.removal.columns import CONTROL, ENERGY, summarise_ladder
+from infoscope.analyses.removal.energy import Energies
 from infoscope.analyses.removal.variants import Variant
 from infoscope.analyses.zeroshot.classes import UNKNOWN
 from infoscope.analyses.zeroshot.metrics import Estimate, Scores
-from infoscope.analyses.zeroshot.record import ZeroshotRecord
+from infoscope.analyses.zeroshot.record import ZeroshotRecord, figures_of
 from infoscope.runtime.atomic import remove_leftovers_of
 from infoscope.runtime.columns import Column, declare, join_tables, make_table, read_table, write_table
 from infoscope.runtime.json_values import to_json
@@ -68,6 +70,7 @@ VARIANTS = declare(
             _SHARE,
             "their activation mass, sum of code times decoder-row norm, of that of all; null where no sample was read",
         ),
+        **ENERGY,
         "method": Column(pl.String, "", "keep-error or reconstruct"),
         "replacement": Column(pl.String, "", "what the codes become: zero, mean or resampled"),
         "images": Column(pl.UInt32, "count", "images that were read"),
@@ -92,6 +95,7 @@ VARIANTS = declare(
             for name, (unit, meaning) in _CHANGES.items()
             for column, description in _with_interval(name, unit, meaning + "; null for the untouched model").items()
         },
+        **CONTROL,
     }
 )
 
@@ -119,6 +123,7 @@ def variant_row(
     images: int,
     estimates: Mapping[str, Estimate],
     without_interval: Mapping[str, float | None],
+    energies: Energies | None = None,
 ) -> dict[str, Any]:
     """A variant's row.
 
@@ -128,6 +133,7 @@ def variant_row(
         images: images that were read.
         estimates: its levels and, unless it is the untouched model, its changes.
         without_interval: figures without an interval.
+        energies: gives the removed energy, where a sample of tokens was read.
     """
     group = variant.group
     row: dict[str, Any] = {
@@ -137,10 +143,12 @@ def variant_row(
         "kind": None if group is None else group.kind,
         "features": 0 if group is None else len(group.features),
         "mass": None if mass is None or not mass.sum() else variant.mass_share(mass),
+        **({} if energies is None else energies.columns(variant)),
         "method": variant.method,
         "replacement": variant.replacement,
         "images": images,
         **without_interval,
+        **variant.control_columns,
     }
     for name, estimate in estimates.items():
         row |= {name: estimate.value, f"{name}_ci_lower": estimate.lower, f"{name}_ci_upper": estimate.upper}
@@ -243,7 +251,26 @@ class ZeroshotResult:
     def to_json(self) -> dict[str, object]:
         """What ``zeroshot.json`` holds, and the table of variants; a number that is not defined is None."""
         value: dict[str, object] = to_json(self.record) | {"results": to_json(self.variants.to_dicts())}
-        return value
+        ladder = self.ladder.to_dicts()
+        return value | ({"ladder": to_json(ladder)} if ladder else {})
+
+    @property
+    def ladder(self) -> pl.DataFrame:
+        """What comes out on each group's ladder, figure by figure: `infoscope.analyses.removal.columns.LADDER`."""
+        return summarise_ladder(by_figure(self.variants), self.record.no_fair_control)
+
+
+def by_figure(variants: pl.DataFrame) -> pl.DataFrame:
+    """One row a variant and figure, as `summarise_ladder` takes them.
+
+    Args:
+        variants: `VARIANTS`.
+    """
+    figures = [name for name in figures_of(variants) if variants[name].is_not_null().any()]
+    of_variant = ["name", "draw", "features", *ENERGY, *CONTROL]
+    rows = variants.unpivot(figures, index=of_variant, variable_name="metric", value_name="score")
+    # The untouched model, which changes nothing, has no changes.
+    return rows.filter(pl.col("score").is_not_null()).with_columns(pl.lit("rerun").alias("site"))
 
 
 def read_predictions(path: Path | str) -> pl.DataFrame:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from infoscope.analyses.probes import result as probe
+from infoscope.analyses.removal.columns import CONTROL, ENERGY, summarise_ladder
+from infoscope.analyses.removal.ladder import NoFairControl
 from infoscope.analyses.zeroshot import result as zeroshot
 from infoscope.errors import InfoscopeError
 from infoscope.measurement.shared_images import SharedRecord, shared_lines
@@ -32,6 +34,7 @@ class ProbeTable:
         data: by split, how many images and of what.
         baselines: scores without a model, by name.
         rows: one a site and variant: mean over the draws of a random control, ``draws`` and ``spread`` with it.
+        ladder: one a site, group and step, where groups were compared on a ladder of removed energy.
         notes: what a reader must know.
     """
 
@@ -43,6 +46,7 @@ class ProbeTable:
     data: list[str]
     baselines: list[tuple[str, float]]
     rows: list[dict[str, Any]]
+    ladder: list[dict[str, Any]]
     notes: list[str]
 
 
@@ -82,14 +86,17 @@ class _ProbeRecord:
     baselines: list[_Baseline]
     notes: list[str]
     shared_images: SharedRecord | None = None
+    no_fair_control: list[NoFairControl] = field(default_factory=list)
 
 
 _PROBE_COLUMNS = declare(
     {
         name: probe.VARIANTS[name]
         for name in (
-            *("site", "name", "metric", "features", "mass", "score"),
+            *("site", "name", "draw", "metric", "features", "mass", "score"),
             *("difference", "difference_lower", "difference_upper"),
+            *ENERGY,
+            *CONTROL,
         )
     }
 )
@@ -116,7 +123,7 @@ def _sentences(shared: SharedRecord | None) -> list[str]:
 def _probe_table(file: Path) -> ProbeTable:
     variants_file = file.with_name("variants.parquet")
     record = read_record(_ProbeRecord, file, "a probe", probe.AGAIN, [variants_file.name])
-    variants = read_table(variants_file, _PROBE_COLUMNS, cast=True)
+    variants = read_table(variants_file, _PROBE_COLUMNS, cast=True).filter(pl.col("metric") == record.metric)
     recipe = (record.recipe.name, record.recipe.version)
     return ProbeTable(
         folder=file.parent.name,
@@ -126,7 +133,8 @@ def _probe_table(file: Path) -> ProbeTable:
         recipe=" ".join(str(part) for part in recipe if part is not None),
         data=[f"{name} {of.images:,} images ({short_name(of.source)})" for name, of in record.data.splits.items()],
         baselines=[(each.name, each.test[record.metric]) for each in record.baselines if record.metric in each.test],
-        rows=probe.over_draws(variants.filter(pl.col("metric") == record.metric)).to_dicts(),
+        rows=probe.over_draws(variants.filter(pl.col("side").is_null())).to_dicts(),
+        ladder=_ladder(variants, record.no_fair_control),
         notes=[*_sentences(record.shared_images), *record.notes],
     )
 
@@ -142,6 +150,8 @@ class ZeroshotTable:
         source: the images' source.
         rows: one a variant: means over the draws of a random control, with ``draws``, and ``accuracy_spread`` and
             ``confidence_spread``, standard deviations over them.
+        metric: the figure that groups are compared by on a ladder.
+        ladder: one a group and step, where groups were compared on a ladder of removed energy.
         notes: what a reader must know.
     """
 
@@ -150,6 +160,8 @@ class ZeroshotTable:
     images: int
     source: str
     rows: list[dict[str, Any]]
+    metric: str
+    ladder: list[dict[str, Any]]
     notes: list[str]
 
 
@@ -171,6 +183,7 @@ class _ZeroshotRecord:
     images: _Images
     notes: list[str]
     shared_images: SharedRecord | None = None
+    no_fair_control: list[NoFairControl] = field(default_factory=list)
 
 
 def zeroshot_table(run: Run) -> tuple[ZeroshotTable | None, list[str]]:
@@ -189,12 +202,14 @@ def _zeroshot_table(file: Path) -> ZeroshotTable:
     record = read_record(_ZeroshotRecord, file, "a zero-shot evaluation", zeroshot.AGAIN, [variants_file.name])
     one = pl.len() == 1
     ends = [f"{name}_ci_{end}" for name in ("accuracy_change", "confidence_change") for end in ("lower", "upper")]
+    variants = read_table(variants_file, zeroshot.VARIANTS)
+    metric = "accuracy" if record.labelled else "flips"
     rows = (
-        read_table(variants_file, zeroshot.VARIANTS)
+        variants.filter(pl.col("side").is_null())
         .group_by("name", maintain_order=True)
         .agg(
             pl.len().alias("draws"),
-            pl.col("features", "mass", "flips").mean(),
+            pl.col("features", "mass", "energy_share", "flips").mean(),
             pl.col("accuracy", "accuracy_change", "confidence", "confidence_change").mean(),
             pl.col("accuracy", "confidence").std().name.suffix("_spread"),
             # The interval is of one variant; over several draws the spread says how far they vary.
@@ -207,5 +222,12 @@ def _zeroshot_table(file: Path) -> ZeroshotTable:
         images=record.read,
         source=short_name(record.images.source),
         rows=rows.to_dicts(),
+        metric=metric,
+        ladder=_ladder(zeroshot.by_figure(variants).filter(pl.col("metric") == metric), record.no_fair_control),
         notes=[*_sentences(record.shared_images), *record.notes],
     )
+
+
+def _ladder(variants: pl.DataFrame, unfair: list[NoFairControl]) -> list[dict[str, Any]]:
+    """The summary of the ladders of one score."""
+    return summarise_ladder(variants, unfair).to_dicts()
