@@ -13,6 +13,8 @@ from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.runtime.run import open_run
 from small import SIDE, pictures, save_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

@@ -21,6 +21,8 @@ from infoscope.runtime.columns import read_table
 from infoscope.runtime.run import open_run
 from language import PROJECTED, SIDE, WIDTH, save
 
+pytestmark = pytest.mark.slow
+
 FOLDERS = ("cat", "dog", "garbage_truck")
 
 

@@ -11,6 +11,8 @@ from infoscope.measurement.measure import measure_scope
 from infoscope.runtime.run import open_run
 from small import pictures
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {"top_images": 4, "shift": 1, "min_pairs": 2}
 
 
@@ -71,6 +73,12 @@ def test_a_run_says_whether_its_classes_repeat(backbone, sae, images, tmp_path):
     assert set(document["not_repeatable"]) == {
         name for name, share in controls.repeatability.positive.items() if share < 0.6
     }
+
+
+def test_one_image_has_no_other_half(backbone, sae, images):
+    table = measure_scope(backbone, sae, images, top_images=1, shift=1).table
+    assert set(table["class_odd"]) == {"undefined"}
+    assert run_controls(table, {"top_images": 1}).not_repeatable == set()
 
 
 def test_runs_from_before_say_nothing(backbone, sae, images):

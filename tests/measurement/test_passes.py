@@ -86,8 +86,7 @@ def by_pair(parts):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank_view", ["full", "crops"])
-@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize(("rank_view", "stored"), [("full", True), ("crops", False)])
 def test_several_dictionaries_get_what_each_gets_alone(targets, images, tmp_path, monkeypatch, rank_view, stored):
     monkeypatch.setattr(maps, "MAPS_BYTES", 10_000)
     monkeypatch.setattr(ranking, "SHARDS_TO_FOLD", 3)

@@ -92,7 +92,7 @@ def test_opening_what_is_not_a_finished_run(tmp_path):
 
 def scope_frame():
     values = {name: [[0]] if column.dtype.is_nested() else [0] for name, column in SCOPE.items()}
-    values["scope_class"] = ["local"]
+    values |= {name: ["local"] for name, column in SCOPE.items() if column.choices}
     return pl.DataFrame(values).cast({name: column.dtype for name, column in SCOPE.items()})
 
 

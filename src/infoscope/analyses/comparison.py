@@ -12,6 +12,7 @@ import polars as pl
 
 from infoscope.dictionaries.untrained import KINDS
 from infoscope.errors import InfoscopeError
+from infoscope.measurement.controls import run_controls
 from infoscope.measurement.fit_judgement import FVU_LOOSE, MOST_ACTIVE
 from infoscope.measurement.summary import fit_sentence, partition_of, quantiles_of
 from infoscope.runtime.hub import short_name
@@ -32,7 +33,7 @@ _EFFECTS = {
     "empty_as": "vanished maps count in one and not in the other",
 }
 # Options that change only the intervals, or scores other than the one compared here.
-_HARMLESS = frozenset({"seed", "map_activation", "control", "diagonal", "quantile_images"})
+_HARMLESS = frozenset({"seed", "map_activation", "control", "diagonal", "quantile_images", "ranks"})
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,9 @@ def warnings_of(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
             "Sparse codes beside dense ones: a dense map covers much of the picture and has less room to move, so a "
             "lower CDS there is not more local. Look at the effective area."
         )
+    for run, label in zip(runs, labels, strict=True):
+        if unsteady := sorted(run_controls(run.scope, run.manifest.options).not_repeatable):
+            lines.append(f"Not repeatable in {label}: {', '.join(unsteady)}. The share of such a class says nothing.")
     misfits = [
         label
         for run, label in zip(runs, labels, strict=True)
@@ -218,6 +222,8 @@ class Compared:
         cds: quantiles of CDS over the scored features, by name; empty without scored features.
         calibrated: quantiles of the calibrated score, over the features that have one; empty without such features.
         classes: share of all features in each scope class.
+        not_repeatable: the classes that do not repeat between halves of the run's images, so that their shares say
+            nothing.
         effective_area: median over the scored features, in patches; None where no feature is scored.
         modes: modes of the density of CDS; None where no feature is scored.
         dip: Hartigan's dip statistic; None where it is not defined.
@@ -241,6 +247,7 @@ class Compared:
     cds: dict[str, float]
     calibrated: dict[str, float]
     classes: dict[str, float]
+    not_repeatable: list[str]
     effective_area: float | None
     modes: int | None
     dip: float | None
@@ -336,6 +343,7 @@ def _compared(run: Run, label: str) -> Compared:
         cds=dict(quantiles_of(scope)),
         calibrated=dict(quantiles_of(scope.select(cds="cds_calibrated"))),
         classes=class_shares(scope["scope_class"].to_list()),
+        not_repeatable=sorted(run_controls(scope, manifest.options).not_repeatable),
         effective_area=area if isinstance(area, float) else None,
         modes=None if evidence is None else evidence.modes,
         dip=None if evidence is None or math.isnan(evidence.dip) else evidence.dip,

@@ -92,7 +92,13 @@ def _numbers(runs: list[Compared]) -> Table:
 def _classes(runs: list[Compared]) -> Table:
     from infoscope.scope.classes import CLASSES
 
-    rows = [[run.label, *(f"{run.classes[name]:.1%}" for name in CLASSES)] for run in runs]
+    rows = [
+        [
+            run.label,
+            *("not repeatable" if name in run.not_repeatable else f"{run.classes[name]:.1%}" for name in CLASSES),
+        ]
+        for run in runs
+    ]
     return _filled("Share of the features in each scope class", ["run", *CLASSES], rows)
 
 

@@ -100,7 +100,7 @@ def run_controls(table: pl.DataFrame, options: Mapping[str, Any]) -> RunControls
         trust=_quantiles(table.filter(pl.col("scope_class") != "undefined")["trust"]),
         reliability=split_half(_numbers(table["cds_even"]), _numbers(table["cds_odd"])),
         repeatability=_repeatability(table),
-        judged_images=int(options.get("ranks") or top_images) // 2,
+        judged_images=(int(options.get("ranks") or top_images) + 1) // 2,
         disagreeing=int(table["retained_disagrees"].sum() or 0),
         by_k={size: agreement(values, cds) for size, values in by_k.items()},
         by_floor={floor: agreement(values, cds) for floor, values in by_floor.items()},

@@ -49,6 +49,9 @@ def judge_halves(
     judged: list[list[ScopeClass]] = []
     for parity in (0, 1):
         images = (config.mapped_images + 1 - parity) // 2
+        if not images:  # one image has no other half
+            judged.append(["undefined"] * features)
+            continue
         least = -(-images * config.least_pairs // config.top_images)
         index = np.flatnonzero(rank % 2 == parity)
         own = feature[index].astype(np.uint32)

@@ -186,7 +186,7 @@ def repeatability_sentence(found: ClassAgreement, images: int) -> str:
         >>> found = class_agreement(["local"] * 3, ["local", "local", "global"], CLASSES[:4])
         >>> sentence = repeatability_sentence(found, images=8)
         >>> sentence[: sentence.index("(") - 1]
-        'of 3 features classed twice, by 8 images each, 67 % get the same class'
+        'of 3 features classed twice, by up to 8 images each, 67 % get the same class'
         >>> sentence[sentence.index("(") :]
         '(kappa 0.00, AC1 0.54): local 0.80, global 0.00'
     """
@@ -194,8 +194,8 @@ def repeatability_sentence(found: ClassAgreement, images: int) -> str:
     beyond = {"kappa": found.kappa, "AC1": found.ac1}
     chance = ", ".join(f"{name} {value:.2f}" for name, value in beyond.items() if not math.isnan(value))
     return (
-        f"of {found.features:,} features classed twice, by {images} images each, {100 * found.agreement:.0f} % get the "
-        f"same class{f' ({chance})' if chance else ''}: {', '.join(each)}"
+        f"of {found.features:,} features classed twice, by up to {images} images each, "
+        f"{100 * found.agreement:.0f} % get the same class{f' ({chance})' if chance else ''}: {', '.join(each)}"
     )
 
 

@@ -134,6 +134,7 @@ class OptionsRecord:
     """The options that the tables are read by, where a manifest has them; it may have others, which are only shown."""
 
     top_images: Positive | None = None
+    ranks: Positive | None = None
     shift: Count | None = None
     shifts: list[Count] | None = None
     min_pairs: Positive | None = None

@@ -278,7 +278,7 @@ CROSS_CHECKS = declare(
             choices=CHECKS,
         ),
         "feature": _FEATURE,
-        "cds": Column(pl.Float64, _D, "the score, made so", shown_unit=_SHORT_D),
+        "cds": Column(pl.Float64, _D, "this check's score", shown_unit=_SHORT_D),
         "cds_ci_lower": _like_cds("lower end of its 95 % bootstrap-t interval over pairs"),
         "cds_ci_upper": _like_cds("upper end of the same interval"),
         "pairs": _count("its valid pairs"),

@@ -28,6 +28,8 @@ from infoscope.scope.geometry import patch_distances
 from infoscope.views.report.outliers import write_figures
 from small import GRID, PATCH, WIDTH, pictures
 
+pytestmark = pytest.mark.slow
+
 REDS = [float(np.asarray(picture)[..., 0].mean()) for picture in pictures(80)]
 LABELS = ["red" if red > np.median(REDS) else "pale" for red in REDS]
 

@@ -240,7 +240,7 @@ def test_what_cannot_be_removed(backbone, saes, images, pixels, group, tmp_path)
     refuse("minus: a mean replacement needs a sample's codes", Variant("minus", group, replacement="mean"))
     one = read_statistics(backbone, sae, images, sample_images=2, donors=1)
     refuse(
-        "takes at least 2 other images",
+        "needs at least 2 images in the sample",
         Variant("minus", group, replacement="resampled"),
         of=replace(edited, statistics=one),
     )

@@ -14,6 +14,8 @@ from infoscope.analyses.removal.variants import Variant
 from infoscope.images.views import Views
 from small import FEATURES
 
+pytestmark = pytest.mark.slow
+
 KINDS = ["topk", "relu", "signed", "layer_norm", "unit_norm"]
 REPLACEMENTS = ["zero", "mean", "resampled"]
 

@@ -19,6 +19,8 @@ from infoscope.scope.classes import CLASSES
 from infoscope.scope.modes import dip_test
 from infoscope.views.comparison.page import in_block_order, write_comparison
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 

@@ -12,6 +12,8 @@ from infoscope.dictionaries.loading import load_sae
 from infoscope.runtime.run import open_run
 from small import SIDE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 def test_each_block_is_what_measure_gives_alone(place, tmp_path):

@@ -244,7 +244,7 @@ def plan_probe(
 def _of_removal(removal: RemovalConfig) -> dict[str, Any]:
     """What of a removal the scores depend on."""
     options = asdict(removal) | {"sites": list(removal.sites)}
-    # Without a ladder as before there were any, so that probes begun then can be finished.
+    # Left out where false, so that probes begun before there were ladders can still be resumed.
     return {name: value for name, value in options.items() if name != "ladder" or value}
 
 

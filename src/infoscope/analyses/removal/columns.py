@@ -115,7 +115,9 @@ def _of_group(rows: pl.DataFrame, key: Mapping[str, Any], unfair: Sequence[NoFai
     group = key["group"]
     whole = rows.filter(pl.col("control_of").is_null() & (pl.col("name") == f"minus {group}"))
     matched = rows.filter(
-        (pl.col("control_of") == group) & pl.col("side").is_null() & pl.col("name").str.contains("equal mass")
+        (pl.col("control_of") == group)
+        & pl.col("side").is_null()
+        & pl.col("name").str.starts_with("minus random of equal mass as ")
     )
     if len(whole):
         first = whole.row(0, named=True)

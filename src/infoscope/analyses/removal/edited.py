@@ -156,7 +156,7 @@ class EditedBackbone:
             )
         if variant.replacement == "resampled" and self.statistics is not None and len(self.statistics.donors) < 2:
             raise InfoscopeError(
-                f"{variant.name}: to resample codes takes at least 2 other images"
+                f"{variant.name}: resampling codes needs at least 2 images in the sample"
                 "; raise --sample-images, or give more images"
             )
 

@@ -70,7 +70,7 @@ class NoFairControl:
 
     def __str__(self) -> str:
         who = f"subsets of {self.group}" if self.side == "subset" else f"sets disjoint from {self.group}"
-        what = f"come no nearer than {self.reached:.1%}" if not self.sets else "that reach it are all the same one"
+        what = f"come no nearer than {self.reached:.1%}" if not self.sets else "reach it with one set alone"
         return f"no fair control at {self.step:.0%}: {who} {what}"
 
 

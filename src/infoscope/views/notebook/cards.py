@@ -12,6 +12,7 @@ import polars as pl
 from markupsafe import Markup
 
 from infoscope.errors import InfoscopeError
+from infoscope.measurement.controls import run_controls
 from infoscope.measurement.result import Scope
 from infoscope.measurement.summary import (
     counts_of,
@@ -45,18 +46,23 @@ def settings_line(run: Run) -> str:
     )
 
 
-def class_counts(run: Run) -> list[tuple[str, int, float]]:
-    """Features of each class: name, number, share."""
+def class_counts(run: Run) -> list[tuple[str, int, float | None]]:
+    """Features of each class: name, number, and share, None where the class does not repeat."""
+    unsteady = run_controls(run.scope, run.manifest.options).not_repeatable
     counts = dict(run.scope["scope_class"].fill_null("undefined").value_counts().iter_rows())
     total = max(run.scope.height, 1)
-    return [(name, counts.get(name, 0), counts.get(name, 0) / total) for name in CLASSES]
+    return [(name, counts.get(name, 0), None if name in unsteady else counts.get(name, 0) / total) for name in CLASSES]
 
 
 def run_text(run: Run) -> str:
     """A run in a few lines; nothing slow is computed."""
     scope, fit = run.scope, run.manifest.fit
     cds = scope["cds"].drop_nulls()
-    classes = ", ".join(f"{count:,} {name}" for name, count, _ in class_counts(run) if count)
+    classes = ", ".join(
+        f"{name} not repeatable here" if share is None else f"{count:,} {name}"
+        for name, count, share in class_counts(run)
+        if count
+    )
     lines = [
         f"Scope of {scope.height:,} features, {len(cds):,} scored: {short_name(run.manifest.dictionary.name)}",
         settings_line(run),
