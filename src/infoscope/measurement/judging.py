@@ -8,7 +8,7 @@ import numpy as np
 
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.ranking import Ranking
-from infoscope.scope.classes import Classes, Moves, ScopeClass, classify, share_moves
+from infoscope.scope.classes import Classes, Moves, ScopeClass, class_names, classify, share_moves
 from infoscope.scope.controls import FeatureControls, PairControls, control_features
 from infoscope.scope.geometry import Geometry
 from infoscope.scope.interval import FEWEST_DRAWS
@@ -72,7 +72,7 @@ def judge_halves(
             config.empty_as,
         )
         moves = share_moves(half_scores, half_controls, own, features, geometry)
-        judged.append(classify(scores, controls, moves, geometry, least).names)
+        judged.append(class_names(scores, controls, moves, geometry, least))
     return Halves(*judged)
 
 

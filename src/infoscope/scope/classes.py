@@ -210,6 +210,24 @@ def classify(
         >>> moves = share_moves(pair_scores, pair_controls, pairs.feature, 4, geometry)
         >>> classify(scores, controls, moves, geometry, min_pairs=4).names
         ['local', 'position-bound', 'global', 'diffuse']
+        >>> class_names(scores, controls, moves, geometry, min_pairs=4)
+        ['local', 'position-bound', 'global', 'diffuse']
+    """
+    names = class_names(scores, controls, moves, geometry, min_pairs, rules)
+    return Classes(names, _evidence(names, scores, controls, moves, geometry, min_pairs))
+
+
+def class_names(
+    scores: FeatureScores,
+    controls: FeatureControls,
+    moves: Moves,
+    geometry: Geometry,
+    min_pairs: int,
+    rules: ClassRules | None = None,
+) -> list[ScopeClass]:
+    """The class of every feature, as `classify` gives it, without the evidence, which takes a loop over the features.
+
+    Arguments as for `classify`, whose example shows both.
     """
     rules = rules or ClassRules()
     against_pixels = scores.cds * geometry.largest
@@ -244,7 +262,7 @@ def classify(
     order = [~known, vanishes, few, glued, still, local, broad, scored | jumps]
     answers = ["undefined", "global", "undefined", "position-bound", "diffuse", "local", "diffuse", "global"]
     names: list[ScopeClass] = np.select(order, answers, default="undefined").tolist()
-    return Classes(names, _evidence(names, scores, controls, moves, geometry, min_pairs))
+    return names
 
 
 def _evidence(
