@@ -162,12 +162,7 @@ def control_pairs(
     floored = np.zeros(len(pairs), np.bool_) if floored is None else floored
     valid = _overlap_mass(pairs, grid, shift)
     partner = next_valid(pairs.feature, valid if top_images is None else valid & (pairs.rank < top_images))
-    # Each feature's even ranks, then its odd ones, as if they were two features.
-    half = 2 * pairs.feature + pairs.rank % 2
-    by_half = np.argsort(half, kind="stable")
-    half_partner = np.full(len(pairs), -1, np.int64)
-    following = next_valid(half[by_half], valid[by_half])
-    half_partner[by_half] = np.where(following >= 0, by_half[following], -1)
+    half_partner = half_partners(pairs, valid)
     controls = []
 
     def unrelated(first: SparseMaps, partner: Int64[np.ndarray, " pair"]) -> Float64[np.ndarray, " pair"]:
@@ -229,6 +224,17 @@ def next_valid(feature: UInt32[np.ndarray, " pair"], valid: Bool[np.ndarray, " p
     out = np.full(len(feature), -1, np.int64)
     out[index] = following
     return out
+
+
+def half_partners(pairs: MapPairs, valid: Bool[np.ndarray, " pair"]) -> Int64[np.ndarray, " pair"]:
+    """As `next_valid`, but the next pair among those whose rank is even or odd as this pair's is."""
+    # Each feature's even ranks, then its odd ones, as if they were two features.
+    half = 2 * pairs.feature + pairs.rank % 2
+    by_half = np.argsort(half, kind="stable")
+    partner = np.full(len(pairs), -1, np.int64)
+    following = next_valid(half[by_half], valid[by_half])
+    partner[by_half] = np.where(following >= 0, by_half[following], -1)
+    return partner
 
 
 def control_features(

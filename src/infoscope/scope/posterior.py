@@ -1,0 +1,337 @@
+"""Classes by posterior: what a feature is, as far as its pairs can tell in the light of all features of the run.
+
+Each feature is thought to have a *mixture*: shares of pairs that follow, stay, keep still and jump, and a displacement,
+how much of its mass leaves its pixels beyond what noise explains. The pairs at hand are a sample of that. How mixtures
+are spread over the run's features is fitted to all of them (empirical Bayes, by the nonparametric maximum likelihood of
+Kiefer and Wolfowitz 1956, with EM on a grid as in Laird 1978). Each feature then has a posterior over mixtures, and so
+over classes, which are regions of mixtures. A feature gets a class where the posterior of the class is at least 0.9;
+otherwise its pairs leave it *unsettled*. No class is what is left over.
+
+The same posterior says whether the class would be given again: mixtures are drawn from it, new pairs from these, and
+the rules applied to the new pairs. The share of draws that get the class is the feature's *trust*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+from scipy.special import ndtr
+
+from infoscope.scope.classes import SETTLED, ScopeClass
+from infoscope.scope.displacement import FeatureDisplacement
+
+_STEPS = 10
+_EDGES = np.round(np.arange(-0.2, 1.21, 0.1), 1)
+# Mixtures on the grid give each outcome at least this much, so that one odd pair rules nothing out. Our choice: one
+# pair in a hundred.
+_LEAST_SHARE = 0.01
+# Our choice: the likelihood of the real and planted runs at hand changed in the fifth digit after that.
+_ITERATIONS = 60
+# Weight of a prior that knows nothing, in features. Our choice: next to nothing, but no mixture is ruled out.
+_VAGUE_FEATURES = 1.0
+# Features that the prior is fitted to, spread evenly over those there are. Our choice: shares are known to 1 %.
+_FITTED_FEATURES = 2048
+_AT_ONCE = 512
+_DRAWS = 32
+
+
+@dataclass(frozen=True)
+class PosteriorRules:
+    """Where the regions of the classes end, and how sure a class must be; docs/defaults.md argues them."""
+
+    level: float = 0.9
+    """A feature gets a class where the class has at least this posterior."""
+    most: float = 0.75
+    """Local: at least this share of pairs follows. Global: at least this share jumps or vanishes."""
+    staying: float = 0.6
+    """Position-bound: at least this share of pairs stays at its place in the crop."""
+    low: float = 0.2
+    """Local: a displacement below this, so that noise explains nearly all that is displaced."""
+    high: float = 0.8
+    """Global: as much displaced as this part of what unrelated pictures displace. Mixed: less than that."""
+    either: float = 0.2
+    """Mixed, over images: at least this share of pairs follows, and at least this share jumps."""
+    broad: float = 0.5
+    """Diffuse: an effective area of at least this share of the overlap."""
+    narrow_null: float = 0.4
+    """Diffuse: unrelated pictures displace less than this, for then their maps are hardly told apart."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the pairs of each feature say; every array is ``[feature]`` or has it first.
+
+    Attributes:
+        outcomes: how many pairs follow, stay, keep still, jump.
+        displacement: see `FeatureDisplacement`; NaN where noise leaves no room.
+        error: its standard error.
+        kept: displaced mass over what unrelated pictures displace, whatever noise explains.
+        noise: what noise displaces over what unrelated pictures displace.
+        broad: the chance that the maps are broad.
+        judged: whether enough pairs can be judged.
+    """
+
+    outcomes: Float64[np.ndarray, "feature 4"]
+    displacement: Float64[np.ndarray, " feature"]
+    error: Float64[np.ndarray, " feature"]
+    kept: Float64[np.ndarray, " feature"]
+    noise: Float64[np.ndarray, " feature"]
+    broad: Float64[np.ndarray, " feature"]
+    judged: Bool[np.ndarray, " feature"]
+
+    def __len__(self) -> int:
+        return len(self.judged)
+
+    def take(self, index: Int64[np.ndarray, " taken"]) -> Evidence:
+        """The features at ``index``, in that order."""
+        return Evidence(**{name: values[index] for name, values in vars(self).items()})
+
+
+def gather_evidence(
+    found: FeatureDisplacement,
+    area: Float64[np.ndarray, " feature"],
+    area_error: Float64[np.ndarray, " feature"],
+    min_pairs: int,
+    rules: PosteriorRules,
+) -> Evidence:
+    """What the rules rest on.
+
+    Args:
+        found: the displaced shares of every feature.
+        area: mean effective area as a share of the overlap.
+        area_error: its standard error over pairs.
+        min_pairs: fewest judged pairs of a feature that gets a class.
+        rules: the borders.
+    """
+    moves = found.moves
+    shares = np.stack([moves.following, moves.staying, moves.still, moves.jumping], axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        broad = ndtr((area - rules.broad) / np.maximum(area_error, 1e-3))
+        broad = np.where(found.displaced_null < rules.narrow_null, 1.0, np.nan_to_num(broad))
+        kept, noise = found.displaced / found.displaced_null, found.displaced_noise / found.displaced_null
+    return Evidence(
+        outcomes=np.nan_to_num(shares) * moves.judged[:, None],
+        displacement=found.displacement,
+        error=found.displacement_error,
+        kept=kept,
+        noise=np.nan_to_num(noise),
+        broad=broad,
+        judged=moves.judged >= max(min_pairs, 1),
+    )
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """The posterior of each class.
+
+    Attributes:
+        chances: ``[feature, class]``, classes in the order of `SETTLED`; what is missing to 1 is in no class. NaN for
+            features that cannot be judged.
+        names: the class of each feature.
+        again: the chance that as many new pairs give the same class; NaN where the feature has none of `SETTLED`.
+    """
+
+    chances: Float64[np.ndarray, "feature class"]
+    names: list[ScopeClass]
+    again: Float64[np.ndarray, " feature"]
+
+    def false_share(self, name: ScopeClass) -> float:
+        """The expected share of features of a class that are not of it: the mean of 1 - posterior; NaN without any."""
+        own = self.chances[np.array([given == name for given in self.names], np.bool_), SETTLED.index(name)]
+        return float((1.0 - own).mean()) if len(own) else float("nan")
+
+
+def judge(evidence: Evidence, rules: PosteriorRules | None = None, seed: int = 0) -> Posterior:
+    """The posterior of every class for every feature, the class that follows, and whether it would be given again.
+
+    The regions, in shares of pairs and in displacement:
+
+    - *position-bound*: at least 60 % stay;
+    - *diffuse*: not position-bound, and the maps are broad; or at least 75 % keep still;
+    - *local*: at least 75 % follow, and the displacement is under 0.2;
+    - *global*: at least 75 % jump or vanish, and at least 0.8 of what unrelated pictures displace is displaced;
+    - *mixed*: none of these, and at least 20 % follow and 20 % jump (over images), or the displacement is at least 0.2
+      while less than 0.8 of what unrelated pictures displace is displaced (within maps).
+
+    Args:
+        evidence: of every feature.
+        rules: the borders.
+        seed: of the draws that say whether a class would be given again.
+
+    Example:
+        Two hundred features that follow, two hundred that jump, and one with too few pairs:
+
+        >>> follow, jump = np.tile([16.0, 0, 0, 0], (200, 1)), np.tile([0.0, 0, 0, 16], (200, 1))
+        >>> outcomes = np.concatenate([follow, jump, [[1.0, 0, 0, 0]]])
+        >>> kept = np.concatenate([np.full(200, 0.05), np.full(200, 0.97), [0.5]])
+        >>> evidence = Evidence(outcomes, kept, np.full(401, 0.03), kept, np.zeros(401), np.zeros(401),
+        ...                     outcomes.sum(1) >= 8)
+        >>> found = judge(evidence)
+        >>> found.names[0], found.names[200], found.names[400], float(found.again[0])
+        ('local', 'global', 'undefined', 1.0)
+    """
+    rules = rules or PosteriorRules()
+    chances = np.full((len(evidence), len(SETTLED)), np.nan)
+    names: list[ScopeClass] = ["undefined"] * len(evidence)
+    again = np.full(len(evidence), np.nan)
+    judged = np.flatnonzero(evidence.judged)
+    if not len(judged):
+        return Posterior(chances, names, again)
+    prior = fit_prior(evidence.take(judged))
+    for begin in range(0, len(judged), _AT_ONCE):
+        index = judged[begin : begin + _AT_ONCE]
+        part = evidence.take(index)
+        weights = prior * likelihood(part)
+        weights /= weights.sum(1, keepdims=True)
+        chances[index] = _class_chances(weights, part, rules)
+        own = _given(chances[index], rules)
+        for place, number in zip(own, index, strict=True):
+            names[number] = SETTLED[place] if place >= 0 else "unsettled"
+        # What another sample gives is asked of the features that have a class.
+        classed = np.flatnonzero(own >= 0)
+        again[index[classed]] = _again(
+            weights[classed], part.take(classed), own[classed], index[classed], prior, rules, seed
+        )
+    return Posterior(chances, names, again)
+
+
+def fit_prior(evidence: Evidence) -> Float64[np.ndarray, " mixture"]:
+    """The spread of mixtures over a run's features, as weights of the grid's mixtures, by EM from an even start."""
+    index = np.unique(np.linspace(0, len(evidence) - 1, min(len(evidence), _FITTED_FEATURES)).round().astype(np.int64))
+    chance = likelihood(evidence.take(index))
+    mixtures = chance.shape[1]
+    weights = np.full(mixtures, 1.0 / mixtures)
+    for _ in range(_ITERATIONS):
+        expected = weights * (chance.T @ (1.0 / (chance @ weights)))
+        weights = (expected + _VAGUE_FEATURES / mixtures) / (len(index) + _VAGUE_FEATURES)
+    return weights
+
+
+def likelihood(evidence: Evidence) -> Float64[np.ndarray, "feature mixture"]:
+    """The likelihood of each feature's pairs under each mixture of the grid, up to a factor of the feature.
+
+    Outcomes are multinomial. The displacement is normal about its true value, which is even within a cell of the grid;
+    where noise hides it, it says nothing.
+    """
+    of_outcomes = evidence.outcomes @ np.log(_mixtures()).T
+    of_outcomes = np.exp(of_outcomes - of_outcomes.max(1, keepdims=True))
+    edges = np.concatenate([[-np.inf], _EDGES[1:-1], [np.inf]])
+    with np.errstate(invalid="ignore"):
+        below = ndtr((edges - evidence.displacement[:, None]) / evidence.error[:, None])
+    of_displacement = np.where(np.isnan(evidence.displacement)[:, None], 1.0, np.diff(below, axis=1))
+    of_displacement /= np.maximum(of_displacement.max(1, keepdims=True), 1e-300)
+    joint: Float64[np.ndarray, "feature mixture"] = (of_outcomes[:, :, None] * of_displacement[:, None, :]).reshape(
+        len(evidence), -1
+    )
+    return joint
+
+
+@lru_cache(maxsize=1)
+def _mixtures() -> Float64[np.ndarray, "mixture 4"]:
+    """The shares of outcomes on the grid: all tenths that add up to 1, none quite 0."""
+    tenths = np.stack(np.meshgrid(*[np.arange(_STEPS + 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    tenths = tenths[tenths.sum(1) <= _STEPS]
+    shares = np.concatenate([tenths, _STEPS - tenths.sum(1, keepdims=True)], axis=1) / _STEPS
+    mixtures: Float64[np.ndarray, "mixture 4"] = (1.0 - 4 * _LEAST_SHARE) * shares + _LEAST_SHARE
+    return mixtures
+
+
+def _class_chances(
+    weights: Float64[np.ndarray, "feature mixture"], evidence: Evidence, rules: PosteriorRules
+) -> Float64[np.ndarray, "feature class"]:
+    """The posterior of each class, from that of each mixture."""
+    outcomes, cells = _mixtures(), len(_EDGES) - 1
+    # The borders are in shares as they are, those of the grid are drawn in from 0 and 1.
+    shares = (outcomes - _LEAST_SHARE) / (1.0 - 4 * _LEAST_SHARE)
+    following, staying, still, jumping = shares.T
+    stays, keeps_still = staying >= rules.staying - 1e-9, still >= rules.most - 1e-9
+    free = ~stays & ~keeps_still
+    follows, jumps = free & (following >= rules.most - 1e-9), free & (jumping >= rules.most - 1e-9)
+    both = free & ~follows & ~jumps & (following >= rules.either - 1e-9) & (jumping >= rules.either - 1e-9)
+    grid = weights.reshape(len(weights), len(outcomes), cells)
+
+    def displaced(kind: Bool[np.ndarray, " mixture"]) -> Float64[np.ndarray, "feature cell"]:
+        summed: Float64[np.ndarray, "feature cell"] = grid[:, kind].sum(1)
+        return summed
+
+    middles = (_EDGES[1:] + _EDGES[:-1]) / 2
+    slight = (middles < rules.low).astype(np.float64)
+    # Where noise hides the displacement, nothing can be said to follow, and only what is displaced in full is plain.
+    hidden = np.isnan(evidence.displacement)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        border = (rules.high - evidence.noise) / (1.0 - evidence.noise)
+    # A cell that the border cuts counts in part.
+    width = np.diff(_EDGES)
+    beyond = np.clip((_EDGES[1:] - border[:, None]) / width, 0.0, 1.0)
+    beyond[hidden] = (evidence.kept[hidden] >= rules.high)[:, None]
+    part = (1.0 - slight) * (1.0 - beyond)
+    part[hidden] = 0.0
+    of = {name: displaced(kind) for name, kind in (("follows", follows), ("jumps", jumps), ("both", both))}
+    others = displaced(free & ~follows & ~jumps & ~both)
+    local = np.where(hidden, 0.0, of["follows"] @ slight)
+    glob = (of["jumps"] * beyond).sum(1)
+    mixed = np.where(hidden, 0.0, of["both"].sum(1)) + ((of["follows"] + of["jumps"] + others) * part).sum(1)
+    bound, steady = displaced(stays).sum(1), displaced(keeps_still).sum(1)
+    broad = evidence.broad
+    by_name = {
+        "local": local * (1.0 - broad),
+        "global": glob * (1.0 - broad),
+        "mixed": mixed * (1.0 - broad),
+        "position-bound": bound,
+        "diffuse": steady + (1.0 - bound - steady) * broad,
+    }
+    return np.stack([by_name[name] for name in SETTLED], axis=1)
+
+
+def _given(chances: Float64[np.ndarray, "feature class"], rules: PosteriorRules) -> Int64[np.ndarray, " feature"]:
+    """The place in `SETTLED` of the class that each feature gets, -1 where no class is sure enough."""
+    best = chances.argmax(1)
+    given: Int64[np.ndarray, " feature"] = np.where(chances.max(1) >= rules.level, best, -1)
+    return given
+
+
+def _again(
+    weights: Float64[np.ndarray, "feature mixture"],
+    evidence: Evidence,
+    own: Int64[np.ndarray, " feature"],
+    number: Int64[np.ndarray, " feature"],
+    prior: Float64[np.ndarray, " mixture"],
+    rules: PosteriorRules,
+    seed: int,
+) -> Float64[np.ndarray, " feature"]:
+    """The share of new samples of pairs, drawn from each feature's posterior, that give its class again."""
+    if not len(own):
+        return np.zeros(0)
+    cells = len(_EDGES) - 1
+    total = np.cumsum(weights, axis=1)
+    same = np.zeros(len(own))
+    # Each feature draws from a generator of its own, so that its draws do not depend on which features come with it.
+    drawn = np.empty((len(own), _DRAWS, 6))
+    for row, feature in enumerate(number.tolist()):
+        random = np.random.default_rng([seed, feature])
+        mixture = np.searchsorted(total[row], random.random(_DRAWS) * total[row, -1]).clip(max=len(prior) - 1)
+        drawn[row, :, :4] = random.multinomial(round(evidence.outcomes[row].sum()), _mixtures()[mixture // cells])
+        inside = _EDGES[mixture % cells] + np.diff(_EDGES)[mixture % cells] * random.random(_DRAWS)
+        drawn[row, :, 4] = inside + np.nan_to_num(evidence.error[row]) * random.standard_normal(_DRAWS)
+        drawn[row, :, 5] = random.random(_DRAWS) < evidence.broad[row]
+    for draw in range(_DRAWS):
+        displacement = np.where(np.isnan(evidence.displacement), np.nan, drawn[:, draw, 4])
+        sample = Evidence(
+            outcomes=drawn[:, draw, :4],
+            displacement=displacement,
+            error=evidence.error,
+            kept=evidence.kept,
+            noise=evidence.noise,
+            broad=np.where((evidence.broad > 0.01) & (evidence.broad < 0.99), drawn[:, draw, 5], evidence.broad),
+            judged=evidence.judged,
+        )
+        posterior = prior * likelihood(sample)
+        posterior /= posterior.sum(1, keepdims=True)
+        same += _given(_class_chances(posterior, sample, rules), rules) == own
+    share: Float64[np.ndarray, " feature"] = same / _DRAWS
+    return share
+
+
