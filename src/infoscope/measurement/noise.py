@@ -110,10 +110,12 @@ def measure_noise(
     Args:
         executor: runs the shards.
         passes: what its workers hold.
-        rankings: each target's strongest images; the images are spread evenly over all of theirs.
+        rankings: each target's strongest images; the images are spread evenly over the first k of all features.
         contents: hashes of all images as they were ranked; empty unless the images are watched.
         partials: where finished shards are kept.
     """
+    # The ranks after the first k serve the halves alone and change no other number.
+    rankings = [ranking.first(passes.config.top_images) for ranking in rankings]
     chosen = np.unique(np.concatenate([ranking.image[ranking.image >= 0] for ranking in rankings]))
     chosen = chosen[sorted(spread_evenly(len(chosen), passes.config.noise_images))]
     if not len(chosen):

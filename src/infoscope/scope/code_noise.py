@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float64, Int64, UInt16, UInt32, UInt64
 from infoscope.options import Metric
 from infoscope.runtime.json_values import to_json
 from infoscope.runtime.typed import from_json
-from infoscope.scope.code_noise_kernel import DRIFT_STEPS, DRIFTS, PEAKS, VALUES, noisy_copies
+from infoscope.scope.code_noise_kernel import DRIFT_STEPS, DRIFTS, NEIGHBOURS, PEAKS, PLACES, VALUES, noisy_copies
 from infoscope.scope.emd import emd_pairs
 from infoscope.scope.geometry import patch_distances
 from infoscope.scope.maps import MapPairs, SparseMaps, overlap_maps
@@ -78,11 +78,11 @@ class CodeNoise:
         new_by_margin: the chance that a noisy code has no clean one, by its margin.
         lost: the chance that a clean code has no noisy one, by its value.
         spread: standard deviation of the logarithm of noisy over clean code, by octave of the clean value.
-        appears_by_distance: the chance that a patch without a code gets one, by its distance from the map's nearest
-            code.
-        appears: the same by octave of the map's largest value, then by distance.
+        appears_by_place: the chance that a patch without a code gets one, by where it lies to the map's codes.
+        appears: the same by octave of the map's largest value, then by place.
         born: the shares of the values of codes that appear; a feature counts once, however many of its codes do.
-        appeared: codes that appeared in maps that had a code, by distance.
+        appeared: codes that appeared in maps that had a code, by distance from the nearest: 1 (next to it, corners
+            included), 2, 3, ... patches.
         alone: codes that appeared in maps without any.
 
     Example:
@@ -101,7 +101,7 @@ class CodeNoise:
     new_by_margin: Rates
     lost: Rates
     spread: tuple[float, ...]
-    appears_by_distance: Rates
+    appears_by_place: Rates
     appears: tuple[tuple[float, ...], ...]
     born: tuple[float, ...]
     appeared: tuple[int, ...]
@@ -118,8 +118,8 @@ class CodeNoise:
             pixel_noise: standard deviation of the noise, in steps of 8-bit pixels.
         """
         at_risk, came = counts.cells, counts.appeared
-        by_distance = _rates(at_risk.sum(1), came.sum(1), LEAST_PATCHES)
-        usual = _filled(np.array(by_distance.typical))
+        by_place = _rates(at_risk.sum(1), came.sum(1), LEAST_PATCHES)
+        usual = _filled(np.array(by_place.typical))
         appears = []
         for peak in range(PEAKS):
             own, enough = _typical(at_risk[:, peak], came[:, peak], LEAST_PATCHES)
@@ -137,10 +137,10 @@ class CodeNoise:
             new_by_margin=_rates(counts.margin_noisy, counts.margin_born, LEAST_CODES),
             lost=_rates(counts.codes, counts.lost, LEAST_CODES),
             spread=tuple(_filled(_spreads(counts.drift)).tolist()),
-            appears_by_distance=by_distance,
+            appears_by_place=by_place,
             appears=tuple(appears),
             born=tuple(shares.tolist()),
-            appeared=tuple(came.sum((0, 1)).tolist()),
+            appeared=(int(came[..., :NEIGHBOURS].sum()), *came[..., NEIGHBOURS:].sum((0, 1)).tolist()),
             alone=int(counts.alone.sum()),
         )
 
@@ -168,7 +168,8 @@ class CodeNoise:
         """
         noise = from_json(cls, value, undefined=True)
         lengths = {len(noise.lost.typical), len(noise.born)}
-        if lengths != {VALUES} or {len(noise.spread), len(noise.appears)} != {PEAKS} or not noise.scale:
+        rows = {len(row) for row in noise.appears}
+        if lengths != {VALUES} or {len(noise.spread), len(noise.appears)} != {PEAKS} or rows != {PLACES}:
             raise ValueError("its curves have another number of bins")
         return noise
 
@@ -264,7 +265,7 @@ class _Tables:
 
     lost: Float64[np.ndarray, " value"]
     spread: Float64[np.ndarray, " peak"]
-    appears: Float64[np.ndarray, "peak distance"]
+    appears: Float64[np.ndarray, "peak place"]
     born: Float64[np.ndarray, " value"]
 
     @classmethod

@@ -18,8 +18,11 @@ STEPS, LOWEST, VALUES = 4, -12, 96
 MARGIN_STEPS, MARGINS = 8, 48
 # Changes of codes that stay, in fiftieths of an octave, from -1.61 to 1.61 octaves.
 DRIFT_STEPS, DRIFTS = 50, 161
-# Peaks of maps, in octaves; distances, in patches, rounded; the last is all beyond.
-PEAKS, DISTANCES = 24, 16
+# Peaks of maps, in octaves.
+PEAKS = 24
+# Where a patch without a code lies: next to 1, 2, ... 8 codes, or else 2, 3, ... patches from the nearest, rounded; the
+# last is all beyond. A gap within a blob and a patch beside it have equal distances, and only the former fills often.
+NEIGHBOURS, PLACES = 8, 20
 
 
 @compiled()
@@ -34,8 +37,10 @@ def _margin_bin(ratio: float) -> int:
 
 
 @compiled()
-def _distance_bin(squared: int) -> int:
-    return min(max(int(math.sqrt(squared) + 0.5), 1), DISTANCES) - 1
+def _place(squared: int, neighbours: int) -> int:
+    if neighbours:
+        return neighbours - 1
+    return min(int(math.sqrt(squared) + 0.5) - 2 + NEIGHBOURS, PLACES - 1)
 
 
 @compiled()
@@ -91,8 +96,8 @@ def count_view(
         margin_noisy: noisy codes by their margin in the noisy encoding.
         margin_born: those without a clean one.
         drift: ``[peak, drift]``, changes of codes that stay, by the octave of the clean code.
-        cells: ``[slot, peak, distance]``, patches without a clean code, by the map's peak and their distance from its
-            nearest code; maps without a clean code are left out.
+        cells: ``[slot, peak, place]``, patches without a clean code, by the map's peak and where they lie to its codes;
+            maps without a clean code are left out.
         appeared: those of them with a noisy code.
         alone: ``[slot]``, noisy codes of maps without a clean one.
     """
@@ -151,7 +156,7 @@ def count_view(
                 i += 1
             if in_noisy:
                 j += 1
-    nearest = np.empty(patches, np.int64)
+    nearest, neighbours = np.empty(patches, np.int64), np.empty(patches, np.int64)
     for own in range(slots):
         first, stop = begin[own], begin[own + 1]
         if first == stop:
@@ -160,20 +165,28 @@ def count_view(
                 alone[own] += 1
                 entry = before[entry]
             continue
-        _nearest(cell, first, stop, grid, nearest)
+        _surroundings(cell, first, stop, grid, nearest, neighbours)
         octave = value_bin(peak[own]) // STEPS
         for token in range(patches):
             if nearest[token] > 0:
-                cells[own, octave, _distance_bin(nearest[token])] += 1
+                cells[own, octave, _place(nearest[token], neighbours[token])] += 1
         entry = last[own]
         while entry >= 0:
-            appeared[own, octave, _distance_bin(nearest[place[entry]])] += 1
+            appeared[own, octave, _place(nearest[place[entry]], neighbours[place[entry]])] += 1
             entry = before[entry]
 
 
 @compiled()
-def _nearest(cell: np.ndarray, first: int, stop: int, grid: int, nearest: np.ndarray) -> None:
-    """The squared distance of every patch from the nearest of some patches."""
+def _surroundings(
+    cell: np.ndarray, first: int, stop: int, grid: int, nearest: np.ndarray, neighbours: np.ndarray
+) -> None:
+    """The squared distance of every patch from the nearest of some patches, and how many of these are around it."""
+    neighbours[:] = 0
+    for entry in range(first, stop):
+        row, column = cell[entry] // grid, cell[entry] % grid
+        for y in range(max(row - 1, 0), min(row + 2, grid)):
+            for x in range(max(column - 1, 0), min(column + 2, grid)):
+                neighbours[y * grid + x] += 1
     for token in range(grid * grid):
         row, column = token // grid, token % grid
         least = 2 * grid * grid
@@ -227,19 +240,19 @@ def noisy_copies(
         side: the window's patches a side.
         lost: ``[value]``, the chance that a code of this size is lost.
         spread: ``[peak]``, standard deviation of the logarithm of what a code that stays is multiplied with.
-        appears: ``[peak, distance]``, the chance that a patch without a code gets one.
+        appears: ``[peak, place]``, the chance that a patch without a code gets one.
         born: ``[value]``, the cumulative shares of the sizes of codes that appear.
         out: ``[map, draw, cell]``, the copies; zeros.
     """
     state = np.empty(1, np.uint64)
-    nearest = np.empty(grid * grid, np.int64)
+    nearest, neighbours = np.empty(grid * grid, np.int64), np.empty(grid * grid, np.int64)
     held = np.zeros(grid * grid)
     cell = patch.astype(np.int64)
     for row_of_map in range(len(start) - 1):
         first, stop = start[row_of_map], start[row_of_map + 1]
         if first == stop:
             continue
-        _nearest(cell, first, stop, grid, nearest)
+        _surroundings(cell, first, stop, grid, nearest, neighbours)
         unit, peak = scale[row_of_map], 0.0
         for entry in range(first, stop):
             held[cell[entry]] = value[entry]
@@ -257,7 +270,7 @@ def noisy_copies(
                             # Box and Muller 1958.
                             angle, radius = 2.0 * math.pi * _uniform(state), math.sqrt(-2.0 * math.log(_uniform(state)))
                             code = held[token] * math.exp(spread[bin // STEPS] * radius * math.cos(angle))
-                    elif _uniform(state) < appears[octave, _distance_bin(nearest[token])]:
+                    elif _uniform(state) < appears[octave, _place(nearest[token], neighbours[token])]:
                         chance, bin = _uniform(state), 0
                         while bin < VALUES - 1 and born[bin] < chance:
                             bin += 1

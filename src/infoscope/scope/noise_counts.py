@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
-from infoscope.scope.code_noise_kernel import DISTANCES, DRIFTS, MARGINS, PEAKS, VALUES, count_view
+from infoscope.scope.code_noise_kernel import DRIFTS, MARGINS, PEAKS, PLACES, VALUES, count_view
 
 # Start, feature and value of the codes above 0 of consecutive tokens, features ascending within a token.
 Codes = tuple[Int64[np.ndarray, " _token_plus_one"], Int32[np.ndarray, " _code"], Float32[np.ndarray, " _code"]]
@@ -23,7 +23,8 @@ class NoiseCounts:
 
     A *clean* code is one without noise, a *noisy* one with it. *Values* are codes over their scale, in quarter octaves;
     *peaks* are the largest of a map's clean values, in octaves; *margins* are codes over the smallest code of their
-    token or over their scale, in eighths of an octave; *distances* are from the map's nearest clean code, in patches.
+    token or over their scale, in eighths of an octave; *places* of patches without a clean code are next to 1, 2, ... 8 of
+    the map's clean codes, or else 2, 3, ... patches from the nearest.
 
     Attributes:
         images: views that were compared, ``[1]``.
@@ -50,14 +51,14 @@ class NoiseCounts:
     margin_noisy: Int64[np.ndarray, "feature margin"]
     margin_born: Int64[np.ndarray, "feature margin"]
     drift: Int64[np.ndarray, "peak change"]
-    cells: Int64[np.ndarray, "feature peak distance"]
-    appeared: Int64[np.ndarray, "feature peak distance"]
+    cells: Int64[np.ndarray, "feature peak place"]
+    appeared: Int64[np.ndarray, "feature peak place"]
     alone: Int64[np.ndarray, " feature"]
 
     @classmethod
     def empty(cls, features: int) -> NoiseCounts:
         """No codes of so many counted features."""
-        by_value, by_margin, by_distance = (features, VALUES), (features, MARGINS), (features, PEAKS, DISTANCES)
+        by_value, by_margin, by_place = (features, VALUES), (features, MARGINS), (features, PEAKS, PLACES)
         shapes = {
             "images": (1,),
             "codes": by_value,
@@ -68,8 +69,8 @@ class NoiseCounts:
             "margin_noisy": by_margin,
             "margin_born": by_margin,
             "drift": (PEAKS, DRIFTS),
-            "cells": by_distance,
-            "appeared": by_distance,
+            "cells": by_place,
+            "appeared": by_place,
             "alone": (features,),
         }
         return cls(**{name: np.zeros(shape, np.int64) for name, shape in shapes.items()})
