@@ -23,8 +23,8 @@ class NoiseCounts:
 
     A *clean* code is one without noise, a *noisy* one with it. *Values* are codes over their scale, in quarter octaves;
     *peaks* are the largest of a map's clean values, in octaves; *margins* are codes over the smallest code of their
-    token or over their scale, in eighths of an octave; *places* of patches without a clean code are next to 1, 2, ... 8 of
-    the map's clean codes, or else 2, 3, ... patches from the nearest.
+    token or over their scale, in eighths of an octave; *places* of patches without a clean code are next to 1, 2, ... 8
+    of the map's clean codes, or else 2, 3, ... patches from the nearest.
 
     Attributes:
         images: views that were compared, ``[1]``.
