@@ -205,6 +205,7 @@ def test_a_run_directory_says_the_same_as_the_result(backbone, sae, images, tmp_
     assert run.manifest == scope.manifest
     assert run.partition == scope.partition().to_json()
     assert sorted(path.name for path in (tmp_path / "run").rglob("*") if path.is_file()) == [
+        "code_noise.json",
         "controls.json",
         "manifest.json",
         "maps.parquet",

@@ -52,6 +52,7 @@ def test_measurement_with_a_worker_killed_half_way_is_the_same_as_in_one_process
     assert len(killed[0]) == 2
     for name in ("table", "top_images", "maps", "shift_curve", "cross_checks", "quantile_images"):
         assert getattr(here, name).equals(getattr(there, name))
+    assert here.code_noise.to_json() == there.code_noise.to_json()
     assert here.manifest.fit == there.manifest.fit
     assert here.manifest.images.skipped == there.manifest.images.skipped
     files = [sorted(file.name for file in (tmp_path / run).rglob("*")) for run in ("here", "there")]

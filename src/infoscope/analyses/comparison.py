@@ -33,7 +33,7 @@ _EFFECTS = {
     "empty_as": "vanished maps count in one and not in the other",
 }
 # Options that change only the intervals, or scores other than the one compared here.
-_HARMLESS = frozenset({"seed", "map_activation", "control", "diagonal", "quantile_images", "ranks"})
+_HARMLESS = frozenset({"seed", "map_activation", "control", "diagonal", "quantile_images", "ranks", "noise_images"})
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,13 @@ class MeasureConfig:
     the score is position, and what context?"""
     diagonal: Diagonal = "one"
     """both: a second score from the crops on the other diagonal, at (0, s) and (s, 0)."""
+    noise_images: Count = 256
+    """How many of the images have their first crop encoded twice more, once with pixel noise: by how much do codes
+    change where only noise differs, and what would a local feature's score be for that alone? 0: not asked. Our choice:
+    some 2 million codes of a 16 x 16 grid under TopK 32, enough for a curve of each chance."""
     seed: Count = 0
-    """Seed of what a measurement draws at random: bootstrap intervals, and the sample that quantiles come from."""
+    """Seed of what a measurement draws at random: bootstrap intervals, the sample that quantiles come from, pixel
+    noise, and the copies of maps that code noise is imitated with."""
 
     def __post_init__(self) -> None:
         check_fields(self)

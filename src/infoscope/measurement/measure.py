@@ -30,6 +30,7 @@ from infoscope.measurement.identity import (
 from infoscope.measurement.judging import judge_features
 from infoscope.measurement.map_sets import map_sets, wanted_maps
 from infoscope.measurement.maps import MapParts, feature_chunks
+from infoscope.measurement.noise import measure_noise
 from infoscope.measurement.passes import Passes, Target, map_images, rank_images
 from infoscope.measurement.ranking import ranked_contents
 from infoscope.measurement.result import Scope
@@ -105,9 +106,11 @@ def measure_scope(
     stored_options = asdict(config) | {"min_pairs": config.least_pairs, "shifts": list(config.curve)}
     partials = Partials(None if out is None else Path(out) / PARTIALS)
     if out is not None:
-        # Directories written before there was this option have no such entry.
+        # Directories written before there were these options have no such entries.
         options_of_identity = {
-            name: value for name, value in stored_options.items() if (name, value) != ("ranks", None)
+            name: value
+            for name, value in stored_options.items()
+            if (name, value) not in (("ranks", None), ("noise_images", 0))
         }
         identity = run_identity(model, dictionary, images, ids_hash, options_of_identity)
         identity = with_kept_stamp(
@@ -140,7 +143,10 @@ def measure_scope(
             spread = None if ranked.sample is None else ranked.sample.spread(config.quantile_images)
             wanted = wanted_maps(ranked.ranking, spread, config, gathered=bool(gathered))
             parts = map_images(executor, passes, [wanted], images.contents, execution.shard_images, partials)
-    scoring = Scoring(chunks, backbone.grid, config, partials)
+        with clock("noise"):
+            noises = measure_noise(executor, passes, [ranked.ranking], images.contents, partials)
+            noise = None if noises is None else noises[0]
+    scoring = Scoring(chunks, backbone.grid, config, partials, noise)
     with clock("scores"):
         maps = MapParts(gathered or parts, chunks, passes.cells)
         maps_file = None if out is None else Path(out) / MAPS_FILE
@@ -178,6 +184,7 @@ def measure_scope(
         checks.shift_curve,
         checks.cross_checks,
         checks.quantile_images,
+        noise,
     )
     # Files that changed during the measurement would leave tables of images that no longer exist.
     images.check()

@@ -154,8 +154,8 @@ class Passes:
         """Pass 1: each feature's strongest images in a shard, by the full view."""
         result = self._empty_ranking()
         with trailing(self.trails) as follow:
-            for batch in self._decode(shard, (), result.skipped, advance):
-                follow(partial(self._rank_batch, result, batch, self._encode(batch.pixels)))
+            for batch in self.decode(shard, (), result.skipped, advance):
+                follow(partial(self._rank_batch, result, batch, self.encode(batch.pixels)))
         return replace(result, contents=self._contents(shard))
 
     def rank_crops(self, shard: range, advance: Advance) -> RankedImages:
@@ -174,8 +174,8 @@ class Passes:
                     parts[:] = [ranked.ranking.keep(ImageMaps.concatenate(parts))]
 
         with trailing(self.trails) as follow:
-            for batch in self._decode(shard, crops, result.skipped, advance):
-                follow(partial(take, batch, self._encode(batch.pixels)))
+            for batch in self.decode(shard, crops, result.skipped, advance):
+                follow(partial(take, batch, self.encode(batch.pixels)))
         dictionaries = [
             replace(ranked, maps=ranked.ranking.keep(ImageMaps.concatenate(parts)).by_feature())
             for ranked, parts in zip(result.dictionaries, gathered, strict=True)
@@ -222,8 +222,8 @@ class Passes:
         with trailing(self.trails) as follow:
             for indices, batch_sets in (strongest, sets), (only_sampled, sampled_sets):
                 views = cuts_of(batch_sets)
-                for batch in self._decode(indices.tolist(), views, skipped, advance):
-                    follow(partial(take, batch, self._encode(batch.pixels, views), batch_sets, views))
+                for batch in self.decode(indices.tolist(), views, skipped, advance):
+                    follow(partial(take, batch, self.encode(batch.pixels, views), batch_sets, views))
         if skipped:
             index, reason = skipped[0]
             raise InfoscopeError(
@@ -267,19 +267,28 @@ class Passes:
             [Ranked.empty(target.backbone.width, target.sae.features, top, sampled) for target in self.targets]
         )
 
-    def _decode(
+    def decode(
         self,
         indices: Sequence[int],
         views: Sequence[Cut],
         skipped: list[tuple[int, str]],
         advance: Advance,
+        encodings: int = 1,
     ) -> Iterator[Batch]:
-        """Batches of the given views, or without any of full views; unreadable images are added to ``skipped``."""
+        """Batches of the given views, or without any of full views; unreadable images are added to ``skipped``.
+
+        Args:
+            indices: the images.
+            views: how they are cut.
+            skipped: position and reason of each image that cannot be read are added to it.
+            advance: called with the number of images done.
+            encodings: how often each view will be encoded; batches are smaller by so much.
+        """
         view = partial(self.views.cut, cuts=views) if views else self.views.full
-        count = max(1, self.batch_size // max(1, len(views)))
+        count = max(1, self.batch_size // max(1, encodings * len(views)))
         return decode_readable(self.images, indices, view, count, self.threads, skipped, advance)
 
-    def _encode(self, pixels: np.ndarray, views: Sequence[Cut] = ()) -> list[EncodedViews]:
+    def encode(self, pixels: np.ndarray, views: Sequence[Cut] = ()) -> list[EncodedViews]:
         """A batch as each target reads it, views in order and laid on the grid as their cuts say."""
         side = self.backbone.input_side
         pixels = pixels.reshape(-1, side, side, 3)

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from infoscope.errors import InfoscopeError
 from infoscope.measurement.controls import RunControls, run_controls
 from infoscope.options import PartitionMethod
 from infoscope.runtime.columns import write_table
 from infoscope.runtime.json_values import write_json
 from infoscope.runtime.manifest import Manifest
 from infoscope.runtime.run import (
+    CODE_NOISE,
     CONTROLS,
     CROSS_CHECKS_FILE,
     MANIFEST,
@@ -31,6 +33,7 @@ from infoscope.runtime.run import (
     open_run,
 )
 from infoscope.runtime.schema import CROSS_CHECKS, MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES
+from infoscope.scope.code_noise import CodeNoise
 from infoscope.scope.partition import FORMAT_VERSION, Partition, partition
 
 
@@ -48,6 +51,7 @@ class Scope(Shown):
         cross_checks: one row a feature and check, where any was asked for; columns in
             `infoscope.runtime.schema.CROSS_CHECKS`.
         quantile_images: as ``top_images``, where images spread over the quantiles were asked for.
+        code_noise: what pixel noise does to codes, where it was asked for.
     """
 
     table: pl.DataFrame
@@ -57,6 +61,7 @@ class Scope(Shown):
     shift_curve: pl.DataFrame | None = None
     cross_checks: pl.DataFrame | None = None
     quantile_images: pl.DataFrame | None = None
+    code_noise: CodeNoise | None = None
 
     @cached_property
     def maps(self) -> pl.DataFrame:
@@ -111,6 +116,9 @@ class Scope(Shown):
             if frame is not None:
                 write_table(path / file, frame, table)
                 written.append(file)
+        if self.code_noise is not None:
+            write_json(path / CODE_NOISE, self.code_noise.to_json())
+            written.append(CODE_NOISE)
         write_json(path / PARTITION, self._partition_document())
         write_json(path / CONTROLS, self.controls().to_json())
         self.manifest.write(path / MANIFEST, written)
@@ -147,7 +155,22 @@ class Scope(Shown):
             run.shift_curve,
             run.cross_checks,
             run.quantile_images,
+            noise_of(run),
         )
+
+
+def noise_of(run: Run) -> CodeNoise | None:
+    """A run's code noise; None where it was not measured.
+
+    Raises:
+        InfoscopeError: its file cannot be read, or holds something else.
+    """
+    if run.code_noise is None:
+        return None
+    try:
+        return CodeNoise.from_json(run.code_noise)
+    except ValueError as error:
+        raise InfoscopeError(f"{run.path / CODE_NOISE} is no code noise ({error}); measure again") from error
 
 
 # A run that was not written has no directory; this stands for one in which no file exists.
@@ -200,6 +223,11 @@ class MeasuredRun(Run):
     def quantile_images(self) -> pl.DataFrame | None:
         """The table of the quantile images."""
         return self.measured.quantile_images
+
+    @cached_property
+    def code_noise(self) -> dict[str, Any] | None:
+        """What ``code_noise.json`` holds."""
+        return None if self.measured.code_noise is None else self.measured.code_noise.to_json()
 
     @cached_property
     def partition(self) -> dict[str, Any]:

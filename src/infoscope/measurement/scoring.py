@@ -20,6 +20,7 @@ from infoscope.runtime.partials import Arrays, Partials, digest, shards
 from infoscope.runtime.progress import Advance, progress
 from infoscope.runtime.schema import MAPS
 from infoscope.runtime.seal import file_sum
+from infoscope.scope.code_noise import CodeNoise
 from infoscope.scope.controls import PairControls, control_pairs
 from infoscope.scope.maps import MapPairs
 from infoscope.scope.score import PairScores, score_pairs
@@ -42,12 +43,14 @@ class Scoring:
         grid: p, patches per side.
         config: the options.
         partials: where finished chunks are kept.
+        noise: the code noise of the dictionary; None where it was not measured.
     """
 
     chunks: Sequence[range]
     grid: int
     config: MeasureConfig
     partials: Partials
+    noise: CodeNoise | None = None
 
     def score(
         self, maps: MapParts, ranking: Ranking, maps_file: Path | None
@@ -63,8 +66,9 @@ class Scoring:
             InfoscopeError: a file cannot be read or written.
         """
         total = int((ranking.image >= 0).sum())
-        # Named by the ranking: one that is computed again on other hardware may differ.
-        stem = f"scores-halves-{digest(ranking.image, ranking.score)}"
+        # Named by the ranking and the code noise: those that are computed again on other hardware may differ.
+        noise = np.frombuffer(repr(self.noise).encode(), np.uint8)
+        stem = f"scores-noise-{digest(ranking.image, ranking.score, noise)}"
         chunk_arrays: list[Arrays] = []
         tables: list[pl.DataFrame] = []
         files: list[Path] = []
@@ -73,7 +77,9 @@ class Scoring:
 
                 def compute(number: int = number, features: range = features) -> tuple[Arrays, pl.DataFrame]:
                     pairs = ranking.pairs(maps.of_chunk(number), features)
-                    scores, controls = score_with_controls(pairs, self.grid, self.config, advance, len(ranking.image))
+                    scores, controls = score_with_controls(
+                        pairs, self.grid, self.config, advance, len(ranking.image), self.noise
+                    )
                     kept = pairs.take(np.flatnonzero(pairs.rank < self.config.top_images))
                     return scores.arrays() | controls.arrays(), maps_table(kept)
 
@@ -137,9 +143,16 @@ class Scoring:
 
 
 def score_with_controls(
-    pairs: MapPairs, grid: int, config: MeasureConfig, advance: Advance, features: int
+    pairs: MapPairs,
+    grid: int,
+    config: MeasureConfig,
+    advance: Advance,
+    features: int,
+    noise: CodeNoise | None = None,
 ) -> tuple[PairScores, PairControls]:
     """Scores and controls of the pairs of whole features; the controls compare pairs of one feature with each other.
+
+    They follow from the maps and the code noise alone, both of which a run keeps.
 
     Args:
         pairs: the maps.
@@ -147,6 +160,7 @@ def score_with_controls(
         config: the options.
         advance: called with the number of pairs done.
         features: features of the dictionary, which decides for which of them distances under floors are computed.
+        noise: its code noise; None where it was not measured.
     """
     sampled = floor_sample(features)
     scores, controls = [], []
@@ -155,7 +169,15 @@ def score_with_controls(
         options = grid, config.shift, config.ground_distance
         scores.append(score_pairs(shard_pairs, *options, reference))
         controls.append(
-            control_pairs(shard_pairs, *options, sampled[shard_pairs.feature], config.empty_as, config.top_images)
+            control_pairs(
+                shard_pairs,
+                *options,
+                sampled[shard_pairs.feature],
+                config.empty_as,
+                config.top_images,
+                noise,
+                config.seed,
+            )
         )
         advance(len(shard))
     return PairScores.concatenate(scores), PairControls.concatenate(controls)

@@ -30,6 +30,9 @@ PARTITION = "partition.json"
 # The newest version of it that is read; `infoscope.scope.partition.FORMAT_VERSION` is the one that is written.
 PARTITION_VERSION = 2
 CONTROLS = "controls.json"
+CODE_NOISE = "code_noise.json"
+# The only version of it; `infoscope.scope.code_noise.FORMAT_VERSION` is the same.
+CODE_NOISE_VERSION = 1
 MAPS_FILE = "maps.parquet"
 SHIFT_CURVE_FILE = "shift_curve.parquet"
 CROSS_CHECKS_FILE = "cross_checks.parquet"
@@ -158,6 +161,25 @@ class Run(Shown):
         except ValueError as error:
             raise InfoscopeError(f"{file} is not a partition ({error}); measure again") from error
         return value
+
+    @cached_property
+    def code_noise(self) -> dict[str, Any] | None:
+        """``code_noise.json``, which `infoscope.scope.code_noise.CodeNoise` reads; None where it was not measured.
+
+        Raises:
+            InfoscopeError: the file cannot be read, or is of a newer version.
+        """
+        files, file = self.manifest.files, self.path / CODE_NOISE
+        if not (file.is_file() if files is None else CODE_NOISE in files):
+            return None
+        value = read_json(file)
+        version = value.get("format_version") if isinstance(value, dict) else None
+        if version != CODE_NOISE_VERSION:
+            raise InfoscopeError(
+                f"{file} has format_version {str(version)[:20]}; this infoscope reads {CODE_NOISE_VERSION}: install "
+                "the version that wrote it, or measure again"
+            )
+        return dict(value)
 
     def check_whole(self) -> None:
         """Refuse a run if a file is missing or damaged, ``maps.parquet`` included.

@@ -146,6 +146,24 @@ SCOPE = declare(
             "cds when codes under 0.1, 0.25 and 0.5 of each map's maximum count as 0; for at most 256 features spread "
             "evenly, null for the others",
         ),
+        "cds_noise": _like_cds(
+            "what cds would be if the feature were local and nothing but code noise differed between the crops: mean "
+            "distance between a map and copies of it whose codes are lost, changed and joined by new ones at the "
+            "chances of code_noise.json; null with fewer than min_pairs pairs, and where code noise was not measured",
+            label="CDS of code noise",
+            panel="controls",
+            since="0.1.0",
+        ),
+        "cds_excess": Column(
+            pl.Float64,
+            "as cds, -1 to 1",
+            "cds over the valid pairs minus the 95 % point of cds_noise; above 0 the maps move more than code noise "
+            "explains; null where cds_noise is",
+            label="excess over code noise",
+            shown_unit="share of D, -1 to 1",
+            panel="controls",
+            since="0.1.0",
+        ),
         "entropy": Column(
             pl.Float64,
             "nats",

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt16, UInt32
 
 from infoscope.options import EmptyPairs, Metric
+from infoscope.scope.code_noise import CodeNoise, simulate_noise
 from infoscope.scope.companions import Companions, compare_maps
 from infoscope.scope.emd import emd_pairs
 from infoscope.scope.geometry import patch_distances
@@ -24,6 +25,10 @@ FLOORS = (0.1, 0.25, 0.5)
 
 LEAST_NULL = 0.5
 """In patches. Where unrelated pictures are closer than this, their distance is too small to calibrate a score with."""
+
+NOISE_POINT = 1.6448536269514722
+"""Standard deviations from the mean of a normal distribution to its 95 % point, above which there is *excess* (method,
+section 4). A mean over k pairs is near enough to normal for it."""
 
 # Pairs compared at a time, so that memory does not grow with the number of pairs.
 _PAIRS_AT_ONCE = 16384
@@ -45,6 +50,9 @@ class PairControls:
             ``[pair, floor]``, for the shares in `FLOORS`; NaN where not computed, and where either map has no mass
             unless such pairs count as 1.
         companions: breadth and change on the overlap.
+        noise: the distance on the overlap that code noise alone would give this pair if its feature were local, over
+            the overlap's largest distance; NaN for pairs that are not valid, and where code noise was not measured.
+        noise_variance: the variance of that distance from draw to draw.
     """
 
     position: Float64[np.ndarray, " pair"]
@@ -52,6 +60,8 @@ class PairControls:
     half_null: Float64[np.ndarray, " pair"]
     floors: Float64[np.ndarray, "pair floor"]
     companions: Companions
+    noise: Float64[np.ndarray, " pair"]
+    noise_variance: Float64[np.ndarray, " pair"]
 
     def take(self, index: Int64[np.ndarray, " taken"]) -> PairControls:
         """The pairs at ``index``, in that order."""
@@ -70,6 +80,8 @@ class PairControls:
             "half_null": self.half_null,
             "floors": self.floors,
             **self.companions.arrays(),
+            "noise": self.noise,
+            "noise_variance": self.noise_variance,
         }
 
     @classmethod
@@ -103,6 +115,10 @@ class FeatureControls:
         cds_by_k: CDS over the first images alone, ``[feature, size]``, for each number of `first_sizes`; NaN where
             fewer of their pairs are valid than ``min_pairs`` in proportion.
         cds_by_floor: CDS under each of `FLOORS`, ``[feature, floor]``; NaN for features it was not computed for.
+        cds_noise: mean of the pairs' ``noise``: what CDS would be for code noise alone; NaN with fewer than
+            ``min_pairs`` pairs that have one.
+        cds_excess: CDS over the same pairs, minus the 95 % point of ``cds_noise``; above 0 the maps move more than
+            noise explains.
         entropy: mean over the valid pairs, as are the remaining fields; see `Companions`.
     """
 
@@ -115,6 +131,8 @@ class FeatureControls:
     cds_odd: Float64[np.ndarray, " feature"]
     cds_by_k: Float64[np.ndarray, "feature size"]
     cds_by_floor: Float64[np.ndarray, "feature floor"]
+    cds_noise: Float64[np.ndarray, " feature"]
+    cds_excess: Float64[np.ndarray, " feature"]
     entropy: Float64[np.ndarray, " feature"]
     participation: Float64[np.ndarray, " feature"]
     gyration: Float64[np.ndarray, " feature"]
@@ -132,6 +150,8 @@ def control_pairs(
     floored: Bool[np.ndarray, " pair"] | None = None,
     empty_as: EmptyPairs = "leave-out",
     top_images: int | None = None,
+    noise: CodeNoise | None = None,
+    seed: int = 0,
 ) -> PairControls:
     """The controls of every pair. All pairs of a feature must be present, since the null compares each with the next.
 
@@ -145,6 +165,8 @@ def control_pairs(
         floored: the pairs whose distances under `FLOORS` are computed; none by default.
         empty_as: as in `score_features`, for the distances under `FLOORS`.
         top_images: k; pairs of later ranks take part in ``half_null`` alone, and not in ``null``. None: all take part.
+        noise: the code noise of the run; None where it was not measured.
+        seed: of what is drawn to imitate it.
 
     Example:
         A peak glued to a corner of the crop has no score, since one overlap map is empty, but it stays at its place:
@@ -191,11 +213,11 @@ def control_pairs(
             if empty_as == "one":
                 one_empty = (np.diff(ours.start) > 0) ^ (np.diff(theirs.start) > 0)
                 floors[chosen[one_empty], column] = 1.0
-        controls.append(
-            PairControls(
-                position, null, half_null, floors, compare_maps(first, second, grid - shift, overlap_distances)
-            )
-        )
+        alone = variance = np.full(len(index), np.nan)
+        if noise is not None:
+            alone, variance = simulate_noise(pairs.take(index), noise, grid, shift, metric, seed)
+        companions = compare_maps(first, second, grid - shift, overlap_distances)
+        controls.append(PairControls(position, null, half_null, floors, companions, alone, variance))
     return PairControls.concatenate(controls)
 
 
@@ -275,6 +297,10 @@ def control_features(
     sizes = first_sizes(top_images)
     by_k = [mean(emd, valid & (rank < size), -(-size * min_pairs // top_images)) for size in sizes]
     floors = [np.minimum(controls.floors[:, column], 1.0) for column in range(len(FLOORS))]
+    noisy = ~np.isnan(controls.noise) & ~np.isnan(scores.emd)
+    pairs = np.bincount(feature[noisy], minlength=n_features)
+    cds_noise = mean(controls.noise, noisy, min_pairs)
+    variance = mean(controls.noise_variance, noisy, min_pairs) / np.maximum(pairs, 1)
     companions = {name: mean(values, both & ~np.isnan(values)) for name, values in controls.companions.arrays().items()}
     return FeatureControls(
         position_control=mean(controls.position, placed, min_pairs),
@@ -287,6 +313,8 @@ def control_features(
         cds_odd=mean(emd, valid & (rank % 2 == 1), half),
         cds_by_k=np.stack(by_k, axis=1),
         cds_by_floor=np.stack([mean(values, ~np.isnan(values), min_pairs) for values in floors], axis=1),
+        cds_noise=cds_noise,
+        cds_excess=mean(scores.emd, noisy, min_pairs) - (cds_noise + NOISE_POINT * np.sqrt(variance)),
         **companions,
     )
 

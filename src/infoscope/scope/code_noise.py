@@ -1,0 +1,337 @@
+"""Code noise: how codes come, go and change where nothing but noise differs, and the distance that this alone makes.
+
+Two crops cannot tell a feature that drops out and fires elsewhere by chance from one that depends on context. So one
+crop is encoded twice, the second time with pixel noise, and what became of its codes (`infoscope.scope.noise_counts`)
+is turned into chances here. `simulate_noise` then asks of every pair what its maps would show if the feature were
+local: a map against a copy of itself whose codes were lost, changed and joined by new ones at these chances. Both the
+clean and the noisy encoding are readings of one map, as the two crops of a local feature are, so the step from one to
+the other is the step from crop to crop, and no map behind the readings has to be guessed (method, section 4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64, UInt16, UInt32, UInt64
+
+from infoscope.options import Metric
+from infoscope.runtime.json_values import to_json
+from infoscope.runtime.typed import from_json
+from infoscope.scope.code_noise_kernel import DRIFT_STEPS, DRIFTS, NEIGHBOURS, PEAKS, PLACES, VALUES, noisy_copies
+from infoscope.scope.emd import emd_pairs
+from infoscope.scope.geometry import patch_distances
+from infoscope.scope.maps import MapPairs, SparseMaps, overlap_maps
+from infoscope.scope.noise_counts import NoiseCounts
+
+FORMAT_VERSION = 1
+# Our choice: the median of shares of few codes is 0 for a chance that is not (with 50, for chances under 0.014), and
+# fewer features than 8 have no median worth the name. Patches without a code get one seldom (2 in 100 next to one, 1 in
+# 1,000 far off, on a DINOv2), so a feature needs more of them.
+LEAST_CODES, LEAST_PATCHES, LEAST_FEATURES = 50, 2000, 8
+# Our choice: the 16th and 84th percentiles of so many are known to within 15 % of their distance.
+LEAST_DRIFTS = 100
+# Our choice: the mean over a feature's k pairs then adds an eighth to the variance that the pairs have themselves.
+DRAWS = 8
+# Pairs whose copies are dense at a time.
+_PAIRS_AT_ONCE = 1024
+# Half of the distance between these is the standard deviation of a normal distribution.
+_LOWER, _UPPER = 0.1586552539314571, 0.8413447460685429
+
+Basis = Literal["token", "threshold", "maximum"]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """A chance by bin.
+
+    Attributes:
+        count: how many codes, or patches, were at risk in each bin, of all counted features.
+        pooled: the share of them to which it happened; NaN where none was at risk.
+        typical: the median of the features' own shares, over those with enough at risk; ``pooled`` where they are too
+            few. Features whose codes jump under noise pull ``pooled`` up, and this not while they are a minority.
+    """
+
+    count: tuple[int, ...]
+    pooled: tuple[float, ...]
+    typical: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class CodeNoise:
+    """What pixel noise does to codes, as chances.
+
+    Bins are those of `infoscope.scope.noise_counts.NoiseCounts`. The simulation uses the ``typical`` chances by value.
+
+    Attributes:
+        format_version: of the file that holds it.
+        images: views that were encoded twice.
+        features: features whose codes were counted.
+        pixel_noise: standard deviation of the noise on 8-bit pixels.
+        basis: what ``margin`` is over: the smallest code of the *token*, the feature's own *threshold*, or, where codes
+            have none, the feature's *maximum* in the run.
+        scale: what codes are divided by to get values: one number for all features, or one each.
+        lost_by_margin: the chance that a clean code has no noisy one, by its margin.
+        new_by_margin: the chance that a noisy code has no clean one, by its margin.
+        lost: the chance that a clean code has no noisy one, by its value.
+        spread: standard deviation of the logarithm of noisy over clean code, by octave of the clean value.
+        appears_by_place: the chance that a patch without a code gets one, by where it lies to the map's codes.
+        appears: the same by octave of the map's largest value, then by place.
+        born: the shares of the values of codes that appear; a feature counts once, however many of its codes do.
+        appeared: codes that appeared in maps that had a code, by distance from the nearest: 1 (next to it, corners
+            included), 2, 3, ... patches.
+        alone: codes that appeared in maps without any.
+
+    Example:
+        >>> still = CodeNoise.none()
+        >>> still.appears[0][0], CodeNoise.from_json(still.to_json()).to_json() == still.to_json()
+        (0.0, True)
+    """
+
+    format_version: int
+    images: int
+    features: int
+    pixel_noise: float
+    basis: Basis
+    scale: tuple[float, ...]
+    lost_by_margin: Rates
+    new_by_margin: Rates
+    lost: Rates
+    spread: tuple[float, ...]
+    appears_by_place: Rates
+    appears: tuple[tuple[float, ...], ...]
+    born: tuple[float, ...]
+    appeared: tuple[int, ...]
+    alone: int
+
+    @classmethod
+    def of_counts(cls, counts: NoiseCounts, scale: tuple[float, ...], basis: Basis, pixel_noise: float) -> CodeNoise:
+        """Chances from counts.
+
+        Args:
+            counts: of all images.
+            scale: what codes were divided by.
+            basis: what margins are over.
+            pixel_noise: standard deviation of the noise, in steps of 8-bit pixels.
+        """
+        at_risk, came = counts.cells, counts.appeared
+        by_place = _rates(at_risk.sum(1), came.sum(1), LEAST_PATCHES)
+        usual = _filled(np.array(by_place.typical))
+        appears = []
+        for peak in range(PEAKS):
+            own, enough = _typical(at_risk[:, peak], came[:, peak], LEAST_PATCHES)
+            appears.append(tuple(np.where(enough, own, usual).tolist()))
+        votes = counts.born[counts.born.sum(1) > 0]
+        shares = (votes / votes.sum(1, keepdims=True)).mean(0) if len(votes) else np.zeros(VALUES)
+        return cls(
+            format_version=FORMAT_VERSION,
+            images=int(counts.images[0]),
+            features=len(counts.alone),
+            pixel_noise=pixel_noise,
+            basis=basis,
+            scale=scale,
+            lost_by_margin=_rates(counts.margin_codes, counts.margin_lost, LEAST_CODES),
+            new_by_margin=_rates(counts.margin_noisy, counts.margin_born, LEAST_CODES),
+            lost=_rates(counts.codes, counts.lost, LEAST_CODES),
+            spread=tuple(_filled(_spreads(counts.drift)).tolist()),
+            appears_by_place=by_place,
+            appears=tuple(appears),
+            born=tuple(shares.tolist()),
+            appeared=(int(came[..., :NEIGHBOURS].sum()), *came[..., NEIGHBOURS:].sum((0, 1)).tolist()),
+            alone=int(counts.alone.sum()),
+        )
+
+    @classmethod
+    def none(cls) -> CodeNoise:
+        """No noise at all."""
+        return cls.of_counts(NoiseCounts.empty(1), (1.0,), "token", 0.0)
+
+    def scale_of(self, feature: UInt32[np.ndarray, " pair"]) -> Float64[np.ndarray, " pair"]:
+        """What the codes of each pair's feature are divided by."""
+        scale = np.array(self.scale)
+        return np.full(len(feature), scale[0]) if len(scale) == 1 else scale[feature]
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``code_noise.json`` holds."""
+        document: dict[str, Any] = to_json(self)
+        return document
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> CodeNoise:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: it is something else; the message names the entry.
+        """
+        noise = from_json(cls, value, undefined=True)
+        lengths = {len(noise.lost.typical), len(noise.born)}
+        rows = {len(row) for row in noise.appears}
+        if lengths != {VALUES} or {len(noise.spread), len(noise.appears)} != {PEAKS} or rows != {PLACES}:
+            raise ValueError("its curves have another number of bins")
+        return noise
+
+
+def simulate_noise(
+    pairs: MapPairs,
+    noise: CodeNoise,
+    grid: int,
+    shift: int,
+    metric: Metric = "euclidean",
+    seed: int = 0,
+    draws: int = DRAWS,
+) -> tuple[Float64[np.ndarray, " pair"], Float64[np.ndarray, " pair"]]:
+    """What the pairs' distances would be if their features were local and nothing but code noise differed.
+
+    Half of the draws copy the first crop's map, half the second's. A pair's random numbers depend on the seed, its
+    feature and its rank alone.
+
+    Args:
+        pairs: the maps, on the full grid.
+        noise: the chances.
+        grid: p, patches per side.
+        shift: s, patches between the crops.
+        metric: ground distance between patches.
+        seed: of the draws.
+        draws: copies of each pair, an even number of at least 2.
+
+    Returns:
+        Mean and variance over the draws of the distance between a map and its copy on the overlap, as shares of D and D
+        squared; NaN for pairs without mass on the overlap in either crop, and where fewer than two copies have any.
+
+    Example:
+        >>> maps = SparseMaps.from_dense(np.eye(1, 16, 5))
+        >>> pairs = MapPairs(np.zeros(1, np.uint32), np.zeros(1, np.uint16), np.zeros(1, np.uint64),
+        ...                  np.array([1.0], np.float32), first=maps, second=maps)
+        >>> [values.tolist() for values in simulate_noise(pairs, CodeNoise.none(), grid=4, shift=0)]
+        [[0.0], [0.0]]
+    """
+    if draws < 2 or draws % 2:
+        raise ValueError(f"{draws} draws do not halve; give an even number")
+    distances = patch_distances(grid - shift, metric)
+    tables = _Tables.of(noise)
+    mean, variance = np.full(len(pairs), np.nan), np.full(len(pairs), np.nan)
+    for begin in range(0, len(pairs), _PAIRS_AT_ONCE):
+        chunk = pairs.take(range(begin, min(begin + _PAIRS_AT_ONCE, len(pairs))))
+        overlaps = overlap_maps(chunk.first, chunk.second, grid, shift)
+        both = np.flatnonzero((np.diff(overlaps[0].start) > 0) & (np.diff(overlaps[1].start) > 0))
+        if not len(both):
+            continue
+        feature, rank = chunk.feature[both], chunk.rank[both]
+        found = np.empty((len(both), draws))
+        for crop, (full, overlap, top) in enumerate(
+            ((chunk.first, overlaps[0], shift), (chunk.second, overlaps[1], 0))
+        ):
+            key = pair_keys(seed, feature, rank, crop)
+            copies = tables.copies(full.take(both), noise.scale_of(feature), key, grid, top, grid - shift, draws // 2)
+            originals = overlap.take(np.repeat(both, draws // 2))
+            emd = np.minimum(emd_pairs(originals, copies, distances) / distances.max(), 1.0)
+            found[:, crop * (draws // 2) : (crop + 1) * (draws // 2)] = emd.reshape(len(both), -1)
+        known = ~np.isnan(found)
+        count = known.sum(1)
+        sums = np.where(known, found, 0.0).sum(1)
+        means = sums / np.maximum(count, 1)
+        squares = np.where(known, (found - means[:, None]) ** 2, 0.0).sum(1)
+        enough = count >= 2
+        mean[begin + both] = np.where(enough, means, np.nan)
+        variance[begin + both] = np.where(enough, squares / np.maximum(count - 1, 1), np.nan)
+    return mean, variance
+
+
+def pair_keys(
+    seed: int, feature: UInt32[np.ndarray, " pair"], rank: UInt16[np.ndarray, " pair"], crop: int
+) -> UInt64[np.ndarray, " pair"]:
+    """Where the random numbers of each pair's copies begin: 64 bits that depend on these four numbers alone.
+
+    Example:
+        >>> len(set(pair_keys(0, np.array([1, 2, 2], np.uint32), np.array([0, 0, 1], np.uint16), 0).tolist()))
+        3
+    """
+    key = np.full(len(feature), seed, np.uint64)
+    for part in (feature.astype(np.uint64), rank.astype(np.uint64), np.full(len(feature), crop, np.uint64)):
+        # One step of splitmix64 for each number.
+        key = (key + part + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        key = key ^ (key >> np.uint64(31))
+    return key
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The chances as the kernel takes them."""
+
+    lost: Float64[np.ndarray, " value"]
+    spread: Float64[np.ndarray, " peak"]
+    appears: Float64[np.ndarray, "peak place"]
+    born: Float64[np.ndarray, " value"]
+
+    @classmethod
+    def of(cls, noise: CodeNoise) -> _Tables:
+        return cls(
+            _filled(np.array(noise.lost.typical)),
+            np.array(noise.spread),
+            np.array(noise.appears),
+            np.cumsum(noise.born),
+        )
+
+    def copies(
+        self,
+        maps: SparseMaps,
+        scale: Float64[np.ndarray, " map"],
+        key: UInt64[np.ndarray, " map"],
+        grid: int,
+        top: int,
+        side: int,
+        draws: int,
+    ) -> SparseMaps:
+        """Noisy copies of maps on a window, the draws of each map one after the other."""
+        out = np.zeros((len(maps), draws, side * side), np.float32)
+        value = maps.value.astype(np.float64)
+        where = (grid, top, side)
+        chances = (self.lost, self.spread, self.appears, self.born)
+        noisy_copies(maps.start, maps.patch, value, scale, key, *where, *chances, out)
+        return SparseMaps.from_dense(out.reshape(-1, side * side))
+
+
+def _rates(at_risk: Int64[np.ndarray, "feature bin"], happened: Int64[np.ndarray, "feature bin"], least: int) -> Rates:
+    count = at_risk.sum(0)
+    pooled = np.where(count > 0, happened.sum(0) / np.maximum(count, 1), np.nan)
+    typical, enough = _typical(at_risk, happened, least)
+    return Rates(tuple(count.tolist()), tuple(pooled.tolist()), tuple(np.where(enough, typical, pooled).tolist()))
+
+
+def _typical(
+    at_risk: Int64[np.ndarray, "feature bin"], happened: Int64[np.ndarray, "feature bin"], least: int
+) -> tuple[Float64[np.ndarray, " bin"], Bool[np.ndarray, " bin"]]:
+    """The median of the features' shares in each bin, and whether enough features have one."""
+    known = at_risk >= least
+    typical = np.full(at_risk.shape[1], np.nan)
+    enough = known.sum(0) >= LEAST_FEATURES
+    for bin in np.flatnonzero(enough):
+        rows = known[:, bin]
+        typical[bin] = np.median(happened[rows, bin] / at_risk[rows, bin])
+    return typical, enough
+
+
+def _spreads(drift: Int64[np.ndarray, "peak change"]) -> Float64[np.ndarray, " peak"]:
+    """Standard deviations of the logarithm, from percentiles, so that a few codes that change much do not make them."""
+    octaves = (np.arange(DRIFTS) - DRIFTS // 2) / DRIFT_STEPS
+    spreads = np.full(len(drift), np.nan)
+    for peak in np.flatnonzero(drift.sum(1) >= LEAST_DRIFTS):
+        below = np.cumsum(drift[peak]) / drift[peak].sum()
+        lower, upper = (octaves[np.searchsorted(below, share)] for share in (_LOWER, _UPPER))
+        spreads[peak] = math.log(2.0) * (upper - lower) / 2
+    return spreads
+
+
+def _filled(values: Float64[np.ndarray, " bin"]) -> Float64[np.ndarray, " bin"]:
+    """The values with each NaN replaced by the nearest other one, the lower of two; 0 where there is none."""
+    known = np.flatnonzero(~np.isnan(values))
+    if not len(known):
+        return np.zeros_like(values)
+    nearest = np.abs(np.subtract.outer(np.arange(len(values)), known)).argmin(1)
+    filled: Float64[np.ndarray, " bin"] = values[known[nearest]]
+    return filled
