@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from infoscope.scope.classes import Moves, ScopeClass, classify, share_moves
+from infoscope.scope.classes import Moves, ScopeClass
+from infoscope.scope.threshold_rules import classify, share_moves
 from infoscope.scope.controls import FeatureControls, control_features, control_pairs
 from infoscope.scope.geometry import Geometry
 from infoscope.scope.maps import MapPairs, SparseMaps

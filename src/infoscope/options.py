@@ -64,3 +64,7 @@ PartitionMethod = Literal["valley", "otsu", "mixture", "quantile", "value"]
 
 ThresholdKind = Literal["valley", "convention"]
 """Whether a partition's threshold lies in a valley of the density, or is a convention."""
+
+Rules = Literal["posterior", "thresholds"]
+"""What a feature's class follows from: the posterior of each class in the light of all features of the run, or the
+thresholds of earlier versions, the first of which holds."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from infoscope.errors import InfoscopeError
-from infoscope.options import EmptyPairs, Metric, Reduction, Resize
+from infoscope.options import EmptyPairs, Metric, Reduction, Resize, Rules
 from infoscope.runtime.typed import Count, Positive, Range, check_fields
 
 RankView = Literal["full", "crops"]
@@ -67,6 +67,9 @@ class MeasureConfig:
     the score is position, and what context?"""
     diagonal: Diagonal = "one"
     """both: a second score from the crops on the other diagonal, at (0, s) and (s, 0)."""
+    rules: Rules = "posterior"
+    """What classes and trust follow from: the posterior of each class in the light of all features, or the thresholds
+    of earlier versions, the first of which holds."""
     noise_images: Count = 256
     """How many of the images have their first crop encoded twice more, once with pixel noise: by how much do codes
     change where only noise differs, and what would a local feature's score be for that alone? 0: not asked. Our choice:

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from infoscope.runtime.json_values import to_json
-from infoscope.scope.classes import CLASSES, ClassRules
+from infoscope.scope.classes import CLASSES
+from infoscope.scope.threshold_rules import ClassRules
 from infoscope.scope.controls import FLOORS, first_sizes
 from infoscope.scope.reliability import Agreement, ClassAgreement, Reliability, agreement, class_agreement, split_half
 from infoscope.scope.trust import TrustRules

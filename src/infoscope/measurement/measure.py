@@ -27,7 +27,7 @@ from infoscope.measurement.identity import (
     run_identity,
     with_kept_stamp,
 )
-from infoscope.measurement.judging import judge_features
+from infoscope.measurement.judging import RULE_VERSIONS, judge_features
 from infoscope.measurement.map_sets import map_sets, wanted_maps
 from infoscope.measurement.maps import MapParts, feature_chunks
 from infoscope.measurement.noise import measure_noise
@@ -42,6 +42,10 @@ from infoscope.runtime.manifest import FORMAT_VERSION, Manifest, software_versio
 from infoscope.runtime.partials import Partials
 from infoscope.runtime.progress import Clock
 from infoscope.runtime.run import MANIFEST, MAPS_FILE, PARTIALS, Run, claim_directory
+
+
+# Options that came later, and their defaults: the same command finds what it measured before there were these.
+_LATER: dict[str, Any] = {"ranks": None, "rules": "posterior", "noise_images": 256}
 
 
 def measure_scope(
@@ -108,9 +112,7 @@ def measure_scope(
     if out is not None:
         # Directories written before there were these options have no such entries.
         options_of_identity = {
-            name: value
-            for name, value in stored_options.items()
-            if (name, value) not in (("ranks", None), ("noise_images", 0))
+            name: value for name, value in stored_options.items() if (name, value) not in _LATER.items()
         }
         identity = run_identity(model, dictionary, images, ids_hash, options_of_identity)
         identity = with_kept_stamp(
@@ -152,7 +154,7 @@ def measure_scope(
         maps_file = None if out is None else Path(out) / MAPS_FILE
         pair_scores, pair_controls, maps_source = scoring.score(maps, ranked.ranking, maps_file)
         fit = fit_record(ranked, backbone, sae)
-        features = judge_features(pair_scores, pair_controls, ranked.ranking, backbone.grid, config, fit.fvu)
+        features = judge_features(pair_scores, pair_controls, ranked.ranking.image, backbone.grid, config, fit.fvu)
         # From here on only the first k images of each feature count.
         top = ranked.ranking.first(config.top_images)
         pair_scores = pair_scores.take(np.flatnonzero(np.nonzero(ranked.ranking.image >= 0)[1] < config.top_images))
@@ -180,6 +182,7 @@ def measure_scope(
             seed=config.seed,
             timings=clock.seconds,
             fit=fit,
+            rule_version=RULE_VERSIONS[config.rules],
         ),
         checks.shift_curve,
         checks.cross_checks,

@@ -15,7 +15,8 @@ from infoscope.measurement.fit_judgement import FVU_FITS, FVU_LOOSE
 from infoscope.options import Metric
 from infoscope.runtime.manifest import FitRecord
 from infoscope.runtime.run import Run
-from infoscope.scope.classes import CLASSES, ClassRules
+from infoscope.scope.classes import CLASSES
+from infoscope.scope.threshold_rules import ClassRules
 from infoscope.scope.geometry import Geometry
 from infoscope.scope.modes import Evidence, estimate_density
 from infoscope.scope.partition import Partition

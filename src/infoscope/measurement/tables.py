@@ -13,7 +13,9 @@ from infoscope.options import Metric
 from infoscope.runtime.columns import make_table
 from infoscope.runtime.schema import CROSS_CHECKS, MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES
 from infoscope.scope.geometry import patch_distances
+from infoscope.scope.classes import SETTLED
 from infoscope.scope.maps import MapPairs, SparseMaps
+from infoscope.scope.posterior import Posterior
 from infoscope.scope.reliability import PairedDifference
 from infoscope.scope.score import FeatureScores, PairScores
 
@@ -30,6 +32,8 @@ def scope_table(features: Features, ranking: Ranking) -> pl.DataFrame:
         "max_activation": ranking.score[:, 0],
         "images_active": ranking.images_active,
         "density": ranking.tokens_active / max(tokens, 1),
+        **{name: values for name, values in vars(features.displacement).items() if name not in ("moves", "pairs")},
+        **_chances(features.chances),
         "scope_class": features.classes.names,
         "class_evidence": features.classes.evidence,
         "class_even": features.halves.even,
@@ -38,6 +42,13 @@ def scope_table(features: Features, ranking: Ranking) -> pl.DataFrame:
         "trust_reasons": features.trust.reasons,
     }
     return make_table(SCOPE, values)
+
+
+def _chances(posterior: Posterior | None) -> dict[str, object]:
+    """The posteriors of the classes as columns; none where the rules give none."""
+    if posterior is None:
+        return {}
+    return {f"posterior_{name.replace('-', '_')}": posterior.chances[:, place] for place, name in enumerate(SETTLED)}
 
 
 def top_images_table(ranking: Ranking, scores: PairScores, ids: Sequence[str]) -> pl.DataFrame:

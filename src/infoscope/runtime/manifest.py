@@ -161,6 +161,7 @@ class Manifest:
         seed: of what is drawn.
         timings: seconds by stage.
         fit: whether the SAE fits the model.
+        rule_version: of the rules that classes and trust follow from: 1, thresholds; 2, posteriors.
         files: by name, the checksum of every other file of the run; None where it is not written, or was written
             before there were any. They say nothing of what was measured, so manifests are compared without them.
         sealed: whether the manifest was checked against a checksum of its own.
@@ -176,6 +177,7 @@ class Manifest:
     seed: int
     timings: dict[str, AtLeast0]
     fit: FitRecord
+    rule_version: Positive = 1
     files: dict[str, FileSum] | None = field(default=None, compare=False)
     sealed: bool = field(default=False, compare=False)
 

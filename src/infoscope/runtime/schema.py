@@ -12,7 +12,7 @@ import polars as pl
 from infoscope.runtime.columns import Column, declare
 
 # As `infoscope.scope.classes` has them.
-SCOPE_CLASSES = ("local", "diffuse", "position-bound", "global", "undefined")
+SCOPE_CLASSES = ("local", "diffuse", "position-bound", "global", "mixed", "unsettled", "undefined")
 # What ``check`` may be.
 CHECKS = ("pre-activations", "position-matched", "other-diagonal", "quantiles")
 
@@ -26,6 +26,20 @@ _patches = partial(Column, pl.Float64, "patches")
 _count = partial(Column, pl.UInt32, "count")
 _text = partial(Column, pl.String, "")
 _FEATURE = Column(pl.UInt32, "index", "feature of the dictionary", required=True)
+
+
+
+def _chance(name: str) -> Column:
+    return Column(
+        pl.Float64,
+        "0 to 1",
+        f"posterior of the class {name}; what the five leave to 1 is in no class; null under rule_version 1",
+        label=f"posterior, {name}",
+        panel="controls",
+        on_card=False,
+        since="0.1.0",
+    )
+
 
 SCOPE = declare(
     {
@@ -205,20 +219,57 @@ SCOPE = declare(
             label="Jensen-Shannon divergence",
             panel="companions",
         ),
+        "displaced": _share(
+            "mass on the overlap that is two patches or more from where it was on the other crop's pixels (one patch off "
+            "counts half), mean over the valid pairs; null with fewer than two",
+            label="displaced mass",
+            panel="controls",
+            since="0.1.0",
+        ),
+        "displaced_place": _share(
+            "the same at equal places of the two crops, on the full grid, over the pairs with mass in both",
+            label="displaced mass, at equal places",
+            panel="controls",
+            since="0.1.0",
+        ),
+        "displaced_null": _share(
+            "the same between unrelated pictures, as cds_null",
+            label="displaced mass, unrelated pictures",
+            panel="controls",
+            since="0.1.0",
+        ),
+        "displaced_noise": _share(
+            "what code noise alone would displace if the feature were local, as cds_noise; 0 where not measured",
+            label="displaced mass, code noise",
+            panel="controls",
+            since="0.1.0",
+        ),
+        "displacement": _ratio(
+            "(displaced - displaced_noise) / (displaced_null - displaced_noise): 0 where code noise explains it, 1 where "
+            "no more stays than between unrelated pictures; null where noise displaces more than 0.8 of what they do",
+            panel="controls",
+            since="0.1.0",
+        ),
+        "displacement_error": _ratio(
+            "its standard error over pairs", label="displacement, standard error", panel="controls", since="0.1.0"
+        ),
         "pairs_following": _share(
-            "pairs that moved against the pixels at most 0.8 of what they moved against the crop; of those with mass "
+            "pairs that moved with the pixels (rule_version 2: beyond what code noise explains, at most 0.8 as much mass "
+            "is displaced on the pixels as at equal places of the crops, and at most half of what unrelated pictures "
+            "displace; 1: moved against the pixels at most 0.8 of what they moved against the crop); of those with mass "
             "in both full maps or vanished (mass on the overlap in one crop, none anywhere in the other), and so are "
             "the next three",
             label="pairs that follow the pixels",
             panel="moves",
         ),
         "pairs_staying": _share(
-            "pairs that moved against the crop at most 0.8 of what they moved against the pixels",
+            "pairs that stayed at their place in the crop: the same with pixels and places exchanged, but for the half",
             label="pairs that stay at their place in the crop",
             panel="moves",
         ),
         "pairs_still": _share(
-            "pairs that did neither and moved at most 0.8 of the movement of the pixels both ways",
+            "pairs that did neither and hardly moved (rule_version 2: at most 0.3 of the mass is displaced both ways; 1: "
+            "moved at most 0.8 of the movement of the pixels both ways)",
             label="pairs that hardly move",
             panel="moves",
         ),
@@ -227,16 +278,27 @@ SCOPE = declare(
             label="pairs that jump or vanish",
             panel="moves",
         ),
+        "posterior_local": _chance("local"),
+        "posterior_diffuse": _chance("diffuse"),
+        "posterior_position_bound": _chance("position-bound"),
+        "posterior_global": _chance("global"),
+        "posterior_mixed": _chance("mixed"),
         "scope_class": _text(
-            "local, diffuse, position-bound, global or undefined", required=True, choices=SCOPE_CLASSES
+            "local, diffuse, position-bound, global or mixed: what has a posterior of at least 0.9; unsettled: no class "
+            "has; undefined: too few pairs. Under rule_version 1, the first rule that holds",
+            required=True,
+            choices=SCOPE_CLASSES,
         ),
         "class_evidence": _text("what speaks for the class", required=True),
         "class_even": _text(
             "the class by the images of even rank alone (0, 2, ...)", choices=SCOPE_CLASSES, since="0.1.0"
         ),
         "class_odd": _text("the class by the images of odd rank alone", choices=SCOPE_CLASSES, since="0.1.0"),
-        "trust": _fraction("how far to believe class and score: product of five factors"),
-        "trust_reasons": _text("the factors under 0.95, lowest first", required=True),
+        "trust": _fraction(
+            "the chance that as many other images would give the same class; null where there is none. Under "
+            "rule_version 1, a product of five factors and no probability"
+        ),
+        "trust_reasons": _text("what trust comes from", required=True),
     }
 )
 

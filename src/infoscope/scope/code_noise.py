@@ -11,19 +11,17 @@ the other is the step from crop to crop, and no map behind the readings has to b
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt16, UInt32, UInt64
 
-from infoscope.options import Metric
 from infoscope.runtime.json_values import to_json
 from infoscope.runtime.typed import from_json
 from infoscope.scope.code_noise_kernel import DRIFT_STEPS, DRIFTS, NEIGHBOURS, PEAKS, PLACES, VALUES, noisy_copies
 from infoscope.scope.emd import emd_pairs
-from infoscope.scope.geometry import patch_distances
 from infoscope.scope.maps import MapPairs, SparseMaps, overlap_maps
 from infoscope.scope.noise_counts import NoiseCounts
 
@@ -179,10 +177,10 @@ def simulate_noise(
     noise: CodeNoise,
     grid: int,
     shift: int,
-    metric: Metric = "euclidean",
+    grounds: Sequence[Float64[np.ndarray, "cell cell"]],
     seed: int = 0,
     draws: int = DRAWS,
-) -> tuple[Float64[np.ndarray, " pair"], Float64[np.ndarray, " pair"]]:
+) -> list[tuple[Float64[np.ndarray, " pair"], Float64[np.ndarray, " pair"]]]:
     """What the pairs' distances would be if their features were local and nothing but code noise differed.
 
     Half of the draws copy the first crop's map, half the second's. A pair's random numbers depend on the seed, its
@@ -193,26 +191,28 @@ def simulate_noise(
         noise: the chances.
         grid: p, patches per side.
         shift: s, patches between the crops.
-        metric: ground distance between patches.
+        grounds: ground distances between the patches of the overlap, each with 1 as its largest; the same copies are
+            compared under all of them.
         seed: of the draws.
         draws: copies of each pair, an even number of at least 2.
 
     Returns:
-        Mean and variance over the draws of the distance between a map and its copy on the overlap, as shares of D and D
-        squared; NaN for pairs without mass on the overlap in either crop, and where fewer than two copies have any.
+        For each ground distance, mean and variance over the draws of the distance between a map and its copy on the
+        overlap; NaN for pairs without mass on the overlap in either crop, and where fewer than two copies have any.
 
     Example:
         >>> maps = SparseMaps.from_dense(np.eye(1, 16, 5))
         >>> pairs = MapPairs(np.zeros(1, np.uint32), np.zeros(1, np.uint16), np.zeros(1, np.uint64),
         ...                  np.array([1.0], np.float32), first=maps, second=maps)
-        >>> [values.tolist() for values in simulate_noise(pairs, CodeNoise.none(), grid=4, shift=0)]
-        [[0.0], [0.0]]
+        >>> ((mean, variance),) = simulate_noise(pairs, CodeNoise.none(), 4, 0, [1 - np.eye(16)])
+        >>> mean.tolist(), variance.tolist()
+        ([0.0], [0.0])
     """
     if draws < 2 or draws % 2:
         raise ValueError(f"{draws} draws do not halve; give an even number")
-    distances = patch_distances(grid - shift, metric)
     tables = _Tables.of(noise)
-    mean, variance = np.full(len(pairs), np.nan), np.full(len(pairs), np.nan)
+    side = grid - shift
+    means, variances = np.full((2, len(grounds), len(pairs)), np.nan)
     for begin in range(0, len(pairs), _PAIRS_AT_ONCE):
         chunk = pairs.take(range(begin, min(begin + _PAIRS_AT_ONCE, len(pairs))))
         overlaps = overlap_maps(chunk.first, chunk.second, grid, shift)
@@ -220,24 +220,24 @@ def simulate_noise(
         if not len(both):
             continue
         feature, rank = chunk.feature[both], chunk.rank[both]
-        found = np.empty((len(both), draws))
+        found = np.empty((len(grounds), len(both), draws))
         for crop, (full, overlap, top) in enumerate(
             ((chunk.first, overlaps[0], shift), (chunk.second, overlaps[1], 0))
         ):
             key = pair_keys(seed, feature, rank, crop)
-            copies = tables.copies(full.take(both), noise.scale_of(feature), key, grid, top, grid - shift, draws // 2)
+            copies = tables.copies(full.take(both), noise.scale_of(feature), key, grid, top, side, draws // 2)
             originals = overlap.take(np.repeat(both, draws // 2))
-            emd = np.minimum(emd_pairs(originals, copies, distances) / distances.max(), 1.0)
-            found[:, crop * (draws // 2) : (crop + 1) * (draws // 2)] = emd.reshape(len(both), -1)
+            own = slice(crop * (draws // 2), (crop + 1) * (draws // 2))
+            for place, distances in enumerate(grounds):
+                emd = np.minimum(emd_pairs(originals, copies, distances), 1.0)
+                found[place, :, own] = emd.reshape(len(both), -1)
         known = ~np.isnan(found)
-        count = known.sum(1)
-        sums = np.where(known, found, 0.0).sum(1)
-        means = sums / np.maximum(count, 1)
-        squares = np.where(known, (found - means[:, None]) ** 2, 0.0).sum(1)
-        enough = count >= 2
-        mean[begin + both] = np.where(enough, means, np.nan)
-        variance[begin + both] = np.where(enough, squares / np.maximum(count - 1, 1), np.nan)
-    return mean, variance
+        count = known.sum(2)
+        mean = np.where(known, found, 0.0).sum(2) / np.maximum(count, 1)
+        squares = np.where(known, (found - mean[..., None]) ** 2, 0.0).sum(2)
+        means[:, begin + both] = np.where(count >= 2, mean, np.nan)
+        variances[:, begin + both] = np.where(count >= 2, squares / np.maximum(count - 1, 1), np.nan)
+    return list(zip(means, variances, strict=True))
 
 
 def pair_keys(

@@ -16,8 +16,9 @@ from infoscope.options import EmptyPairs, Metric
 from infoscope.scope.code_noise import CodeNoise, simulate_noise
 from infoscope.scope.companions import Companions, compare_maps
 from infoscope.scope.emd import emd_pairs
-from infoscope.scope.geometry import patch_distances
-from infoscope.scope.maps import MapPairs, SparseMaps, overlap_maps
+from infoscope.scope.geometry import Geometry, patch_distances
+from infoscope.scope.displacement import PairDisplacement, cut_off, displace_pairs
+from infoscope.scope.maps import MapPairs, SparseMaps, half_partners, next_valid, overlap_maps
 from infoscope.scope.score import FeatureScores, PairScores, feature_mean
 
 FLOORS = (0.1, 0.25, 0.5)
@@ -53,6 +54,7 @@ class PairControls:
         noise: the distance on the overlap that code noise alone would give this pair if its feature were local, over
             the overlap's largest distance; NaN for pairs that are not valid, and where code noise was not measured.
         noise_variance: the variance of that distance from draw to draw.
+        displacement: how much of the mass is displaced, which the classes rest on.
     """
 
     position: Float64[np.ndarray, " pair"]
@@ -62,6 +64,7 @@ class PairControls:
     companions: Companions
     noise: Float64[np.ndarray, " pair"]
     noise_variance: Float64[np.ndarray, " pair"]
+    displacement: PairDisplacement
 
     def take(self, index: Int64[np.ndarray, " taken"]) -> PairControls:
         """The pairs at ``index``, in that order."""
@@ -70,7 +73,7 @@ class PairControls:
     def half(self, index: Int64[np.ndarray, " taken"]) -> PairControls:
         """The pairs at ``index``, all of them of even or of odd rank, with the null that stays among these."""
         half = self.take(index)
-        return replace(half, null=half.half_null)
+        return replace(half, null=half.half_null, displacement=self.displacement.half(index))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name, as `from_arrays` reads them."""
@@ -82,13 +85,16 @@ class PairControls:
             **self.companions.arrays(),
             "noise": self.noise,
             "noise_variance": self.noise_variance,
+            **self.displacement.arrays(),
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> PairControls:
         """The inverse of `arrays`; other entries are ignored."""
-        own = {field.name: arrays[field.name] for field in fields(cls) if field.name != "companions"}
-        return cls(**own, companions=Companions(**{field.name: arrays[field.name] for field in fields(Companions)}))
+        nested = ("companions", "displacement")
+        own = {field.name: arrays[field.name] for field in fields(cls) if field.name not in nested}
+        companions = Companions(**{field.name: arrays[field.name] for field in fields(Companions)})
+        return cls(**own, companions=companions, displacement=PairDisplacement.from_arrays(arrays))
 
     @classmethod
     def concatenate(cls, parts: Sequence[PairControls]) -> PairControls:
@@ -185,6 +191,12 @@ def control_pairs(
     valid = _overlap_mass(pairs, grid, shift)
     partner = next_valid(pairs.feature, valid if top_images is None else valid & (pairs.rank < top_images))
     half_partner = half_partners(pairs, valid)
+    geometry = Geometry(grid, shift, metric)
+    alone, displaced_alone = (np.full(len(pairs), np.nan),) * 2, None
+    if noise is not None:
+        grounds = overlap_distances / overlap_distances.max(), cut_off(metric, geometry.side)
+        alone, displaced_alone = simulate_noise(pairs, noise, grid, shift, grounds, seed)
+    displaced = displace_pairs(pairs, geometry, displaced_alone, top_images)
     controls = []
 
     def unrelated(first: SparseMaps, partner: Int64[np.ndarray, " pair"]) -> Float64[np.ndarray, " pair"]:
@@ -213,50 +225,10 @@ def control_pairs(
             if empty_as == "one":
                 one_empty = (np.diff(ours.start) > 0) ^ (np.diff(theirs.start) > 0)
                 floors[chosen[one_empty], column] = 1.0
-        alone = variance = np.full(len(index), np.nan)
-        if noise is not None:
-            alone, variance = simulate_noise(pairs.take(index), noise, grid, shift, metric, seed)
         companions = compare_maps(first, second, grid - shift, overlap_distances)
-        controls.append(PairControls(position, null, half_null, floors, companions, alone, variance))
+        own = (values[index] for values in alone)
+        controls.append(PairControls(position, null, half_null, floors, companions, *own, displaced.take(index)))
     return PairControls.concatenate(controls)
-
-
-def next_valid(feature: UInt32[np.ndarray, " pair"], valid: Bool[np.ndarray, " pair"]) -> Int64[np.ndarray, " pair"]:
-    """The next valid pair of the same feature in rank order; after its last one, its first.
-
-    Args:
-        feature: the feature of each pair; a feature's pairs are together, in rank order.
-        valid: which pairs have mass on the overlap in both crops.
-
-    Returns:
-        The index of that pair; -1 for pairs that are not valid, and where the feature has no other valid pair.
-
-    Example:
-        >>> next_valid(np.array([0, 0, 0, 4, 4], np.uint32), np.array([True, False, True, True, False]))
-        array([ 2, -1,  0, -1, -1])
-    """
-    index = np.flatnonzero(valid)
-    owner = feature[index]
-    begins = np.flatnonzero(np.append(True, owner[1:] != owner[:-1])) if len(index) else np.zeros(0, np.int64)
-    following = np.roll(index, -1)
-    ends = np.append(begins[1:], len(index)) - 1
-    if len(index):
-        following[ends] = index[begins]
-    following[following == index] = -1
-    out = np.full(len(feature), -1, np.int64)
-    out[index] = following
-    return out
-
-
-def half_partners(pairs: MapPairs, valid: Bool[np.ndarray, " pair"]) -> Int64[np.ndarray, " pair"]:
-    """As `next_valid`, but the next pair among those whose rank is even or odd as this pair's is."""
-    # Each feature's even ranks, then its odd ones, as if they were two features.
-    half = 2 * pairs.feature + pairs.rank % 2
-    by_half = np.argsort(half, kind="stable")
-    partner = np.full(len(pairs), -1, np.int64)
-    following = next_valid(half[by_half], valid[by_half])
-    partner[by_half] = np.where(following >= 0, by_half[following], -1)
-    return partner
 
 
 def control_features(

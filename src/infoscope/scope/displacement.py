@@ -16,10 +16,9 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt32
 
 from infoscope.scope.classes import Moves
-from infoscope.scope.controls import half_partners, next_valid
 from infoscope.scope.emd import emd_pairs
 from infoscope.scope.geometry import Geometry, patch_distances
-from infoscope.scope.maps import MapPairs, SparseMaps, overlap_maps
+from infoscope.scope.maps import MapPairs, SparseMaps, half_partners, next_valid, overlap_maps
 from infoscope.scope.score import feature_mean
 
 CUT_OFF = 2.0

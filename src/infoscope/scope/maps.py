@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64, UInt16, UInt32, UInt64
+from jaxtyping import Bool, Float, Float32, Int64, UInt16, UInt32, UInt64
 
 
 @dataclass(frozen=True)
@@ -183,3 +183,41 @@ class MapPairs:
         """The larger of the two crops' peaks on the full grid, ``[pair]``."""
         peak: Float32[np.ndarray, " pair"] = np.maximum(self.first.peak(), self.second.peak())
         return peak
+
+
+def next_valid(feature: UInt32[np.ndarray, " pair"], valid: Bool[np.ndarray, " pair"]) -> Int64[np.ndarray, " pair"]:
+    """The next valid pair of the same feature in rank order; after its last one, its first.
+
+    Args:
+        feature: the feature of each pair; a feature's pairs are together, in rank order.
+        valid: which pairs have mass on the overlap in both crops.
+
+    Returns:
+        The index of that pair; -1 for pairs that are not valid, and where the feature has no other valid pair.
+
+    Example:
+        >>> next_valid(np.array([0, 0, 0, 4, 4], np.uint32), np.array([True, False, True, True, False]))
+        array([ 2, -1,  0, -1, -1])
+    """
+    index = np.flatnonzero(valid)
+    owner = feature[index]
+    begins = np.flatnonzero(np.append(True, owner[1:] != owner[:-1])) if len(index) else np.zeros(0, np.int64)
+    following = np.roll(index, -1)
+    ends = np.append(begins[1:], len(index)) - 1
+    if len(index):
+        following[ends] = index[begins]
+    following[following == index] = -1
+    out = np.full(len(feature), -1, np.int64)
+    out[index] = following
+    return out
+
+
+def half_partners(pairs: MapPairs, valid: Bool[np.ndarray, " pair"]) -> Int64[np.ndarray, " pair"]:
+    """As `next_valid`, but the next pair among those whose rank is even or odd as this pair's is."""
+    # Each feature's even ranks, then its odd ones, as if they were two features.
+    half = 2 * pairs.feature + pairs.rank % 2
+    by_half = np.argsort(half, kind="stable")
+    partner = np.full(len(pairs), -1, np.int64)
+    following = next_valid(half[by_half], valid[by_half])
+    partner[by_half] = np.where(following >= 0, by_half[following], -1)
+    return partner

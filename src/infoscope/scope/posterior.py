@@ -34,6 +34,9 @@ _ITERATIONS = 60
 _VAGUE_FEATURES = 1.0
 # Features that the prior is fitted to, spread evenly over those there are. Our choice: shares are known to 1 %.
 _FITTED_FEATURES = 2048
+# The outcomes and the displacement are of the same pairs, so they say in part the same. Our choice: outcomes count half,
+# for with that weight trust is a probability on two disjoint pools of 1,000 photographs (docs/controls.md).
+_OUTCOME_WEIGHT = 0.5
 _AT_ONCE = 512
 _DRAWS = 32
 
@@ -216,7 +219,7 @@ def likelihood(evidence: Evidence) -> Float64[np.ndarray, "feature mixture"]:
     Outcomes are multinomial. The displacement is normal about its true value, which is even within a cell of the grid;
     where noise hides it, it says nothing.
     """
-    of_outcomes = evidence.outcomes @ np.log(_mixtures()).T
+    of_outcomes = _OUTCOME_WEIGHT * (evidence.outcomes @ np.log(_mixtures()).T)
     of_outcomes = np.exp(of_outcomes - of_outcomes.max(1, keepdims=True))
     edges = np.concatenate([[-np.inf], _EDGES[1:-1], [np.inf]])
     with np.errstate(invalid="ignore"):

@@ -1,0 +1,96 @@
+"""The evidence for a feature's class and trust, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from infoscope.scope.classes import SETTLED, Moves
+from infoscope.scope.displacement import FeatureDisplacement
+from infoscope.scope.geometry import Geometry
+from infoscope.scope.posterior import Posterior
+from infoscope.scope.score import FeatureScores
+
+# Our choice: what is less likely than this changes no reader's mind.
+_NAMED = 0.05
+# Our choice: a feature's class is said to rest on few pairs below this share of k.
+_FEW = 0.75
+# Above it the SAE misses more than a quarter of the variance, as in the fit check.
+_LOOSE_FVU = 0.25
+
+
+def evidence_lines(
+    names: Sequence[str], found: FeatureDisplacement, moves: Moves, geometry: Geometry, min_pairs: int
+) -> list[str]:
+    """What speaks for the class of each feature: how its pairs moved, and how much of the mass was displaced.
+
+    Args:
+        names: the class of each feature.
+        found: the displaced shares.
+        moves: how the pairs moved.
+        geometry: the grid and the shift.
+        min_pairs: fewest judged pairs of a feature with a class.
+    """
+    if geometry.shift == 0:
+        return ["no shift, so no map can move"] * len(names)
+    lines = []
+    for feature, name in enumerate(names):
+        pairs = int(moves.judged[feature])
+        if name == "undefined":
+            lines.append(f"{pairs} images tell whether the map moved, fewer than {min_pairs}")
+            continue
+        counts = {
+            "follow the pixels": moves.following[feature],
+            "stay at their place in the crop": moves.staying[feature],
+            "hardly move": moves.still[feature],
+            "jump": moves.jumping[feature],
+        }
+        # A share that rounds to 0 pairs is still named where it is above 0.
+        clauses = [f"{round(share * pairs)} of {pairs} pairs {what}" for what, share in counts.items() if share > 0]
+        if moves.vanished[feature] > 0:
+            clauses.append(f"{round(moves.vanished[feature] * pairs)} of {pairs} vanish from one crop and count as jumping")
+        if not np.isnan(found.displaced[feature]):
+            clauses.append(
+                f"{found.displaced[feature]:.0%} of the mass is displaced, where unrelated pictures give "
+                f"{found.displaced_null[feature]:.0%} and code noise {_noise(found, feature)}"
+            )
+        if not np.isnan(found.displacement[feature]):
+            clauses.append(f"displacement {found.displacement[feature]:.2f} ± {found.displacement_error[feature]:.2f}")
+        lines.append("; ".join(clauses))
+    return lines
+
+
+def _noise(found: FeatureDisplacement, feature: int) -> str:
+    share = found.displaced_noise[feature]
+    return f"{share:.0%}" if share > 0 else "was not measured or gives none"
+
+
+def trust_reasons(
+    posterior: Posterior, found: FeatureDisplacement, scores: FeatureScores, top_images: int, fvu: float | None
+) -> list[str]:
+    """What the trust of each feature, or its lack, comes from.
+
+    Args:
+        posterior: of the classes.
+        found: the displaced shares.
+        scores: of every feature.
+        top_images: k.
+        fvu: fraction of variance that the SAE leaves unexplained; None where not known.
+    """
+    of_run = [] if fvu is None or fvu <= _LOOSE_FVU else [f"the SAE leaves {fvu:.0%} of the variance unexplained"]
+    reasons = []
+    for feature, name in enumerate(posterior.names):
+        if name == "undefined":
+            reasons.append("no class")
+            continue
+        chances = posterior.chances[feature]
+        order = [place for place in np.argsort(-chances, kind="stable") if chances[place] >= _NAMED]
+        likely = ", ".join(f"{SETTLED[place]} {chances[place]:.2f}" for place in order)
+        clauses = [f"posterior: {likely}" if likely else "posterior: no class is likely"]
+        if np.isnan(found.displacement[feature]):
+            clauses.append("code noise displaces about as much as unrelated pictures do")
+        if scores.pairs[feature] < _FEW * top_images:
+            clauses.append(f"{int(scores.pairs[feature])} of {top_images} pairs are valid")
+        reasons.append("; ".join(clauses + of_run))
+    return reasons
