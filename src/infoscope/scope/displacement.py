@@ -27,15 +27,12 @@ called displaced, and less than the movement of the pixels, 2.8 patches at a shi
 the crop is. On a DINOv2 ViT-S/14, the displaced share over that of unrelated pictures has a rank correlation of 0.88
 between two pools of 1,000 photographs, and CDS over its null of 0.77."""
 
-FOLLOWS = 0.8
-"""A pair follows or stays where the smaller of its two displaced shares is at most this part of the larger one, both
-less what noise explains. As for the older rules."""
 HALFWAY = 0.5
-"""A pair follows where at most half of what unrelated pictures displace is displaced, or no more than noise explains.
-Our choice: the middle."""
-STILL = 0.3
-"""A pair is still where neither displaced share is larger than this. Our choice: maps that cover the picture with noise
-of 0.3 of their peak have 0.2."""
+"""A pair is on its pixels, or at its place in the crop, where less is displaced than halfway from what noise displaces to
+what unrelated pictures do. Our choice: the middle, where either is as likely if both vary alike."""
+NEARER = 0.8
+"""Where a pair is both, it follows or stays if the smaller of its two displaced shares is at most this part of the
+larger one, and is still otherwise. As for the older rules."""
 NOISE_QUANTILE = 1.645
 """Standard deviations above the mean up to which noise explains a pair's displaced share: 95 % of a normal
 distribution (method, section 4)."""
@@ -260,12 +257,14 @@ def _moves(
     own_null = np.where(np.isnan(null), 1.0, null)[feature]
     middle = own_noise + HALFWAY * (own_null - own_noise)
     explained = own_noise + NOISE_QUANTILE * np.sqrt(shares.noise_variance)
-    beyond_pixels, beyond_place = np.maximum(pixels - own_noise, 0.0), np.maximum(place - own_noise, 0.0)
-    moved = known & (np.maximum(pixels, place) > 0)
-    staying = moved & (beyond_place <= FOLLOWS * beyond_pixels) & (beyond_pixels > 0)
-    following = moved & seen & ~staying & (beyond_pixels <= FOLLOWS * beyond_place) & (beyond_place > 0)
-    following &= pixels <= np.maximum(middle, explained)
-    still = known & ~staying & ~following & (np.maximum(pixels, place) <= STILL)
+    with_pixels = seen & known & (pixels <= np.maximum(middle, np.minimum(explained, own_null)))
+    at_place = known & (place <= middle)
+    nearer_pixels, nearer_place = pixels <= NEARER * place, place <= NEARER * pixels
+    # Maps that do not move at all, and cover so much that both are small, are still.
+    moved = np.maximum(pixels, place) > 0
+    following = moved & with_pixels & (nearer_pixels | ~at_place)
+    staying = moved & at_place & ~following & (nearer_place | ~with_pixels)
+    still = with_pixels & at_place & ~following & ~staying
     judged = known | vanished
 
     def share(pairs: Bool[np.ndarray, " pair"]) -> Float64[np.ndarray, " feature"]:
