@@ -16,6 +16,7 @@ from fuzz.readers import Found, Reader, register
 from infoscope.analyses.comparison import compare_runs
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import ids_sha256, open_images
+from infoscope.measurement.result import noise_of
 from infoscope.measurement.summary import partition_of
 from infoscope.runtime.columns import Table, make_table, write_table
 from infoscope.runtime.json_values import write_json
@@ -23,6 +24,7 @@ from infoscope.runtime.partials import Partials
 from infoscope.runtime.run import MAPS_FILE, Run, claim_directory, open_run
 from infoscope.runtime.schema import CROSS_CHECKS
 from infoscope.runtime.token_cache import TokenCacheWriter, open_token_cache
+from infoscope.scope.code_noise import CodeNoise
 from infoscope.training.checkpoint import Checkpoints
 from infoscope.training.config import TrainConfig
 from infoscope.training.loop import Trainer
@@ -65,6 +67,7 @@ def _run_of_before(folder: Path) -> None:
     ]
     write_table(folder / "cross_checks.parquet", frame(CROSS_CHECKS, *checks), CROSS_CHECKS)
     (folder / "quantile_images.parquet").write_bytes((folder / "top_images.parquet").read_bytes())
+    write_json(folder / "code_noise.json", CodeNoise.none().to_json())
     assert run.path == folder
     unchecked(folder)
 
@@ -75,6 +78,7 @@ def keep_run(run: Run, found: Found) -> None:
     for name in ("scope", "top_images", "maps", "shift_curve", "cross_checks", "quantile_images"):
         found.take(name, lambda name=name: getattr(run, name))
     found.take("one feature's maps", lambda: run.maps_where(pl.col("feature") == 1))
+    found.take("code noise", lambda: noise_of(run) and noise_of(run).to_json())
     found.take("partition", lambda: partition_of(run))
     found.take("feature", lambda: run.feature(1).values)
 

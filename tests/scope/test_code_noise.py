@@ -199,6 +199,11 @@ def test_curves_outlive_json():
     assert again.to_json() == noise.to_json()
     with pytest.raises(ValueError, match="number of bins"):
         CodeNoise.from_json(noise.to_json() | {"spread": [0.1]})
+    for change in ({"scale": [None]}, {"spread": [None] * 24}):
+        with pytest.raises(ValueError, match="null"):
+            CodeNoise.from_json(noise.to_json() | change)
+    with pytest.raises(ValueError, match=r"born\[0\] is 1\.5"):
+        CodeNoise.from_json(noise.to_json() | {"born": [1.5] * 96})
     with pytest.raises(ValueError, match="scale is missing"):
         CodeNoise.from_json({name: value for name, value in noise.to_json().items() if name != "scale"})
 

@@ -168,7 +168,10 @@ def noise_of(run: Run) -> CodeNoise | None:
     if run.code_noise is None:
         return None
     try:
-        return CodeNoise.from_json(run.code_noise)
+        noise = CodeNoise.from_json(run.code_noise)
+        if len(noise.scale) not in (1, run.manifest.dictionary.features):
+            raise ValueError("it is of another number of features")
+        return noise
     except ValueError as error:
         raise InfoscopeError(f"{run.path / CODE_NOISE} is no code noise ({error}); measure again") from error
 

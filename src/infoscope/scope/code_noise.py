@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt16, UInt32, UInt64
 
 from infoscope.runtime.json_values import to_json
-from infoscope.runtime.typed import from_json
+from infoscope.runtime.typed import Above0, AtLeast0, Count, Share, from_json
 from infoscope.scope.code_noise_kernel import DRIFT_STEPS, DRIFTS, NEIGHBOURS, PEAKS, PLACES, VALUES, noisy_copies
 from infoscope.scope.emd import emd_pairs
 from infoscope.scope.maps import MapPairs, SparseMaps, overlap_maps
@@ -53,9 +53,9 @@ class Rates:
             few. Features whose codes jump under noise pull ``pooled`` up, and this not while they are a minority.
     """
 
-    count: tuple[int, ...]
-    pooled: tuple[float, ...]
-    typical: tuple[float, ...]
+    count: tuple[Count, ...]
+    pooled: tuple[Share, ...]
+    typical: tuple[Share, ...]
 
 
 @dataclass(frozen=True)
@@ -90,20 +90,20 @@ class CodeNoise:
     """
 
     format_version: int
-    images: int
-    features: int
-    pixel_noise: float
+    images: Count
+    features: Count
+    pixel_noise: AtLeast0
     basis: Basis
-    scale: tuple[float, ...]
+    scale: tuple[Above0, ...]
     lost_by_margin: Rates
     new_by_margin: Rates
     lost: Rates
-    spread: tuple[float, ...]
+    spread: tuple[AtLeast0, ...]
     appears_by_place: Rates
-    appears: tuple[tuple[float, ...], ...]
-    born: tuple[float, ...]
-    appeared: tuple[int, ...]
-    alone: int
+    appears: tuple[tuple[Share, ...], ...]
+    born: tuple[Share, ...]
+    appeared: tuple[Count, ...]
+    alone: Count
 
     @classmethod
     def of_counts(cls, counts: NoiseCounts, scale: tuple[float, ...], basis: Basis, pixel_noise: float) -> CodeNoise:
@@ -169,6 +169,9 @@ class CodeNoise:
         rows = {len(row) for row in noise.appears}
         if lengths != {VALUES} or {len(noise.spread), len(noise.appears)} != {PEAKS} or rows != {PLACES}:
             raise ValueError("its curves have another number of bins")
+        # Null stands for a chance that is not known, which these are not.
+        if not np.isfinite([*noise.scale, *noise.spread, *noise.born, *np.ravel(noise.appears)]).all():
+            raise ValueError("a scale, a spread or a chance is null")
         return noise
 
 
