@@ -159,7 +159,7 @@ def count_shard(
     if isinstance(passes.images, Watched) and contents is not None:
         passes.images.expect(image, contents)
     grid, seed = passes.backbone.grid, passes.config.seed
-    counts = [NoiseCounts.empty(counting.features) for counting in countings]
+    counts = [NoiseCounts.empty(counting.features, len(counting.slot)) for counting in countings]
     skipped: list[tuple[int, str]] = []
 
     def take(images: int, encoded: Sequence[EncodedViews]) -> None:

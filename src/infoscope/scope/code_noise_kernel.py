@@ -177,6 +177,93 @@ def count_view(
 
 
 @compiled()
+def count_own(
+    clean_start: np.ndarray,
+    clean_feature: np.ndarray,
+    clean_value: np.ndarray,
+    noisy_start: np.ndarray,
+    noisy_feature: np.ndarray,
+    grid: int,
+    scale: np.ndarray,
+    codes: np.ndarray,
+    lost: np.ndarray,
+    gaps: np.ndarray,
+    came: np.ndarray,
+) -> None:
+    """Count, for every feature of the dictionary, what becomes of its codes and of the patches without one.
+
+    Args:
+        clean_start: row pointers of the view's tokens into the two arrays that follow.
+        clean_feature: features, ascending within a token.
+        clean_value: their codes.
+        noisy_start: row pointers of the same view with noise.
+        noisy_feature: features, likewise.
+        grid: patches a side.
+        scale: ``[feature]``, what codes are divided by.
+        codes: ``[feature, octave]``, clean codes by value. Counts are added to.
+        lost: ``[feature]``, those of them without a noisy code.
+        gaps: ``[feature, 2]``, patches without a clean code, of maps that have one: next to a code, and others.
+        came: ``[feature, 2]``, those of them with a noisy code.
+    """
+    patches, features = grid * grid, len(lost)
+    begin, noisy_begin = np.zeros(features + 1, np.int64), np.zeros(features + 1, np.int64)
+    for entry in range(clean_start[0], clean_start[patches]):
+        begin[clean_feature[entry] + 1] += 1
+    for entry in range(noisy_start[0], noisy_start[patches]):
+        noisy_begin[noisy_feature[entry] + 1] += 1
+    for feature in range(features):
+        begin[feature + 1] += begin[feature]
+        noisy_begin[feature + 1] += noisy_begin[feature]
+    written, noisy_written = begin[:-1].copy(), noisy_begin[:-1].copy()
+    cell, value = np.empty(begin[features], np.int64), np.empty(begin[features])
+    noisy_cell = np.empty(noisy_begin[features], np.int64)
+    for token in range(patches):
+        for entry in range(clean_start[token], clean_start[token + 1]):
+            place = written[clean_feature[entry]]
+            cell[place], value[place] = token, clean_value[entry]
+            written[clean_feature[entry]] += 1
+        for entry in range(noisy_start[token], noisy_start[token + 1]):
+            noisy_cell[noisy_written[noisy_feature[entry]]] = token
+            noisy_written[noisy_feature[entry]] += 1
+    # Of each patch: 1, has a clean code; 2, is next to one; 4, has a noisy code. It is cleared after each feature.
+    state = np.zeros(patches, np.uint8)
+    for feature in range(features):
+        first, stop = begin[feature], begin[feature + 1]
+        if first == stop:
+            continue
+        beside = 0
+        for entry in range(first, stop):
+            state[cell[entry]] |= 1
+        for entry in range(first, stop):
+            row, column = cell[entry] // grid, cell[entry] % grid
+            for y in range(max(row - 1, 0), min(row + 2, grid)):
+                for x in range(max(column - 1, 0), min(column + 2, grid)):
+                    if state[y * grid + x] == 0:
+                        state[y * grid + x] = 2
+                        beside += 1
+        gaps[feature, 0] += beside
+        gaps[feature, 1] += patches - (stop - first) - beside
+        for entry in range(noisy_begin[feature], noisy_begin[feature + 1]):
+            token = noisy_cell[entry]
+            if state[token] == 2:
+                came[feature, 0] += 1
+            elif state[token] == 0:
+                came[feature, 1] += 1
+            state[token] |= 4
+        for entry in range(first, stop):
+            codes[feature, value_bin(value[entry] / scale[feature]) // STEPS] += 1
+            if state[cell[entry]] & 4 == 0:
+                lost[feature] += 1
+        for entry in range(first, stop):
+            row, column = cell[entry] // grid, cell[entry] % grid
+            for y in range(max(row - 1, 0), min(row + 2, grid)):
+                for x in range(max(column - 1, 0), min(column + 2, grid)):
+                    state[y * grid + x] = 0
+        for entry in range(noisy_begin[feature], noisy_begin[feature + 1]):
+            state[noisy_cell[entry]] = 0
+
+
+@compiled()
 def _surroundings(
     cell: np.ndarray, first: int, stop: int, grid: int, nearest: np.ndarray, neighbours: np.ndarray
 ) -> None:
@@ -225,6 +312,9 @@ def noisy_copies(
     spread: np.ndarray,
     appears: np.ndarray,
     born: np.ndarray,
+    stays: np.ndarray,
+    gain: np.ndarray,
+    extra: np.ndarray,
     out: np.ndarray,
 ) -> None:
     """Draw noisy copies of maps, on a window of the grid.
@@ -242,6 +332,9 @@ def noisy_copies(
         spread: ``[peak]``, standard deviation of the logarithm of what a code that stays is multiplied with.
         appears: ``[peak, place]``, the chance that a patch without a code gets one.
         born: ``[value]``, the cumulative shares of the sizes of codes that appear.
+        stays: ``[map]``, what the chance that a code stays is multiplied with; it does not exceed 1.
+        gain: ``[map, 2]``, what the chance of a patch without a code is multiplied with: next to a code, and elsewhere.
+        extra: ``[map, 2]``, what is added to it.
         out: ``[map, draw, cell]``, the copies; zeros.
     """
     state = np.empty(1, np.uint64)
@@ -266,11 +359,16 @@ def noisy_copies(
                     code = 0.0
                     if nearest[token] == 0:
                         bin = value_bin(held[token] / unit)
-                        if _uniform(state) >= lost[bin]:
+                        if _uniform(state) < stays[row_of_map] * (1.0 - lost[bin]):
                             # Box and Muller 1958.
                             angle, radius = 2.0 * math.pi * _uniform(state), math.sqrt(-2.0 * math.log(_uniform(state)))
                             code = held[token] * math.exp(spread[bin // STEPS] * radius * math.cos(angle))
-                    elif _uniform(state) < appears[octave, _place(nearest[token], neighbours[token])]:
+                    else:
+                        chance = appears[octave, _place(nearest[token], neighbours[token])]
+                        where = 0 if neighbours[token] else 1
+                        chance = gain[row_of_map, where] * chance + extra[row_of_map, where]
+                        if _uniform(state) >= chance:
+                            continue
                         chance, bin = _uniform(state), 0
                         while bin < VALUES - 1 and born[bin] < chance:
                             bin += 1

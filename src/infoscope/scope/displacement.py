@@ -27,15 +27,14 @@ called displaced, and less than the movement of the pixels, 2.8 patches at a shi
 the crop is. On a DINOv2 ViT-S/14, the displaced share over that of unrelated pictures has a rank correlation of 0.88
 between two pools of 1,000 photographs, and CDS over its null of 0.77."""
 
-HALFWAY = 0.5
-"""A pair is on its pixels, or at its place in the crop, where less is displaced than halfway from what noise displaces to
-what unrelated pictures do. Our choice: the middle, where either is as likely if both vary alike."""
+NULL_POINT = 1.645
+"""A map keeps to its pixels, or to its place in the crop, where less is displaced than at the 5 % point of unrelated
+pictures: so many standard deviations below their mean (method, section 4, has 95 % for noise)."""
+LEAST_SPREAD = 0.05
+"""Unrelated pictures are taken to vary by at least so much from pair to pair. Our choice: a few of them may agree."""
 NEARER = 0.8
 """Where a pair is both, it follows or stays if the smaller of its two displaced shares is at most this part of the
 larger one, and is still otherwise. As for the older rules."""
-NOISE_QUANTILE = 1.645
-"""Standard deviations above the mean up to which noise explains a pair's displaced share: 95 % of a normal
-distribution (method, section 4)."""
 LEAST_ROOM = 0.2
 """Where what unrelated pictures displace exceeds what noise displaces by less than this part of it, noise hides whether
 a map follows. Our choice: the complement of the calibrated score from which a feature is global."""
@@ -237,7 +236,7 @@ def displace_features(
         displacement=displacement,
         displacement_error=np.where(np.isnan(displacement), np.nan, np.maximum(error, 1e-3)),
         pairs=counts,
-        moves=_moves(shares, vanished, feature, n_features, null, noise, away),
+        moves=_moves(shares, vanished, feature, n_features, null, away),
     )
 
 
@@ -247,18 +246,16 @@ def _moves(
     feature: UInt32[np.ndarray, " pair"],
     n_features: int,
     null: Float64[np.ndarray, " feature"],
-    noise: Float64[np.ndarray, " feature"],
     away: Float64[np.ndarray, " feature"],
 ) -> Moves:
     seen, known = ~np.isnan(shares.pixels), ~np.isnan(shares.place)
     # Mass that left the overlap is elsewhere in the crop, so at least not on its pixels.
     pixels, place = np.where(seen, shares.pixels, 1.0), np.where(known, shares.place, 1.0)
-    own_noise = np.nan_to_num(noise)[feature]
-    own_null = np.where(np.isnan(null), 1.0, null)[feature]
-    middle = own_noise + HALFWAY * (own_null - own_noise)
-    explained = own_noise + NOISE_QUANTILE * np.sqrt(shares.noise_variance)
-    with_pixels = seen & known & (pixels <= np.maximum(middle, np.minimum(explained, own_null)))
-    at_place = known & (place <= middle)
+    apart = ~np.isnan(shares.unrelated)
+    square = feature_mean((shares.unrelated - null[feature]) ** 2, apart, feature, n_features, least=2)
+    border = null - NULL_POINT * np.fmax(np.sqrt(square), LEAST_SPREAD)
+    border = np.where(np.isnan(border), 1.0 - NULL_POINT * LEAST_SPREAD, border)[feature]
+    with_pixels, at_place = seen & known & (pixels <= border), known & (place <= border)
     nearer_pixels, nearer_place = pixels <= NEARER * place, place <= NEARER * pixels
     # Maps that do not move at all, and cover so much that both are small, are still.
     moved = np.maximum(pixels, place) > 0

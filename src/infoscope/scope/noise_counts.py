@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
-from infoscope.scope.code_noise_kernel import DRIFTS, MARGINS, PEAKS, PLACES, VALUES, count_view
+from infoscope.scope.code_noise_kernel import DRIFTS, MARGINS, PEAKS, PLACES, VALUES, count_own, count_view
 
 # Start, feature and value of the codes above 0 of consecutive tokens, features ascending within a token.
 Codes = tuple[Int64[np.ndarray, " _token_plus_one"], Int32[np.ndarray, " _code"], Float32[np.ndarray, " _code"]]
@@ -40,6 +40,10 @@ class NoiseCounts:
         cells: patches without a clean code, of maps that have any.
         appeared: those of them with a noisy code.
         alone: noisy codes of maps without a clean one.
+        own_codes: clean codes by octave of the value. This and the next three are of every feature of the dictionary.
+        own_lost: those of them without a noisy code.
+        own_gaps: patches without a clean code, of maps that have one: next to a code, and others.
+        own_came: those of them with a noisy code.
     """
 
     images: Int64[np.ndarray, " 1"]
@@ -54,10 +58,15 @@ class NoiseCounts:
     cells: Int64[np.ndarray, "feature peak place"]
     appeared: Int64[np.ndarray, "feature peak place"]
     alone: Int64[np.ndarray, " feature"]
+    own_codes: Int64[np.ndarray, "every octave"]
+    own_lost: Int64[np.ndarray, " every"]
+    own_gaps: Int64[np.ndarray, "every 2"]
+    own_came: Int64[np.ndarray, "every 2"]
 
     @classmethod
-    def empty(cls, features: int) -> NoiseCounts:
-        """No codes of so many counted features."""
+    def empty(cls, features: int, every: int | None = None) -> NoiseCounts:
+        """No codes of so many counted features, of a dictionary of ``every``; by default all are counted."""
+        every = features if every is None else every
         by_value, by_margin, by_place = (features, VALUES), (features, MARGINS), (features, PEAKS, PLACES)
         shapes = {
             "images": (1,),
@@ -72,6 +81,10 @@ class NoiseCounts:
             "cells": by_place,
             "appeared": by_place,
             "alone": (features,),
+            "own_codes": (every, PEAKS),
+            "own_lost": (every,),
+            "own_gaps": (every, 2),
+            "own_came": (every, 2),
         }
         return cls(**{name: np.zeros(shape, np.int64) for name, shape in shapes.items()})
 
@@ -120,6 +133,8 @@ class NoiseCounts:
             ([2, 0], [1, 0], [0, 1])
         """
         self.images[:] += 1
+        own = self.own_codes, self.own_lost, self.own_gaps, self.own_came
+        count_own(*clean, noisy[0], noisy[1], grid, scale, *own)
         count_view(
             *clean,
             *noisy,
