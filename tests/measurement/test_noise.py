@@ -11,6 +11,7 @@ import torch
 from infoscope.dictionaries.activations import Gated, JumpReLU, ReLU
 from infoscope.errors import InfoscopeError
 from infoscope.images.views import Views
+from infoscope.images.watched import digest_pixels
 from infoscope.measurement import noise as noise_module
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.measure import measure_scope
@@ -20,6 +21,7 @@ from infoscope.measurement.result import Scope, noise_of
 from infoscope.measurement.scoring import score_with_controls
 from infoscope.runtime.run import open_run
 from infoscope.scope.maps import MapPairs, SparseMaps
+from small import pictures
 
 OPTIONS = {"top_images": 4, "shift": 2, "min_pairs": 2}
 NOISE = ("cds_noise", "cds_excess")
@@ -70,7 +72,7 @@ def test_it_is_what_a_direct_recomputation_gives(backbone, sae, images):
     views, codes, lost, new = Views(backbone.patch_size, backbone.grid, 2), 0, 0, 0
     for index in chosen:
         clean = views.crops(images[index])[0]
-        rng = np.random.default_rng([0, index])
+        rng = np.random.default_rng([0, digest_pixels(clean)])
         noisy = np.clip(np.round(clean + 2 * rng.standard_normal(clean.shape)), 0, 255).astype(np.uint8)
         before, after = (sae.encode(backbone.tokens(view[None])[0]) > 0 for view in (clean, noisy))
         codes += int(before.sum())
@@ -178,9 +180,20 @@ def test_codes_without_competition_are_counted_too(backbone, sae, images):
 
 def test_pixels_are_jittered_by_image_and_seed_alone():
     grey = np.full((80, 80, 3), 128, np.uint8)
-    first = jittered(grey, 5, 0)
-    assert (first.astype(float) - 128).std() == pytest.approx(2.0, rel=0.05)
-    assert np.array_equal(first, jittered(grey, 5, 0))
-    for index, seed in ((6, 0), (5, 1)):
-        assert not np.array_equal(first, jittered(grey, index, seed))
-    assert jittered(np.full((8, 8, 3), 255, np.uint8), 0, 0).max() == 255
+    noise = jittered(grey, 0).astype(float) - grey
+    assert noise.std() == pytest.approx(2.0, rel=0.05)
+    assert np.array_equal(noise, jittered(grey, 0).astype(float) - grey)
+    for other, seed in ((grey + 1, 0), (grey, 1)):
+        assert not np.array_equal(noise, jittered(other, seed).astype(float) - other)
+    assert jittered(np.full((8, 8, 3), 255, np.uint8), 0).max() == 255
+
+
+def test_an_image_that_cannot_be_read_changes_no_noise(backbone, sae, tmp_path):
+    for number, picture in enumerate(pictures(12)):
+        picture.save(tmp_path / f"{number:02}.png")
+    whole = measure_scope(backbone, sae, str(tmp_path), **OPTIONS, noise_images=5)
+    (tmp_path / "00-broken.png").write_bytes(b"no")
+    other = measure_scope(backbone, sae, str(tmp_path), **OPTIONS, noise_images=5)
+    assert other.manifest.images.skipped
+    assert other.code_noise.to_json() == whole.code_noise.to_json()
+    assert other.table.equals(whole.table)

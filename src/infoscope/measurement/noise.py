@@ -15,7 +15,7 @@ from infoscope.dictionaries.sparse import SparseCodes, encode_sparse
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import spread_evenly
 from infoscope.images.views import Cut
-from infoscope.images.watched import Watched
+from infoscope.images.watched import Watched, digest_pixels
 from infoscope.measurement.encode import SparseViewCodes
 from infoscope.measurement.passes import EncodedViews, Passes
 from infoscope.measurement.ranking import Ranking, join_arrays, split_arrays
@@ -172,7 +172,7 @@ def count_shard(
     with trailing(passes.trails) as follow:
         for batch in passes.decode(image.tolist(), (Cut(0, 0),), skipped, advance, encodings=2):
             clean = batch.pixels[:, 0]
-            noisy = np.stack([jittered(view, index, seed) for view, index in zip(clean, batch.index, strict=True)])
+            noisy = np.stack([jittered(view, seed) for view in clean])
             follow(partial(take, len(batch.index), passes.encode(np.concatenate([clean, noisy]))))
     if skipped:
         index, reason = skipped[0]
@@ -183,15 +183,18 @@ def count_shard(
     return ShardCounts(counts)
 
 
-def jittered(pixels: UInt8[np.ndarray, "height width 3"], index: int, seed: int) -> UInt8[np.ndarray, "height width 3"]:
-    """A view with pixel noise, rounded and clipped to 8 bits; it depends on the image's index and the seed alone.
+def jittered(pixels: UInt8[np.ndarray, "height width 3"], seed: int) -> UInt8[np.ndarray, "height width 3"]:
+    """A view with pixel noise, rounded and clipped to 8 bits.
+
+    It depends on the view's own pixels and the seed alone, so that neither other images nor images that cannot be read
+    change it.
 
     Example:
         >>> grey = np.full((64, 64, 3), 100, np.uint8)
-        >>> round(float(jittered(grey, 3, 0).std()), 1), np.array_equal(jittered(grey, 3, 0), jittered(grey, 3, 0))
+        >>> round(float(jittered(grey, 0).std()), 1), np.array_equal(jittered(grey, 0), jittered(grey, 0))
         (2.0, True)
     """
-    noise = np.random.default_rng([seed, index]).normal(0.0, PIXEL_NOISE, pixels.shape)
+    noise = np.random.default_rng([seed, digest_pixels(pixels)]).normal(0.0, PIXEL_NOISE, pixels.shape)
     return np.clip(np.rint(pixels + noise), 0, 255).astype(np.uint8)
 
 
