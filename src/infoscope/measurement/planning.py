@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float64, Int64
 
 from infoscope.runtime.manifest import ImagesRecord
 from infoscope.runtime.run import Run
@@ -35,8 +36,16 @@ def run_plan(top_images: pl.DataFrame, options: Mapping[str, Any], images: Image
     """
     if top_images.is_empty():
         return None
+    distance, image = ranked_pairs(top_images, options)
+    top = int(options["top_images"])
+    return plan_images(distance, image, images.count, top, int(options["min_pairs"]) / top)
+
+
+def ranked_pairs(
+    top_images: pl.DataFrame, options: Mapping[str, Any]
+) -> tuple[Float64[np.ndarray, "feature rank"], Int64[np.ndarray, "feature rank"]]:
+    """Distances and images by feature and rank, of the features with an image, in order; see `plan_images`."""
     feature, rank = top_images["feature"].to_numpy(), top_images["rank"].to_numpy()
-    # Features without a single image add nothing.
     known, row = np.unique(feature, return_inverse=True)
     shape = len(known), int(rank.max()) + 1
     distance, image = np.full(shape, np.nan), np.full(shape, -1, np.int64)
@@ -48,5 +57,4 @@ def run_plan(top_images: pl.DataFrame, options: Mapping[str, Any], images: Image
             pl.when((pl.col("mass_first") > 0) != (pl.col("mass_second") > 0)).then(1.0).otherwise(emd).alias("emd")
         )["emd"]
     distance[row, rank] = emd.to_numpy()
-    top = int(options["top_images"])
-    return plan_images(distance, image, images.count, top, int(options["min_pairs"]) / top)
+    return distance, image
