@@ -1,11 +1,14 @@
 """A small model, an SAE, a run of both, and pictures whose class is their colour."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from infoscope.analyses.probes.classification import classification_task
+from infoscope.analyses.probes.classification_head import RECIPES
 from infoscope.backbones.loading import load_backbone
 from infoscope.dictionaries.activations import ReLU
 from infoscope.dictionaries.formats.infoscope import save_sae
@@ -16,6 +19,15 @@ from infoscope.runtime.run import open_run
 from small import SIDE, WIDTH, pictures, save_model
 
 COLOURS = {"blue": (20, 40, 200), "green": (30, 190, 40), "red": (210, 30, 30)}
+
+
+@pytest.fixture(scope="module")
+def few_strengths():
+    """The simple recipe with three of its nine strengths, for tests of what is around a head rather than of a head."""
+    usual = RECIPES["simple"]
+    RECIPES["simple"] = replace(usual, solver=replace(usual.solver, strengths=(1.0, 1e-1, 1e-2)))
+    yield
+    RECIPES["simple"] = usual
 
 
 @pytest.fixture(scope="session")

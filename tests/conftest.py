@@ -30,7 +30,7 @@ install_import_hook(
         for module in pkgutil.walk_packages(infoscope.__path__, "infoscope.")
         if not module.ispkg and not module.name.endswith("_kernel")
     ],
-    "beartype.beartype",
+    "checked_types.checked",
 )
 
 # What collecting imports stays until the end: looking through it for garbage, then and at every later turn, finds none.

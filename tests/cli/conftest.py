@@ -1,3 +1,3 @@
 """The small model, SAE, run and pictures of `coloured`."""
 
-from coloured import coloured, coloured_folder, directions, probed, probed_run  # noqa: F401
+from coloured import coloured, coloured_folder, directions, few_strengths, probed, probed_run  # noqa: F401

@@ -40,7 +40,7 @@ from infoscope.views.report.contents import Options, ReportFiles
 from infoscope.views.report.photographs import find_photographs
 from small import SIDE, WIDTH
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_strengths")]
 
 CHANGED = "has changed since it was first read; put back what was there and give the same command again"
 QUIET = {}

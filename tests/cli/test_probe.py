@@ -13,6 +13,8 @@ from fake_runs import reseal
 from infoscope.cli.main import main
 from infoscope.runtime.run import open_run
 
+pytestmark = pytest.mark.usefixtures("few_strengths")
+
 
 @pytest.fixture(scope="module")
 def probe_folder(probed_run, coloured_folder, tmp_path_factory):

@@ -23,7 +23,7 @@ from infoscope.training.train import train_sae
 from infoscope.views.report.removal_tables import probe_tables, zeroshot_table
 from small import WIDTH
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_strengths")]
 
 RECORDS = {"zeroshot": "zeroshot.json", "probe": "probe.json", "select": "selection.json"}
 COMMANDS = tuple(RECORDS)

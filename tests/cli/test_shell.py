@@ -23,6 +23,8 @@ from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from language import SIDE, WIDTH, save
 
+pytestmark = pytest.mark.usefixtures("few_strengths")
+
 DOCS = Path(__file__).parents[2] / "docs" / "shell.md"
 
 # Every command as it is tried, in an order in which each finds what it needs; {place} is a folder.

@@ -20,6 +20,8 @@ from infoscope.cli.main import COMMANDS, main
 from infoscope.runtime.run import open_run
 from language import SIDE, save
 
+pytestmark = pytest.mark.usefixtures("few_strengths")
+
 NAME = "a [b] * ü"
 # What `NAME` means as a pattern.
 MATCHED = "a b x ü"

@@ -74,9 +74,20 @@ def with_near_maximum(sae):
     return SparseAutoencoder(sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec, NearMaximum())
 
 
-def dense_codes(backbone, sae, pixels):
-    """[view, patch, feature], one view at a time."""
-    return np.stack([sae.encode(backbone.tokens(view[None]))[0].numpy() for view in pixels])
+@pytest.fixture(scope="module")
+def tokens(backbone, images):
+    """By resize, the tokens of each image's full view and of its two crops, one view at a time: [image][view]."""
+    found = {}
+    for resize in ("stretch", "crop"):
+        views = Views(backbone.patch_size, backbone.grid, 2, resize)
+        shown = [(views.full(images[i]), *views.crops(images[i])) for i in range(len(images))]
+        found[resize] = [[backbone.tokens(view[None]) for view in of_image] for of_image in shown]
+    return found
+
+
+def dense_codes(sae, tokens):
+    """[image, view, patch, feature], one view at a time."""
+    return np.stack([[sae.encode(view)[0].numpy() for view in of_image] for of_image in tokens])
 
 
 @pytest.mark.slow
@@ -84,16 +95,14 @@ def dense_codes(backbone, sae, pixels):
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
 @pytest.mark.parametrize("resize", ["stretch", "crop"])
 @pytest.mark.parametrize("kind", ["topk", "relu", "someone's own"])
-def test_every_option_follows_the_definition(backbone, sae, images, rank_by, rank_view, resize, kind):
+def test_every_option_follows_the_definition(backbone, sae, images, tokens, rank_by, rank_view, resize, kind):
     if kind != "topk":
         sae = with_relu(sae) if kind == "relu" else with_near_maximum(sae)
     scope = measure(backbone, sae, images, rank_by=rank_by, rank_view=rank_view, resize=resize, batch_size=5)
 
-    views = Views(backbone.patch_size, backbone.grid, 2, resize)
-    crops = np.stack([dense_codes(backbone, sae, views.crops(images[i])) for i in range(len(images))])
-    ranked = crops
-    if rank_view == "full":
-        ranked = np.stack([dense_codes(backbone, sae, [views.full(images[i])]) for i in range(len(images))])
+    codes = dense_codes(sae, tokens[resize])
+    crops = codes[:, 1:]
+    ranked = codes[:, :1] if rank_view == "full" else crops
     reduced = ranked.max(2) if rank_by == "max" else ranked.astype(float).sum(2)
     if rank_by == "mean":
         reduced = reduced / backbone.grid**2

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
+from infoscope.cli.main import main
 from infoscope.dictionaries.activations import TopK
 from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
@@ -54,8 +54,17 @@ def inputs(tmp_path_factory):
     return root
 
 
+@pytest.fixture
+def noted(tmp_path):
+    """A command that notes what it is given, and the file for that: a line a word, and an empty one after the last."""
+    command, file = tmp_path / "note", tmp_path / "noted"
+    command.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" '' >> '{file}'\n")
+    command.chmod(0o755)
+    return command, file
+
+
 @pytest.mark.slow
-def test_rows_are_printed_beside_the_reported_ones(inputs, tmp_path):
+def test_rows_are_printed_beside_the_reported_ones(inputs, noted, tmp_path, monkeypatch, capsys):
     own = {
         "MODEL": str(inputs / "clip"),
         "SAE": str(inputs / "sae"),
@@ -63,8 +72,7 @@ def test_rows_are_printed_beside_the_reported_ones(inputs, tmp_path):
         "RECIPE": "simple",
         "MEASURE": "--top-images 2 --min-pairs 1",
         "PROBE": "--random-draws 1",
-        "INFOSCOPE": f"{sys.executable} -m infoscope.cli.main",
-        "COLUMNS": "120",
+        "INFOSCOPE": str(noted[0]),
     }
     given = [str(inputs / name) for name in ("imagenet", "ade20k", "nyu")] + [str(tmp_path)]
     done = subprocess.run(
@@ -75,7 +83,13 @@ def test_rows_are_printed_beside_the_reported_ones(inputs, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    text = " ".join(done.stdout.split())
+    # Its commands, in this process: each of its own would spend most of its time on imports.
+    monkeypatch.setenv("COLUMNS", "120")
+    commands = [words.split("\n") for words in noted[1].read_text().removesuffix("\n\n").split("\n\n")]
+    assert [words[0] for words in commands] == ["measure", "probe", "probe", "probe", "table"]
+    for words in commands:
+        assert main(words) == 0
+    text = " ".join(capsys.readouterr().out.split())
     table = text[text.rindex("written") :]
     for figure in ("74.82 %", "75.54 %", "64.86 %", "25.87 %", "0.9481"):
         assert figure in table
@@ -85,6 +99,14 @@ def test_rows_are_printed_beside_the_reported_ones(inputs, tmp_path):
     assert "There are 4 training images of depth here" in table
     assert "(3 classes, 12 images to train on, 8 to test on), not ImageNet's 1,000 classes" in table
     assert "795" not in table
+
+
+def test_a_command_that_fails_ends_a_script(noted, tmp_path):
+    noted[0].write_text(noted[0].read_text() + '[ "$1" != probe ]\n')
+    own = {**os.environ, "INFOSCOPE": str(noted[0]), "SAE": "sae"}
+    assert subprocess.run([SCRIPTS / "clip-b16.sh", "a", "b", "c", tmp_path], env=own, check=False).returncode == 1
+    assert noted[1].read_text().split("\n\n")[1].startswith("probe\n")
+    assert "\ntable\n" not in noted[1].read_text()
 
 
 @pytest.mark.parametrize("script", ["clip-b16.sh", "clip-l14.sh"])

@@ -2,10 +2,10 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,7 +164,6 @@ PROCESS = """
 import sys, torch
 from dataclasses import replace
 from pathlib import Path
-sys.path.insert(0, {tests!r})
 from infoscope.training.processes import join_processes
 from infoscope.training.loop import Trainer, train_on_tokens
 from infoscope.training.from_cache import Share
@@ -195,20 +194,25 @@ VARIANTS = {"topk": (), "batchtopk": (16,), "jumprelu": ()}
 
 
 def run_processes(tmp_path, tokens, count):
-    """Every variant, so that the program starts only once for each number of processes."""
+    """Every variant, so that the program starts only once."""
     out = tmp_path / f"{count}.pt"
     torch.save(tokens, tmp_path / "tokens.pt")
     program = tmp_path / "program.py"
     program.write_text(
         PROCESS.format(
-            tests=str(Path(__file__).parent.parent),
             tokens=str(tmp_path / "tokens.pt"),
             out=str(out),
             variants=list(VARIANTS.items()),
         )
     )
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
-    command = [sys.executable, *torchrun, str(program)]
+    if count == 1:  # this process: torch need not be loaded again for it
+        threads = torch.get_num_threads()
+        try:
+            runpy.run_path(str(program))
+        finally:
+            torch.set_num_threads(threads)
+        return torch.load(out)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", str(program)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -321,21 +321,29 @@ class Backbone:
     def _run_to_blocks(self, images: Tensor, blocks: Sequence[int], take: Callable[[int, Tensor], None]) -> None:
         """Run the model up to the last of some blocks, handing over each one's output in the model's precision."""
         last = max(blocks)
-
-        def hook_of(block: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-            def reach(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-                take(block, stream_of(output))
-                if block == last:
-                    raise _ReachedError
-
-            return reach
-
-        hooks = [self.block_list[block].register_forward_hook(hook_of(block)) for block in sorted(set(blocks))]
+        hooks = [
+            self.block_list[block].register_forward_hook(partial(_reach, take, block, block == last))
+            for block in sorted(set(blocks))
+        ]
         run_with(self.model, self.inputs(images), hooks)
 
     def inputs(self, images: Float[Tensor, "image 3 row column"]) -> dict[str, Any]:
         """What the model's forward takes for normalised pixels; see `model_inputs`."""
         return model_inputs(images.to(self.device, self.dtype), self.layout, self.patch_size)
+
+
+def _reach(
+    take: Callable[[int, Tensor], None],
+    block: int,
+    is_last: bool,
+    module: nn.Module,
+    arguments: tuple[Any, ...],
+    output: Any,
+) -> None:
+    """A forward hook of a block, after its first three arguments: hand over what it gives, and end the pass."""
+    take(block, stream_of(output))
+    if is_last:
+        raise _ReachedError
 
 
 def model_inputs(images: Tensor, layout: Family, patch_size: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Info:
         """Run the command."""
         from infoscope.cli.summary import print_inputs, print_summary, run_figures
         from infoscope.measurement.controls import run_controls
+        from infoscope.measurement.planning import plan_of
         from infoscope.measurement.summary import partition_of
         from infoscope.runtime.run import open_run
 
@@ -37,7 +38,7 @@ class Info:
             print_summary(run)
 
         def result() -> dict[str, Any]:
-            controls = run_controls(run.scope, run.manifest.options).to_json()
+            controls = run_controls(run.scope, run.manifest.options, plan_of(run)).to_json()
             return {
                 **run_figures(run),
                 "checked": run.checked,

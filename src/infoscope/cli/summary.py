@@ -10,6 +10,7 @@ from typing import Any
 
 from infoscope.cli.output import name_skipped, print_rows
 from infoscope.measurement.controls import RunControls, run_controls
+from infoscope.measurement.planning import plan_of
 from infoscope.measurement.summary import (
     QUANTILES,
     counts_of,
@@ -87,7 +88,7 @@ def print_summary(run: Run) -> None:
             ("modes", partition.sentence()),
             ("sides", f"{counts.low_cds:,} low-CDS, {counts.high_cds:,} high-CDS"),
         ]
-    rows += class_rows(run_controls(run.scope, run.manifest.options))
+    rows += class_rows(run_controls(run.scope, manifest.options, plan_of(run)))
     rows += cross_check_rows(run)
     if counts.unscored:
         rows.append(
@@ -126,6 +127,8 @@ def class_rows(controls: RunControls) -> list[tuple[str, str]]:
         reliability = controls.reliability.spearman
         known = "not known" if math.isnan(reliability) else f"{reliability:.2f}"
         rows.append(("trust", f"{quantiles}  (reliability between halves {known})"))
+    if controls.plan is not None:
+        rows.append(("reliability", f"of CDS, as a rank correlation: {controls.plan.sentence()}"))
     return rows
 
 
@@ -162,7 +165,7 @@ def run_figures(run: Run) -> dict[str, Any]:
     manifest, partition, settings = run.manifest, partition_of(run), settings_of(run)
     counts = counts_of(run.scope, partition, settings)
     shares = dict((*QUANTILES, ("maximum", 1.0)))
-    controls = run_controls(run.scope, run.manifest.options)
+    controls = run_controls(run.scope, manifest.options, plan_of(run))
     return {
         "features": {"all": counts.features} | {name: getattr(counts, name) for name in COUNTED},
         "cds": {str(shares[name]): value for name, value in quantiles_of(run.scope)},
@@ -172,6 +175,7 @@ def run_figures(run: Run) -> dict[str, Any]:
         "calibrated": controls.calibrated,
         "trust": controls.trust,
         "reliability": controls.reliability.spearman,
+        "plan": controls.plan,
         "repeatability": controls.repeatability,
         "not_repeatable": sorted(controls.not_repeatable),
         "fit": manifest.fit,

@@ -14,6 +14,7 @@ from infoscope.runtime.json_values import to_json
 from infoscope.scope.classes import CLASSES
 from infoscope.scope.threshold_rules import ClassRules
 from infoscope.scope.controls import FLOORS, first_sizes
+from infoscope.scope.planning import ImagePlan
 from infoscope.scope.reliability import Agreement, ClassAgreement, Reliability, agreement, class_agreement, split_half
 from infoscope.scope.trust import TrustRules
 
@@ -25,7 +26,7 @@ REPEATABLE = 0.6
 
 @dataclass(frozen=True)
 class RunControls:
-    """The controls of a run over all its features, from ``scope.parquet`` alone.
+    """The controls of a run over all its features, from ``scope.parquet``, and the plan from ``top_images.parquet``.
 
     Attributes:
         classes: number of features of each class.
@@ -38,6 +39,8 @@ class RunControls:
         disagreeing: number of features whose score over the pairs that keep their peak lies outside its interval.
         by_k: agreement of CDS over the first images alone with CDS, by the number of images.
         by_floor: agreement of CDS without weak codes with CDS, by the floor, over the features it was computed for.
+        plan: how many images a reliable CDS would take; None where the run has too few ranks or features to say, or its
+            top images were not looked at.
         class_rules: the thresholds that the classes rest on.
         trust_rules: the constants that trust rests on.
     """
@@ -51,6 +54,7 @@ class RunControls:
     disagreeing: int
     by_k: dict[int, Agreement]
     by_floor: dict[float, Agreement]
+    plan: ImagePlan | None = None
     class_rules: ClassRules = field(default_factory=ClassRules)
     trust_rules: TrustRules = field(default_factory=TrustRules)
 
@@ -77,12 +81,13 @@ def _repeatability(table: pl.DataFrame) -> ClassAgreement | None:
     return class_agreement(table["class_even"].to_list(), table["class_odd"].to_list(), settled)
 
 
-def run_controls(table: pl.DataFrame, options: Mapping[str, Any]) -> RunControls:
+def run_controls(table: pl.DataFrame, options: Mapping[str, Any], plan: ImagePlan | None = None) -> RunControls:
     """Summarise the controls of a run.
 
     Args:
         table: the table of ``scope.parquet``.
         options: of the measurement, from its manifest.
+        plan: from `infoscope.measurement.planning.run_plan`.
 
     Example:
         >>> from infoscope.runtime.columns import make_table
@@ -105,6 +110,7 @@ def run_controls(table: pl.DataFrame, options: Mapping[str, Any]) -> RunControls
         disagreeing=int(table["retained_disagrees"].sum() or 0),
         by_k={size: agreement(values, cds) for size, values in by_k.items()},
         by_floor={floor: agreement(values, cds) for floor, values in by_floor.items()},
+        plan=plan,
     )
 
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from infoscope.errors import InfoscopeError
 from infoscope.measurement.controls import RunControls, run_controls
+from infoscope.measurement.planning import run_plan
 from infoscope.options import PartitionMethod
 from infoscope.runtime.columns import write_table
 from infoscope.runtime.json_values import write_json
@@ -79,7 +80,8 @@ class Scope(Shown):
 
     def controls(self) -> RunControls:
         """The controls of the run as a whole: shares of classes, reliability, sensitivity; see `RunControls`."""
-        return run_controls(self.table, self.manifest.options)
+        options = self.manifest.options
+        return run_controls(self.table, options, run_plan(self.top_images, options, self.manifest.images))
 
     @cached_property
     def run(self) -> Run:

@@ -18,7 +18,7 @@ from infoscope.analyses.removal.ladder import build_ladder
 from infoscope.errors import InfoscopeError
 from small import WIDTH
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_strengths")]
 
 ALL = FeatureGroup("all", "list", np.arange(2 * WIDTH, dtype=np.uint32))
 FEW = FeatureGroup("few", "list", np.arange(3, dtype=np.uint32))

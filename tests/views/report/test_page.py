@@ -6,6 +6,7 @@ import pytest
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from infoscope.runtime.manifest import SkippedImage
+from infoscope.scope.planning import Growth, plan_from
 from infoscope.views.report.page import write_report
 
 pytestmark = pytest.mark.slow
@@ -284,3 +285,13 @@ def test_what_cannot_be_done_is_said_in_a_line(fake_run):
     (run.path / "report").write_text("a file")
     with pytest.raises(InfoscopeError, match=r"cannot write .*run\.js"):
         write_report(run, None)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_how_many_images_would_do_is_said_where_it_is_known(build, monkeypatch, known):
+    plan = plan_from(Growth(signal=0.25, per_top_image=0.75, per_image=0.0), images=500, top_images=8)
+    if known:
+        monkeypatch.setattr("infoscope.views.report.page.plan_of", lambda run: plan)
+    text = build(spectrum(3)).text
+    assert ("How many images would do?" in text) == known
+    assert (f"As a rank correlation of CDS {plan.sentence()}." in text) == known

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, no_type_check
 
 import numpy as np
 import torch
@@ -244,6 +244,8 @@ def fit_path(
         )
 
 
+# Thousands of steps call it, on arrays that `fit_path` made: under pytest, checking them would cost more than they do.
+@no_type_check
 @dataclass(frozen=True, eq=False)
 class _Problem:
     """The objective and its gradient, in round coordinates."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ def product(
     return result
 
 
+# `product` has had its matrices checked.
+@no_type_check
 def _tensor(values: Float[np.ndarray, "row column"]) -> torch.Tensor:
     # torch takes no array that cannot be written to or that runs backwards; a transposed one is as good as any.
     strides = all(step > 0 for step in values.strides)

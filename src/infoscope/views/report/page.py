@@ -15,6 +15,7 @@ from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import ImageSource
 from infoscope.measurement.controls import run_controls
+from infoscope.measurement.planning import plan_of
 from infoscope.measurement.summary import (
     Settings,
     counts_of,
@@ -114,7 +115,7 @@ def overview(report: ReportFiles, unreadable: list[str]) -> dict[str, Any]:
 
 def _class_section(run: Run, settings: Settings) -> dict[str, Any]:
     """What the template prints of the classes and of the controls behind them."""
-    controls = run_controls(run.scope, run.manifest.options)
+    controls = run_controls(run.scope, run.manifest.options, plan_of(run))
     total = max(run.scope.height, 1)
     calibrated = run.scope.filter(pl.col("cds_calibrated").is_not_null())
     return {
