@@ -27,9 +27,9 @@ called displaced, and less than the movement of the pixels, 2.8 patches at a shi
 the crop is. On a DINOv2 ViT-S/14, the displaced share over that of unrelated pictures has a rank correlation of 0.88
 between two pools of 1,000 photographs, and CDS over its null of 0.77."""
 
-NULL_POINT = 1.645
-"""A map keeps to its pixels, or to its place in the crop, where less is displaced than at the 5 % point of unrelated
-pictures: so many standard deviations below their mean (method, section 4, has 95 % for noise)."""
+NULL_POINT = 2.0
+"""A map keeps to its pixels, or to its place in the crop, where less is displaced than by so many standard deviations
+below the mean of unrelated pictures. Our choice: the usual two, so that 2 in 100 unrelated pairs would."""
 LEAST_SPREAD = 0.05
 """Unrelated pictures are taken to vary by at least so much from pair to pair. Our choice: a few of them may agree."""
 NEARER = 0.8

@@ -47,10 +47,9 @@ class PosteriorRules:
 
     level: float = 0.9
     """A feature gets a class where the class has at least this posterior."""
-    most: float = 0.75
-    """Local: at least this share of pairs follows. Global: at least this share jumps or vanishes."""
-    staying: float = 0.6
-    """Position-bound: at least this share of pairs stays at its place in the crop."""
+    most: float = 0.6
+    """Local: at least this share of pairs follows. Global: at least this share jumps or vanishes. Diffuse: at least
+    this share keeps still. Position-bound: at least this share stays at its place in the crop."""
     low: float = 0.2
     """Local: a displacement below this, so that noise explains nearly all that is displaced."""
     high: float = 0.8
@@ -152,10 +151,10 @@ def judge(evidence: Evidence, rules: PosteriorRules | None = None, seed: int = 0
 
     The regions, in shares of pairs and in displacement:
 
-    - *position-bound*: at least 60 % stay;
-    - *diffuse*: not position-bound, and the maps are broad; or at least 75 % keep still;
-    - *local*: at least 75 % follow, and the displacement is under 0.2;
-    - *global*: at least 75 % jump or vanish, and at least 0.8 of what unrelated pictures displace is displaced;
+    - *position-bound*: at least 60 % of pairs stay;
+    - *diffuse*: not position-bound, and the maps are broad; or at least 60 % keep still;
+    - *local*: at least 60 % follow, and the displacement is under 0.2;
+    - *global*: at least 60 % jump or vanish, and at least 0.8 of what unrelated pictures displace is displaced;
     - *mixed*: none of these, and at least 20 % follow and 20 % jump (over images), or the displacement is at least 0.2
       while less than 0.8 of what unrelated pictures displace is displaced (within maps).
 
@@ -250,7 +249,7 @@ def _class_chances(
     # The borders are in shares as they are, those of the grid are drawn in from 0 and 1.
     shares = (outcomes - _LEAST_SHARE) / (1.0 - 4 * _LEAST_SHARE)
     following, staying, still, jumping = shares.T
-    stays, keeps_still = staying >= rules.staying - 1e-9, still >= rules.most - 1e-9
+    stays, keeps_still = staying >= rules.most - 1e-9, still >= rules.most - 1e-9
     free = ~stays & ~keeps_still
     follows, jumps = free & (following >= rules.most - 1e-9), free & (jumping >= rules.most - 1e-9)
     both = free & ~follows & ~jumps & (following >= rules.either - 1e-9) & (jumping >= rules.either - 1e-9)

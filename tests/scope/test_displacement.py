@@ -1,0 +1,131 @@
+"""Displaced shares against POT's exact transport, and by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import ot
+import pytest
+
+from infoscope.scope.displacement import (
+    CUT_OFF,
+    LEAST_SPREAD,
+    NULL_POINT,
+    PairDisplacement,
+    cut_off,
+    displace_features,
+    displace_pairs,
+)
+from infoscope.scope.geometry import Geometry, patch_distances
+from infoscope.scope.maps import MapPairs, SparseMaps
+
+GRID, SHIFT = 8, 2
+GEOMETRY = Geometry(GRID, SHIFT)
+
+
+def pairs_of(first: np.ndarray, second: np.ndarray, feature: list[int], rank: list[int]) -> MapPairs:
+    count = len(feature)
+    maps = [SparseMaps.from_dense(m.reshape(count, GRID * GRID)) for m in (first, second)]
+    numbers = np.array(feature, np.uint32), np.array(rank, np.uint16), np.arange(count, dtype=np.uint64)
+    return MapPairs(*numbers, np.ones(count, np.float32), *maps)
+
+
+def shares(**given: list[float]) -> PairDisplacement:
+    count = len(next(iter(given.values())))
+    names = ("pixels", "place", "unrelated", "half_unrelated", "noise", "noise_variance")
+    return PairDisplacement(**{name: np.array(given.get(name, [0.0] * count)) for name in names})
+
+
+def by_feature(of: PairDisplacement, feature: list[int] | None = None):
+    own = np.zeros(len(of.pixels), np.uint32) if feature is None else np.array(feature, np.uint32)
+    features = int(own.max()) + 1
+    return displace_features(of, np.zeros(len(own), np.bool_), own, features, np.zeros(features))
+
+
+def test_the_share_is_the_exact_transport_cost_under_the_cut_off_distance():
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 12, GRID, GRID)) * (rng.random((2, 12, GRID, GRID)) < 0.2)
+    found = displace_pairs(pairs_of(first, second, [0] * 12, list(range(12))), GEOMETRY)
+    side = GRID - SHIFT
+    overlap, full = (np.minimum(patch_distances(p), CUT_OFF) / CUT_OFF for p in (side, GRID))
+    ours, theirs = first[:, SHIFT:, SHIFT:].reshape(12, -1), second[:, :side, :side].reshape(12, -1)
+
+    def cost(a: np.ndarray, b: np.ndarray, distances: np.ndarray) -> float:
+        return float(ot.emd2(a / a.sum(), b / b.sum(), distances))
+
+    for m in range(12):
+        after = (m + 1) % 12
+        same_half = [n for n in range(12) if n % 2 == m % 2]
+        half = same_half[(same_half.index(m) + 1) % len(same_half)]
+        assert found.pixels[m] == pytest.approx(cost(ours[m], theirs[m], overlap), abs=1e-7)
+        assert found.unrelated[m] == pytest.approx(cost(ours[m], theirs[after], overlap), abs=1e-7)
+        assert found.half_unrelated[m] == pytest.approx(cost(ours[m], theirs[half], overlap), abs=1e-7)
+        assert found.place[m] == pytest.approx(cost(first[m].ravel(), second[m].ravel(), full), abs=1e-7)
+
+
+def test_a_patch_off_counts_half_and_two_count_in_full():
+    line = cut_off("euclidean", 4)[0].reshape(4, 4)
+    assert line[0].tolist() == [0.0, 0.5, 1.0, 1.0]
+    assert line[1, 1] == pytest.approx(2**0.5 / 2)
+    assert cut_off("l1", 4)[0].reshape(4, 4)[1, 1] == 1.0
+
+
+def test_a_half_asks_only_its_own_images():
+    of = shares(pixels=[0.1, 0.2], unrelated=[0.9, 0.8], half_unrelated=[0.5, 0.6])
+    assert of.half(np.array([1])).unrelated.tolist() == [0.6]
+    assert of.take(np.array([1])).unrelated.tolist() == [0.8]
+
+
+def test_displacement_by_hand():
+    of = shares(pixels=[0.3, 0.5], place=[1.0, 1.0], unrelated=[0.8, 1.0], noise=[0.1, 0.3])
+    found = by_feature(of)
+    # (0.4 - 0.2) / (0.9 - 0.2)
+    assert found.displacement[0] == pytest.approx(0.2 / 0.7)
+    assert (found.displaced[0], found.displaced_null[0], found.displaced_noise[0]) == pytest.approx((0.4, 0.9, 0.2))
+
+
+def test_where_noise_displaces_nearly_as_much_as_other_pictures_nothing_is_said():
+    assert np.isnan(by_feature(shares(pixels=[0.7] * 4, unrelated=[0.9] * 4, noise=[0.75] * 4)).displacement[0])
+    assert not np.isnan(by_feature(shares(pixels=[0.7] * 4, unrelated=[0.9] * 4, noise=[0.7] * 4)).displacement[0])
+
+
+def test_the_standard_error_is_that_of_a_ratio():
+    rng = np.random.default_rng(1)
+    pairs, features = 24, 4000
+    pixels = rng.normal(0.4, 0.1, (features, pairs)).clip(0, 1)
+    unrelated = rng.normal(0.8, 0.1, (features, pairs)).clip(0, 1)
+    feature = np.repeat(np.arange(features), pairs).tolist()
+    found = by_feature(shares(pixels=pixels.ravel().tolist(), unrelated=unrelated.ravel().tolist()), feature)
+    # What repeats of the same feature really scatter by.
+    assert np.median(found.displacement_error) == pytest.approx(found.displacement.std(), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "place", "moves"),
+    [
+        (0.2, 0.9, "following"),
+        (0.9, 0.2, "staying"),
+        (0.2, 0.2, "still"),
+        (0.2, 0.24, "still"),
+        (0.2, 0.26, "following"),
+        (0.88, 0.95, "jumping"),
+        (float("nan"), 0.95, "jumping"),
+        (float("nan"), 0.2, "staying"),
+    ],
+)
+def test_how_a_pair_moves(pixels, place, moves):
+    # The last pair's border: unrelated pictures displace 0.9 with the least spread that is assumed.
+    assert 0.8 < 0.9 - NULL_POINT * LEAST_SPREAD < 0.88
+    of = shares(pixels=[0.9, 0.9, pixels], place=[0.95, 0.95, place], unrelated=[0.9, 0.9, 0.9])
+    found = by_feature(of).moves
+    others = 2 / 3 if moves == "jumping" else 0.0
+    assert getattr(found, moves)[0] == pytest.approx(others + 1 / 3)
+    assert found.judged[0] == 3
+
+
+def test_a_vanished_pair_jumps():
+    nan = float("nan")
+    of = shares(pixels=[0.1, 0.1, nan], place=[0.9, 0.9, nan], unrelated=[0.9, 0.9, nan])
+    vanished, feature = np.array([False, False, True]), np.zeros(3, np.uint32)
+    found = displace_features(of, vanished, feature, 1, np.zeros(1))
+    assert found.moves.jumping[0] == found.moves.vanished[0] == pytest.approx(1 / 3)
+    assert found.displaced[0] == pytest.approx(0.1)
