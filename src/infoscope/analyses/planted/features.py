@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
 from infoscope.analyses.planted.config import PlantedConfig
+from infoscope.analyses.planted.noise import disturb, park
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,18 @@ class Draws:
         order: the patches in random order, ``[patch]``.
         place: a random patch for each feature, where it fires if it fires falsely.
         noise: standard normal, ``[patch, feature]``.
+        lost: uniform on 0..1; a code is lost where this is under its chance, ``[patch, feature]``.
+        astray: uniform on 0..1; a feature fires astray where this is under its rate, ``[patch, feature]``.
+        gain: standard normal, ``[feature]``.
     """
 
     usual: float
     order: Int64[np.ndarray, " patch"]
     place: Int64[np.ndarray, " feature"]
     noise: Float32[np.ndarray, "patch feature"]
+    lost: Float32[np.ndarray, "patch feature"]
+    astray: Float32[np.ndarray, "patch feature"]
+    gain: Float32[np.ndarray, " feature"]
 
 
 def draw(view: UInt8[np.ndarray, "row column 3"], seed: int, patches: int, features: int) -> Draws:
@@ -48,6 +55,10 @@ def draw(view: UInt8[np.ndarray, "row column 3"], seed: int, patches: int, featu
         order=generator.permutation(patches).astype(np.int64),
         place=generator.integers(patches, size=features).astype(np.int64),
         noise=generator.standard_normal((patches, features), dtype=np.float32),
+        # After all others, so that those are what they were before there was code noise.
+        lost=generator.random((patches, features), dtype=np.float32),
+        astray=generator.random((patches, features), dtype=np.float32),
+        gain=generator.standard_normal(features, dtype=np.float32),
     )
 
 
@@ -181,7 +192,8 @@ class PlantedFeatures(nn.Module):
     - a local feature has ramp(z . weight), from the patch's own pixels;
     - the others have one strength for the whole view, a = ramp(t . weight): a diffuse feature on every patch, a
       position-bound one on the patches of a window, a global one on the outlier patches. These are drawn from the
-      flattest quarter of the view by a hash of all its pixels.
+      flattest quarter of the view by a hash of all its pixels;
+    - a mixture is a local feature that is parked on such patches with a share of a map's mass, or in a share of images.
 
     All tensors are buffers, so that they move with the model and are part of its hash.
     """
@@ -201,6 +213,17 @@ class PlantedFeatures(nn.Module):
     window_of: Tensor
     usual_patches: Tensor
     strength: Tensor
+    mixed_weight: Tensor
+    mixed_low: Tensor
+    mixed_high: Tensor
+    parks_weight: Tensor
+    parks_limit: Tensor
+    parked_share: Tensor
+    graded: Tensor
+    dropout: Tensor
+    dropout_at_peak: Tensor
+    stray: Tensor
+    gain: Tensor
 
     def __init__(self, config: PlantedConfig, tensors: dict[str, Tensor]):
         super().__init__()
@@ -208,9 +231,10 @@ class PlantedFeatures(nn.Module):
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor)
         ends = torch.tensor(list(config.counts.values())).cumsum(0).tolist()
-        self.local, self.global_, self.position, self.diffuse = (
+        self.local, self.global_, self.position, self.diffuse, self.in_maps, self.over_images = (
             slice(start, end) for start, end in zip([0, *ends], ends, strict=False)
         )
+        self.mixed = slice(self.in_maps.start, self.over_images.stop)
 
     @property
     def features(self) -> int:
@@ -242,15 +266,26 @@ class PlantedFeatures(nn.Module):
 
         codes = torch.zeros(config.patches, self.features, device=device)
         codes[:, self.local] = ramp(z @ self.local_weight, self.local_low, self.local_high)
-        codes[:, self.local.stop :] = amplitude
+        codes[:, self.local.stop : self.diffuse.stop] = amplitude
+        codes[:, self.mixed] = ramp(z @ self.mixed_weight, self.mixed_low, self.mixed_high)
         windowed = self.window_of >= 0
         codes[:, windowed] *= windows[:, self.window_of[windowed]]
         codes[:, self.global_] *= seats
         unmuted = codes.clone()
         outlier = seats.any(1)
+        if self.mixed.stop > self.mixed.start:
+            drawn = self._drawn_seats(z, draws)
+            outlier |= drawn
         not_global = torch.ones(self.features, dtype=torch.bool, device=device)
         not_global[self.global_] = False
         codes[outlier[:, None] & not_global] *= config.outlier_keeps
+        if self.mixed.stop > self.mixed.start:
+            whole = unmuted[:, self.mixed].clone()
+            parked_image = statistics @ self.parks_weight > self.parks_limit
+            for values in (codes, unmuted):
+                values[:, self.mixed] = park(values[:, self.mixed], whole, drawn, self.parked_share, parked_image)
+        for values in (codes, unmuted):
+            disturb(values, draws, self.dropout, self.dropout_at_peak, self.stray, self.gain)
 
         placed = statistics @ self.false_weight > self.false_limit
         false = placed.nonzero().flatten()
@@ -279,11 +314,19 @@ class PlantedFeatures(nn.Module):
             seats[self.usual_patches, : count // 2] = True
             seats[flattest[: config.outliers], count // 2 :] = True
         else:
-            order = torch.from_numpy(draws.order).to(z.device)
-            flat = torch.zeros(config.patches, dtype=torch.bool, device=z.device)
-            flat[flattest[: config.patches // 4]] = True
-            seats[order[flat[order]][: config.outliers]] = True
+            seats[self._drawn_seats(z, draws)] = True
         return seats
+
+    def _drawn_seats(self, z: Float[Tensor, "patch descriptor"], draws: Draws) -> Bool[Tensor, " patch"]:
+        """Patches drawn by the hash of the view from its flattest quarter."""
+        config = self.config
+        flattest = z[:, CONTRAST].argsort(stable=True)
+        order = torch.from_numpy(draws.order).to(z.device)
+        flat = torch.zeros(config.patches, dtype=torch.bool, device=z.device)
+        flat[flattest[: config.patches // 4]] = True
+        drawn = torch.zeros_like(flat)
+        drawn[order[flat[order]][: config.outliers]] = True
+        return drawn
 
 
 def ramp(
