@@ -104,6 +104,7 @@ def calibrate(views: list[np.ndarray], config: PlantedConfig) -> tuple[PlantedFe
     mixed, mixed_names = _mixed(z, statistics, config, covered, areas, late)
     names += image_names + mixed_names
     noise = {name: each_feature(getattr(config, name), config.features, late) for name in ("dropout", "stray", "gain")}
+    noise["spread"] = each_feature(config.noise, config.features, late)
     at_peak = config.dropout_at_peak
     noise["dropout_at_peak"] = noise["dropout"] if at_peak is None else each_feature(at_peak, config.features, late)
     strengths = (*config.strengths, 1.0, 1.0)

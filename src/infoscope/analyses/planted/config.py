@@ -15,6 +15,8 @@ Setting = Literal["default", "adversarial", "noisy", "mixtures"]
 PerKind = Annotated[tuple[float, float, float, float], Range(0)]
 Rates = Annotated[float | tuple[float, ...], Range(0, 1)]
 """A share for all features; two, a range from which each feature draws; or one for each feature."""
+Amounts = Annotated[float | tuple[float, ...], Range(0)]
+"""A number from 0, likewise."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PURE: tuple[Kind, ...] = KINDS[:4]
@@ -55,7 +57,7 @@ class PlantedConfig:
     mixed_share: Rates = 0.3
     """What a mixture has on the outlier patches: share of a map's mass, or of the images in which the feature fires.
     Our choice, because a mixture of 70 and 30 % was called local with a trust of 0.80 (issue 16)."""
-    noise: AtLeast0 = 0.3
+    noise: Amounts = 0.3
     """Standard deviation of the error of a code that is on, in peaks of its feature; drawn anew for every view. Where a
     feature is off it stays so: what fires wrongly is set by ``false_positives``."""
     background: AtLeast0 = 0.015
@@ -73,9 +75,9 @@ class PlantedConfig:
     stray: Rates = 0.0
     """Share of the patches where a feature is off on which it fires astray, drawn anew for every view, with the
     strength of a patch of the view where it is on; in a silent view it stays silent."""
-    gain: Annotated[float | tuple[float, ...], Range(0)] = 0.0
+    gain: Amounts = 0.0
     """Standard deviation of the logarithm of a factor that a feature's whole map has in a view, drawn anew for every
-    view. A number for all features, a range, or one for each."""
+    view."""
     areas: Annotated[tuple[float, ...], Range(1)] | None = None
     """Patches that each feature covers at its peak, where it is local or a mixture; ``side`` squared by
     default."""
@@ -118,7 +120,7 @@ class PlantedConfig:
         for name in ("shares", "strengths"):
             self._check(name, len(getattr(self, name)) == len(PURE), f"one number for each of {', '.join(PURE)}")
         self._check("mixtures", sum(self.mixtures) <= 1, "at most 1 in all")
-        for name in ("mixed_share", "dropout", "dropout_at_peak", "stray", "gain"):
+        for name in ("mixed_share", "noise", "dropout", "dropout_at_peak", "stray", "gain"):
             given = getattr(self, name)
             known = not isinstance(given, tuple) or len(given) in (2, self.features)
             self._check(name, known, f"one number, a range, or one for each of {self.features} features")

@@ -2,65 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
 from infoscope.analyses.planted.config import PlantedConfig
-from infoscope.analyses.planted.noise import disturb, park
-
-
-@dataclass(frozen=True)
-class Draws:
-    """What is random about one view.
-
-    Attributes:
-        usual: uniform on 0..1; decides whether the outliers are on their usual patches.
-        order: the patches in random order, ``[patch]``.
-        place: a random patch for each feature, where it fires if it fires falsely.
-        noise: standard normal, ``[patch, feature]``.
-        lost: uniform on 0..1; a code is lost where this is under its chance, ``[patch, feature]``.
-        astray: uniform on 0..1; a feature fires astray where this is under its rate, ``[patch, feature]``.
-        gain: standard normal, ``[feature]``.
-    """
-
-    usual: float
-    order: Int64[np.ndarray, " patch"]
-    place: Int64[np.ndarray, " feature"]
-    noise: Float32[np.ndarray, "patch feature"]
-    lost: Float32[np.ndarray, "patch feature"]
-    astray: Float32[np.ndarray, "patch feature"]
-    gain: Float32[np.ndarray, " feature"]
-
-
-def draw(view: UInt8[np.ndarray, "row column 3"], seed: int, patches: int, features: int) -> Draws:
-    """The draws of a view, seeded by a hash of all its pixels, so that a shift by one patch changes all of them.
-
-    Example:
-        >>> view = np.zeros((8, 8, 3), np.uint8)
-        >>> first, again, other = (draw(v, 0, 4, 2) for v in (view, view.copy(), view + 1))
-        >>> bool((first.noise == again.noise).all()), bool((first.noise == other.noise).any())
-        (True, False)
-    """
-    digest = hashlib.blake2b(np.ascontiguousarray(view).tobytes(), digest_size=16).digest()
-    generator = np.random.default_rng([seed, int.from_bytes(digest, "little")])
-    return Draws(
-        usual=float(generator.random()),
-        order=generator.permutation(patches).astype(np.int64),
-        place=generator.integers(patches, size=features).astype(np.int64),
-        noise=generator.standard_normal((patches, features), dtype=np.float32),
-        # After all others, so that those are what they were before there was code noise.
-        lost=generator.random((patches, features), dtype=np.float32),
-        astray=generator.random((patches, features), dtype=np.float32),
-        gain=generator.standard_normal(features, dtype=np.float32),
-    )
-
+from infoscope.analyses.planted.noise import Draws, disturb, draw, park
 
 _WAVES = 4
 """Cosines per side of the ramps and ridges, the constant one among them."""
@@ -224,6 +175,7 @@ class PlantedFeatures(nn.Module):
     dropout_at_peak: Tensor
     stray: Tensor
     gain: Tensor
+    spread: Tensor
 
     def __init__(self, config: PlantedConfig, tensors: dict[str, Tensor]):
         super().__init__()
@@ -297,7 +249,7 @@ class PlantedFeatures(nn.Module):
         return PlantedView(
             codes=codes * self.strength,
             unmuted=unmuted * self.strength,
-            error=noise * on * config.noise,
+            error=noise * on * self.spread,
             background=noise * ~on * config.background,
             outlier=outlier,
             placed=placed,

@@ -1,29 +1,60 @@
-"""What disturbs planted codes: places that are lost, codes astray, whole maps that vary, and mass that is parked."""
+"""What is random about a view of planted features: codes lost or astray, maps that vary, mass that is parked."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 
-class CodeDraws(Protocol):
-    """What is drawn for a view; see `infoscope.analyses.planted.features.Draws`."""
+@dataclass(frozen=True)
+class Draws:
+    """What is random about one view.
 
-    @property
-    def lost(self) -> Float32[np.ndarray, "patch feature"]:
-        """Uniform on 0..1."""
+    Attributes:
+        usual: uniform on 0..1; decides whether the outliers are on their usual patches.
+        order: the patches in random order, ``[patch]``.
+        place: a random patch for each feature, where it fires if it fires falsely.
+        noise: standard normal, ``[patch, feature]``.
+        lost: uniform on 0..1; a code is lost where this is under its chance, ``[patch, feature]``.
+        astray: uniform on 0..1; a feature fires astray where this is under its rate, ``[patch, feature]``.
+        gain: standard normal, ``[feature]``.
+    """
 
-    @property
-    def astray(self) -> Float32[np.ndarray, "patch feature"]:
-        """Uniform on 0..1."""
+    usual: float
+    order: Int64[np.ndarray, " patch"]
+    place: Int64[np.ndarray, " feature"]
+    noise: Float32[np.ndarray, "patch feature"]
+    lost: Float32[np.ndarray, "patch feature"]
+    astray: Float32[np.ndarray, "patch feature"]
+    gain: Float32[np.ndarray, " feature"]
 
-    @property
-    def gain(self) -> Float32[np.ndarray, " feature"]:
-        """Standard normal."""
+
+def draw(view: UInt8[np.ndarray, "row column 3"], seed: int, patches: int, features: int) -> Draws:
+    """The draws of a view, seeded by a hash of all its pixels, so that a shift by one patch changes all of them.
+
+    Example:
+        >>> view = np.zeros((8, 8, 3), np.uint8)
+        >>> first, again, other = (draw(v, 0, 4, 2) for v in (view, view.copy(), view + 1))
+        >>> bool((first.noise == again.noise).all()), bool((first.noise == other.noise).any())
+        (True, False)
+    """
+    digest = hashlib.blake2b(np.ascontiguousarray(view).tobytes(), digest_size=16).digest()
+    generator = np.random.default_rng([seed, int.from_bytes(digest, "little")])
+    return Draws(
+        usual=float(generator.random()),
+        order=generator.permutation(patches).astype(np.int64),
+        place=generator.integers(patches, size=features).astype(np.int64),
+        noise=generator.standard_normal((patches, features), dtype=np.float32),
+        # After all others, so that those are what they were before there was code noise.
+        lost=generator.random((patches, features), dtype=np.float32),
+        astray=generator.random((patches, features), dtype=np.float32),
+        gain=generator.standard_normal(features, dtype=np.float32),
+    )
 
 
 def each_feature(given: float | tuple[float, ...], features: int, random: torch.Generator) -> Float[Tensor, " feature"]:
@@ -47,7 +78,7 @@ def each_feature(given: float | tuple[float, ...], features: int, random: torch.
 
 def disturb(
     codes: Float[Tensor, "patch feature"],
-    draws: CodeDraws,
+    draws: Draws,
     dropout: Float[Tensor, " feature"],
     dropout_at_peak: Float[Tensor, " feature"],
     stray: Float[Tensor, " feature"],
@@ -67,7 +98,6 @@ def disturb(
         gain: standard deviation of the logarithm of a map's factor.
 
     Example:
-        >>> from infoscope.analyses.planted.features import draw
         >>> draws, codes = draw(np.zeros((8, 8, 3), np.uint8), 0, 1000, 1), torch.ones(1000, 1)
         >>> half = torch.full((1,), 0.5)
         >>> disturb(codes, draws, half, half, 0 * half, 0 * half)

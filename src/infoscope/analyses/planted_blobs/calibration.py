@@ -128,6 +128,7 @@ def calibrate_blobs(views: list[UInt8[Tensor, "row column 3"]], config: BlobsCon
             "lost_at_peak": lost if at_peak is None else _each(at_peak, config.features, random),
             "stray": _each(config.stray, config.features, random),
             "gain": _each(config.gain, config.features, random),
+            "error": _each(config.error, config.features, random),
         },
     )
     moved = [moved_share(views, config, rate) for rate in config.rates]
@@ -198,12 +199,15 @@ def _blobs(
         order = torch.cat([plain + far, plain + middle, torch.arange(plain)])
         number[plain + far] = number[plain + far].clamp_min(2)
         filters, number, strongest = filters[order], number[order], strongest[:, order]
-    counted = number.clamp(max=most) - 1
-    last = strongest.gather(2, counted[None, :, None].expand(len(cells), -1, 1))[..., 0].clamp_min(0)
-    peaks = strongest[..., 0].clamp_min(0)
-    low, high = torch.quantile(last, FIRES[0], dim=0), torch.quantile(peaks, FIRES[1], dim=0)
-    if bool((high <= low).any()) or not bool((low > 0).all()):
+    strongest = strongest.clamp_min(0)
+    peaks = strongest[..., 0]
+    lows, high = torch.quantile(strongest, FIRES[0], dim=0), torch.quantile(peaks, FIRES[1], dim=0)
+    # Where hardly a picture has so many landmarks, as many as there are.
+    possible = ((lows > 0) & (lows < high[:, None])).sum(1)
+    if not bool((possible > 0).all()):
         raise InfoscopeError("the photographs are too much alike to plant blobs in; give more of them")
+    number = torch.minimum(number.clamp(max=most), possible)
+    low = lows.gather(1, number[:, None] - 1)[:, 0]
     return number.float(), filters, torch.stack([low, high]), peaks
 
 

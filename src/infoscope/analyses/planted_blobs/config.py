@@ -64,7 +64,7 @@ class BlobsConfig:
     tokens of a view, one more than in the first family."""
     home: Share = 0.0
     """Share of the views in which the parked features of a rate sit at fixed places of the grid."""
-    error: AtLeast0 = 0.3
+    error: PerFeature = 0.3
     """Standard deviation of the logarithm of a code's error, drawn anew for every view. Method, section 9, has 0.3 of a
     peak; here the error multiplies."""
     background: AtLeast0 = 0.015
@@ -99,7 +99,7 @@ class BlobsConfig:
         self._check("width", self.width > self.features, f"more than the {self.features} features")
         self._check("seats", self.seats <= self.grid**2 // 5, "at most a fifth of the patches")
         self._check("distant", self.distant + self.centred <= 1, "with centred at most 1")
-        for name in ("mixed_share", "dropout", "dropout_at_peak", "stray", "gain"):
+        for name in ("mixed_share", "error", "dropout", "dropout_at_peak", "stray", "gain"):
             given = getattr(self, name)
             known = not isinstance(given, tuple) or len(given) in (2, self.features)
             self._check(name, known, f"one number, a range, or one for each of {self.features} features")

@@ -83,6 +83,7 @@ class BlobFeatures(nn.Module):
     lost_at_peak: Tensor
     stray: Tensor
     gain: Tensor
+    error: Tensor
 
     def __init__(self, config: BlobsConfig, blobs: int, tensors: dict[str, Tensor]):
         super().__init__()
@@ -107,7 +108,7 @@ class BlobFeatures(nn.Module):
         patchy = uniform(chance, len(regions), diffuse).to(view.device) < PATCHY
         patchy[:, ::2] = True
         weight = 0.3 + 0.7 * uniform(chance, len(regions), parked).to(view.device)
-        groups = seats.any(1) if parked else torch.zeros_like(seats[:, 0])
+        groups = seats[:, :-1].any(1) if parked else torch.zeros_like(seats[:, 0])
         seat = groups | seats[:, -1] if mixed.shape[1] else groups
         kept = torch.where(seat, KEPT, 1.0)[:, None]
         codes = torch.cat(
@@ -124,7 +125,7 @@ class BlobFeatures(nn.Module):
         wrong = (looks @ self.false_weight > self.false_limit).nonzero().flatten()
         places = torch.from_numpy(chance.integers(config.grid**2, size=config.features)).to(view.device)
         codes[:, wrong] = self.wrong_bump[places[wrong]].T * codes[:, wrong].amax(0)
-        noise = CodeNoise(self.lost, self.lost_at_peak, self.stray, self.gain, config.error)
+        noise = CodeNoise(self.lost, self.lost_at_peak, self.stray, self.gain, self.error)
         return BlobView(codes, noise.applied(codes, chance), seat, chance)
 
     def _blobs(self, view: UInt8[Tensor, "row column 3"]) -> Float[Tensor, "patch blob"]:

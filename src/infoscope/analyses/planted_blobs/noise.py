@@ -49,7 +49,7 @@ class CodeNoise:
     lost_at_peak: Float[Tensor, " feature"]
     stray: Float[Tensor, " feature"]
     gain: Float[Tensor, " feature"]
-    error: float
+    error: Float[Tensor, " feature"]
 
     def applied(
         self, codes: Float[Tensor, "patch feature"], chance: np.random.Generator
@@ -60,7 +60,7 @@ class CodeNoise:
 
         Example:
             >>> none, half = torch.zeros(2), torch.full((2,), 0.5)
-            >>> noise = CodeNoise(half, half, none, none, 0.0)
+            >>> noise = CodeNoise(half, half, none, none, none)
             >>> codes = noise.applied(torch.ones(1000, 2), np.random.default_rng(0))
             >>> bool(((codes.mean(0) > 0.45) & (codes.mean(0) < 0.55)).all()), codes.unique().tolist()
             (True, [0.0, 1.0])

@@ -25,8 +25,8 @@ from infoscope.images.source import Images, ImageSource, open_images, spread_eve
 from infoscope.images.views import Views
 from infoscope.runtime.progress import progress
 
-LEAST_PHOTOGRAPHS = 16
-"""Photographs that limits are set on. Our choice: three quarters of them leave four in which a feature fires."""
+LEAST_PHOTOGRAPHS = 8
+"""Photographs that limits are set on. Our choice: a feature then fires in two of them."""
 MOST_PHOTOGRAPHS = 256
 """Our choice: the limit of full strength then has 18 photographs beyond it."""
 PLACE = 0.3
@@ -93,7 +93,7 @@ def plant_blobs(images: Images, config: BlobsConfig | None = None, **options: An
         **options: settings by name, which override those of ``config``.
 
     Raises:
-        InfoscopeError: fewer than 16 images can be read, or they are all alike.
+        InfoscopeError: fewer than eight images can be read, or they are all alike.
 
     Example:
         >>> noise = np.random.default_rng(0).integers(0, 256, (20, 12, 12, 3), dtype=np.uint8)
