@@ -83,7 +83,7 @@ def calibrate(views: list[np.ndarray], config: PlantedConfig) -> tuple[PlantedFe
     covered = config.side**2
     local, local_names = _local_weights(z, counts["local"] - distant - centred, distant, centred, covered, random)
     areas = None if config.areas is None else torch.tensor(config.areas).round().long()
-    low, high = _ends(_covered(z @ local, covered if areas is None else areas[: counts["local"]]))
+    low, high = _local_ends(z @ local, covered if areas is None else areas[: counts["local"]], config.peaked)
     names = [f"local: {name}" for name in local_names]
     image, image_names = [], []
     for kind in ("global", "position-bound", "diffuse"):
@@ -145,7 +145,7 @@ def _mixed(
     count = in_maps + over_images
     weight, called = _weights(z, list(DESCRIPTORS), count, covered, random)
     reached = _covered(z @ weight, covered if areas is None else areas[config.features - count :])
-    low, high = _ends(reached)
+    low, high = _local_ends(z @ weight, covered if areas is None else areas[config.features - count :], config.peaked)
     share = each_feature(config.mixed_share, config.features, random)[config.features - count :]
     parks = _mixtures(len(STATISTICS), over_images, random)
     value, limit = statistics @ parks, torch.zeros(over_images)
@@ -283,6 +283,18 @@ def _ends(values: Float[Tensor, "image feature"]) -> tuple[Float[Tensor, " featu
     if not values.numel():
         return values[0], values[0]
     low, high = torch.quantile(values, torch.tensor(RAMP), dim=0)
+    return low, high
+
+
+def _local_ends(
+    values: Float[Tensor, "image patch feature"], covered: int | Int64[Tensor, " feature"], peaked: bool
+) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
+    """The ends of local ramps: both by what the covered patches reach, or the upper one by the strongest patch."""
+    low, high = _ends(_covered(values, covered))
+    if peaked:
+        _, highest = _ends(values.amax(1))
+        # Of a feature that covers a patch, both are the same.
+        high = torch.maximum(high, highest)
     return low, high
 
 

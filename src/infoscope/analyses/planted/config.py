@@ -78,6 +78,10 @@ class PlantedConfig:
     gain: Amounts = 0.0
     """Standard deviation of the logarithm of a factor that a feature's whole map has in a view, drawn anew for every
     view."""
+    peaked: bool = False
+    """Whether the codes of a local feature or mixture rise up to its strongest patch. By default all patches that it
+    covers at its peak have the same strength, which makes what they are known and their maps more even than real ones.
+    """
     areas: Annotated[tuple[float, ...], Range(1)] | None = None
     """Patches that each feature covers at its peak, where it is local or a mixture; ``side`` squared by
     default."""

@@ -236,8 +236,12 @@ class PlantedFeatures(nn.Module):
             parked_image = statistics @ self.parks_weight > self.parks_limit
             for values in (codes, unmuted):
                 values[:, self.mixed] = park(values[:, self.mixed], whole, drawn, self.parked_share, parked_image)
+        # What is parked may be many times as strong as the local part, which is not weak for that.
+        peak = unmuted.amax(0)
+        if self.mixed.stop > self.mixed.start:
+            peak[self.mixed] = whole.amax(0)
         for values in (codes, unmuted):
-            disturb(values, draws, self.dropout, self.dropout_at_peak, self.stray, self.gain)
+            disturb(values, draws, self.dropout, self.dropout_at_peak, self.stray, self.gain, peak)
 
         placed = statistics @ self.false_weight > self.false_limit
         false = placed.nonzero().flatten()

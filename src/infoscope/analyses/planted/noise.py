@@ -83,10 +83,11 @@ def disturb(
     dropout_at_peak: Float[Tensor, " feature"],
     stray: Float[Tensor, " feature"],
     gain: Float[Tensor, " feature"],
+    peak: Float[Tensor, " feature"] | None = None,
 ) -> None:
     """Lose codes, let features fire astray and change the strength of whole maps, in place.
 
-    A code of relative height h, of its view's largest, is lost with the chance dropout + h (dropout_at_peak - dropout).
+    A code of relative height h, at most 1, is lost with the chance dropout + h (dropout_at_peak - dropout).
     Where a feature is off, it fires with the chance ``stray``, as strongly as a random patch on which it is on.
 
     Args:
@@ -96,6 +97,7 @@ def disturb(
         dropout_at_peak: chance of losing the largest one.
         stray: rate of codes astray.
         gain: standard deviation of the logarithm of a map's factor.
+        peak: what a code's height is relative to; by default its view's largest code.
 
     Example:
         >>> draws, codes = draw(np.zeros((8, 8, 3), np.uint8), 0, 1000, 1), torch.ones(1000, 1)
@@ -107,7 +109,7 @@ def disturb(
     on = codes > 0
     if bool((dropout > 0).any() | (dropout_at_peak > 0).any() | (stray > 0).any()):
         lost, astray = (torch.from_numpy(drawn).to(codes.device) for drawn in (draws.lost, draws.astray))
-        height = codes / codes.amax(0).clamp_min(1e-12)
+        height = (codes / (codes.amax(0) if peak is None else peak).clamp_min(1e-12)).clamp(max=1)
         away = ~on & (astray < stray) & on.any(0)
         # Under its rate, a uniform number over the rate is uniform again.
         chosen = (astray / stray.clamp_min(1e-12)).clamp(0, 1 - 1e-6) * on.sum(0)

@@ -31,6 +31,8 @@ LEVELS = 4
 """Radii of blobs that are told apart. Our choice."""
 _REGION = (4, 16)
 """Fewest and most patches of a region of texture at the limit. Our choice."""
+BUMP_AREA = 10.4
+"""Effective area of a bump of radius 1, exp of its entropy, where it ends at 0.15 of its height."""
 _CANDIDATES = 6
 """Filters drawn for each that is chosen for where it fires."""
 _WRONG = 0.8
@@ -86,9 +88,8 @@ def calibrate_blobs(views: list[UInt8[Tensor, "row column 3"]], config: BlobsCon
     number, filters, ends, peaks = _blobs(cells, config, blobs, maps + images, random)
     radius = _drawn(config.radius, len(filters), random)
     if config.areas is not None:
-        # A bump's effective area is some 2.4 pi r^2 where it ends at 0.15 of its height; instances share the area.
-        wanted = torch.tensor([*config.areas[:blobs], *config.areas[local + firing :]]) / number
-        radius = (wanted / (2.4 * torch.pi)).sqrt().clamp(0.3, config.grid / 4)
+        wanted = torch.tensor([*config.areas[:blobs], *config.areas[local + firing :]])
+        radius = (wanted / _counted(cells, filters, ends, peaks) / BUMP_AREA).sqrt().clamp(0.3, config.grid / 4)
     bump, level = _bumps(radius, config.grid)
     # Of the upper left cell of each patch: ``[place, patch]``.
     wrong_bump = bumps(config.grid, _WRONG).reshape(-1, config.grid, 2, config.grid, 2)[:, :, 0, :, 0].flatten(1).T
@@ -109,7 +110,11 @@ def calibrate_blobs(views: list[UInt8[Tensor, "row column 3"]], config: BlobsCon
             "level": level,
             "texture_weight": texture_weight,
             "texture_centre": texture_centre,
-            "texture_ends": _texture_ends((textures - texture_centre[0]) / texture_centre[1] @ texture_weight, areas),
+            "texture_ends": _texture_ends(
+                (textures - texture_centre[0]) / texture_centre[1] @ texture_weight,
+                areas,
+                FIRES[0] if config.areas is None else FIRES[1],
+            ),
             "look_weight": look_weight,
             "look_centre": centre,
             "look_ends": torch.quantile(looks @ look_weight, torch.tensor(FIRES), dim=0),
@@ -211,6 +216,18 @@ def _blobs(
     return number.float(), filters, torch.stack([low, high]), peaks
 
 
+def _counted(
+    cells: list[Float[Tensor, "3 cell_row cell_column"]],
+    filters: Tensor,
+    ends: Float[Tensor, "2 blob"],
+    peaks: Float[Tensor, "image blob"],
+) -> Float[Tensor, " blob"]:
+    """How many instances a blob has, on average over the pictures in which it is at its full strength."""
+    counts = torch.stack([(landmarks(picture, filters).flatten(1) > ends[0][:, None]).sum(1) for picture in cells])
+    strong = peaks >= ends[1]
+    return ((counts * strong).sum(0) / strong.sum(0).clamp_min(1)).clamp_min(1)
+
+
 def _whereabouts(
     cells: list[Float[Tensor, "3 cell_row cell_column"]], filters: Tensor
 ) -> tuple[Float[Tensor, " filter"], Float[Tensor, " filter"]]:
@@ -261,13 +278,15 @@ def _bumps(radius: Float[Tensor, " blob"], grid: int) -> tuple[Float[Tensor, "le
 
 
 def _texture_ends(
-    values: Float[Tensor, "image patch feature"], areas: Float[Tensor, " feature"]
+    values: Float[Tensor, "image patch feature"], areas: Float[Tensor, " feature"], quantile: float
 ) -> Float[Tensor, "2 feature"]:
-    """The limits at which a region covers its area in three pictures of ten, and is strongest."""
+    """The limits at which a region covers its area in the picture of a quantile, and is strongest."""
     ordered = values.sort(dim=1, descending=True).values
     place = areas.round().long().clamp(1, values.shape[1]) - 1
     at_area = ordered.gather(1, place[None, None].expand(len(values), 1, -1))[:, 0]
-    return torch.stack([torch.quantile(at_area, FIRES[0], dim=0), torch.quantile(ordered[:, 0], FIRES[1], dim=0)])
+    low, high = torch.quantile(at_area, quantile, dim=0), torch.quantile(ordered[:, 0], FIRES[1], dim=0)
+    # Of a region of one patch, both may be the same.
+    return torch.stack([low, torch.maximum(high, low + 1e-3)])
 
 
 def _parks_limit(

@@ -126,7 +126,12 @@ class BlobFeatures(nn.Module):
         places = torch.from_numpy(chance.integers(config.grid**2, size=config.features)).to(view.device)
         codes[:, wrong] = self.wrong_bump[places[wrong]].T * codes[:, wrong].amax(0)
         noise = CodeNoise(self.lost, self.lost_at_peak, self.stray, self.gain, self.error)
-        return BlobView(codes, noise.applied(codes, chance), seat, chance)
+        peak = codes.amax(0)
+        if mixed.shape[1]:
+            # What is parked may be many times as strong as the blobs, which are not weak for that.
+            strongest = mixed.amax(0)
+            peak[-len(strongest) :] = torch.where(strongest > 0, strongest, peak[-len(strongest) :])
+        return BlobView(codes, noise.applied(codes, chance, peak), seat, chance)
 
     def _blobs(self, view: UInt8[Tensor, "row column 3"]) -> Float[Tensor, "patch blob"]:
         """Bumps on the landmarks that are strong enough."""

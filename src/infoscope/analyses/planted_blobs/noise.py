@@ -52,11 +52,15 @@ class CodeNoise:
     error: Float[Tensor, " feature"]
 
     def applied(
-        self, codes: Float[Tensor, "patch feature"], chance: np.random.Generator
+        self,
+        codes: Float[Tensor, "patch feature"],
+        chance: np.random.Generator,
+        peak: Float[Tensor, " feature"] | None = None,
     ) -> Float[Tensor, "patch feature"]:
         """Codes as a view with this chance has them.
 
         A code astray is as strong as that of a patch drawn from those where the feature is on. An error has the mean 1.
+        Heights are relative to ``peak``, by default each map's largest code.
 
         Example:
             >>> none, half = torch.zeros(2), torch.full((2,), 0.5)
@@ -71,7 +75,7 @@ class CodeNoise:
         gain = normal(chance, features).to(device)
         appears, source = uniform(chance, patches, features).to(device), uniform(chance, patches, features).to(device)
         fires = codes > 0
-        relative = codes / codes.amax(0).clamp_min(1e-9)
+        relative = (codes / (codes.amax(0) if peak is None else peak).clamp_min(1e-9)).clamp(max=1)
         kept = fires & (fate >= self.lost * (1 - relative) + self.lost_at_peak * relative)
         # A random order of the patches that fire: the one a stray code copies is the n-th of them.
         order = torch.argsort(torch.where(fires, fate, 2.0), dim=0)

@@ -57,7 +57,10 @@ def landmarks(
     line = torch.tensor([1.0, 2.0, 1.0], device=cells.device) / 4
     smooth = nnf.conv2d(_grown(cells[:, None], 1), (line[:, None] * line)[None, None])[:, 0]
     response = nnf.conv2d(_grown(smooth[None], filters.shape[-1] // 2), filters)
-    largest = nnf.max_pool2d(response, 2 * _NEIGHBOURS + 1, stride=1, padding=_NEIGHBOURS)
+    # One direction after the other, which takes less than half of the time.
+    size = 2 * _NEIGHBOURS + 1
+    largest = nnf.max_pool2d(response, (size, 1), stride=1, padding=(_NEIGHBOURS, 0))
+    largest = nnf.max_pool2d(largest, (1, size), stride=1, padding=(0, _NEIGHBOURS))
     found = torch.where((response == largest) & (response > 0), response, -torch.inf)[0]
     found[:, [0, -1]] = -torch.inf
     found[:, :, [0, -1]] = -torch.inf

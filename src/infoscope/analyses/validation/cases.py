@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -296,11 +296,12 @@ class Bench:
     def _plant_like(self, case: Case, images: ArraySource, run: Run, noise: RunNoise) -> Planted | PlantedBlobs:
         model, features = run.manifest.model, self.config.features
         options = noise.options(features, case.seed, model.grid**2)
-        options |= {"grid": model.grid, "patch_size": model.patch_size, "width": 2 * features}
+        options |= {"grid": model.grid, "patch_size": model.patch_size, "width": 2 * features + _SPARE}
         drawn = noise.drawn(features, case.seed)
         if case.family == "blobs":
             return plant_blobs(images, BlobsConfig(**options, error=tuple(drawn.log_error.tolist())))
-        return plant(images, PlantedConfig(**options, noise=tuple(drawn.error.tolist())))
+        # Maps of a real run have a peak, and how far codes are lost depends on their height under it.
+        return plant(images, PlantedConfig(**options, noise=tuple(drawn.error.tolist()), peaked=True))
 
     def _dictionary(self, case: Case, planted: Planted | PlantedBlobs, images: ArraySource) -> SparseAutoencoder:
         if case.dictionary == "planted":
@@ -332,7 +333,7 @@ def _features(case: Case, planted: Planted | PlantedBlobs, sae: SparseAutoencode
     measured = scope[latent.tolist()]
     inside = planted.inside(case.shift)
     rows = [
-        asdict(case) | {"feature": j, "name": planted.names[j], "kind": kind, "inside": inside[j]}
+        case.recorded() | {"feature": j, "name": planted.names[j], "kind": kind, "inside": inside[j]}
         for j, kind in enumerate(planted.kinds)
     ]
     planted_rows = pl.DataFrame(rows).with_columns(
@@ -356,7 +357,7 @@ def judge(features: pl.DataFrame, case: Case, grid: int) -> dict[str, Any]:
     diffuse = recovered.filter(pl.col("kind") == "diffuse")["scope_class"].to_list()
     glued = recovered.filter(pl.col("inside"))["cds"].median()
     calibrated = scope_auc(kinds, _floats(recovered["cds_calibrated"]))
-    return asdict(case) | {
+    return case.recorded() | {
         "features": features.height,
         "recovered": recovered.height / features.height,
         "auc": _number(scope_auc(kinds, _floats(recovered["cds"]))),

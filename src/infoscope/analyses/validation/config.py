@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal, get_args
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal, get_args
 
 from infoscope.analyses.planted.config import REAL_BACKGROUND, SETTINGS, PlantedConfig, Setting
 from infoscope.analyses.planted_blobs.plant import LEAST_PHOTOGRAPHS
@@ -65,6 +66,10 @@ class Case:
     cosine: float = 1.0
     photographs: int = 300
     outlier_model: bool = False
+
+    def recorded(self) -> dict[str, Any]:
+        """The case as columns of the tables; a number that does not apply is None."""
+        return {name: None if value != value else value for name, value in asdict(self).items()}
 
     @property
     def title(self) -> str:
@@ -162,7 +167,8 @@ class ValidateConfig:
 
     def like_real(self) -> list[Case]:
         """The cases of planted models like a real run, whose options these are."""
-        base = replace(self._base("default"), setting="like-real")
+        # Each feature has its own noise, so that there is none to record for all.
+        base = replace(self._base("default"), setting="like-real", noise=math.nan)
         return [replace(base, family=family, seed=seed) for family in FAMILIES for seed in range(self.seeds)]
 
     def _base(self, setting: Setting) -> Case:
