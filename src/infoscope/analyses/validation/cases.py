@@ -89,7 +89,11 @@ CASES = declare(
         "auc_calibrated": Column(pl.Float64, "0 to 1", "likewise of the calibrated score"),
         "unscored": Column(pl.Float64, "share", "of the recovered features, without a CDS"),
         "balanced_accuracy": Column(pl.Float64, "share", "of the classes, over the recovered features"),
-        "confusion": Column(pl.List(pl.List(pl.Int64)), "count", "true kind by class, in the order of kinds and classes in validation.json"),
+        "confusion": Column(
+            pl.List(pl.List(pl.Int64)),
+            "count",
+            "true kind by class, in the order of kinds and classes in validation.json",
+        ),
         "diffuse_as_local": Column(pl.Float64, "share", "of the recovered diffuse features, called local"),
         "line": Column(pl.Float64, "share of D", "s/(p-s-1), where a feature glued to a place lies"),
         "position_cds": Column(
