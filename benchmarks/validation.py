@@ -43,6 +43,9 @@ def main(options: Benchmark) -> None:
     # The main case with the planted dictionary is a point of every curve.
     main_cases = cases.filter((pl.col("axis") == "main") & (pl.col("dictionary") == "planted") & (pl.col("seed") == 0))
     main_cases = main_cases.filter((pl.col("world") == "planted") & ~pl.col("outlier_model"))
+    # Curves are of the first family's two basic settings.
+    of_curves = pl.col("family").fill_null("patches") == "patches"
+    main_cases = main_cases.filter(of_curves & pl.col("setting").is_in(["default", "adversarial"]))
     panels = []
     for axis, title in AXES.items():
         curve = pl.concat([main_cases, cases.filter(pl.col("axis") == axis)])

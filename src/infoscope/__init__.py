@@ -18,6 +18,10 @@ if TYPE_CHECKING:  # type checkers and editors cannot follow `__getattr__`
     from infoscope.analyses.planted.plant import Planted as Planted
     from infoscope.analyses.planted.plant import plant as plant
     from infoscope.analyses.planted.plant import plant_into as plant_into
+    from infoscope.analyses.planted_blobs.config import BlobsConfig as BlobsConfig
+    from infoscope.analyses.planted_blobs.config import blobs_config as blobs_config
+    from infoscope.analyses.planted_blobs.plant import PlantedBlobs as PlantedBlobs
+    from infoscope.analyses.planted_blobs.plant import plant_blobs as plant_blobs
     from infoscope.analyses.probes.classification import classification_task as classification_task
     from infoscope.analyses.probes.config import ProbeConfig as ProbeConfig
     from infoscope.analyses.probes.depth import depth_task as depth_task
@@ -97,6 +101,8 @@ _NAMES = {
     "analyses.outliers.result": "OutlierResult",
     "analyses.planted.config": "PlantedConfig planted_config",
     "analyses.planted.plant": "Planted plant plant_into",
+    "analyses.planted_blobs.config": "BlobsConfig blobs_config",
+    "analyses.planted_blobs.plant": "PlantedBlobs plant_blobs",
     "analyses.probes.classification": "classification_task",
     "analyses.probes.config": "ProbeConfig",
     "analyses.probes.depth": "depth_task",

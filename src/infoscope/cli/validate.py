@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Validate:
     """Check the measurement against planted truth: models whose features are known, built over your photographs.
 
-    Features are planted in two settings, default and adversarial. Prints how well CDS tells global features from local
-    ones (AUC), how often the classes are right, and how both fall with noise, fewer images, larger shifts and SAEs that
-    are off. An interrupted validation resumes with its next case.
+    Features of two families are planted in four settings: default, adversarial, noisy and mixtures. Prints how well CDS
+    tells global features from local ones (AUC), how often the classes are right, and how both fall with noise, fewer
+    images, larger shifts and SAEs that are off. An interrupted validation resumes with its next case.
     """
 
     images: str
@@ -34,6 +34,9 @@ class Validate:
     """The directory to write the tables to."""
     model: str | None = None
     """A real model to plant features into as well: a local directory in Hugging Face layout, or a hub id."""
+    like: Path | None = None
+    """A finished run: plant features of both families that are as noisy as its own, and print them beside it. Nothing
+    else is measured then, with the run's number of photographs, k, shift and other options."""
     block: int = -2
     """The block whose tokens they are planted into, from 0; negative counts from the end."""
     input_side: int | None = None
@@ -54,15 +57,19 @@ class Validate:
         from infoscope.analyses.validation.validate import validate
         from infoscope.images.source import open_images
 
+        if self.like is not None and self.model is not None:
+            raise InfoscopeError("--like plants models of its own: leave out --model, or --like")
         images = open_images(self.images)
         backbone = None
         if self.model is not None:
             backbone = open_backbone(self.model, self.block, self.input_side, self.revision, self.hardware)
-        found = validate(images, self.config, backbone=backbone, out=self.out)
-        from infoscope.analyses.validation.validate import CASES_FILE, FEATURES_FILE, SUMMARY
+        found = validate(images, self.config, backbone=backbone, like=self.like, out=self.out)
+        from infoscope.analyses.validation.validate import CASES_FILE, FEATURES_FILE, LIKENESS_FILE, SUMMARY
 
         summary = found.summary()
         files = {"record": SUMMARY, "cases": CASES_FILE, "features": FEATURES_FILE}
+        if found.likeness is not None:
+            files["likeness"] = LIKENESS_FILE
         return Answer(
             lambda: _print(summary, self.out),
             lambda: summary,
@@ -78,7 +85,7 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     table = plain_table(None, heads, left=2)
     for group in summary["groups"]:
         table.add_row(
-            f"{group['world']}, {group['setting']}",
+            f"{group['world']}, {group['family']}, {group['setting']}",
             group["dictionary"],
             str(group["seeds"]),
             _share(group["recovered"]),
@@ -94,7 +101,12 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     terminal.print(table)
     for group in summary["groups"]:
         if group["dictionary"] == "planted" and group["confusion"] is not None:
-            terminal.print(_confusion(group, summary["classes"]))
+            terminal.print(_confusion(group, summary["kinds"], summary["classes"]))
+    if "likeness" in summary:
+        terminal.print(_likeness(summary["likeness"]))
+        for family, alike in summary["alike"].items():
+            verdict = "falls within" if alike else "does not fall within"
+            print(f"{family}: the planted reliability {verdict} 0.1 of the real one")
     if summary["curves"]:
         terminal.print(_curves(summary["curves"]))
     if (alone := summary["outlier_model"]) is not None and alone["dip_p"] is not None:
@@ -104,10 +116,26 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     print(f"tables: {out}")
 
 
-def _confusion(group: dict[str, Any], classes: list[str]) -> Table:
-    table = plain_table(f"{group['world']}, {group['setting']}: planted kind by class found", ["", *classes])
-    for kind, row in zip(classes, group["confusion"], strict=False):
-        table.add_row(kind, *map(str, row))
+def _confusion(group: dict[str, Any], kinds: list[str], classes: list[str]) -> Table:
+    title = f"{group['world']}, {group['family']}, {group['setting']}: planted kind by class found"
+    table = plain_table(title, ["", *classes])
+    for kind, row in zip(kinds, group["confusion"], strict=True):
+        if any(row):
+            table.add_row(kind, *map(str, row))
+    return table
+
+
+def _likeness(rows: list[dict[str, Any]]) -> Table:
+    """The real run beside the planted ones, a column for each family."""
+    families = list(dict.fromkeys(row["family"] for row in rows))
+    table = plain_table("Like the run: real beside planted", ["measure", "quantile", "real", *families], left=1)
+    lines: dict[tuple[str, float | None], list[float | None]] = {}
+    for row in rows:
+        lines.setdefault((row["measure"], row["quantile"]), [row["real"]]).append(row["planted"])
+    for (measure, quantile), figures in lines.items():
+        if any(figure is not None for figure in figures):
+            share = "" if quantile is None else f"{quantile:g}"
+            table.add_row(measure.replace("_", " "), share, *map(_number, figures))
     return table
 
 

@@ -166,7 +166,7 @@ def check_value(option: str, value: Any, annotation: Any) -> None:
     elif kind in (Union, types.UnionType):
         for part in parts:
             check_value(option, value, part)
-    elif kind is tuple:
+    elif kind is tuple and isinstance(value, tuple):  # not so where a union also allows a single number
         for entry in value:
             check_value(option, entry, parts[0])
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from infoscope.analyses.planted.config import KINDS, PlantedConfig, planted_config
+from infoscope.analyses.planted.config import PURE, PlantedConfig, planted_config
 from infoscope.analyses.planted.features import describe, draw
 from infoscope.analyses.planted.plant import plant
 from infoscope.errors import InfoscopeError
@@ -26,7 +26,7 @@ def test_descriptors_are_those_of_numpy_and_scipy(views):
 
 def test_the_planted_dictionary_recovers_the_codes_that_the_pixels_give(silent, views):
     config = silent.config
-    fired = dict.fromkeys(KINDS, 0)
+    fired = dict.fromkeys(PURE, 0)
     for view in views[:12, 0]:
         codes = silent.dictionary.encode(silent.backbone.tokens(view[None]))[0].numpy()
         local, strength = expected(silent, view)

@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from infoscope.analyses.validation.cases import balanced_accuracy, confusion, match_directions, scope_auc
+from infoscope.analyses.validation.cases import COLUMNS, balanced_accuracy, confusion, match_directions, scope_auc
 
 KINDS = ["local"] * 4 + ["global"] * 2 + ["diffuse", "position-bound"]
 
@@ -21,9 +21,18 @@ def test_auc_is_the_share_of_pairs_in_order():
 
 def test_confusion_and_balanced_accuracy():
     found = ["local", "local", "local", "undefined", "global", "local", "diffuse", "diffuse"]
-    assert confusion(KINDS, found).tolist() == [[3, 0, 0, 0, 1], [1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 0]]
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in confusion(KINDS, found).tolist()]
+    assert {name: count for name, count in rows[0].items() if count} == {"local": 3, "undefined": 1}
+    assert {name: count for name, count in rows[1].items() if count} == {"local": 1, "global": 1}
+    assert [rows[2]["diffuse"], rows[3]["diffuse"]] == [1, 1]
+    assert [sum(row.values()) for row in rows] == [4, 2, 1, 1, 0, 0]
     assert balanced_accuracy(KINDS, found) == pytest.approx((3 / 4 + 1 / 2 + 0 + 1) / 4)
     assert balanced_accuracy(KINDS[:6], found[:6]) == pytest.approx((3 / 4 + 1 / 2) / 2)
+
+
+def test_both_mixtures_should_be_called_mixed_where_there_is_such_a_class():
+    kinds, found = ["local", "local", "mixed-maps", "mixed-images"], ["local", "global", "global", "mixed"]
+    assert balanced_accuracy(kinds, found) == pytest.approx((1 / 2 + 1 / 2) / 2 if "mixed" in COLUMNS else 1 / 2)
 
 
 def test_the_matching_is_the_best_of_all():

@@ -46,28 +46,38 @@ def found(pictures, tmp_path_factory):
 @pytest.mark.slow
 def test_every_case_has_its_rows(found):
     cases, features = found[0].cases, found[0].features
-    assert cases.select("world", "setting", "dictionary", "outlier_model").rows() == [
-        ("planted", "default", "planted", False),
-        ("planted", "default", "trained", False),
-        ("planted", "adversarial", "planted", False),
-        ("planted", "adversarial", "trained", False),
-        ("planted", "default", "planted", True),
-        ("real", "default", "planted", False),
-        ("real", "adversarial", "planted", False),
+    assert cases.select("world", "family", "setting", "dictionary", "outlier_model").rows() == [
+        ("planted", "patches", "default", "planted", False),
+        ("planted", "patches", "default", "trained", False),
+        ("planted", "patches", "adversarial", "planted", False),
+        ("planted", "patches", "adversarial", "trained", False),
+        ("planted", "patches", "noisy", "planted", False),
+        ("planted", "patches", "mixtures", "planted", False),
+        ("planted", "patches", "default", "planted", True),
+        *[("planted", "blobs", name, "planted", False) for name in ("default", "adversarial", "noisy", "mixtures")],
+        ("real", "patches", "default", "planted", False),
+        ("real", "patches", "adversarial", "planted", False),
     ]
-    assert features.height == 7 * 24
+    assert features.height == 13 * 24
     assert cases["recovered"][0] == 1
-    assert features.filter(dictionary="planted")["match"].to_list() == pytest.approx([1.0] * 5 * 24)
-    one = features.filter(world="planted", setting="default", dictionary="planted", outlier_model=False)
+    assert features.filter(dictionary="planted")["match"].to_list() == pytest.approx([1.0] * 11 * 24)
+    one = features.filter(
+        world="planted", family="patches", setting="default", dictionary="planted", outlier_model=False
+    )
     assert one["feature"].to_list() == one["latent"].to_list() == list(range(24))
     counted = np.sum(cases["confusion"][0].to_list(), axis=1)
-    assert counted.tolist() == [10, 6, 6, 2]
+    assert counted.tolist() == [10, 6, 6, 2, 0, 0]
+    mixed = features.filter(pl.col("kind").str.starts_with("mixed"), family="patches")
+    assert mixed.height == 12
+    assert mixed["graded"].is_between(0.3, 0.7).all()
 
 
 @pytest.mark.slow
 def test_figures_are_those_of_the_features(found):
     case = found[0].cases.row(0, named=True)
-    rows = found[0].features.filter(world="planted", setting="default", dictionary="planted", outlier_model=False)
+    rows = found[0].features.filter(
+        world="planted", family="patches", setting="default", dictionary="planted", outlier_model=False
+    )
     scored = rows.filter(pl.col("cds").is_not_null())
     high, low = (scored.filter(kind=kind)["cds"].to_numpy() for kind in ("global", "local"))
     wins = (high[:, None] > low).mean() + 0.5 * (high[:, None] == low).mean()
@@ -98,7 +108,7 @@ def test_a_stopped_validation_goes_on_and_a_finished_one_is_read(found, pictures
 def test_the_cases_of_a_whole_validation():
     cases = ValidateConfig().cases(real=True)
     main_cases = [case for case in cases if case.axis == "main" and not case.outlier_model]
-    assert len(main_cases) == 2 * 5 * 2 + 2
+    assert len(main_cases) == 4 * 5 + 2 * 5 + 4 * 5 + 2
     assert len({case.title for case in cases}) == len(cases)
     assert {case.axis for case in cases} == {
         "main",
@@ -142,6 +152,7 @@ def test_the_summary_has_what_becomes_of_it_when_one_thing_varies():
         "world": "planted",
         "setting": "default",
         "seed": 0,
+        "family": "patches",
         "dictionary": "planted",
     }
     row |= {"axis": "main", "outlier_model": False, "noise": 0.3, "auc": 1.0, "balanced_accuracy": 0.9, "unscored": 0.0}
@@ -169,10 +180,18 @@ def test_the_command(pictures, tmp_path, capsys):
     words = ["--images", str(tmp_path), "--out", f"{tmp_path}/out", "--features", "20", "--top-images", "2"]
     assert main(["validate", *words, "--seeds", "1", "--no-trained", "--no-curves"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    for part in ("planted, default", "planted, adversarial", "planted kind by class found", "dip test", "tables:"):
+    for part in (
+        "planted, patches, default",
+        "planted, blobs, noisy",
+        "planted kind by class found",
+        "dip test",
+        "tables:",
+    ):
         assert part in printed
     summary = json.loads((tmp_path / "out" / "validation.json").read_text())
-    assert [group["setting"] for group in summary["groups"]] == ["default", "adversarial"]
+    settings = ["default", "adversarial", "noisy", "mixtures"]
+    assert [group["setting"] for group in summary["groups"]] == 2 * settings
+    assert [group["family"] for group in summary["groups"]] == 4 * ["patches"] + 4 * ["blobs"]
     for wrong, message in (
         (["--images", f"{tmp_path}/none"], "no such folder of images"),
         (["--revision", "main"], "belong to --model"),

@@ -17,6 +17,7 @@ from infoscope.analyses.planted.features import (
     square_patches,
     view_statistics,
 )
+from infoscope.analyses.planted.noise import each_feature
 from infoscope.errors import InfoscopeError
 from infoscope.images.prefetch import all_unreadable, decode_readable
 from infoscope.images.source import ImageSource, spread_evenly
@@ -34,6 +35,8 @@ _MIXED = 4
 # The shortest usable ramp, in standard deviations. A shorter one means that many images have the same value there, such
 # as black or burnt-out pictures.
 _SHORTEST = 0.05
+LATE = 1_000_003
+"""Added to the seed of what is drawn for mixtures and code noise, to keep clear of the seeds next to it."""
 # Candidates drawn for each local feature that is chosen for where it fires.
 _CANDIDATES = 8
 
@@ -79,7 +82,8 @@ def calibrate(views: list[np.ndarray], config: PlantedConfig) -> tuple[PlantedFe
     distant = round(config.two_instances * counts["local"])
     covered = config.side**2
     local, local_names = _local_weights(z, counts["local"] - distant - centred, distant, centred, covered, random)
-    low, high = _ends(_covered(z @ local, covered))
+    areas = None if config.areas is None else torch.tensor(config.areas).round().long()
+    low, high = _local_ends(z @ local, covered if areas is None else areas[: counts["local"]], config.peaked)
     names = [f"local: {name}" for name in local_names]
     image, image_names = [], []
     for kind in ("global", "position-bound", "diffuse"):
@@ -94,9 +98,21 @@ def calibrate(views: list[np.ndarray], config: PlantedConfig) -> tuple[PlantedFe
     window_of = torch.full((config.features,), -1)
     position = counts["local"] + counts["global"]
     window_of[position : position + counts["position-bound"]] = torch.arange(counts["position-bound"])
+    usual_patches = torch.randperm(config.patches, generator=random)[: config.outliers]
+    # A generator of their own, so that the others draw what they drew before there were mixtures and code noise.
+    late = torch.Generator().manual_seed(LATE + config.seed)
+    mixed, mixed_names = _mixed(z, statistics, config, covered, areas, late)
+    names += image_names + mixed_names
+    noise = {name: each_feature(getattr(config, name), config.features, late) for name in ("dropout", "stray", "gain")}
+    noise["spread"] = each_feature(config.noise, config.features, late)
+    at_peak = config.dropout_at_peak
+    noise["dropout_at_peak"] = noise["dropout"] if at_peak is None else each_feature(at_peak, config.features, late)
+    strengths = (*config.strengths, 1.0, 1.0)
     return PlantedFeatures(
         config,
         {
+            **mixed,
+            **noise,
             "descriptor_mean": mean,
             "descriptor_scale": scale,
             "statistic_mean": statistic_mean,
@@ -110,10 +126,47 @@ def calibrate(views: list[np.ndarray], config: PlantedConfig) -> tuple[PlantedFe
             "false_weight": false_weight,
             "false_limit": limit if config.false_positives else torch.full_like(limit, torch.inf),
             "window_of": window_of,
-            "usual_patches": torch.randperm(config.patches, generator=random)[: config.outliers],
-            "strength": torch.tensor(config.strengths).repeat_interleave(torch.tensor(list(counts.values()))),
+            "usual_patches": usual_patches,
+            "strength": torch.tensor(strengths).repeat_interleave(torch.tensor(list(counts.values()))),
         },
-    ), names + image_names
+    ), names
+
+
+def _mixed(
+    z: Float[Tensor, "image patch descriptor"],
+    statistics: Float[Tensor, "image statistic"],
+    config: PlantedConfig,
+    covered: int,
+    areas: Int64[Tensor, " feature"] | None,
+    random: torch.Generator,
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Tensors and names of the mixtures: their local part, and the images in which they are parked."""
+    in_maps, over_images = config.counts["mixed-maps"], config.counts["mixed-images"]
+    count = in_maps + over_images
+    weight, called = _weights(z, list(DESCRIPTORS), count, covered, random)
+    reached = _covered(z @ weight, covered if areas is None else areas[config.features - count :])
+    low, high = _local_ends(z @ weight, covered if areas is None else areas[config.features - count :], config.peaked)
+    share = each_feature(config.mixed_share, config.features, random)[config.features - count :]
+    parks = _mixtures(len(STATISTICS), over_images, random)
+    value, limit = statistics @ parks, torch.zeros(over_images)
+    for number in range(over_images):
+        # Among the images in which the feature fires, since only those can be among its top images.
+        fires = reached[:, in_maps + number] > low[in_maps + number]
+        limit[number] = torch.quantile(value[fires, number], 1 - share[in_maps + number])
+    parks, limit = (
+        torch.cat([values.new_zeros(*values.shape[:-1], in_maps), values], dim=-1) for values in (parks, limit)
+    )
+    nan = torch.full((over_images,), torch.nan)
+    kinds = ["mixed-maps"] * in_maps + ["mixed-images"] * over_images
+    return {
+        "mixed_weight": weight,
+        "mixed_low": low,
+        "mixed_high": high,
+        "parks_weight": parks,
+        "parks_limit": limit,
+        "parked_share": torch.cat([share[:in_maps], nan]),
+        "graded": share,
+    }, [f"{kind}: {name}" for kind, name in zip(kinds, called, strict=True)]
 
 
 def make_windows(config: PlantedConfig) -> Float[Tensor, "patch window"]:
@@ -214,8 +267,14 @@ def _mixtures(size: int, count: int, random: torch.Generator) -> Float[Tensor, "
     return unit
 
 
-def _covered(values: Float[Tensor, "image item feature"], covered: int) -> Float[Tensor, "image feature"]:
-    """The value that ``covered`` items of an image reach or exceed."""
+def _covered(
+    values: Float[Tensor, "image item feature"], covered: int | Int64[Tensor, " feature"]
+) -> Float[Tensor, "image feature"]:
+    """The value that ``covered`` items of an image reach or exceed, so many of each feature where there are several."""
+    if isinstance(covered, Tensor):
+        last = covered.clamp(1, values.shape[1]) - 1
+        ordered = values.sort(dim=1, descending=True).values
+        return ordered.gather(1, last[None, None].expand(len(values), 1, -1))[:, 0]
     reached: Tensor = values.topk(min(covered, values.shape[1]), dim=1).values[:, -1]
     return reached
 
@@ -224,6 +283,18 @@ def _ends(values: Float[Tensor, "image feature"]) -> tuple[Float[Tensor, " featu
     if not values.numel():
         return values[0], values[0]
     low, high = torch.quantile(values, torch.tensor(RAMP), dim=0)
+    return low, high
+
+
+def _local_ends(
+    values: Float[Tensor, "image patch feature"], covered: int | Int64[Tensor, " feature"], peaked: bool
+) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
+    """The ends of local ramps: both by what the covered patches reach, or the upper one by the strongest patch."""
+    low, high = _ends(_covered(values, covered))
+    if peaked:
+        _, highest = _ends(values.amax(1))
+        # Of a feature that covers a patch, both are the same.
+        high = torch.maximum(high, highest)
     return low, high
 
 

@@ -2,54 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
 from infoscope.analyses.planted.config import PlantedConfig
-
-
-@dataclass(frozen=True)
-class Draws:
-    """What is random about one view.
-
-    Attributes:
-        usual: uniform on 0..1; decides whether the outliers are on their usual patches.
-        order: the patches in random order, ``[patch]``.
-        place: a random patch for each feature, where it fires if it fires falsely.
-        noise: standard normal, ``[patch, feature]``.
-    """
-
-    usual: float
-    order: Int64[np.ndarray, " patch"]
-    place: Int64[np.ndarray, " feature"]
-    noise: Float32[np.ndarray, "patch feature"]
-
-
-def draw(view: UInt8[np.ndarray, "row column 3"], seed: int, patches: int, features: int) -> Draws:
-    """The draws of a view, seeded by a hash of all its pixels, so that a shift by one patch changes all of them.
-
-    Example:
-        >>> view = np.zeros((8, 8, 3), np.uint8)
-        >>> first, again, other = (draw(v, 0, 4, 2) for v in (view, view.copy(), view + 1))
-        >>> bool((first.noise == again.noise).all()), bool((first.noise == other.noise).any())
-        (True, False)
-    """
-    digest = hashlib.blake2b(np.ascontiguousarray(view).tobytes(), digest_size=16).digest()
-    generator = np.random.default_rng([seed, int.from_bytes(digest, "little")])
-    return Draws(
-        usual=float(generator.random()),
-        order=generator.permutation(patches).astype(np.int64),
-        place=generator.integers(patches, size=features).astype(np.int64),
-        noise=generator.standard_normal((patches, features), dtype=np.float32),
-    )
-
+from infoscope.analyses.planted.noise import Draws, disturb, draw, park
 
 _WAVES = 4
 """Cosines per side of the ramps and ridges, the constant one among them."""
@@ -181,7 +143,8 @@ class PlantedFeatures(nn.Module):
     - a local feature has ramp(z . weight), from the patch's own pixels;
     - the others have one strength for the whole view, a = ramp(t . weight): a diffuse feature on every patch, a
       position-bound one on the patches of a window, a global one on the outlier patches. These are drawn from the
-      flattest quarter of the view by a hash of all its pixels.
+      flattest quarter of the view by a hash of all its pixels;
+    - a mixture is a local feature that is parked on such patches with a share of a map's mass, or in a share of images.
 
     All tensors are buffers, so that they move with the model and are part of its hash.
     """
@@ -201,6 +164,18 @@ class PlantedFeatures(nn.Module):
     window_of: Tensor
     usual_patches: Tensor
     strength: Tensor
+    mixed_weight: Tensor
+    mixed_low: Tensor
+    mixed_high: Tensor
+    parks_weight: Tensor
+    parks_limit: Tensor
+    parked_share: Tensor
+    graded: Tensor
+    dropout: Tensor
+    dropout_at_peak: Tensor
+    stray: Tensor
+    gain: Tensor
+    spread: Tensor
 
     def __init__(self, config: PlantedConfig, tensors: dict[str, Tensor]):
         super().__init__()
@@ -208,9 +183,10 @@ class PlantedFeatures(nn.Module):
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor)
         ends = torch.tensor(list(config.counts.values())).cumsum(0).tolist()
-        self.local, self.global_, self.position, self.diffuse = (
+        self.local, self.global_, self.position, self.diffuse, self.in_maps, self.over_images = (
             slice(start, end) for start, end in zip([0, *ends], ends, strict=False)
         )
+        self.mixed = slice(self.in_maps.start, self.over_images.stop)
 
     @property
     def features(self) -> int:
@@ -242,15 +218,30 @@ class PlantedFeatures(nn.Module):
 
         codes = torch.zeros(config.patches, self.features, device=device)
         codes[:, self.local] = ramp(z @ self.local_weight, self.local_low, self.local_high)
-        codes[:, self.local.stop :] = amplitude
+        codes[:, self.local.stop : self.diffuse.stop] = amplitude
+        codes[:, self.mixed] = ramp(z @ self.mixed_weight, self.mixed_low, self.mixed_high)
         windowed = self.window_of >= 0
         codes[:, windowed] *= windows[:, self.window_of[windowed]]
         codes[:, self.global_] *= seats
         unmuted = codes.clone()
         outlier = seats.any(1)
+        if self.mixed.stop > self.mixed.start:
+            drawn = self._drawn_seats(z, draws)
+            outlier |= drawn
         not_global = torch.ones(self.features, dtype=torch.bool, device=device)
         not_global[self.global_] = False
         codes[outlier[:, None] & not_global] *= config.outlier_keeps
+        if self.mixed.stop > self.mixed.start:
+            whole = unmuted[:, self.mixed].clone()
+            parked_image = statistics @ self.parks_weight > self.parks_limit
+            for values in (codes, unmuted):
+                values[:, self.mixed] = park(values[:, self.mixed], whole, drawn, self.parked_share, parked_image)
+        # What is parked may be many times as strong as the local part, which is not weak for that.
+        peak = unmuted.amax(0)
+        if self.mixed.stop > self.mixed.start:
+            peak[self.mixed] = whole.amax(0)
+        for values in (codes, unmuted):
+            disturb(values, draws, self.dropout, self.dropout_at_peak, self.stray, self.gain, peak)
 
         placed = statistics @ self.false_weight > self.false_limit
         false = placed.nonzero().flatten()
@@ -262,7 +253,7 @@ class PlantedFeatures(nn.Module):
         return PlantedView(
             codes=codes * self.strength,
             unmuted=unmuted * self.strength,
-            error=noise * on * config.noise,
+            error=noise * on * self.spread,
             background=noise * ~on * config.background,
             outlier=outlier,
             placed=placed,
@@ -279,11 +270,19 @@ class PlantedFeatures(nn.Module):
             seats[self.usual_patches, : count // 2] = True
             seats[flattest[: config.outliers], count // 2 :] = True
         else:
-            order = torch.from_numpy(draws.order).to(z.device)
-            flat = torch.zeros(config.patches, dtype=torch.bool, device=z.device)
-            flat[flattest[: config.patches // 4]] = True
-            seats[order[flat[order]][: config.outliers]] = True
+            seats[self._drawn_seats(z, draws)] = True
         return seats
+
+    def _drawn_seats(self, z: Float[Tensor, "patch descriptor"], draws: Draws) -> Bool[Tensor, " patch"]:
+        """Patches drawn by the hash of the view from its flattest quarter."""
+        config = self.config
+        flattest = z[:, CONTRAST].argsort(stable=True)
+        order = torch.from_numpy(draws.order).to(z.device)
+        flat = torch.zeros(config.patches, dtype=torch.bool, device=z.device)
+        flat[flattest[: config.patches // 4]] = True
+        drawn = torch.zeros_like(flat)
+        drawn[order[flat[order]][: config.outliers]] = True
+        return drawn
 
 
 def ramp(

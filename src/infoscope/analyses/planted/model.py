@@ -186,7 +186,8 @@ class PlantedModel(nn.Module):
             return self._tokens(patches)
         # Features that fire falsely do so on any patch; otherwise the global features are on the outlier patches.
         changed = view.codes - view.unmuted
-        changed[:, planted.global_] = (view.codes + view.error)[:, planted.global_]
+        for late in (planted.global_, planted.mixed):
+            changed[:, late] = (view.codes + view.error)[:, late]
         touched = changed.any(1)
         patches[touched] += changed[touched] @ self.directions
         embedded = self.position[PREFIX_TOKENS:] + self._content(view)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 
 from infoscope.analyses.planted.calibration import calibrate, make_windows, read_views
-from infoscope.analyses.planted.config import REAL_BACKGROUND, Kind, PlantedConfig
+from infoscope.analyses.planted.config import MIXTURES, REAL_BACKGROUND, Kind, PlantedConfig
 from infoscope.analyses.planted.features import PlantedFeatures
 from infoscope.analyses.planted.model import BLOCKS, FAMILY, PREFIX_TOKENS, PlantedModel, read_directions, to_bytes
 from infoscope.backbones.backbone import Backbone
@@ -45,6 +46,13 @@ class Planted:
     def kinds(self) -> list[Kind]:
         """The true kind of each feature."""
         return self.config.kinds
+
+    @property
+    def graded(self) -> Float64[np.ndarray, " feature"]:
+        """How far each feature is global: 0 where local, 1 where global, for a mixture its share; NaN for the rest."""
+        pure = {"local": 0.0, "global": 1.0}
+        share = iter(self.features.graded.tolist())
+        return np.array([next(share) if kind in MIXTURES else pure.get(kind, np.nan) for kind in self.kinds])
 
     def inside(self, shift: int) -> list[bool]:
         """Which features are position-bound with a window entirely in the overlap; their CDS is s/(p-s-1)."""

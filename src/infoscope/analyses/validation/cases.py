@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float, Float64, Int64
 
-from infoscope.analyses.planted.config import KINDS, PlantedConfig, planted_config
+from infoscope.analyses.planted.config import KINDS, PURE, PlantedConfig, Setting, planted_config
 from infoscope.analyses.planted.model import turned
 from infoscope.analyses.planted.plant import Planted, plant, plant_into
+from infoscope.analyses.planted_blobs.config import BlobsConfig, blobs_config
+from infoscope.analyses.planted_blobs.plant import PlantedBlobs, plant_blobs
 from infoscope.analyses.validation.config import Case, ValidateConfig
+from infoscope.analyses.validation.like_real import RunNoise, measure_options
 from infoscope.backbones.backbone import Backbone
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.images.source import ArraySource, spread_evenly
 from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.measure import measure_scope
 from infoscope.runtime.columns import Column, declare, make_table
+from infoscope.runtime.run import Run
 from infoscope.scope.classes import CLASSES
 from infoscope.scope.modes import dip_test
 from infoscope.training.train import train_sae
 
 _CASE: dict[str, Column] = {
     "world": Column(pl.String, "", "planted: a model made of planted features; real: a real one with features planted"),
-    "setting": Column(pl.String, "", "default or adversarial (method, section 9)"),
+    "setting": Column(pl.String, "", "default, adversarial, noisy, mixtures or like-real (method, section 9)"),
+    "family": Column(pl.String, "", "patches or blobs: the generators of the features", since="0.1.0"),
     "seed": Column(pl.UInt32, "", "of the planted features"),
     "dictionary": Column(pl.String, "", "planted directions; turned: these at an angle; trained: an SAE on the tokens"),
     "axis": Column(pl.String, "", "main, or the curve that the case is a point of"),
@@ -45,7 +50,13 @@ FEATURES = declare(
         **_CASE,
         "feature": Column(pl.UInt32, "index", "the planted feature"),
         "name": Column(pl.String, "", "its kind and what it is a function of"),
-        "kind": Column(pl.String, "", "the truth: local, global, position-bound or diffuse"),
+        "kind": Column(pl.String, "", "the truth: local, global, position-bound, diffuse, mixed-maps or mixed-images"),
+        "graded": Column(
+            pl.Float64,
+            "0 to 1",
+            "how far it is global: of a mixture, the share of its maps' mass or images",
+            since="0.1.0",
+        ),
         "latent": Column(pl.UInt32, "index", "feature of the dictionary that stands for it"),
         "match": Column(pl.Float64, "cosine", "between that feature's decoder direction and the planted one"),
         "kind_share": Column(
@@ -60,6 +71,10 @@ FEATURES = declare(
         "cds_calibrated": Column(pl.Float64, "", ""),
         "trust": Column(pl.Float64, "", ""),
         "scope_class": Column(pl.String, "", ""),
+        "mass_ratio": Column(pl.Float64, "", "", since="0.1.0"),
+        "support_iou": Column(pl.Float64, "", "", since="0.1.0"),
+        "cds_even": Column(pl.Float64, "", "", since="0.1.0"),
+        "cds_odd": Column(pl.Float64, "", "", since="0.1.0"),
     }
 )
 
@@ -74,7 +89,11 @@ CASES = declare(
         "auc_calibrated": Column(pl.Float64, "0 to 1", "likewise of the calibrated score"),
         "unscored": Column(pl.Float64, "share", "of the recovered features, without a CDS"),
         "balanced_accuracy": Column(pl.Float64, "share", "of the classes, over the recovered features"),
-        "confusion": Column(pl.List(pl.List(pl.Int64)), "count", "true kind by class; the last class is undefined"),
+        "confusion": Column(
+            pl.List(pl.List(pl.Int64)),
+            "count",
+            "true kind by class, in the order of kinds and classes in validation.json",
+        ),
         "diffuse_as_local": Column(pl.Float64, "share", "of the recovered diffuse features, called local"),
         "line": Column(pl.Float64, "share of D", "s/(p-s-1), where a feature glued to a place lies"),
         "position_cds": Column(
@@ -149,8 +168,18 @@ def _unit(rows: Float[np.ndarray, "row width"]) -> Float64[np.ndarray, "row widt
     return unit
 
 
-COLUMNS: tuple[str, ...] = (*KINDS, *(name for name in CLASSES if name not in KINDS))
-"""The scope classes, with the planted kinds first, so that correct classes are on the diagonal."""
+COLUMNS: tuple[str, ...] = (*PURE, *(name for name in CLASSES if name not in PURE))
+"""The scope classes, with the pure kinds first, so that correct classes are on the diagonal."""
+
+
+def right_class(kind: str) -> str:
+    """The class that a kind should get.
+
+    Example:
+        >>> right_class("local"), right_class("mixed-images")
+        ('local', 'mixed')
+    """
+    return kind.split("-")[0] if kind.startswith("mixed") else kind
 
 
 def scope_auc(kinds: Sequence[str], score: Float[np.ndarray, " feature"]) -> float:
@@ -176,17 +205,20 @@ def confusion(kinds: Sequence[str], classes: Sequence[str]) -> Int64[np.ndarray,
     """How many features of each kind, in the order of `KINDS`, got each class, in the order of `COLUMNS`.
 
     Example:
-        >>> confusion(["local", "local"], ["local", "undefined"])[0].tolist()
-        [1, 0, 0, 0, 1]
+        >>> found = confusion(["local", "local", "mixed-maps"], ["local", "undefined", "global"])
+        >>> [dict(zip(COLUMNS, row))["local"] for row in found.tolist()], found.sum(1).tolist()
+        ([1, 0, 0, 0, 0, 0], [2, 0, 0, 0, 1, 0])
     """
-    from sklearn.metrics import confusion_matrix
-
-    matrix: Int64[np.ndarray, "kind class"] = confusion_matrix(list(kinds), list(classes), labels=list(COLUMNS))
-    return matrix[: len(KINDS)]
+    matrix = np.zeros((len(KINDS), len(COLUMNS)), np.int64)
+    for kind, name in zip(kinds, classes, strict=True):
+        matrix[KINDS.index(kind), COLUMNS.index(name)] += 1
+    return matrix
 
 
 def balanced_accuracy(kinds: Sequence[str], classes: Sequence[str]) -> float:
     """The share of features that got the class of their kind, mean over the kinds present; ``undefined`` is wrong.
+
+    Both mixtures should be called mixed; by rules that have no such class they are left out.
 
     Example:
         >>> balanced_accuracy(["local", "local", "global"], ["local", "undefined", "global"])
@@ -194,12 +226,18 @@ def balanced_accuracy(kinds: Sequence[str], classes: Sequence[str]) -> float:
     """
     from sklearn.metrics import recall_score
 
-    present = [kind for kind in KINDS if kind in kinds]
-    return float(recall_score(list(kinds), list(classes), labels=present, average="macro", zero_division=0))
+    right = [right_class(kind) for kind in kinds]
+    present = sorted(set(right) & set(CLASSES))
+    return float(recall_score(right, list(classes), labels=present, average="macro", zero_division=0))
 
 
 # The columns of scope.parquet that the table of features repeats.
-_MEASURED = ("cds", "pairs", "effective_area", "position_control", "cds_null", "cds_calibrated", "trust", "scope_class")
+_MEASURED = (
+    *("cds", "pairs", "effective_area", "position_control", "cds_null", "cds_calibrated", "trust", "scope_class"),
+    *("mass_ratio", "support_iou", "cds_even", "cds_odd"),
+)
+_SPARE = 64
+"""Dimensions of the blobs' tokens beside the features, which hold places and the seats' length. Our choice."""
 BATCH_TOKENS, LEARNING_RATE = 512, 2e-3
 """Of the trained SAE. Our choice: there are few tokens, so there are many short steps."""
 _OUTLIER_MODEL_SHARES = (0.6, 0.4, 0.0, 0.0)
@@ -214,11 +252,13 @@ class Bench:
         images: the photographs, in memory.
         config: the options.
         backbone: a real model at its block to plant features into, if there is one.
+        like: a real run that planted models are to be like, if there is one, and its noise.
     """
 
     images: ArraySource
     config: ValidateConfig
     backbone: Backbone | None = None
+    like: tuple[Run, RunNoise] | None = None
 
     def run(self, case: Case) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Measure a case: its row of `CASES`, and its rows of `FEATURES`."""
@@ -226,11 +266,12 @@ class Bench:
         images = self._sample(case.photographs)
         planted = self._plant(case, images)
         sae = self._dictionary(case, planted, images)
-        scope = measure_scope(
-            planted.backbone, sae, images, MeasureConfig(top_images=case.top_images, shift=case.shift)
-        )
+        options = MeasureConfig(top_images=case.top_images, shift=case.shift)
+        if self.like is not None:
+            options = measure_options(self.like[0])
+        scope = measure_scope(planted.backbone, sae, images, options)
         features = _features(case, planted, sae, scope.table)
-        row = judge(features, case, planted.config)
+        row = judge(features, case, planted.config.grid)
         return make_table(CASES, [row | {"seconds": round(time.monotonic() - start, 1)}]), features
 
     def _sample(self, count: int) -> ArraySource:
@@ -238,18 +279,35 @@ class Bench:
         sample = sorted(spread_evenly(len(self.images), count))
         return ArraySource([self.images[i] for i in sample], name=self.images.name)
 
-    def _plant(self, case: Case, images: ArraySource) -> Planted:
+    def _plant(self, case: Case, images: ArraySource) -> Planted | PlantedBlobs:
+        if self.like is not None:
+            return self._plant_like(case, images, *self.like)
+        setting: Setting = case.setting  # type: ignore[assignment]
+        if case.family == "blobs":
+            features = self.config.features
+            width = max(BlobsConfig.width, features + _SPARE)
+            return plant_blobs(images, blobs_config(setting, seed=case.seed, features=features, width=width))
         options: dict[str, Any] = {name: getattr(case, name) for name in ("seed", "noise", "background")}
         options["features"] = self.config.features
         if case.outlier_model:
             options["shares"] = _OUTLIER_MODEL_SHARES
-        config = planted_config(case.setting, **options)
+        config = planted_config(setting, **options)
         if case.world == "planted":
             return plant(images, config)
         assert self.backbone is not None
         return plant_into(self.backbone, images, config)
 
-    def _dictionary(self, case: Case, planted: Planted, images: ArraySource) -> SparseAutoencoder:
+    def _plant_like(self, case: Case, images: ArraySource, run: Run, noise: RunNoise) -> Planted | PlantedBlobs:
+        model, features = run.manifest.model, self.config.features
+        options = noise.options(features, case.seed, model.grid**2)
+        options |= {"grid": model.grid, "patch_size": model.patch_size, "width": 2 * features + _SPARE}
+        drawn = noise.drawn(features, case.seed)
+        if case.family == "blobs":
+            return plant_blobs(images, BlobsConfig(**options, error=tuple(drawn.log_error.tolist())))
+        # Maps of a real run have a peak, and how far codes are lost depends on their height under it.
+        return plant(images, PlantedConfig(**options, noise=tuple(drawn.error.tolist()), peaked=True))
+
+    def _dictionary(self, case: Case, planted: Planted | PlantedBlobs, images: ArraySource) -> SparseAutoencoder:
         if case.dictionary == "planted":
             return planted.dictionary
         if case.dictionary == "turned":
@@ -266,7 +324,7 @@ class Bench:
         )
 
 
-def _features(case: Case, planted: Planted, sae: SparseAutoencoder, scope: pl.DataFrame) -> pl.DataFrame:
+def _features(case: Case, planted: Planted | PlantedBlobs, sae: SparseAutoencoder, scope: pl.DataFrame) -> pl.DataFrame:
     """The rows of the scope table for the planted features, beside the truth."""
     truth = planted.dictionary.W_dec.detach().cpu().numpy()
     directions = sae.W_dec.detach().cpu().numpy()
@@ -279,19 +337,22 @@ def _features(case: Case, planted: Planted, sae: SparseAutoencoder, scope: pl.Da
     measured = scope[latent.tolist()]
     inside = planted.inside(case.shift)
     rows = [
-        asdict(case) | {"feature": j, "name": planted.names[j], "kind": kind, "inside": inside[j]}
+        case.recorded() | {"feature": j, "name": planted.names[j], "kind": kind, "inside": inside[j]}
         for j, kind in enumerate(planted.kinds)
     ]
     planted_rows = pl.DataFrame(rows).with_columns(
-        latent=pl.Series(latent), match=pl.Series(cosine).cast(pl.Float64), kind_share=pl.Series(share)
+        graded=pl.Series(planted.graded, nan_to_null=True),
+        latent=pl.Series(latent),
+        match=pl.Series(cosine).cast(pl.Float64),
+        kind_share=pl.Series(share),
     )
     columns = measured.select(_MEASURED)
     joined: pl.DataFrame = pl.concat([planted_rows, columns], how="horizontal")
     return joined.select([pl.col(name).cast(column.dtype) for name, column in FEATURES.items()])
 
 
-def judge(features: pl.DataFrame, case: Case, config: PlantedConfig) -> dict[str, Any]:
-    """One row of `CASES`, without the seconds, from the rows of `FEATURES`."""
+def judge(features: pl.DataFrame, case: Case, grid: int) -> dict[str, Any]:
+    """One row of `CASES`, without the seconds, from the rows of `FEATURES`; ``grid`` is p."""
     # Directions that were turned on purpose still stand for their features, however far they were turned.
     recovered = features if case.dictionary != "trained" else features.filter(pl.col("kind_share") >= RECOVERED)
     kinds: Sequence[str] = recovered["kind"].to_list()
@@ -300,7 +361,7 @@ def judge(features: pl.DataFrame, case: Case, config: PlantedConfig) -> dict[str
     diffuse = recovered.filter(pl.col("kind") == "diffuse")["scope_class"].to_list()
     glued = recovered.filter(pl.col("inside"))["cds"].median()
     calibrated = scope_auc(kinds, _floats(recovered["cds_calibrated"]))
-    return asdict(case) | {
+    return case.recorded() | {
         "features": features.height,
         "recovered": recovered.height / features.height,
         "auc": _number(scope_auc(kinds, _floats(recovered["cds"]))),
@@ -309,7 +370,7 @@ def judge(features: pl.DataFrame, case: Case, config: PlantedConfig) -> dict[str
         "balanced_accuracy": None if classes is None else balanced_accuracy(kinds, classes),
         "confusion": None if classes is None else confusion(kinds, classes).tolist(),
         "diffuse_as_local": None if classes is None or not diffuse else diffuse.count("local") / len(diffuse),
-        "line": case.shift / (config.grid - case.shift - 1),
+        "line": case.shift / (grid - case.shift - 1),
         "position_cds": glued,
         "dip_p": _number(dip_test(scored)[1]),
     }

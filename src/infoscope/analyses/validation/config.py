@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal, get_args
 
-from infoscope.analyses.planted.config import LEAST_IMAGES, REAL_BACKGROUND, SETTINGS, PlantedConfig, Setting
+from infoscope.analyses.planted.config import REAL_BACKGROUND, SETTINGS, PlantedConfig, Setting
+from infoscope.analyses.planted_blobs.plant import LEAST_PHOTOGRAPHS
 from infoscope.errors import InfoscopeError
 from infoscope.runtime.typed import Count, Positive, Range, check_fields
 
 Axis = Literal["main", "noise", "background", "top_images", "shift", "cosine", "photographs"]
 Dictionary = Literal["planted", "turned", "trained"]
 World = Literal["planted", "real"]
+PlantedFamily = Literal["patches", "blobs"]
+"""The two families of generators: features of single patches (`infoscope.plant`), and blobs and regions
+(`infoscope.plant_blobs`). Rules that are chosen on one are reported on the other."""
+CaseSetting = Literal["default", "adversarial", "noisy", "mixtures", "like-real"]
+
+FAMILIES: tuple[PlantedFamily, ...] = get_args(PlantedFamily)
+BASIC: tuple[Setting, ...] = ("default", "adversarial")
+"""The settings of which curves are measured, that SAEs are trained on, and that are planted into a real model."""
 
 # Where each curve is measured besides the defaults: powers of two and round numbers on both sides.
 NOISE = (0.0, 0.6, 1.0)
@@ -30,6 +40,7 @@ class Case:
     Attributes:
         world: a planted model, or a real one with planted features.
         setting: setting of the planted features.
+        family: the generators that they are of.
         seed: seed of the planted features.
         dictionary: the planted directions; these turned by an angle; or an SAE trained on the tokens.
         axis: the curve that the case belongs to.
@@ -43,8 +54,9 @@ class Case:
     """
 
     world: World
-    setting: Setting
+    setting: CaseSetting
     seed: int
+    family: PlantedFamily = "patches"
     dictionary: Dictionary = "planted"
     axis: Axis = "main"
     noise: float = 0.3
@@ -55,20 +67,26 @@ class Case:
     photographs: int = 300
     outlier_model: bool = False
 
+    def recorded(self) -> dict[str, Any]:
+        """The case as columns of the tables; a number that does not apply is None."""
+        return {name: None if value != value else value for name, value in asdict(self).items()}
+
     @property
     def title(self) -> str:
         """The case in words, for progress lines.
 
         Example:
             >>> Case("planted", "default", 0, axis="noise", noise=0.5).title
-            'planted default seed 0, planted dictionary, noise 0.5'
+            'planted default seed 0, patches, planted dictionary, noise 0.5'
         """
         words = {"main": "", "photographs": f", {self.photographs} photographs"}
         varied = words.get(self.axis)
         if varied is None:
             varied = f", {self.axis.replace('_', ' ')} {getattr(self, self.axis):g}"
         kinds = ", outlier model" if self.outlier_model else ""
-        return f"{self.world} {self.setting} seed {self.seed}, {self.dictionary} dictionary{varied}{kinds}"
+        return (
+            f"{self.world} {self.setting} seed {self.seed}, {self.family}, {self.dictionary} dictionary{varied}{kinds}"
+        )
 
 
 @dataclass(frozen=True)
@@ -80,10 +98,10 @@ class ValidateConfig:
 
     Example:
         >>> len(ValidateConfig(seeds=2, curves=False, trained=False).cases(real=False))
-        5
+        17
     """
 
-    photographs: Annotated[int, Range(LEAST_IMAGES)] = 300
+    photographs: Annotated[int, Range(LEAST_PHOTOGRAPHS)] = 300
     """How many photographs, spread evenly over the images. Our choice: a feature is at its peak in thirty of them,
     twice as many as make its score."""
     seeds: Positive = 5
@@ -131,19 +149,27 @@ class ValidateConfig:
             base = self._base(setting)
             for seed in range(self.seeds):
                 cases.append(replace(base, seed=seed))
-                if self.trained:
+                if self.trained and setting in BASIC:
                     cases.append(replace(base, seed=seed, dictionary="trained"))
-            if self.curves:
+            if self.curves and setting in BASIC:
                 cases += self._curves(base)
         cases.append(replace(self._base("default"), outlier_model=True))
+        for setting in SETTINGS:
+            cases += [replace(self._base(setting), seed=seed, family="blobs") for seed in range(self.seeds)]
         if real:
             seeds = range(self.real_seeds)
             cases += [
                 replace(self._base(setting), world="real", seed=seed, background=REAL_BACKGROUND)
-                for setting in SETTINGS
+                for setting in BASIC
                 for seed in seeds
             ]
         return cases
+
+    def like_real(self) -> list[Case]:
+        """The cases of planted models like a real run, whose options these are."""
+        # Each feature has its own noise, so that there is none to record for all.
+        base = replace(self._base("default"), setting="like-real", noise=math.nan)
+        return [replace(base, family=family, seed=seed) for family in FAMILIES for seed in range(self.seeds)]
 
     def _base(self, setting: Setting) -> Case:
         return Case("planted", setting, 0, top_images=self.top_images, shift=self.shift, photographs=self.photographs)
@@ -156,5 +182,5 @@ class ValidateConfig:
             *[replace(base, axis="shift", shift=shift) for shift in SHIFT if shift != self.shift],
             *[replace(base, axis="noise", noise=noise) for noise in NOISE],
             *[replace(base, axis="background", background=noise) for noise in BACKGROUND],
-            *[replace(base, axis="photographs", photographs=count) for count in fewer if count >= LEAST_IMAGES],
+            *[replace(base, axis="photographs", photographs=count) for count in fewer if count >= LEAST_PHOTOGRAPHS],
         ]

@@ -1,0 +1,1 @@
+"""A second family of planted models, written without the first: rules chosen on one are reported on the other."""
