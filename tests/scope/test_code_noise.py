@@ -7,13 +7,20 @@ import pytest
 
 from infoscope.scope.code_noise import CodeNoise, simulate_noise
 from infoscope.scope.controls import control_features, control_pairs
-from infoscope.scope.geometry import Geometry
+from infoscope.scope.geometry import Geometry, patch_distances
 from infoscope.scope.maps import MapPairs, SparseMaps
 from infoscope.scope.noise_counts import NoiseCounts
 from infoscope.scope.score import score_features, score_pairs
 
 P, S, K = 14, 2, 16
 SIDE = P - S
+GROUND = patch_distances(SIDE) / patch_distances(SIDE).max()
+
+
+def imitated(pairs, noise, **options):
+    """Mean and variance of the distance to noisy copies, as shares of D."""
+    ((mean, variance),) = simulate_noise(pairs, noise, P, S, [GROUND], **options)
+    return mean, variance
 
 
 def rows(dense):
@@ -55,7 +62,15 @@ def crops(pictures):
 
 
 def measured(rng, draw, features=12, views=60):
-    """The code noise of a world: ``draw(feature)`` gives two readings ``[row, column]`` of one view."""
+    """The code noise of a world: ``draw(feature)`` gives two readings ``[row, column]`` of one view.
+
+    It is that of a typical feature; `CodeNoise.stays` and the like would be of these features alone.
+    """
+    return replace(measured_each(rng, draw, features, views), stays=(), beside=(), apart=())
+
+
+def measured_each(rng, draw, features=12, views=60):
+    """The same with each feature's own rates."""
     counts = NoiseCounts.empty(features)
     for _ in range(views):
         both = [draw(feature) for feature in range(features)]
@@ -87,7 +102,7 @@ def test_without_noise_nothing_moves():
     rng = np.random.default_rng(0)
     first, second = crops(blobs(rng, K, P + S))
     pairs = as_pairs(first[None], second[None])
-    mean, variance = simulate_noise(pairs, CodeNoise.none(), P, S)
+    mean, variance = imitated(pairs, CodeNoise.none())
     valid = ~np.isnan(score_pairs(pairs, P, S).emd)
     assert valid.sum() > 8
     assert np.array_equal(~np.isnan(mean), valid)
@@ -100,7 +115,7 @@ def test_two_places_that_drop_out_half_of_the_time():
     maps = np.zeros((1, 2000, P, P))
     maps[0, :, 4, 4] = maps[0, :, 4, 9] = 1.0
     pairs = as_pairs(maps, maps, 2000)
-    mean, variance = simulate_noise(pairs, with_chances(lost=0.5), P, S)
+    mean, variance = imitated(pairs, with_chances(lost=0.5))
     largest = 2**0.5 * (SIDE - 1)
     # Shares of pairs: by chance two of eight copies at least have mass in nearly all.
     assert np.isnan(mean).mean() < 0.001
@@ -112,7 +127,7 @@ def test_a_code_that_appears_everywhere_spreads_the_mass_evenly():
     """All other cells get a code of the same size within a quarter octave, so the centre's mass goes everywhere."""
     maps = np.zeros((1, 1, P, P))
     maps[0, 0, 6, 6] = 2 ** (1 / 8)
-    mean, _ = simulate_noise(as_pairs(maps, maps, 1), with_chances(appears=1.0), P, S)
+    mean, _ = imitated(as_pairs(maps, maps, 1), with_chances(appears=1.0))
     row, column = np.divmod(np.arange(SIDE**2), SIDE)
     centres = ((6 - S, 6 - S), (6, 6))  # of the overlap, in the two crops
     wanted = np.mean([np.hypot(row - y, column - x).mean() for y, x in centres]) / (2**0.5 * (SIDE - 1))
@@ -124,12 +139,12 @@ def test_a_pair_depends_on_nothing_but_itself():
     first, second = crops(blobs(rng, 5 * K, P + S))
     pairs = as_pairs(first.reshape(5, K, -1), second.reshape(5, K, -1))
     noise = with_chances(lost=0.3, appears=0.01)
-    whole = simulate_noise(pairs, noise, P, S)
+    whole = imitated(pairs, noise)
     index = np.array([3, 17, 18, 60])
-    some = simulate_noise(pairs.take(index), noise, P, S)
+    some = imitated(pairs.take(index), noise)
     for ours, theirs in zip(whole, some, strict=True):
         assert np.array_equal(ours[index], theirs, equal_nan=True)
-    again = simulate_noise(pairs, noise, P, S, seed=1)
+    again = imitated(pairs, noise, seed=1)
     assert not np.array_equal(whole[0], again[0], equal_nan=True)
 
 
@@ -172,6 +187,41 @@ def test_parked_features_have_excess_though_they_jump_under_pixel_noise_too():
     assert np.all(over < cds - alone)
 
 
+def test_each_feature_has_the_noise_of_its_own_codes():
+    """Half of the features drop out at one rate, half at another: each one's imitation follows its own."""
+    rng = np.random.default_rng(6)
+    kept = np.repeat([0.95, 0.5], 12)
+
+    def draw(feature):
+        view = blobs(rng, 1, P + S)[0, :P, :P]
+        return reading(rng, view, kept[feature]), reading(rng, view, kept[feature])
+
+    noise = measured_each(rng, draw, features=24)
+    pictures = blobs(rng, 24 * K, P + S).reshape(24, K, P + S, P + S)
+    shape = (24, K, -1)
+    each = [
+        np.stack([reading(rng, own[:, at : at + P, at : at + P], rate) for own, rate in zip(pictures, kept, strict=True)])
+        for at in (0, S)
+    ]
+    pairs = as_pairs(*(crop.reshape(shape) for crop in each))
+    cds, alone, over = excess(pairs, noise, 24)
+    _, by_typical, _ = excess(pairs, replace(noise, stays=(), beside=(), apart=()), 24)
+    for half in (slice(0, 12), slice(12, 24)):
+        assert alone[half].mean() == pytest.approx(cds[half].mean(), rel=0.4)
+    # What is typical of both halves is wrong for either.
+    assert by_typical[:12].mean() > 1.5 * cds[:12].mean()
+    assert by_typical[12:].mean() < 0.8 * cds[12:].mean()
+    assert (over > 0).mean() < 0.25
+
+
+def test_two_ground_distances_see_the_same_copies():
+    maps = np.zeros((1, 50, P, P))
+    maps[0, :, 4, 4] = maps[0, :, 4, 9] = 1.0
+    pairs = as_pairs(maps, maps, 50)
+    one, half = simulate_noise(pairs, with_chances(lost=0.5), P, S, [GROUND, GROUND / 2])
+    assert half[0] == pytest.approx(one[0] / 2, abs=1e-12, nan_ok=True)
+
+
 def test_the_typical_chance_is_not_moved_by_a_minority():
     counts = NoiseCounts.empty(10)
     counts.codes[:, 40], counts.lost[:, 40] = 100, [10] * 7 + [100] * 3
@@ -211,4 +261,4 @@ def test_curves_outlive_json():
 def test_draws_that_do_not_halve_are_refused():
     maps = np.zeros((1, 1, P, P))
     with pytest.raises(ValueError, match="even"):
-        simulate_noise(as_pairs(maps, maps, 1), CodeNoise.none(), P, S, draws=3)
+        imitated(as_pairs(np.ones((1, 1, P, P)), np.ones((1, 1, P, P)), 1), CodeNoise.none(), draws=3)

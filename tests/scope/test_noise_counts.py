@@ -26,7 +26,7 @@ def readings(seed):
 
 
 def counted(views, slot, scale, by_token):
-    counts = NoiseCounts.empty(int(slot.max()) + 1)
+    counts = NoiseCounts.empty(int(slot.max()) + 1, len(slot))
     for clean, noisy in views:
         counts.add(rows(clean), rows(noisy), GRID, slot, scale, by_token)
     return counts
@@ -36,7 +36,7 @@ def test_counts_are_those_of_a_loop_over_dense_codes():
     scale, slot = np.array([1.0, 2.0, 0.5, 1.0, 1.0, 1.0, 1.0]), np.array([0, 1, -1, 2, 3, 4, 5])
     views = [readings(seed) for seed in range(4)]
     counts = counted(views, slot, scale, by_token=True)
-    wanted = NoiseCounts.empty(6)
+    wanted = NoiseCounts.empty(6, FEATURES)
     wanted.images[:] = 4
     row, column = np.divmod(np.arange(GRID * GRID), GRID)
 
@@ -48,6 +48,16 @@ def test_counts_are_those_of_a_loop_over_dense_codes():
 
     for clean, noisy in views:
         for feature in range(FEATURES):
+            active = np.flatnonzero(clean[:, feature])
+            for token in range(GRID * GRID) if len(active) else ():
+                before, after = clean[token, feature], noisy[token, feature]
+                if before:
+                    wanted.own_codes[feature, value(before, feature) // 4] += 1
+                    wanted.own_lost[feature] += not after
+                else:
+                    apart = int(np.maximum(abs(row[active] - row[token]), abs(column[active] - column[token])).min() > 1)
+                    wanted.own_gaps[feature, apart] += 1
+                    wanted.own_came[feature, apart] += bool(after)
             own = slot[feature]
             if own < 0:
                 continue
@@ -81,6 +91,7 @@ def test_counts_are_those_of_a_loop_over_dense_codes():
                     wanted.alone[own] += 1
     assert wanted.alone[4] > 0
     assert wanted.appeared.sum() > 20
+    assert wanted.own_came.min(1).any()
     for name, array in wanted.arrays().items():
         assert np.array_equal(array, getattr(counts, name)), name
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -162,7 +162,7 @@ class CodeNoise:
     @classmethod
     def none(cls) -> CodeNoise:
         """No noise at all."""
-        return cls.of_counts(NoiseCounts.empty(1), (1.0,), "token", 0.0)
+        return replace(cls.of_counts(NoiseCounts.empty(1), (1.0,), "token", 0.0), stays=(), beside=(), apart=())
 
     def scale_of(self, feature: UInt32[np.ndarray, " pair"]) -> Float64[np.ndarray, " pair"]:
         """What the codes of each pair's feature are divided by."""
@@ -173,7 +173,8 @@ class CodeNoise:
         self, feature: UInt32[np.ndarray, " pair"]
     ) -> tuple[Float64[np.ndarray, " pair"], Float64[np.ndarray, "pair 2"], Float64[np.ndarray, "pair 2"]]:
         """How each pair's feature differs from a typical one: what multiplies the chance that its codes stay, and what
-        multiplies, and what is added to, the chance that a patch without a code gets one, next to a code and apart."""
+        multiplies, and what is added to, the chance that a patch without a code gets one, next to a code and apart.
+        """
         gain, extra = np.ones((len(feature), 2)), np.zeros((len(feature), 2))
         if not self.stays:
             return np.ones(len(feature)), gain, extra

@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float64, Int64, UInt16, UInt32
 from infoscope.options import EmptyPairs, Metric
 from infoscope.scope.code_noise import CodeNoise, simulate_noise
 from infoscope.scope.companions import Companions, compare_maps
+from infoscope.scope.displacement import PairDisplacement, cut_off, displace_pairs
 from infoscope.scope.emd import emd_pairs
 from infoscope.scope.geometry import Geometry, patch_distances
-from infoscope.scope.displacement import PairDisplacement, cut_off, displace_pairs
 from infoscope.scope.maps import MapPairs, SparseMaps, half_partners, next_valid, overlap_maps
 from infoscope.scope.score import FeatureScores, PairScores, feature_mean
 

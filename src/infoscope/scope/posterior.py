@@ -248,15 +248,19 @@ def _class_chances(
     outcomes, cells = _mixtures(), len(_EDGES) - 1
     # The borders are in shares as they are, those of the grid are drawn in from 0 and 1.
     shares = (outcomes - _LEAST_SHARE) / (1.0 - 4 * _LEAST_SHARE)
-    following, staying, still, jumping = shares.T
-    stays, keeps_still = staying >= rules.most - 1e-9, still >= rules.most - 1e-9
-    free = ~stays & ~keeps_still
-    follows, jumps = free & (following >= rules.most - 1e-9), free & (jumping >= rules.most - 1e-9)
-    both = free & ~follows & ~jumps & (following >= rules.either - 1e-9) & (jumping >= rules.either - 1e-9)
+
+    def beyond_border(share: Float64[np.ndarray, " mixture"], border: float) -> Float64[np.ndarray, " mixture"]:
+        """The part of the cell around each mixture of the grid in which a share is above a border."""
+        return np.clip((share - border) * _STEPS + 0.5, 0.0, 1.0)
+
+    # At most one of four shares is above a border of more than a half.
+    follows, stays, keeps_still, jumps = (beyond_border(share, rules.most) for share in shares.T)
+    others = 1.0 - follows - stays - keeps_still - jumps
+    both = others * beyond_border(shares[:, 0], rules.either) * beyond_border(shares[:, 3], rules.either)
     grid = weights.reshape(len(weights), len(outcomes), cells)
 
-    def displaced(kind: Bool[np.ndarray, " mixture"]) -> Float64[np.ndarray, "feature cell"]:
-        summed: Float64[np.ndarray, "feature cell"] = grid[:, kind].sum(1)
+    def displaced(part: Float64[np.ndarray, " mixture"]) -> Float64[np.ndarray, "feature cell"]:
+        summed: Float64[np.ndarray, "feature cell"] = np.einsum("fmc,m->fc", grid, part)
         return summed
 
     middles = (_EDGES[1:] + _EDGES[:-1]) / 2
@@ -271,11 +275,11 @@ def _class_chances(
     beyond[hidden] = (evidence.kept[hidden] >= rules.high)[:, None]
     part = (1.0 - slight) * (1.0 - beyond)
     part[hidden] = 0.0
-    of = {name: displaced(kind) for name, kind in (("follows", follows), ("jumps", jumps), ("both", both))}
-    others = displaced(free & ~follows & ~jumps & ~both)
-    local = np.where(hidden, 0.0, of["follows"] @ slight)
-    glob = (of["jumps"] * beyond).sum(1)
-    mixed = np.where(hidden, 0.0, of["both"].sum(1)) + ((of["follows"] + of["jumps"] + others) * part).sum(1)
+    followed, jumped, in_both = displaced(follows), displaced(jumps), displaced(both)
+    between = followed + jumped + displaced(others - both)
+    local = np.where(hidden, 0.0, followed @ slight)
+    glob = (jumped * beyond).sum(1)
+    mixed = np.where(hidden, 0.0, in_both.sum(1)) + (between * part).sum(1)
     bound, steady = displaced(stays).sum(1), displaced(keeps_still).sum(1)
     broad = evidence.broad
     by_name = {

@@ -143,7 +143,7 @@ class PlantedFeatures(nn.Module):
     - a local feature has ramp(z . weight), from the patch's own pixels;
     - the others have one strength for the whole view, a = ramp(t . weight): a diffuse feature on every patch, a
       position-bound one on the patches of a window, a global one on the outlier patches. These are drawn from the
-      flattest quarter of the view by a hash of all its pixels;
+      flattest quarter of the view by a hash of its layout;
     - a mixture is a local feature that is parked on such patches with a share of a map's mass, or in a share of images.
 
     All tensors are buffers, so that they move with the model and are part of its hash.
@@ -274,7 +274,7 @@ class PlantedFeatures(nn.Module):
         return seats
 
     def _drawn_seats(self, z: Float[Tensor, "patch descriptor"], draws: Draws) -> Bool[Tensor, " patch"]:
-        """Patches drawn by the hash of the view from its flattest quarter."""
+        """Patches drawn by the hash of the view's layout from its flattest quarter."""
         config = self.config
         flattest = z[:, CONTRAST].argsort(stable=True)
         order = torch.from_numpy(draws.order).to(z.device)

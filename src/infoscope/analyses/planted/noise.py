@@ -35,7 +35,11 @@ class Draws:
 
 
 def draw(view: UInt8[np.ndarray, "row column 3"], seed: int, patches: int, features: int) -> Draws:
-    """The draws of a view, seeded by a hash of all its pixels, so that a shift by one patch changes all of them.
+    """The draws of a view, seeded by hashes.
+
+    Where features are parked and where they fire falsely follows from the layout of the view: a shift changes it, and
+    pixel noise does not, for what moves under pixel noise would be noise and no dependence on context. The noise of
+    codes follows from every pixel.
 
     Example:
         >>> view = np.zeros((8, 8, 3), np.uint8)
@@ -43,18 +47,38 @@ def draw(view: UInt8[np.ndarray, "row column 3"], seed: int, patches: int, featu
         >>> bool((first.noise == again.noise).all()), bool((first.noise == other.noise).any())
         (True, False)
     """
-    digest = hashlib.blake2b(np.ascontiguousarray(view).tobytes(), digest_size=16).digest()
-    generator = np.random.default_rng([seed, int.from_bytes(digest, "little")])
+    placed, generator = (np.random.default_rng([seed, _digest(values)]) for values in (layout(view), view))
     return Draws(
-        usual=float(generator.random()),
-        order=generator.permutation(patches).astype(np.int64),
-        place=generator.integers(patches, size=features).astype(np.int64),
+        usual=float(placed.random()),
+        order=placed.permutation(patches).astype(np.int64),
+        place=placed.integers(patches, size=features).astype(np.int64),
         noise=generator.standard_normal((patches, features), dtype=np.float32),
-        # After all others, so that those are what they were before there was code noise.
         lost=generator.random((patches, features), dtype=np.float32),
         astray=generator.random((patches, features), dtype=np.float32),
         gain=generator.standard_normal(features, dtype=np.float32),
     )
+
+
+def layout(view: UInt8[np.ndarray, "row column 3"]) -> UInt8[np.ndarray, "4 4"]:
+    """The brightness of the parts of a view, on a coarse grid and in coarse steps.
+
+    Pixel noise with a standard deviation of 2 moves a part of 56 x 56 pixels by 0.02, a shift by two patches by several
+    levels; steps of 16 levels then change in 2 % of views under noise, and in nearly all under a shift.
+
+    Example:
+        >>> view = np.zeros((8, 8, 3), np.uint8); view[:4] = 200
+        >>> layout(view)[:, 0].tolist(), bool((layout(view + 1) == layout(view)).all())
+        ([12, 12, 0, 0], True)
+    """
+    rows, columns = (np.linspace(0, size, 5).astype(int)[:-1] for size in view.shape[:2])
+    sums = np.add.reduceat(np.add.reduceat(view.sum(2, dtype=np.float64), rows, axis=0), columns, axis=1)
+    counts = np.outer(np.diff([*rows, view.shape[0]]), np.diff([*columns, view.shape[1]]))
+    steps: UInt8[np.ndarray, "4 4"] = (sums / (3 * counts) // 16).astype(np.uint8)
+    return steps
+
+
+def _digest(values: np.ndarray) -> int:
+    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).digest(), "little")
 
 
 def each_feature(given: float | tuple[float, ...], features: int, random: torch.Generator) -> Float[Tensor, " feature"]:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from infoscope.analyses.planted_blobs.config import BlobsConfig
-from infoscope.analyses.planted_blobs.noise import CodeNoise, uniform, view_chance
+from infoscope.analyses.planted_blobs.noise import CodeNoise, layout_chance, uniform, view_chance
 from infoscope.analyses.planted_blobs.places import (
     flattest,
     landmarks,
@@ -94,20 +94,20 @@ class BlobFeatures(nn.Module):
     def forward(self, view: UInt8[Tensor, "row column 3"]) -> BlobView:
         """What is planted into a view, 8-bit RGB ``[pn, pn, 3]``."""
         config = self.config
-        chance = view_chance(view, config.seed)
+        chance, placing = view_chance(view, config.seed), layout_chance(view, config.seed)
         looks = (read_looks(view) - self.look_centre[0]) / self.look_centre[1]
         _, parked, bound, diffuse, maps, _ = config.numbers
         strength = rise(looks @ self.look_weight, self.look_ends)
         of_parked, of_bound, of_diffuse = torch.split(strength, [parked, bound, diffuse], dim=-1)
-        seats = self._seats(patch_spread(view, config.grid), chance)
+        seats = self._seats(patch_spread(view, config.grid), placing)
 
         blobs = self._blobs(view)
         single, mixed = blobs[:, : self.blobs], blobs[:, self.blobs :]
         textures = (read_textures(view, config.grid) - self.texture_centre[0]) / self.texture_centre[1]
         regions = step(textures @ self.texture_weight, self.texture_ends)
-        patchy = uniform(chance, len(regions), diffuse).to(view.device) < PATCHY
+        patchy = uniform(placing, len(regions), diffuse).to(view.device) < PATCHY
         patchy[:, ::2] = True
-        weight = 0.3 + 0.7 * uniform(chance, len(regions), parked).to(view.device)
+        weight = 0.3 + 0.7 * uniform(placing, len(regions), parked).to(view.device)
         groups = seats[:, :-1].any(1) if parked else torch.zeros_like(seats[:, 0])
         seat = groups | seats[:, -1] if mixed.shape[1] else groups
         kept = torch.where(seat, KEPT, 1.0)[:, None]
@@ -123,7 +123,7 @@ class BlobFeatures(nn.Module):
             dim=1,
         )
         wrong = (looks @ self.false_weight > self.false_limit).nonzero().flatten()
-        places = torch.from_numpy(chance.integers(config.grid**2, size=config.features)).to(view.device)
+        places = torch.from_numpy(placing.integers(config.grid**2, size=config.features)).to(view.device)
         codes[:, wrong] = self.wrong_bump[places[wrong]].T * codes[:, wrong].amax(0)
         noise = CodeNoise(self.lost, self.lost_at_peak, self.stray, self.gain, self.error)
         peak = codes.amax(0)
@@ -151,7 +151,9 @@ class BlobFeatures(nn.Module):
         flat = flattest(spread, FLAT).nonzero().flatten().cpu().numpy()
         for number, rate in enumerate(rates):
             at_home, anew = chance.random(2)
-            drawn = chance.choice(flat, config.seats, replace=False)
+            # Patches are ordered first, so that one that is flat no longer changes at most one seat.
+            order = chance.permutation(len(spread))
+            drawn = order[np.isin(order, flat)][: config.seats]
             if number < len(config.rates) and at_home < config.home:
                 seats[self.homes[number], number] = True
             elif anew < rate:
