@@ -133,6 +133,7 @@ _NAMES = {
     "measurement.config": "MeasureConfig",
     "measurement.fit": "check_fit",
     "measurement.measure": "measure_scope",
+    "measurement.rejudge": "judge_run",
     "measurement.result": "Scope",
     "runtime.execution": "Execution",
     "runtime.run": "Feature Run open_run",
