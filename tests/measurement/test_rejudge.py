@@ -133,7 +133,11 @@ def test_no_code_noise_is_said(backbone, sae, images, tmp_path, caplog):
 def test_a_run_from_before_there_were_these_columns(measured, copied):
     """Runs of earlier versions lack columns, options, the rules' version and checksums."""
     folder = copied("thresholds")
-    newer = [name for name in open_run(folder).scope.columns if name.startswith(("posterior", "displace", "class_e", "class_o"))]
+    newer = [
+        name
+        for name in open_run(folder).scope.columns
+        if name.startswith(("posterior", "displace", "class_e", "class_o"))
+    ]
     newer.remove("class_evidence")
     table = pl.read_parquet(folder / "scope.parquet")
     table.drop(newer).write_parquet(folder / "scope.parquet")
@@ -164,10 +168,17 @@ def test_maps_that_are_not_the_scores_are_refused(copied):
     folder = copied("thresholds")
     maps = pl.read_parquet(folder / "maps.parquet")
     longest = int(maps["patch"].list.len().arg_max())
-    other = maps.with_row_index().with_columns(
-        pl.when(pl.col("index") == longest).then(pl.col("value").list.eval(pl.element() * pl.int_range(1, 1 + pl.len())))
-        .otherwise(pl.col("value")).cast(pl.List(pl.Float32)).alias("value")
-    ).drop("index")
+    other = (
+        maps.with_row_index()
+        .with_columns(
+            pl.when(pl.col("index") == longest)
+            .then(pl.col("value").list.eval(pl.element() * pl.int_range(1, 1 + pl.len())))
+            .otherwise(pl.col("value"))
+            .cast(pl.List(pl.Float32))
+            .alias("value")
+        )
+        .drop("index")
+    )
     other.write_parquet(folder / "maps.parquet")
     reseal(folder)
     with pytest.raises(InfoscopeError, match="do not give the distances"):

@@ -53,17 +53,24 @@ def print_comparison(comparison: Comparison, page: Path | None) -> None:
     """Print the numbers, the classes, what differs, where that is not like with like, and where the page is."""
     from rich.text import Text
 
+    from infoscope.analyses.comparison import rules_differ
     from infoscope.views.comparison.page import modes_sentence
 
     out = console()
     runs = comparison.runs
+    refused = rules_differ(runs)
+    if refused is not None:
+        out.print(Text.assemble(("not like with like: ", "bold"), refused))
     out.print(_numbers(runs))
     out.print(Text(modes_sentence(runs)))
-    out.print(_classes(runs))
+    if refused is None:
+        out.print(_classes(runs))
     for difference in comparison.differences:
         values = ", ".join(dict.fromkeys(difference.values))
         out.print(Text.assemble((f"{difference.name} differs: ", "bold"), values))
     for warning in comparison.warnings:
+        if warning == refused:
+            continue  # stands first
         out.print(Text.assemble(("not like with like: ", "bold"), warning))
     if page is not None:
         print(f"page: {page}")
@@ -92,14 +99,17 @@ def _numbers(runs: list[Compared]) -> Table:
 def _classes(runs: list[Compared]) -> Table:
     from infoscope.scope.classes import CLASSES
 
-    rows = [
-        [
-            run.label,
-            *("not repeatable" if name in run.not_repeatable else f"{run.classes[name]:.1%}" for name in CLASSES),
-        ]
-        for run in runs
-    ]
-    return _filled("Share of the features in each scope class", ["run", *CLASSES], rows)
+    rows = [[run.label, *(_share(run, name) for name in CLASSES)] for run in runs]
+    false = any(run.expected_false for run in runs)
+    title = "Share of the features in each scope class" + (", and how many of them are expected to be false" * false)
+    return _filled(title, ["run", *CLASSES], rows)
+
+
+def _share(run: Compared, name: str) -> str:
+    if name in run.not_repeatable:
+        return "not repeatable"
+    false = run.expected_false.get(name)
+    return f"{run.classes[name]:.1%}" + ("" if false is None else f" ({false:.1%})")
 
 
 def _filled(title: str, names: list[str], rows: list[list[str]]) -> Table:

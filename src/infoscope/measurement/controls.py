@@ -49,8 +49,10 @@ class ClassShare:
         Example:
             >>> ClassShare("local", 1200, 0.3, 0.04, True).sentence()
             '1,200 local (30.0%, 4.0% of them expected to be false)'
-            >>> ClassShare("mixed", 7, None, 0.02, True).sentence(), ClassShare("unsettled", 5, 0.1, None, False).sentence()
-            ('mixed not repeatable here', '5 unsettled')
+            >>> ClassShare("mixed", 7, None, 0.02, True).sentence()
+            'mixed not repeatable here'
+            >>> ClassShare("unsettled", 5, 0.1, None, False).sentence()
+            '5 unsettled'
         """
         if self.share is None:
             return f"{self.name} not repeatable here"
@@ -157,7 +159,7 @@ def posterior_column(name: str) -> str:
 
 def _expected_false(table: pl.DataFrame) -> dict[str, float]:
     """Of each settled class with features, the mean of 1 - posterior over them; classes without posteriors left out."""
-    known = {}
+    known: dict[str, float] = {}
     for name in SETTLED:
         mean = table.filter(scope_class=name)[posterior_column(name)].mean()
         if isinstance(mean, float):

@@ -44,7 +44,6 @@ from infoscope.runtime.partials import Partials
 from infoscope.runtime.progress import Clock
 from infoscope.runtime.run import MANIFEST, MAPS_FILE, PARTIALS, Run, claim_directory
 
-
 # Options that came later, and their defaults: the same command finds what it measured before there were these.
 _LATER: dict[str, Any] = {"ranks": None, "rules": "posterior", "noise_images": 256}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
@@ -120,8 +119,8 @@ def config_of(run: Run) -> MeasureConfig:
     known = {field.name for field in fields(MeasureConfig)}
     if strange := sorted(options.keys() - known):
         raise InfoscopeError(
-            f"the manifest of {run.path} has options that this infoscope does not know ({', '.join(strange)}); judge it "
-            "with the version that measured it"
+            f"the manifest of {run.path} has options that this infoscope does not know ({', '.join(strange)}); judge "
+            "it with the version that measured it"
         )
     values: dict[str, Any] = {name: tuple(value) if name in _LISTS else value for name, value in options.items()}
     return MeasureConfig(**values)
@@ -275,7 +274,7 @@ def _write(run: Run, scope: Scope, out: Path) -> None:
         _write_judged(scope, unfinished)
         _replan(run.path / PLAN, unfinished / PLAN, scope.manifest)
         scope.manifest.write(unfinished / MANIFEST, [*kept, *_JUDGED])
-        os.replace(unfinished, out)
+        unfinished.replace(out)
     except OSError as error:
         raise InfoscopeError(f"cannot write {out}: {error.strerror or error}; {remedy_of(error)}") from error
     finally:

@@ -16,7 +16,7 @@ from infoscope.measurement.fit_judgement import FVU_FITS, FVU_LOOSE
 from infoscope.options import RULE_VERSIONS, Metric
 from infoscope.runtime.manifest import FitRecord
 from infoscope.runtime.run import Run
-from infoscope.scope.classes import CLASSES, SETTLED
+from infoscope.scope.classes import SETTLED
 from infoscope.scope.geometry import Geometry
 from infoscope.scope.modes import Evidence, estimate_density
 from infoscope.scope.partition import Partition
@@ -184,6 +184,7 @@ def repeatability_sentence(found: ClassAgreement, images: int) -> str:
     """Whether classes repeat, in a line.
 
     Example:
+        >>> from infoscope.scope.classes import CLASSES
         >>> from infoscope.scope.reliability import class_agreement
         >>> found = class_agreement(["local"] * 3, ["local", "local", "global"], CLASSES[:4])
         >>> sentence = repeatability_sentence(found, images=8)
@@ -205,9 +206,8 @@ def rules_sentence(run: Run) -> str | None:
     """What to say of a run whose classes follow from older rules than those of this version; None of others."""
     if run.manifest.rule_version >= RULE_VERSIONS["posterior"]:
         return None
-    return (
-        f"judged by the older rules (thresholds); `infoscope judge {shlex.quote(str(run.path))}` gives it the newer ones"
-    )
+    command = f"infoscope judge {shlex.quote(str(run.path))}"
+    return f"judged by the older rules (thresholds); `{command}` gives it the newer ones"
 
 
 def trust_label(rule_version: int) -> str:

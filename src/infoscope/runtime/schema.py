@@ -28,7 +28,6 @@ _text = partial(Column, pl.String, "")
 _FEATURE = Column(pl.UInt32, "index", "feature of the dictionary", required=True)
 
 
-
 def _chance(name: str) -> Column:
     return Column(
         pl.Float64,

@@ -1,2 +1,2 @@
-/* made from sources 3c1e564531961d7486b6cf1e2899940bb13191b017dbd477592bdea700b9903e; licences: LICENCES.txt */
+/* made from sources 831d759d1c805a29d088ba64f0dba6501cd3e5057ee794f7c7bcc402006b7a24; licences: LICENCES.txt */
 (()=>{var o="infoscope-theme";function t(){try{let e=localStorage.getItem(o);e&&(document.documentElement.dataset.theme=e)}catch{}}t();})();
