@@ -32,31 +32,31 @@ class ClassShare:
     Attributes:
         name: of the class.
         count: of its features.
-        share: of all features; None where the class is not repeatable.
+        share: of all features; None where the class is not repeatable, and of the unsettled, which are no finding.
         expected_false: share of its features that are expected not to be of it; None where it is not known.
-        settled: whether the class says what a feature is.
+        repeatable: whether another half of the images gives the class again.
     """
 
     name: str
     count: int
     share: float | None
     expected_false: float | None
-    settled: bool
+    repeatable: bool = True
 
     def sentence(self) -> str:
         """The same in words.
 
         Example:
-            >>> ClassShare("local", 1200, 0.3, 0.04, True).sentence()
+            >>> ClassShare("local", 1200, 0.3, 0.04).sentence()
             '1,200 local (30.0%, 4.0% of them expected to be false)'
-            >>> ClassShare("mixed", 7, None, 0.02, True).sentence()
+            >>> ClassShare("mixed", 7, None, 0.02, False).sentence()
             'mixed not repeatable here'
-            >>> ClassShare("unsettled", 5, 0.1, None, False).sentence()
+            >>> ClassShare("unsettled", 5, None, None).sentence()
             '5 unsettled'
         """
-        if self.share is None:
+        if not self.repeatable:
             return f"{self.name} not repeatable here"
-        if not self.settled:
+        if self.share is None:
             return f"{self.count:,} {self.name}"
         false = "" if self.expected_false is None else f", {self.expected_false:.1%} of them expected to be false"
         return f"{self.count:,} {self.name} ({self.share:.1%}{false})"
@@ -110,16 +110,12 @@ class RunControls:
     def shares(self) -> list[ClassShare]:
         """Each class in order, as people are told of it."""
         total = max(sum(self.classes.values()), 1)
-        return [
-            ClassShare(
-                name,
-                count,
-                count / total if name not in self.not_repeatable else None,
-                self.expected_false.get(name),
-                name in SETTLED,
-            )
-            for name, count in self.classes.items()
-        ]
+        shares = []
+        for name, count in self.classes.items():
+            repeatable = name not in self.not_repeatable
+            share = count / total if repeatable and name != "unsettled" else None
+            shares.append(ClassShare(name, count, share, self.expected_false.get(name), repeatable))
+        return shares
 
     def to_json(self) -> dict[str, Any]:
         """What ``controls.json`` holds; a number that is not defined is None."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,8 +205,8 @@ def rules_sentence(run: Run) -> str | None:
     """What to say of a run whose classes follow from older rules than those of this version; None of others."""
     if run.manifest.rule_version >= RULE_VERSIONS["posterior"]:
         return None
-    command = f"infoscope judge {shlex.quote(str(run.path))}"
-    return f"judged by the older rules (thresholds); `{command}` gives it the newer ones"
+    # No path, since pages are shown to others.
+    return "judged by the older rules (thresholds); `infoscope judge RUN` gives it the newer ones"
 
 
 def trust_label(rule_version: int) -> str:

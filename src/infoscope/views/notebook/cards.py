@@ -85,12 +85,11 @@ def feature_text(feature: Feature) -> str:
 
 def trust_sentence(feature: Feature) -> str:
     """A feature's trust and where it comes from; under the older rules, what lowers it."""
-    reasons = feature.values["trust_reasons"]
+    reasons, value = feature.values["trust_reasons"], number(feature.trust)
     if feature.run.manifest.rule_version == 1:
-        return f"{number(feature.trust)} of 1, no probability" + (f", lowered by {reasons}" if reasons else "")
-    if feature.trust is None:
-        return f"none, for it has no class of its own; {reasons}"
-    return f"{number(feature.trust)}, the chance that as many other images give this class; {reasons}"
+        return f"{value} of 1, no probability" + (f", lowered by {reasons}" if reasons else "")
+    said = "none: no class of its own" if feature.trust is None else f"{value} chance that as many other images agree"
+    return said + (f"; {reasons}" if reasons else "")
 
 
 def interval_of(row: dict[str, Any], form: str = "{}") -> str:

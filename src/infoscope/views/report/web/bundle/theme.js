@@ -1,2 +1,2 @@
-/* made from sources 831d759d1c805a29d088ba64f0dba6501cd3e5057ee794f7c7bcc402006b7a24; licences: LICENCES.txt */
+/* made from sources 3f8b4c9dabbbfe4ee89611190be191c1750a1857e19433481c377975185ffd61; licences: LICENCES.txt */
 (()=>{var o="infoscope-theme";function t(){try{let e=localStorage.getItem(o);e&&(document.documentElement.dataset.theme=e)}catch{}}t();})();

@@ -84,8 +84,8 @@ export class FeaturePage {
     const value = this.value("trust");
     const reasons = record.reasons ? `${record.reasons}.` : "";
     if (older) return [el("strong", null, value === null ? NONE : value.toFixed(2)), el("small", null, " of 1, no probability"), ". ", el("span", null, reasons ? `Lowered by: ${reasons}` : "Nothing lowers it.")];
-    if (value === null) return ["None: no class of its own", el("span", null, `; ${reasons}`)];
-    return [el("strong", null, value.toFixed(2)), el("small", null, " chance that as many other images give this class"), ". ", el("span", null, capital(reasons))];
+    if (value === null) return ["None: no class of its own", el("span", null, reasons ? `; ${reasons}` : ".")];
+    return [el("strong", null, value.toFixed(2)), el("small", null, " chance that as many other images agree"), ". ", el("span", null, capital(reasons))];
   }
 
   left(pairs) {
