@@ -8,7 +8,6 @@ import signal
 import pytest
 
 from commands import document, fails, printed
-from infoscope.cli.main import main
 from infoscope.measurement.measure import measure_scope
 from infoscope.runtime.run import open_run
 from killing import files_below, run_command
@@ -71,13 +70,6 @@ def test_what_it_refuses(older, tmp_path, capsys):
     before = files_below(older)
     assert "maps.parquet" in fails(capsys, ["judge", str(older)])
     assert files_below(older) == before
-
-
-def test_other_commands_take_the_new_classes_as_groups(older, capsys):
-    assert main(["judge", str(older)]) == 0
-    capsys.readouterr()
-    line = fails(capsys, ["probe", str(older), "--data", str(older), "--remove", "blue"])
-    assert "'blue' is not a feature group" in line or "blue" in line
 
 
 def told(folder):

@@ -72,7 +72,7 @@ def test_the_expected_false_share_is_the_mean_of_one_less_the_posterior_of_its_o
     assert found.expected_false == pytest.approx({"local": 0.07, "mixed": 0.02})
     assert found.trust[0.5] == pytest.approx(0.8)
     by_name = {each.name: each for each in found.shares()}
-    assert by_name["local"].sentence() == "2 local (40.0%, 7.0% of them expected to be false)"
+    assert by_name["local"].sentence() == "2 local (40.0%, expected false 7.0%)"
     assert by_name["unsettled"].sentence() == "1 unsettled"
     assert by_name["global"].expected_false is None
 

@@ -23,6 +23,8 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # Our choice: below it, a feature that one half of its images puts into a class is put there by the other half hardly
 # more often than not.
 REPEATABLE = 0.6
+NEWER_CLASSES = ("mixed", "unsettled")
+"""The classes that version 1 of the rules does not give."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class ClassShare:
 
         Example:
             >>> ClassShare("local", 1200, 0.3, 0.04).sentence()
-            '1,200 local (30.0%, 4.0% of them expected to be false)'
+            '1,200 local (30.0%, expected false 4.0%)'
             >>> ClassShare("mixed", 7, None, 0.02, False).sentence()
             'mixed not repeatable here'
             >>> ClassShare("unsettled", 5, None, None).sentence()
@@ -58,7 +60,7 @@ class ClassShare:
             return f"{self.name} not repeatable here"
         if self.share is None:
             return f"{self.count:,} {self.name}"
-        false = "" if self.expected_false is None else f", {self.expected_false:.1%} of them expected to be false"
+        false = "" if self.expected_false is None else f", expected false {self.expected_false:.1%}"
         return f"{self.count:,} {self.name} ({self.share:.1%}{false})"
 
 
@@ -108,10 +110,12 @@ class RunControls:
         return {name for name in SETTLED if positive.get(name, math.nan) < REPEATABLE}
 
     def shares(self) -> list[ClassShare]:
-        """Each class in order, as people are told of it."""
+        """Each class that the rules know, in order, as people are told of it."""
         total = max(sum(self.classes.values()), 1)
         shares = []
         for name, count in self.classes.items():
+            if self.rule_version == 1 and name in NEWER_CLASSES:
+                continue
             repeatable = name not in self.not_repeatable
             share = count / total if repeatable and name != "unsettled" else None
             shares.append(ClassShare(name, count, share, self.expected_false.get(name), repeatable))

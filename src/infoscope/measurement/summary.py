@@ -192,7 +192,9 @@ def repeatability_sentence(found: ClassAgreement, images: int) -> str:
         >>> sentence[sentence.index("(") :]
         '(kappa 0.00, AC1 0.54): local 0.80, global 0.00'
     """
-    each = [f"{name} {share:.2f}" for name, share in found.positive.items() if not math.isnan(share)]
+    # Both halves leaving a feature unsettled is no class that repeats.
+    settled = {name: share for name, share in found.positive.items() if name in SETTLED}
+    each = [f"{name} {share:.2f}" for name, share in settled.items() if not math.isnan(share)]
     beyond = {"kappa": found.kappa, "AC1": found.ac1}
     chance = ", ".join(f"{name} {value:.2f}" for name, value in beyond.items() if not math.isnan(value))
     return (

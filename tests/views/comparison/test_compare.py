@@ -55,6 +55,11 @@ def with_classes(run, to, seed=0):
     return changed(run, to, columns={"scope_class": classes, "cds_calibrated": calibrated})
 
 
+def besides_repeatability(comparison):
+    """The warnings, without which classes repeat in these small runs."""
+    return [line for line in comparison.warnings if not line.startswith("Not repeatable in ")]
+
+
 def test_numbers_are_those_of_the_tables(runs):
     comparison = compare_runs(runs)
     for path, run in zip(runs, comparison.runs, strict=True):
@@ -80,7 +85,7 @@ def test_blocks_of_one_model_are_called_by_their_block_and_are_like_with_like(ru
     comparison = compare_runs(runs)
     assert [run.label for run in comparison.runs] == ["block 0", "block 2"]
     assert [each.name for each in comparison.differences] == ["block", "its weights"]
-    assert comparison.warnings == []
+    assert besides_repeatability(comparison) == []
     assert in_block_order(comparison.runs)
     assert not in_block_order(comparison.runs[::-1])
 
@@ -109,9 +114,9 @@ def test_what_differs_names_the_run_and_is_warned_of(runs, tmp_path, manifest, l
     first, second = (run.label for run in comparison.runs)
     assert second == label != first
     if warning is None:
-        assert comparison.warnings == []
+        assert besides_repeatability(comparison) == []
     else:
-        (line,) = comparison.warnings
+        (line,) = besides_repeatability(comparison)
         assert re.search(warning, line)
 
 
@@ -137,7 +142,8 @@ def test_classes_and_calibrated_scores(runs, tmp_path):
 def test_classes_by_different_rules_are_not_laid_side_by_side(runs, tmp_path, capsys):
     older = changed(runs[1], tmp_path / "older run", manifest={"rule_version": 1, "options.rules": "thresholds"})
     comparison = compare_runs([runs[0], older])
-    (line,) = comparison.warnings
+    (line,) = besides_repeatability(comparison)
+    assert line == comparison.warnings[0]
     assert line.startswith("Judged by different rules: block 0 by posterior; block 2 by thresholds.")
     assert f"`infoscope judge '{older}'` first" in line
     page = write_comparison(comparison, tmp_path / "page").read_text()

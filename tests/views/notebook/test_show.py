@@ -208,7 +208,7 @@ def test_unsettled_features_are_counted_and_have_no_trust(tmp_path):
     for part in ("features share expected false", "local 1 33.3 % 5.0 %", "mixed 1 33.3 % 5.0 %", "unsettled 1 "):
         assert part in " ".join(page.split())
     assert "unsettled 1 33" not in page
-    assert "1 local (33.3%, 5.0% of them expected to be false), 1 mixed" in repr(run)
+    assert "1 local (33.3%, expected false 5.0%), 1 mixed" in repr(run)
     assert "none: no class of its own; posterior: mixed 0.60, local 0.30" in repr(run.feature(1))
 
 

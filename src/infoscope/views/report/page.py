@@ -56,9 +56,6 @@ OLDER_MEANINGS = CLASS_MEANINGS | {
 }
 
 
-NEWER_CLASSES = ("mixed", "unsettled")
-
-
 def overview(report: ReportFiles, unreadable: list[str]) -> dict[str, Any]:
     """Everything that the template prints.
 
@@ -132,8 +129,7 @@ def _class_section(run: Run, settings: Settings) -> dict[str, Any]:
     calibrated = run.scope.filter(pl.col("cds_calibrated").is_not_null())
     return {
         "controls": controls,
-        # Classes that the older rules do not give are not in their table.
-        "rows": [each for each in controls.shares() if controls.rule_version > 1 or each.name not in NEWER_CLASSES],
+        "rows": controls.shares(),
         "expected": bool(controls.expected_false),
         "repeats": None
         if controls.repeatability is None or not controls.repeatability.features
