@@ -70,8 +70,9 @@ def differences_of(runs: Sequence[Run]) -> list[Difference]:
         ("input side", _texts(runs, lambda run: run.manifest.model.grid * run.manifest.model.patch_size)),
         ("precision", _texts(runs, lambda run: run.manifest.model.precision)),
         ("device", _texts(runs, lambda run: run.manifest.model.device)),
-        ("version of the rules", _texts(runs, lambda run: run.manifest.rule_version)),
-        *((name, _texts(runs, _option(name))) for name in options_of(runs)),
+        # By version, since runs from before there was the option were judged by the older ones.
+        ("rules", _texts(runs, lambda run: rules_of(run.manifest.rule_version))),
+        *((name, _texts(runs, _option(name))) for name in options_of(runs) if name != "rules"),
         *((name, [run.manifest.software.get(name, "none") for run in runs]) for name in software),
     ]
     return [Difference(name, values) for name, values in candidates if len(set(values)) > 1]
@@ -183,6 +184,16 @@ def on_same_images(runs: Sequence[Run]) -> bool:
     return len(pools) == 1 and len({pool.contents_sha256 for pool in images} - {None}) <= 1
 
 
+def rules_of(version: int) -> str:
+    """The name of the rules of a version; of those that are newer than this infoscope, the version.
+
+    Example:
+        >>> rules_of(1), rules_of(9)
+        ('thresholds', 'version 9')
+    """
+    return {number: name for name, number in RULE_VERSIONS.items()}.get(version, f"version {version}")
+
+
 def is_sparse(run: Run) -> bool:
     """Whether few features fire on a token: at most a tenth of them, as in the fit check."""
     return run.manifest.fit.l0 <= MOST_ACTIVE * run.manifest.dictionary.features
@@ -280,9 +291,7 @@ class Compared:
     @property
     def rules(self) -> str:
         """The rules' name, as ``infoscope judge --rules`` takes it."""
-        return {version: name for name, version in RULE_VERSIONS.items()}.get(
-            self.rule_version, f"version {self.rule_version}"
-        )
+        return rules_of(self.rule_version)
 
     @property
     def scored_share(self) -> float:
