@@ -165,6 +165,7 @@ register(
     )
 )
 
+
 def _judgeable(folder: Path) -> None:
     """A run whose distances are those of its maps, as a measurement's are."""
     run = fake_run(folder / "run", SCORES)

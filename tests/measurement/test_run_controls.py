@@ -37,7 +37,11 @@ def test_from_the_columns():
         trust=[0.5] * 50 + [0.0],
     )
     found = run_controls(frame, {"top_images": 3})
-    assert {name: count for name, count in found.classes.items() if count} == {"local": 30, "global": 20, "undefined": 1}
+    assert {name: count for name, count in found.classes.items() if count} == {
+        "local": 30,
+        "global": 20,
+        "undefined": 1,
+    }
     assert tuple(found.classes) == CLASSES
     assert found.calibrated[0.5] == pytest.approx(np.median(2 * cds))
     assert set(found.trust.values()) == {0.5}

@@ -52,10 +52,15 @@ def test_stopped_while_files_are_moved(tmp_path, monkeypatch, at):
 @pytest.mark.parametrize("count", range(3))
 def test_stopped_while_files_are_written(tmp_path, count):
     written(tmp_path, "old")
-    with pytest.raises(KeyboardInterrupt), replacing(tmp_path, "record") as waiting:
-        for name in NAMES[:count]:
-            (waiting / name).write_text("new")
-        raise KeyboardInterrupt
+
+    def stop():
+        with replacing(tmp_path, "record") as waiting:
+            for name in NAMES[:count]:
+                (waiting / name).write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
     finish_replacing(tmp_path, "record")
     assert texts(tmp_path) == dict.fromkeys(NAMES, "old")
     assert not (tmp_path / WAITING).exists()

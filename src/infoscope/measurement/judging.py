@@ -163,7 +163,7 @@ def _judge(
         scores,
         feature,
         rank,
-        # With fewer than k images there are fewer ranks, but the lists by k keep their length, and shares are still of k.
+        # With fewer than k images there are fewer ranks, but lists by k keep their length, and shares are still of k.
         config.top_images,
         least,
         geometry.largest,

@@ -88,8 +88,8 @@ def judge_run(run: Run | Path | str, rules: Rules = "posterior", *, out: Path | 
         )
     if rules == "posterior" and run.code_noise is None:
         _LOGGER.warning(
-            "code noise was not measured and counts as none: what only noise moves counts as not following, so that few "
-            "features come out local and most mixed; measure again to have code noise"
+            "code noise was not measured and counts as none: what only noise moves counts as not following, so that "
+            "few features come out local and most mixed; measure again to have code noise"
         )
     clock = Clock()
     with clock("judging"):

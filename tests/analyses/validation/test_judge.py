@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from infoscope.analyses.validation.cases import balanced_accuracy, confusion, match_directions, scope_auc
+from infoscope.analyses.validation.cases import COLUMNS, balanced_accuracy, confusion, match_directions, scope_auc
 
 KINDS = ["local"] * 4 + ["global"] * 2 + ["diffuse", "position-bound"]
 
@@ -21,7 +21,13 @@ def test_auc_is_the_share_of_pairs_in_order():
 
 def test_confusion_and_balanced_accuracy():
     found = ["local", "local", "local", "undefined", "global", "local", "diffuse", "diffuse"]
-    assert confusion(KINDS, found).tolist() == [[3, 0, 0, 0, 1], [1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 0]]
+    assert COLUMNS == ("local", "global", "position-bound", "diffuse", "mixed", "unsettled", "undefined")
+    assert confusion(KINDS, found).tolist() == [
+        [3, 0, 0, 0, 0, 0, 1],
+        [1, 1, 0, 0, 0, 0, 0],
+        [0, 0, 0, 1, 0, 0, 0],
+        [0, 0, 0, 1, 0, 0, 0],
+    ]
     assert balanced_accuracy(KINDS, found) == pytest.approx((3 / 4 + 1 / 2 + 0 + 1) / 4)
     assert balanced_accuracy(KINDS[:6], found[:6]) == pytest.approx((3 / 4 + 1 / 2) / 2)
 

@@ -177,7 +177,7 @@ def confusion(kinds: Sequence[str], classes: Sequence[str]) -> Int64[np.ndarray,
 
     Example:
         >>> confusion(["local", "local"], ["local", "undefined"])[0].tolist()
-        [1, 0, 0, 0, 1]
+        [1, 0, 0, 0, 0, 0, 1]
     """
     from sklearn.metrics import confusion_matrix
 
@@ -186,7 +186,7 @@ def confusion(kinds: Sequence[str], classes: Sequence[str]) -> Int64[np.ndarray,
 
 
 def balanced_accuracy(kinds: Sequence[str], classes: Sequence[str]) -> float:
-    """The share of features that got the class of their kind, mean over the kinds present; ``undefined`` is wrong.
+    """The share of features that got the class of their kind, mean over kinds; having no class of its own is wrong.
 
     Example:
         >>> balanced_accuracy(["local", "local", "global"], ["local", "undefined", "global"])
