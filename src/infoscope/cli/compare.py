@@ -65,6 +65,9 @@ def print_comparison(comparison: Comparison, page: Path | None) -> None:
     out.print(Text(modes_sentence(runs)))
     if refused is None:
         out.print(_classes(runs))
+        for run in runs:
+            if run.expected_false:
+                out.print(Text.assemble(("expected false ", "bold"), _false(run)))
     for difference in comparison.differences:
         values = ", ".join(dict.fromkeys(difference.values))
         out.print(Text.assemble((f"{difference.name} differs: ", "bold"), values))
@@ -99,17 +102,19 @@ def _numbers(runs: list[Compared]) -> Table:
 def _classes(runs: list[Compared]) -> Table:
     from infoscope.scope.classes import CLASSES
 
-    rows = [[run.label, *(_share(run, name) for name in CLASSES)] for run in runs]
-    false = any(run.expected_false for run in runs)
-    title = "Share of the features in each scope class" + (", and how many of them are expected to be false" * false)
+    rows = [
+        [run.label, *("-" if name in run.not_repeatable else f"{run.classes[name]:.1%}" for name in CLASSES)]
+        for run in runs
+    ]
+    unsteady = any(run.not_repeatable for run in runs)
+    title = "Share of the features in each scope class" + " (-: not repeatable)" * unsteady
     return _filled(title, ["run", *CLASSES], rows)
 
 
-def _share(run: Compared, name: str) -> str:
-    if name in run.not_repeatable:
-        return "not repeatable"
-    false = run.expected_false.get(name)
-    return f"{run.classes[name]:.1%}" + ("" if false is None else f" ({false:.1%})")
+def _false(run: Compared) -> str:
+    """How many of the features of each class are expected not to be of it."""
+    shares = [f"{name} {share:.1%}" for name, share in run.expected_false.items() if name not in run.not_repeatable]
+    return f"of {run.label}: {', '.join(shares) or 'no class repeats'}"
 
 
 def _filled(title: str, names: list[str], rows: list[list[str]]) -> Table:

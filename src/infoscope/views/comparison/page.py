@@ -139,12 +139,12 @@ def class_chart(runs: Sequence[Compared], by_block: bool) -> str:
                 "class:N",
                 scale=alt.Scale(domain=list(CLASSES), range=colours),
                 sort=list(CLASSES),
-                legend=alt.Legend(orient="bottom", title=None, columns=4, labelFontSize=12, labelLimit=0),
+                legend=alt.Legend(orient="bottom", title=None, columns=3, labelFontSize=12, labelLimit=0),
             ),
         )
     )
-    # A third more than the bars need, for the axis and two rows of names.
-    height = 26 * len(labels) + 4 * _LEGEND_ROW + 20
+    # A third more than the bars need, for the axis and three rows of names.
+    height = 26 * len(labels) + 5 * _LEGEND_ROW + 20
     return svg_of(alt.LayerChart(layer=[bars]), f"Share of each class in {', '.join(labels)}.", height)
 
 
