@@ -11,11 +11,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from infoscope.scope.classes import Moves, ScopeClass
-from infoscope.scope.threshold_rules import classify, share_moves
 from infoscope.scope.controls import FeatureControls, control_features, control_pairs
 from infoscope.scope.geometry import Geometry
 from infoscope.scope.maps import MapPairs, SparseMaps
 from infoscope.scope.score import FeatureScores, score_features, score_pairs
+from infoscope.scope.threshold_rules import classify, share_moves
 
 TRUTH = {
     "blob": "local",

@@ -56,9 +56,17 @@ def _row(feature: int, cds: float | None, overrides: dict[str, Any]) -> dict[str
         "cds_by_floor": [cds, cds, cds],
         "scope_class": "undefined" if cds is None else "local" if cds < 0.2 else "global",
         "class_evidence": "3 of 4 pairs jump",
-        "trust": 0.0 if cds is None else 0.75,
-        "trust_reasons": "pairs 0.75 (3 of 4)",
+        "trust": None if cds is None else 0.75,
+        "trust_reasons": "posterior: local 0.95",
     } | overrides
+
+
+def _posterior(row: dict[str, Any], rule_version: int) -> dict[str, Any]:
+    """The posterior of a feature's own class, where it has one."""
+    name = row["scope_class"]
+    if rule_version == 1 or name in ("unsettled", "undefined"):
+        return row
+    return {f"posterior_{name.replace('-', '_')}": 0.95} | row
 
 
 def fake_run(
@@ -75,12 +83,13 @@ def fake_run(
     fvu: float = 0.2,
     sha256: str = "",
     curve: tuple[int, ...] = (),
+    rule_version: int = 2,
 ) -> Run:
     """Write a run of ``len(cds)`` features whose top images are ``ids``, in that order."""
     generator = np.random.default_rng(0)
     scope, top_images, map_rows = [], [], []
     for feature, score in enumerate(cds):
-        scope.append(_row(feature, score, (columns or {}).get(feature, {})))
+        scope.append(_posterior(_row(feature, score, (columns or {}).get(feature, {})), rule_version))
         for rank, image_id in enumerate(ids):
             top_images.append(
                 {
@@ -149,6 +158,7 @@ def fake_run(
         seed=0,
         timings={"ranking": 1.0},
         fit=FitRecord(fvu=fvu, l0=7.25, dead=0.125, sample=12345),
+        rule_version=rule_version,
     ).write(path / "manifest.json", [file.name for file in path.iterdir() if file.suffix in (".parquet", ".json")])
     return open_run(path)
 

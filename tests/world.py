@@ -118,4 +118,6 @@ def _run(folder: str, model: str, block: int, sae: str) -> None:
         out=folder,
         top_images=4,
         execution=Execution(batch_size=8),
+        # The pages remove classes by name, and four images of a random model settle none but diffuse.
+        rules="thresholds",
     )

@@ -77,6 +77,7 @@ if TYPE_CHECKING:  # type checkers and editors cannot follow `__getattr__`
     from infoscope.measurement.config import MeasureConfig as MeasureConfig
     from infoscope.measurement.fit import check_fit as check_fit
     from infoscope.measurement.measure import measure_scope as measure_scope
+    from infoscope.measurement.rejudge import judge_run as judge_run
     from infoscope.measurement.result import Scope as Scope
     from infoscope.runtime.execution import Execution as Execution
     from infoscope.runtime.run import Feature as Feature
@@ -139,6 +140,7 @@ _NAMES = {
     "measurement.config": "MeasureConfig",
     "measurement.fit": "check_fit",
     "measurement.measure": "measure_scope",
+    "measurement.rejudge": "judge_run",
     "measurement.result": "Scope",
     "runtime.execution": "Execution",
     "runtime.run": "Feature Run open_run",

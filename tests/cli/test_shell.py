@@ -34,6 +34,7 @@ TRIED = {
     "--tokens 500 --batch-tokens 100 --out {place}/trained",
     "measure": "--sae {place}/sae --images {place}/images --top-images 4 --min-pairs 1 --shift 1 --out {place}/run",
     "info": "{place}/run",
+    "judge": "{place}/run --out {place}/judged",
     "report": "{place}/run --features-shown 1 --gallery-images 1",
     "figure": "{place}/run histogram --out {place}/spectrum.svg",
     "serve": "{place}/run --port 0 --features-shown 1",

@@ -55,6 +55,7 @@ WORDS = {
     "train": "--from-cache {cache} --features 16 --k 2 --tokens 500 --batch-tokens 128 --out {p}/cached",
     "measure": "--sae {p}/sae --images {p}/images --top-images 4 --shift 1,2 --out {p}/curve",
     "info": "{p}/run",
+    "judge": "{p}/run[1] --rules thresholds --out {p}/judged[1]",
     "check": "--sae {p}/sae --images {p}/images",
     "outliers": "{p}/run",
     "probe": "{p}/run[1] --data {p}/images --remove cds@0.5-1 --random-draws 1",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,16 @@ from fuzz.readers import Found, Reader, register
 from infoscope.analyses.comparison import compare_runs
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import ids_sha256, open_images
+from infoscope.measurement.ranking import Ranking
+from infoscope.measurement.rejudge import config_of, judge_run, stored_pairs
 from infoscope.measurement.result import noise_of
+from infoscope.measurement.scoring import score_with_controls
 from infoscope.measurement.summary import partition_of
 from infoscope.runtime.columns import Table, make_table, write_table
 from infoscope.runtime.json_values import write_json
 from infoscope.runtime.partials import Partials
 from infoscope.runtime.run import MAPS_FILE, Run, claim_directory, open_run
-from infoscope.runtime.schema import CROSS_CHECKS
+from infoscope.runtime.schema import CROSS_CHECKS, TOP_IMAGES
 from infoscope.runtime.token_cache import TokenCacheWriter, open_token_cache
 from infoscope.scope.code_noise import CodeNoise
 from infoscope.training.checkpoint import Checkpoints
@@ -163,6 +166,40 @@ def _read_comparison(folder: Path, found: Found) -> None:
 register(
     Reader(
         "compare", _two_runs, _read_comparison, rule=UNCHECKED, files=("one/*",), writes=("out", "out/*"), seconds=0.4
+    )
+)
+
+
+def _judgeable(folder: Path) -> None:
+    """A run whose distances are those of its maps, as a measurement's are."""
+    run = fake_run(folder / "run", SCORES)
+    config = config_of(run)
+    ranks = config.top_images
+    image = run.top_images["image"].to_numpy().astype(np.int64).reshape(len(SCORES), ranks)
+    score = run.top_images["score"].to_numpy().reshape(len(SCORES), ranks)
+    ranking = replace(Ranking.empty(len(SCORES), ranks), image=image, score=score)
+    pairs = stored_pairs(run, ranking, range(len(SCORES)))
+    scores, _ = score_with_controls(pairs, run.manifest.model.grid, config, lambda done: None, len(SCORES))
+    emd = pl.Series("emd", scores.emd).fill_nan(None)
+    write_table(run.path / "top_images.parquet", run.top_images.with_columns(emd), TOP_IMAGES)
+    unchecked(run.path)
+
+
+def _read_judged(folder: Path, found: Found) -> None:
+    for rules in ("posterior", "thresholds"):
+        run = judge_run(folder / "run", rules, out=folder / rules)
+        found.keep(f"by {rules}", run.scope)
+
+
+register(
+    Reader(
+        "judge",
+        _judgeable,
+        _read_judged,
+        rule=UNCHECKED,
+        files=("run/*",),
+        writes=("posterior", "posterior/*", "thresholds", "thresholds/*"),
+        seconds=0.5,
     )
 )
 

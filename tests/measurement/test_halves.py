@@ -42,9 +42,12 @@ def test_nor_do_they_change_other_passes_or_cross_checks(backbone, sae, images, 
 
 @pytest.mark.parametrize("parity", [0, 1])
 def test_a_half_is_judged_as_if_its_images_were_all(backbone, sae, images, parity):
-    """The classes by half of the images are those of a measurement that has only these images."""
+    """The classes by half of the images are those of a measurement that has only these images.
+
+    By the older rules, which judge each feature by itself: by posterior, other features of another pool count too.
+    """
     ranks = 8
-    scope = measure_scope(backbone, sae, images, **OPTIONS, ranks=ranks)
+    scope = measure_scope(backbone, sae, images, **OPTIONS, ranks=ranks, rules="thresholds")
     halves = scope.table["class_even" if parity == 0 else "class_odd"].to_list()
     ranked = measure_scope(backbone, sae, images, top_images=ranks, shift=1).top_images
     checked = 0
@@ -54,7 +57,13 @@ def test_a_half_is_judged_as_if_its_images_were_all(backbone, sae, images, parit
         if len(index) < 4:
             continue
         alone = measure_scope(
-            backbone, sae, open_images([images[i] for i in sorted(index)]), top_images=4, shift=1, min_pairs=2
+            backbone,
+            sae,
+            open_images([images[i] for i in sorted(index)]),
+            top_images=4,
+            shift=1,
+            min_pairs=2,
+            rules="thresholds",
         )
         # In a pool of these images alone the feature's ranks are the same images in the same order.
         assert alone.table["scope_class"][feature] == halves[feature]
@@ -71,7 +80,7 @@ def test_a_run_says_whether_its_classes_repeat(backbone, sae, images, tmp_path):
     document = controls.to_json()
     assert document["repeatability"]["features"] == controls.repeatability.features
     assert set(document["not_repeatable"]) == {
-        name for name, share in controls.repeatability.positive.items() if share < 0.6
+        name for name, share in controls.repeatability.positive.items() if share < 0.6 and name != "unsettled"
     }
 
 

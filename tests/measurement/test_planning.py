@@ -76,7 +76,7 @@ def test_a_run_without_top_images_has_no_plan(ranked):
 def test_the_plan_is_a_line_and_a_part_of_the_document(ranked):
     plan = run_plan(table(*ranked), OPTIONS, images())
     scope = pl.DataFrame({name: [None] for name in SCOPE}, schema={name: c.dtype for name, c in SCOPE.items()})
-    controls = run_controls(scope, OPTIONS, plan)
+    controls = run_controls(scope, OPTIONS, plan=plan)
     assert ("reliability", f"of CDS, as a rank correlation: {plan.sentence()}") in class_rows(controls)
     document = json.loads(json.dumps(controls.to_json(), allow_nan=False))["plan"]
     assert document["expected"] == plan.expected

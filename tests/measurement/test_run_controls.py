@@ -9,6 +9,7 @@ from scipy import stats
 
 from infoscope.measurement.controls import run_controls
 from infoscope.runtime.schema import SCOPE
+from infoscope.scope.classes import CLASSES
 
 
 def table(rows: int, **columns: list) -> pl.DataFrame:
@@ -36,7 +37,12 @@ def test_from_the_columns():
         trust=[0.5] * 50 + [0.0],
     )
     found = run_controls(frame, {"top_images": 3})
-    assert found.classes == {"local": 30, "diffuse": 0, "position-bound": 0, "global": 20, "undefined": 1}
+    assert {name: count for name, count in found.classes.items() if count} == {
+        "local": 30,
+        "global": 20,
+        "undefined": 1,
+    }
+    assert tuple(found.classes) == CLASSES
     assert found.calibrated[0.5] == pytest.approx(np.median(2 * cds))
     assert set(found.trust.values()) == {0.5}
     r = stats.spearmanr(even, odd).statistic
@@ -51,7 +57,40 @@ def test_from_the_columns():
     document = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert document["by_k"][0] == {"k": 1, "features": 0, "mean": None, "cds_mean": None, "spearman": None}
     assert document["by_floor"][0]["floor"] == 0.1
-    assert (document["class_rules"]["staying"], document["class_rules"]["away"]) == (0.6, 0.4)
+    assert (document["rule_version"], document["class_rules"]["level"], document["trust_rules"]) == (2, 0.9, None)
+    older = run_controls(frame, {"top_images": 3}, rule_version=1).to_json()
+    assert (older["rule_version"], older["expected_false"]) == (1, {})
+    assert (older["class_rules"]["staying"], older["class_rules"]["away"]) == (0.6, 0.4)
+    assert older["trust_rules"] is not None
+
+
+def test_the_expected_false_share_is_the_mean_of_one_less_the_posterior_of_its_own_class():
+    frame = table(
+        5,
+        scope_class=["local", "local", "mixed", "unsettled", "undefined"],
+        posterior_local=[0.95, 0.91, 0.02, 0.5, None],
+        posterior_mixed=[0.01, 0.05, 0.98, 0.4, None],
+        trust=[0.9, 0.7, 0.8, None, None],
+    )
+    found = run_controls(frame, {"top_images": 4})
+    assert found.expected_false == pytest.approx({"local": 0.07, "mixed": 0.02})
+    assert found.trust[0.5] == pytest.approx(0.8)
+    by_name = {each.name: each for each in found.shares()}
+    assert by_name["local"].sentence() == "2 local (40.0%, expected false 7.0%)"
+    assert by_name["unsettled"].sentence() == "1 unsettled"
+    assert by_name["global"].expected_false is None
+
+
+def test_unsettled_is_a_judgement_and_no_finding():
+    """What one half settles and the other does not is not given again; that both leave a feature open is no class."""
+    even = ["local"] * 10 + ["unsettled"] * 6 + ["global", "undefined"]
+    odd = ["local"] * 5 + ["unsettled"] * 5 + ["local"] * 6 + ["global", "local"]
+    found = run_controls(table(18, class_even=even, class_odd=odd, scope_class=["local"] * 18), {"top_images": 4})
+    assert found.repeatability.features == 17
+    assert found.repeatability.positive["local"] == pytest.approx(5 / ((10 + 11) / 2))
+    assert found.repeatability.positive["unsettled"] == 0
+    assert found.not_repeatable == {"local"}
+    assert [each.name for each in found.shares() if not each.repeatable] == ["local"]
 
 
 def test_a_run_without_scores():

@@ -200,7 +200,9 @@ def test_each_feature_has_the_noise_of_its_own_codes():
     pictures = blobs(rng, 24 * K, P + S).reshape(24, K, P + S, P + S)
     shape = (24, K, -1)
     each = [
-        np.stack([reading(rng, own[:, at : at + P, at : at + P], rate) for own, rate in zip(pictures, kept, strict=True)])
+        np.stack(
+            [reading(rng, own[:, at : at + P, at : at + P], rate) for own, rate in zip(pictures, kept, strict=True)]
+        )
         for at in (0, S)
     ]
     pairs = as_pairs(*(crop.reshape(shape) for crop in each))

@@ -114,7 +114,7 @@ def test_the_standard_error_is_that_of_a_ratio():
 )
 def test_how_a_pair_moves(pixels, place, moves):
     # The last pair's border: unrelated pictures displace 0.9 with the least spread that is assumed.
-    assert 0.9 - NULL_POINT * LEAST_SPREAD == pytest.approx(0.8)
+    assert pytest.approx(0.8) == 0.9 - NULL_POINT * LEAST_SPREAD
     of = shares(pixels=[0.9, 0.9, pixels], place=[0.95, 0.95, place], unrelated=[0.9, 0.9, 0.9])
     found = by_feature(of).moves
     others = 2 / 3 if moves == "jumping" else 0.0

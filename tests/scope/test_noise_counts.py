@@ -55,7 +55,9 @@ def test_counts_are_those_of_a_loop_over_dense_codes():
                     wanted.own_codes[feature, value(before, feature) // 4] += 1
                     wanted.own_lost[feature] += not after
                 else:
-                    apart = int(np.maximum(abs(row[active] - row[token]), abs(column[active] - column[token])).min() > 1)
+                    apart = int(
+                        np.maximum(abs(row[active] - row[token]), abs(column[active] - column[token])).min() > 1
+                    )
                     wanted.own_gaps[feature, apart] += 1
                     wanted.own_came[feature, apart] += bool(after)
             own = slot[feature]

@@ -7,9 +7,9 @@ import pytest
 
 from drawn_maps import TRUTH, judged, planted_pairs
 from infoscope.scope.classes import CLASSES, class_shares
-from infoscope.scope.threshold_rules import classify
 from infoscope.scope.geometry import Geometry, patch_distances
 from infoscope.scope.maps import MapPairs, SparseMaps
+from infoscope.scope.threshold_rules import classify
 
 P, S, K = 12, 2, 8
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ import polars as pl
 
 from infoscope.dictionaries.untrained import KINDS
 from infoscope.errors import InfoscopeError
-from infoscope.measurement.controls import run_controls
+from infoscope.measurement.controls import controls_of
 from infoscope.measurement.fit_judgement import FVU_LOOSE, MOST_ACTIVE
 from infoscope.measurement.summary import fit_sentence, partition_of, quantiles_of
+from infoscope.options import RULE_VERSIONS
 from infoscope.runtime.hub import short_name
 from infoscope.runtime.json_values import to_json
 from infoscope.runtime.run import Run, open_run
@@ -34,6 +36,8 @@ _EFFECTS = {
 }
 # Options that change only the intervals, or scores other than the one compared here.
 _HARMLESS = frozenset({"seed", "map_activation", "control", "diagonal", "quantile_images", "ranks", "noise_images"})
+# Of which more is said than that it differs.
+_SAID = _HARMLESS | {"rules"}
 
 
 @dataclass(frozen=True)
@@ -66,15 +70,24 @@ def differences_of(runs: Sequence[Run]) -> list[Difference]:
         ("input side", _texts(runs, lambda run: run.manifest.model.grid * run.manifest.model.patch_size)),
         ("precision", _texts(runs, lambda run: run.manifest.model.precision)),
         ("device", _texts(runs, lambda run: run.manifest.model.device)),
-        *((name, _texts(runs, _option(name))) for name in options_of(runs)),
+        # By version, since runs from before there was the option were judged by the older ones.
+        ("rules", _texts(runs, lambda run: rules_of(run.manifest.rule_version))),
+        *((name, _texts(runs, _option(name))) for name in options_of(runs) if name != "rules"),
         *((name, [run.manifest.software.get(name, "none") for run in runs]) for name in software),
     ]
     return [Difference(name, values) for name, values in candidates if len(set(values)) > 1]
 
 
-def warnings_of(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
-    """Where runs are not directly comparable, one sentence for each reason."""
-    lines = []
+def warnings_of(runs: Sequence[Run], compared: Sequence[Compared]) -> list[str]:
+    """Where runs are not directly comparable, one sentence for each reason.
+
+    Args:
+        runs: the runs.
+        compared: their numbers.
+    """
+    labels = [one.label for one in compared]
+    rules = rules_differ(compared)
+    lines = [] if rules is None else [rules]
     if not on_same_images(runs):
         lines.append(
             "Not the same images: spectra differ for that alone, since a feature's strongest images are other ones. "
@@ -84,7 +97,7 @@ def warnings_of(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
     halves = all(run.manifest.options.get("min_pairs") == _half_of_k(run) for run in runs)
     for name in options_of(runs):
         values = _texts(runs, _option(name))
-        if len(set(values)) > 1 and name not in _HARMLESS and not (name == "min_pairs" and halves):
+        if len(set(values)) > 1 and name not in _SAID and not (name == "min_pairs" and halves):
             effect = f": {_EFFECTS[name]}" if name in _EFFECTS else ""
             lines.append(f"Not the same {name} ({_listed(values)}){effect}.")
     grids = _texts(runs, lambda run: run.manifest.model.grid)
@@ -101,9 +114,11 @@ def warnings_of(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
             "Sparse codes beside dense ones: a dense map covers much of the picture and has less room to move, so a "
             "lower CDS there is not more local. Look at the effective area."
         )
-    for run, label in zip(runs, labels, strict=True):
-        if unsteady := sorted(run_controls(run.scope, run.manifest.options).not_repeatable):
-            lines.append(f"Not repeatable in {label}: {', '.join(unsteady)}. The share of such a class says nothing.")
+    lines += [
+        f"Not repeatable in {one.label}: {', '.join(one.not_repeatable)}. The share of such a class says nothing."
+        for one in compared
+        if one.not_repeatable
+    ]
     misfits = [
         label
         for run, label in zip(runs, labels, strict=True)
@@ -169,6 +184,16 @@ def on_same_images(runs: Sequence[Run]) -> bool:
     return len(pools) == 1 and len({pool.contents_sha256 for pool in images} - {None}) <= 1
 
 
+def rules_of(version: int) -> str:
+    """The name of the rules of a version; of those that are newer than this infoscope, the version.
+
+    Example:
+        >>> rules_of(1), rules_of(9)
+        ('thresholds', 'version 9')
+    """
+    return {number: name for name, number in RULE_VERSIONS.items()}.get(version, f"version {version}")
+
+
 def is_sparse(run: Run) -> bool:
     """Whether few features fire on a token: at most a tenth of them, as in the fit check."""
     return run.manifest.fit.l0 <= MOST_ACTIVE * run.manifest.dictionary.features
@@ -221,7 +246,10 @@ class Compared:
         scored: features with a CDS.
         cds: quantiles of CDS over the scored features, by name; empty without scored features.
         calibrated: quantiles of the calibrated score, over the features that have one; empty without such features.
+        rule_version: of the rules that the classes follow from.
         classes: share of all features in each scope class.
+        expected_false: of each settled class with features, the share of them expected not to be of it; empty under
+            rules that give no posteriors.
         not_repeatable: the classes that do not repeat between halves of the run's images, so that their shares say
             nothing.
         effective_area: median over the scored features, in patches; None where no feature is scored.
@@ -246,7 +274,9 @@ class Compared:
     scored: int
     cds: dict[str, float]
     calibrated: dict[str, float]
+    rule_version: int
     classes: dict[str, float]
+    expected_false: dict[str, float]
     not_repeatable: list[str]
     effective_area: float | None
     modes: int | None
@@ -257,6 +287,11 @@ class Compared:
     fvu: float | None
     fit: str
     l0: float
+
+    @property
+    def rules(self) -> str:
+        """The rules' name, as ``infoscope judge --rules`` takes it."""
+        return rules_of(self.rule_version)
 
     @property
     def scored_share(self) -> float:
@@ -316,7 +351,22 @@ def compare_runs(paths: Sequence[Path | str]) -> Comparison:
     runs = [open_run(folder) for folder in folders]
     labels = label_runs(runs)
     compared = [_compared(run, label) for run, label in zip(runs, labels, strict=True)]
-    return Comparison(runs, compared, differences_of(runs), warnings_of(runs, labels))
+    return Comparison(runs, compared, differences_of(runs), warnings_of(runs, compared))
+
+
+def rules_differ(runs: Sequence[Compared]) -> str | None:
+    """Why the classes of runs cannot be laid side by side, where they follow from different rules; else None."""
+    by_rules: dict[str, list[str]] = {}
+    for run in runs:
+        by_rules.setdefault(run.rules, []).append(run.label)
+    if len(by_rules) < 2:
+        return None
+    named = "; ".join(f"{', '.join(labels)} by {rules}" for rules, labels in by_rules.items())
+    older = min(runs, key=lambda run: run.rule_version)
+    return (
+        f"Judged by different rules: {named}. Their classes are other things of the same names, so no shares are shown "
+        f"side by side: `infoscope judge {shlex.quote(older.path)}` first."
+    )
 
 
 def _folders(path: Path) -> list[Path]:
@@ -328,7 +378,7 @@ def _folders(path: Path) -> list[Path]:
 def _compared(run: Run, label: str) -> Compared:
     manifest, scope, partition = run.manifest, run.scope, partition_of(run)
     scored = scope.filter(pl.col("cds").is_not_null())
-    area = scored["effective_area"].median()
+    area, controls = scored["effective_area"].median(), controls_of(run)
     evidence = None if partition is None else partition.evidence
     return Compared(
         label=label,
@@ -342,8 +392,10 @@ def _compared(run: Run, label: str) -> Compared:
         scored=scored.height,
         cds=dict(quantiles_of(scope)),
         calibrated=dict(quantiles_of(scope.select(cds="cds_calibrated"))),
+        rule_version=manifest.rule_version,
         classes=class_shares(scope["scope_class"].to_list()),
-        not_repeatable=sorted(run_controls(scope, manifest.options).not_repeatable),
+        expected_false=controls.expected_false,
+        not_repeatable=sorted(controls.not_repeatable),
         effective_area=area if isinstance(area, float) else None,
         modes=None if evidence is None else evidence.modes,
         dip=None if evidence is None or math.isnan(evidence.dip) else evidence.dip,

@@ -53,17 +53,27 @@ def print_comparison(comparison: Comparison, page: Path | None) -> None:
     """Print the numbers, the classes, what differs, where that is not like with like, and where the page is."""
     from rich.text import Text
 
+    from infoscope.analyses.comparison import rules_differ
     from infoscope.views.comparison.page import modes_sentence
 
     out = console()
     runs = comparison.runs
+    refused = rules_differ(runs)
+    if refused is not None:
+        out.print(Text.assemble(("not like with like: ", "bold"), refused))
     out.print(_numbers(runs))
     out.print(Text(modes_sentence(runs)))
-    out.print(_classes(runs))
+    if refused is None:
+        out.print(_classes(runs))
+        for run in runs:
+            if run.expected_false:
+                out.print(Text.assemble(("expected false ", "bold"), _false(run)))
     for difference in comparison.differences:
         values = ", ".join(dict.fromkeys(difference.values))
         out.print(Text.assemble((f"{difference.name} differs: ", "bold"), values))
     for warning in comparison.warnings:
+        if warning == refused:
+            continue  # stands first
         out.print(Text.assemble(("not like with like: ", "bold"), warning))
     if page is not None:
         print(f"page: {page}")
@@ -93,13 +103,18 @@ def _classes(runs: list[Compared]) -> Table:
     from infoscope.scope.classes import CLASSES
 
     rows = [
-        [
-            run.label,
-            *("not repeatable" if name in run.not_repeatable else f"{run.classes[name]:.1%}" for name in CLASSES),
-        ]
+        [run.label, *("-" if name in run.not_repeatable else f"{run.classes[name]:.1%}" for name in CLASSES)]
         for run in runs
     ]
-    return _filled("Share of the features in each scope class", ["run", *CLASSES], rows)
+    unsteady = any(run.not_repeatable for run in runs)
+    title = "Share of the features in each scope class" + " (-: not repeatable)" * unsteady
+    return _filled(title, ["run", *CLASSES], rows)
+
+
+def _false(run: Compared) -> str:
+    """How many of the features of each class are expected not to be of it."""
+    shares = [f"{name} {share:.1%}" for name, share in run.expected_false.items() if name not in run.not_repeatable]
+    return f"of {run.label}: {', '.join(shares) or 'no class repeats'}"
 
 
 def _filled(title: str, names: list[str], rows: list[list[str]]) -> Table:

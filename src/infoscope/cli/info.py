@@ -24,8 +24,7 @@ class Info:
     def run(self) -> Answer:
         """Run the command."""
         from infoscope.cli.summary import print_inputs, print_summary, run_figures
-        from infoscope.measurement.controls import run_controls
-        from infoscope.measurement.planning import plan_of
+        from infoscope.measurement.controls import controls_of
         from infoscope.measurement.summary import partition_of
         from infoscope.runtime.run import open_run
 
@@ -38,13 +37,12 @@ class Info:
             print_summary(run)
 
         def result() -> dict[str, Any]:
-            controls = run_controls(run.scope, run.manifest.options, plan_of(run)).to_json()
             return {
                 **run_figures(run),
                 "checked": run.checked,
                 "manifest": run.manifest,
                 "partition": run.partition,
-                "controls": controls,
+                "controls": controls_of(run).to_json(),
             }
 
         return Answer(show, result, warnings=run.manifest.fit.warnings or [], word=str(run.path))

@@ -21,6 +21,7 @@ from infoscope.cli.compare import Compare
 from infoscope.cli.demo import Demo
 from infoscope.cli.figure import Figure
 from infoscope.cli.info import Info
+from infoscope.cli.judge import Judge
 from infoscope.cli.measure import Measure
 from infoscope.cli.outliers import Outliers
 from infoscope.cli.output import Answer, Exit, Output, telling
@@ -71,7 +72,7 @@ COMMANDS: dict[str, type] = {
     kind.__name__.lower(): kind
     for kind in (
         *(Demo, Train, Measure, Report, Figure, Serve, Outliers, Probe, Zeroshot, Select, Table, Compare, Sweep),
-        *(Info, Check, Saes, Validate, Completion),
+        *(Info, Judge, Check, Saes, Validate, Completion),
     )
 }
 """Each command's class by its name, in the order of the help."""

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from infoscope.cli.output import name_skipped, print_rows
-from infoscope.measurement.controls import RunControls, run_controls
-from infoscope.measurement.planning import plan_of
+from infoscope.measurement.controls import RunControls, controls_of
 from infoscope.measurement.summary import (
     QUANTILES,
     counts_of,
@@ -19,7 +18,9 @@ from infoscope.measurement.summary import (
     partition_of,
     quantiles_of,
     repeatability_sentence,
+    rules_sentence,
     settings_of,
+    trust_label,
 )
 from infoscope.runtime.manifest import FitRecord, ModelRecord
 from infoscope.runtime.run import MANIFEST, PARTITION, Run
@@ -88,7 +89,9 @@ def print_summary(run: Run) -> None:
             ("modes", partition.sentence()),
             ("sides", f"{counts.low_cds:,} low-CDS, {counts.high_cds:,} high-CDS"),
         ]
-    rows += class_rows(run_controls(run.scope, manifest.options, plan_of(run)))
+    if (older := rules_sentence(run)) is not None:
+        rows.append(("rules", older))
+    rows += class_rows(controls_of(run))
     rows += cross_check_rows(run)
     if counts.unscored:
         rows.append(
@@ -111,12 +114,7 @@ def print_summary(run: Run) -> None:
 
 def class_rows(controls: RunControls) -> list[tuple[str, str]]:
     """Shares of the scope classes, the calibrated spectrum and how far to believe them."""
-    total = max(sum(controls.classes.values()), 1)
-    shares = [
-        f"{name} not repeatable here" if name in controls.not_repeatable else f"{count:,} {name} ({count / total:.1%})"
-        for name, count in controls.classes.items()
-    ]
-    rows = [("classes", ", ".join(shares))]
+    rows = [("classes", ", ".join(each.sentence() for each in controls.shares()))]
     if controls.repeatability is not None and controls.repeatability.features:
         rows.append(("repeats", repeatability_sentence(controls.repeatability, controls.judged_images)))
     if controls.calibrated:
@@ -126,7 +124,7 @@ def class_rows(controls: RunControls) -> list[tuple[str, str]]:
         quantiles = "  ".join(f"{share:.0%} {value:.2f}" for share, value in controls.trust.items())
         reliability = controls.reliability.spearman
         known = "not known" if math.isnan(reliability) else f"{reliability:.2f}"
-        rows.append(("trust", f"{quantiles}  (reliability between halves {known})"))
+        rows.append((trust_label(controls.rule_version), f"{quantiles}  (reliability between halves {known})"))
     if controls.plan is not None:
         rows.append(("reliability", f"of CDS, as a rank correlation: {controls.plan.sentence()}"))
     return rows
@@ -165,13 +163,15 @@ def run_figures(run: Run) -> dict[str, Any]:
     manifest, partition, settings = run.manifest, partition_of(run), settings_of(run)
     counts = counts_of(run.scope, partition, settings)
     shares = dict((*QUANTILES, ("maximum", 1.0)))
-    controls = run_controls(run.scope, manifest.options, plan_of(run))
+    controls = controls_of(run)
     return {
         "features": {"all": counts.features} | {name: getattr(counts, name) for name in COUNTED},
         "cds": {str(shares[name]): value for name, value in quantiles_of(run.scope)},
         "threshold": None if partition is None else partition.threshold,
         "modes": None if partition is None else partition.evidence.modes,
+        "rule_version": controls.rule_version,
         "classes": controls.classes,
+        "expected_false": controls.expected_false,
         "calibrated": controls.calibrated,
         "trust": controls.trust,
         "reliability": controls.reliability.spearman,

@@ -4,24 +4,66 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from infoscope.measurement.planning import plan_of
 from infoscope.runtime.json_values import to_json
-from infoscope.scope.classes import CLASSES
-from infoscope.scope.threshold_rules import ClassRules
+from infoscope.runtime.run import Run
+from infoscope.scope.classes import CLASSES, SETTLED
 from infoscope.scope.controls import FLOORS, first_sizes
 from infoscope.scope.planning import ImagePlan
+from infoscope.scope.posterior import PosteriorRules
 from infoscope.scope.reliability import Agreement, ClassAgreement, Reliability, agreement, class_agreement, split_half
+from infoscope.scope.threshold_rules import ClassRules
 from infoscope.scope.trust import TrustRules
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # Our choice: below it, a feature that one half of its images puts into a class is put there by the other half hardly
 # more often than not.
 REPEATABLE = 0.6
+NEWER_CLASSES = ("mixed", "unsettled")
+"""The classes that version 1 of the rules does not give."""
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """How many features have a class, and how far that is a finding.
+
+    Attributes:
+        name: of the class.
+        count: of its features.
+        share: of all features; None where the class is not repeatable, and of the unsettled, which are no finding.
+        expected_false: share of its features that are expected not to be of it; None where it is not known.
+        repeatable: whether another half of the images gives the class again.
+    """
+
+    name: str
+    count: int
+    share: float | None
+    expected_false: float | None
+    repeatable: bool = True
+
+    def sentence(self) -> str:
+        """The same in words.
+
+        Example:
+            >>> ClassShare("local", 1200, 0.3, 0.04).sentence()
+            '1,200 local (30.0%, expected false 4.0%)'
+            >>> ClassShare("mixed", 7, None, 0.02, False).sentence()
+            'mixed not repeatable here'
+            >>> ClassShare("unsettled", 5, None, None).sentence()
+            '5 unsettled'
+        """
+        if not self.repeatable:
+            return f"{self.name} not repeatable here"
+        if self.share is None:
+            return f"{self.count:,} {self.name}"
+        false = "" if self.expected_false is None else f", expected false {self.expected_false:.1%}"
+        return f"{self.count:,} {self.name} ({self.share:.1%}{false})"
 
 
 @dataclass(frozen=True)
@@ -29,9 +71,12 @@ class RunControls:
     """The controls of a run over all its features, from ``scope.parquet``, and the plan from ``top_images.parquet``.
 
     Attributes:
+        rule_version: of the rules that classes and trust follow from: 1, thresholds; 2, posteriors.
         classes: number of features of each class.
+        expected_false: of each settled class with features, the share of them that are expected not to be of it: the
+            mean of 1 - posterior. Empty under rules that give no posteriors.
         calibrated: quantiles of ``cds_calibrated``; empty where no feature has one.
-        trust: quantiles of ``trust`` over the features with a class; empty where none has one.
+        trust: quantiles of ``trust`` over the features that have one; empty where none has.
         reliability: split-half reliability of CDS over features.
         repeatability: whether classes repeat between the even and the odd ranks of each feature's images; None for runs
             that do not say.
@@ -39,13 +84,15 @@ class RunControls:
         disagreeing: number of features whose score over the pairs that keep their peak lies outside its interval.
         by_k: agreement of CDS over the first images alone with CDS, by the number of images.
         by_floor: agreement of CDS without weak codes with CDS, by the floor, over the features it was computed for.
+        class_rules: the borders that the classes rest on.
+        trust_rules: the constants that trust rests on under rule_version 1; None where it is a probability.
         plan: how many images a reliable CDS would take; None where the run has too few ranks or features to say, or its
             top images were not looked at.
-        class_rules: the thresholds that the classes rest on.
-        trust_rules: the constants that trust rests on.
     """
 
+    rule_version: int
     classes: dict[str, int]
+    expected_false: dict[str, float]
     calibrated: dict[float, float]
     trust: dict[float, float]
     reliability: Reliability
@@ -54,16 +101,30 @@ class RunControls:
     disagreeing: int
     by_k: dict[int, Agreement]
     by_floor: dict[float, Agreement]
+    class_rules: ClassRules | PosteriorRules
+    trust_rules: TrustRules | None
     plan: ImagePlan | None = None
-    class_rules: ClassRules = field(default_factory=ClassRules)
-    trust_rules: TrustRules = field(default_factory=TrustRules)
 
     @property
     def not_repeatable(self) -> set[str]:
-        """Classes that either half gives and that the other half gives again too seldom to be a finding."""
+        """Settled classes that either half gives and that the other half gives again too seldom to be a finding."""
         if self.repeatability is None:
             return set()
-        return {name for name, share in self.repeatability.positive.items() if share < REPEATABLE}
+        positive = self.repeatability.positive
+        # That a feature is unsettled says nothing of it, so there is nothing to be found again.
+        return {name for name in SETTLED if positive.get(name, math.nan) < REPEATABLE}
+
+    def shares(self) -> list[ClassShare]:
+        """Each class that the rules know, in order, as people are told of it."""
+        total = max(sum(self.classes.values()), 1)
+        shares = []
+        for name, count in self.classes.items():
+            if self.rule_version == 1 and name in NEWER_CLASSES:
+                continue
+            repeatable = name not in self.not_repeatable
+            share = count / total if repeatable and name != "unsettled" else None
+            shares.append(ClassShare(name, count, share, self.expected_false.get(name), repeatable))
+        return shares
 
     def to_json(self) -> dict[str, Any]:
         """What ``controls.json`` holds; a number that is not defined is None."""
@@ -77,16 +138,49 @@ class RunControls:
 def _repeatability(table: pl.DataFrame) -> ClassAgreement | None:
     if table["class_even"].null_count() == table.height:
         return None
-    settled = [name for name in CLASSES if name != "undefined"]
-    return class_agreement(table["class_even"].to_list(), table["class_odd"].to_list(), settled)
+    # Unsettled is a judgement too: a class that one half gives and the other leaves unsettled is not given again.
+    judged = [name for name in CLASSES if name != "undefined"]
+    return class_agreement(table["class_even"].to_list(), table["class_odd"].to_list(), judged)
 
 
-def run_controls(table: pl.DataFrame, options: Mapping[str, Any], plan: ImagePlan | None = None) -> RunControls:
+def controls_of(run: Run) -> RunControls:
+    """The controls of a run as a whole.
+
+    Raises:
+        InfoscopeError: its table cannot be read.
+    """
+    return run_controls(run.scope, run.manifest.options, run.manifest.rule_version, plan_of(run))
+
+
+def posterior_column(name: str) -> str:
+    """The column with the posterior of a class.
+
+    Example:
+        >>> posterior_column("position-bound")
+        'posterior_position_bound'
+    """
+    return f"posterior_{name.replace('-', '_')}"
+
+
+def _expected_false(table: pl.DataFrame) -> dict[str, float]:
+    """Of each settled class with features, the mean of 1 - posterior over them; classes without posteriors left out."""
+    known: dict[str, float] = {}
+    for name in SETTLED:
+        mean = table.filter(scope_class=name)[posterior_column(name)].mean()
+        if isinstance(mean, float):
+            known[name] = 1.0 - mean
+    return known
+
+
+def run_controls(
+    table: pl.DataFrame, options: Mapping[str, Any], rule_version: int = 2, plan: ImagePlan | None = None
+) -> RunControls:
     """Summarise the controls of a run.
 
     Args:
         table: the table of ``scope.parquet``.
         options: of the measurement, from its manifest.
+        rule_version: of the rules that the table's classes follow from, from the manifest too; by default the newest.
         plan: from `infoscope.measurement.planning.run_plan`.
 
     Example:
@@ -94,15 +188,18 @@ def run_controls(table: pl.DataFrame, options: Mapping[str, Any], plan: ImagePla
         >>> from infoscope.runtime.schema import SCOPE
         >>> table = make_table(SCOPE, [{"scope_class": "local"}, {"scope_class": "global"}])
         >>> run_controls(table, {"top_images": 16}).classes
-        {'local': 1, 'diffuse': 0, 'position-bound': 0, 'global': 1, 'undefined': 0}
+        {'local': 1, 'diffuse': 0, 'position-bound': 0, 'global': 1, 'mixed': 0, 'unsettled': 0, 'undefined': 0}
     """
     top_images = int(options["top_images"])
     cds = _numbers(table["cds"])
     counts = dict(table["scope_class"].value_counts().iter_rows())
     by_k, by_floor = _lists(table["cds_by_k"], first_sizes(top_images)), _lists(table["cds_by_floor"], FLOORS)
     return RunControls(
+        rule_version=rule_version,
         classes={name: counts.get(name, 0) for name in CLASSES},
+        expected_false=_expected_false(table),
         calibrated=_quantiles(table["cds_calibrated"]),
+        # The older rules gave features without a class a trust of 0.
         trust=_quantiles(table.filter(pl.col("scope_class") != "undefined")["trust"]),
         reliability=split_half(_numbers(table["cds_even"]), _numbers(table["cds_odd"])),
         repeatability=_repeatability(table),
@@ -110,6 +207,8 @@ def run_controls(table: pl.DataFrame, options: Mapping[str, Any], plan: ImagePla
         disagreeing=int(table["retained_disagrees"].sum() or 0),
         by_k={size: agreement(values, cds) for size, values in by_k.items()},
         by_floor={floor: agreement(values, cds) for floor, values in by_floor.items()},
+        class_rules=ClassRules() if rule_version == 1 else PosteriorRules(),
+        trust_rules=TrustRules() if rule_version == 1 else None,
         plan=plan,
     )
 

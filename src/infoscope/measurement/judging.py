@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt16, UInt32
 
 from infoscope.measurement.config import MeasureConfig
-from infoscope.options import Rules
 from infoscope.scope.classes import Classes, Moves, ScopeClass
 from infoscope.scope.controls import FeatureControls, PairControls, control_features
 from infoscope.scope.displacement import FeatureDisplacement, displace_features
@@ -20,9 +19,6 @@ from infoscope.scope.reliability import split_half
 from infoscope.scope.score import FeatureScores, PairScores, feature_mean, score_features
 from infoscope.scope.threshold_rules import class_names, classify, share_moves
 from infoscope.scope.trust import Trust, judge_trust
-
-RULE_VERSIONS: dict[Rules, int] = {"thresholds": 1, "posterior": 2}
-"""Which version of the rules each option stands for; a run's manifest has the version."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +163,7 @@ def _judge(
         scores,
         feature,
         rank,
-        # With fewer than k images there are fewer ranks, but the lists by k keep their length, and shares are still of k.
+        # With fewer than k images there are fewer ranks, but lists by k keep their length, and shares are still of k.
         config.top_images,
         least,
         geometry.largest,

@@ -27,7 +27,7 @@ from infoscope.measurement.identity import (
     run_identity,
     with_kept_stamp,
 )
-from infoscope.measurement.judging import RULE_VERSIONS, judge_features
+from infoscope.measurement.judging import judge_features
 from infoscope.measurement.map_sets import map_sets, wanted_maps
 from infoscope.measurement.maps import MapParts, feature_chunks
 from infoscope.measurement.noise import measure_noise
@@ -36,13 +36,13 @@ from infoscope.measurement.ranking import ranked_contents
 from infoscope.measurement.result import Scope
 from infoscope.measurement.scoring import Scoring
 from infoscope.measurement.tables import scope_table, top_images_table
+from infoscope.options import RULE_VERSIONS
 from infoscope.runtime.execution import Execution, split_options
 from infoscope.runtime.executor import Executor, LocalExecutor
 from infoscope.runtime.manifest import FORMAT_VERSION, Manifest, software_versions
 from infoscope.runtime.partials import Partials
 from infoscope.runtime.progress import Clock
 from infoscope.runtime.run import MANIFEST, MAPS_FILE, PARTIALS, Run, claim_directory
-
 
 # Options that came later, and their defaults: the same command finds what it measured before there were these.
 _LATER: dict[str, Any] = {"ranks": None, "rules": "posterior", "noise_images": 256}

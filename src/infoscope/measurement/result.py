@@ -81,7 +81,8 @@ class Scope(Shown):
     def controls(self) -> RunControls:
         """The controls of the run as a whole: shares of classes, reliability, sensitivity; see `RunControls`."""
         options = self.manifest.options
-        return run_controls(self.table, options, run_plan(self.top_images, options, self.manifest.images))
+        plan = run_plan(self.top_images, options, self.manifest.images)
+        return run_controls(self.table, options, self.manifest.rule_version, plan)
 
     @cached_property
     def run(self) -> Run:
@@ -121,11 +122,11 @@ class Scope(Shown):
         if self.code_noise is not None:
             write_json(path / CODE_NOISE, self.code_noise.to_json())
             written.append(CODE_NOISE)
-        write_json(path / PARTITION, self._partition_document())
+        write_json(path / PARTITION, self.partition_document())
         write_json(path / CONTROLS, self.controls().to_json())
         self.manifest.write(path / MANIFEST, written)
 
-    def _partition_document(self) -> dict[str, Any]:
+    def partition_document(self) -> dict[str, Any]:
         """What ``partition.json`` holds; without a single scored feature there is no threshold."""
         if self.table["cds"].count():
             return self.partition().to_json()
@@ -237,4 +238,4 @@ class MeasuredRun(Run):
     @cached_property
     def partition(self) -> dict[str, Any]:
         """What ``partition.json`` holds, or would hold if it had been written; that takes seconds to compute."""
-        return super().partition if (self.path / PARTITION).is_file() else self.measured._partition_document()
+        return super().partition if (self.path / PARTITION).is_file() else self.measured.partition_document()

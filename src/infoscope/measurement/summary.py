@@ -12,15 +12,15 @@ import polars as pl
 from infoscope.errors import InfoscopeError
 from infoscope.images.views import Views
 from infoscope.measurement.fit_judgement import FVU_FITS, FVU_LOOSE
-from infoscope.options import Metric
+from infoscope.options import RULE_VERSIONS, Metric
 from infoscope.runtime.manifest import FitRecord
 from infoscope.runtime.run import Run
-from infoscope.scope.classes import CLASSES
-from infoscope.scope.threshold_rules import ClassRules
+from infoscope.scope.classes import SETTLED
 from infoscope.scope.geometry import Geometry
 from infoscope.scope.modes import Evidence, estimate_density
 from infoscope.scope.partition import Partition
 from infoscope.scope.reliability import ClassAgreement, spearman
+from infoscope.scope.threshold_rules import ClassRules
 
 QUANTILES = (("minimum", 0.0), ("5 %", 0.05), ("25 %", 0.25), ("median", 0.5), ("75 %", 0.75), ("95 %", 0.95))
 # Our choice: an unscored feature above this share of vanished pairs is one the score may have missed.
@@ -183,6 +183,7 @@ def repeatability_sentence(found: ClassAgreement, images: int) -> str:
     """Whether classes repeat, in a line.
 
     Example:
+        >>> from infoscope.scope.classes import CLASSES
         >>> from infoscope.scope.reliability import class_agreement
         >>> found = class_agreement(["local"] * 3, ["local", "local", "global"], CLASSES[:4])
         >>> sentence = repeatability_sentence(found, images=8)
@@ -191,13 +192,33 @@ def repeatability_sentence(found: ClassAgreement, images: int) -> str:
         >>> sentence[sentence.index("(") :]
         '(kappa 0.00, AC1 0.54): local 0.80, global 0.00'
     """
-    each = [f"{name} {share:.2f}" for name, share in found.positive.items() if not math.isnan(share)]
+    # Both halves leaving a feature unsettled is no class that repeats.
+    settled = {name: share for name, share in found.positive.items() if name in SETTLED}
+    each = [f"{name} {share:.2f}" for name, share in settled.items() if not math.isnan(share)]
     beyond = {"kappa": found.kappa, "AC1": found.ac1}
     chance = ", ".join(f"{name} {value:.2f}" for name, value in beyond.items() if not math.isnan(value))
     return (
         f"of {found.features:,} features classed twice, by up to {images} images each, "
         f"{100 * found.agreement:.0f} % get the same class{f' ({chance})' if chance else ''}: {', '.join(each)}"
     )
+
+
+def rules_sentence(run: Run) -> str | None:
+    """What to say of a run whose classes follow from older rules than those of this version; None of others."""
+    if run.manifest.rule_version >= RULE_VERSIONS["posterior"]:
+        return None
+    # No path, since pages are shown to others.
+    return "judged by the older rules (thresholds); `infoscope judge RUN` gives it the newer ones"
+
+
+def trust_label(rule_version: int) -> str:
+    """What the column ``trust`` is called: under the older rules it is no probability.
+
+    Example:
+        >>> trust_label(1), trust_label(2)
+        ('trust (older rules)', 'trust')
+    """
+    return "trust (older rules)" if rule_version == RULE_VERSIONS["thresholds"] else "trust"
 
 
 def fit_sentence(fit: FitRecord) -> tuple[str, str]:
@@ -304,15 +325,15 @@ def extremes(scope: pl.DataFrame, shown: int) -> tuple[pl.DataFrame, pl.DataFram
 
 
 def most_trusted(scope: pl.DataFrame, shown: int) -> dict[str, pl.DataFrame]:
-    """The ``shown`` features with the highest trust in each scope class but undefined, ties by feature.
+    """The ``shown`` features with the highest trust in each settled class, ties by feature; those without one last.
 
     Example:
         >>> frame = pl.DataFrame({"feature": [0, 1, 2], "scope_class": ["local"] * 3, "trust": [0.2, 0.9, 0.9]})
         >>> {name: rows["feature"].to_list() for name, rows in most_trusted(frame, 2).items()}
-        {'local': [1, 2], 'diffuse': [], 'position-bound': [], 'global': []}
+        {'local': [1, 2], 'diffuse': [], 'position-bound': [], 'global': [], 'mixed': []}
     """
     ranked = scope.sort("trust", "feature", descending=[True, False], nulls_last=True)
-    return {name: ranked.filter(scope_class=name).head(shown) for name in CLASSES if name != "undefined"}
+    return {name: ranked.filter(scope_class=name).head(shown) for name in SETTLED}
 
 
 def cross_check_rows(run: Run) -> list[tuple[str, str]]:

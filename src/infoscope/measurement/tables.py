@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
+from infoscope.measurement.controls import posterior_column
 from infoscope.measurement.judging import Features
 from infoscope.measurement.ranking import Ranking
 from infoscope.options import Metric
 from infoscope.runtime.columns import make_table
 from infoscope.runtime.schema import CROSS_CHECKS, MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES
-from infoscope.scope.geometry import patch_distances
 from infoscope.scope.classes import SETTLED
+from infoscope.scope.geometry import patch_distances
 from infoscope.scope.maps import MapPairs, SparseMaps
 from infoscope.scope.posterior import Posterior
 from infoscope.scope.reliability import PairedDifference
@@ -33,7 +34,7 @@ def scope_table(features: Features, ranking: Ranking) -> pl.DataFrame:
         "images_active": ranking.images_active,
         "density": ranking.tokens_active / max(tokens, 1),
         **{name: values for name, values in vars(features.displacement).items() if name not in ("moves", "pairs")},
-        **_chances(features.chances),
+        **_chances(features.chances, len(features.scores.cds)),
         "scope_class": features.classes.names,
         "class_evidence": features.classes.evidence,
         "class_even": features.halves.even,
@@ -44,11 +45,12 @@ def scope_table(features: Features, ranking: Ranking) -> pl.DataFrame:
     return make_table(SCOPE, values)
 
 
-def _chances(posterior: Posterior | None) -> dict[str, object]:
-    """The posteriors of the classes as columns; none where the rules give none."""
-    if posterior is None:
-        return {}
-    return {f"posterior_{name.replace('-', '_')}": posterior.chances[:, place] for place, name in enumerate(SETTLED)}
+def _chances(posterior: Posterior | None, features: int) -> dict[str, object]:
+    """The posteriors of the classes as columns; of nulls where the rules give none."""
+    return {
+        posterior_column(name): [None] * features if posterior is None else posterior.chances[:, place]
+        for place, name in enumerate(SETTLED)
+    }
 
 
 def top_images_table(ranking: Ranking, scores: PairScores, ids: Sequence[str]) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -181,19 +181,20 @@ class Manifest:
     files: dict[str, FileSum] | None = field(default=None, compare=False)
     sealed: bool = field(default=False, compare=False)
 
-    def write(self, path: Path, files: Sequence[str] = ()) -> None:
+    def write(self, path: Path, files: Sequence[str] = (), known: Mapping[str, FileSum] | None = None) -> None:
         """Write as JSON, atomically, with checksums of the run's other files and of itself.
 
         Args:
             path: ``manifest.json``.
             files: the names of the others, which are in the same folder already.
+            known: the checksums of those that are not.
 
         Raises:
             InfoscopeError: a file cannot be read, or the manifest not be written.
         """
         entries = to_json(self)
         del entries["sealed"]
-        write_sealed(path, entries, files)
+        write_sealed(path, entries, files, known=known)
 
     @classmethod
     def read(cls, path: Path) -> Manifest:

@@ -18,6 +18,7 @@ from infoscope.runtime.atomic import remove_leftovers
 from infoscope.runtime.columns import Table, read_table
 from infoscope.runtime.json_values import read_json, to_json, write_json
 from infoscope.runtime.manifest import MEASURE_AGAIN, Manifest
+from infoscope.runtime.replacing import finish_replacing
 from infoscope.runtime.schema import CROSS_CHECKS, MAPS, SCOPE, SHIFT_CURVE, TOP_IMAGES
 from infoscope.runtime.seal import check_files
 from infoscope.runtime.typed import from_json
@@ -274,12 +275,15 @@ class Feature(Shown):
 
     @property
     def scope_class(self) -> str:
-        """local, diffuse, position-bound, global or undefined."""
+        """local, diffuse, position-bound, global, mixed, unsettled or undefined."""
         return str(self.values["scope_class"])
 
     @property
     def trust(self) -> float | None:
-        """How far to believe class and score, 0 to 1."""
+        """The chance that as many other images would give its class; None where it has none of its own.
+
+        Of a run judged by the older rules, how far to believe class and score, which is no probability.
+        """
         value: float | None = self.values["trust"]
         return value
 
@@ -336,6 +340,7 @@ def open_run(path: Path | str) -> Run:
     path = Path(path)
     if not path.is_dir():
         raise InfoscopeError(f"no such run directory: {path}; name one that `infoscope measure` wrote")
+    finish_replacing(path, MANIFEST)  # of `infoscope judge`, if it was stopped while it moved files
     if not (path / MANIFEST).is_file():
         if (path / PLAN).is_file():
             raise InfoscopeError(
@@ -371,6 +376,7 @@ def claim_directory(path: Path, plan: dict[str, Any]) -> bool:
     if path.exists() and not path.is_dir():
         raise InfoscopeError(f"{path} is a file; --out needs a directory")
     remove_leftovers(path)
+    finish_replacing(path, MANIFEST)
     if (path / PLAN).is_file():
         found = read_json(path / PLAN)
         if found != plan:

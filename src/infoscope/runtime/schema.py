@@ -28,7 +28,6 @@ _text = partial(Column, pl.String, "")
 _FEATURE = Column(pl.UInt32, "index", "feature of the dictionary", required=True)
 
 
-
 def _chance(name: str) -> Column:
     return Column(
         pl.Float64,
@@ -220,8 +219,8 @@ SCOPE = declare(
             panel="companions",
         ),
         "displaced": _share(
-            "mass on the overlap that is two patches or more from where it was on the other crop's pixels (one patch off "
-            "counts half), mean over the valid pairs; null with fewer than two",
+            "mass on the overlap that is two patches or more from where it was on the other crop's pixels (one patch "
+            "off counts half), mean over the valid pairs; null with fewer than two",
             label="displaced mass",
             panel="controls",
             since="0.1.0",
@@ -245,8 +244,9 @@ SCOPE = declare(
             since="0.1.0",
         ),
         "displacement": _ratio(
-            "(displaced - displaced_noise) / (displaced_null - displaced_noise): 0 where code noise explains it, 1 where "
-            "no more stays than between unrelated pictures; null where noise displaces more than 0.8 of what they do",
+            "(displaced - displaced_noise) / (displaced_null - displaced_noise): 0 where code noise explains it, 1 "
+            "where no more stays than between unrelated pictures; null where noise displaces more than 0.8 of what they "
+            "do",
             panel="controls",
             since="0.1.0",
         ),
@@ -254,10 +254,10 @@ SCOPE = declare(
             "its standard error over pairs", label="displacement, standard error", panel="controls", since="0.1.0"
         ),
         "pairs_following": _share(
-            "pairs that moved with the pixels (rule_version 2: beyond what code noise explains, at most 0.8 as much mass "
-            "is displaced on the pixels as at equal places of the crops, and at most half of what unrelated pictures "
-            "displace; 1: moved against the pixels at most 0.8 of what they moved against the crop); of those with mass "
-            "in both full maps or vanished (mass on the overlap in one crop, none anywhere in the other), and so are "
+            "pairs that moved with the pixels (rule_version 2: beyond what code noise explains, at most 0.8 as much "
+            "mass is displaced on the pixels as at equal places of the crops, and at most half of what unrelated "
+            "pictures displace; 1: moved against the pixels at most 0.8 of what they moved against the crop); of those "
+            "with mass in both full maps or vanished (mass on the overlap in one crop, none anywhere in the other), and so are "
             "the next three",
             label="pairs that follow the pixels",
             panel="moves",
@@ -268,8 +268,8 @@ SCOPE = declare(
             panel="moves",
         ),
         "pairs_still": _share(
-            "pairs that did neither and hardly moved (rule_version 2: at most 0.3 of the mass is displaced both ways; 1: "
-            "moved at most 0.8 of the movement of the pixels both ways)",
+            "pairs that did neither and hardly moved (rule_version 2: at most 0.3 of the mass is displaced both ways; "
+            "1: moved at most 0.8 of the movement of the pixels both ways)",
             label="pairs that hardly move",
             panel="moves",
         ),
@@ -284,8 +284,8 @@ SCOPE = declare(
         "posterior_global": _chance("global"),
         "posterior_mixed": _chance("mixed"),
         "scope_class": _text(
-            "local, diffuse, position-bound, global or mixed: what has a posterior of at least 0.9; unsettled: no class "
-            "has; undefined: too few pairs. Under rule_version 1, the first rule that holds",
+            "local, diffuse, position-bound, global or mixed: what has a posterior of at least 0.9; unsettled: no "
+            "class has; undefined: too few pairs. Under rule_version 1, the first rule that holds",
             required=True,
             choices=SCOPE_CLASSES,
         ),

@@ -31,7 +31,13 @@ class FileSum:
     bytes: int
 
 
-def write_sealed(path: Path, record: Mapping[str, Any], files: Sequence[str] = (), flag: str = "--out") -> None:
+def write_sealed(
+    path: Path,
+    record: Mapping[str, Any],
+    files: Sequence[str] = (),
+    flag: str = "--out",
+    known: Mapping[str, FileSum] | None = None,
+) -> None:
     """Write a record as JSON, with checksums of files beside it and of itself.
 
     Args:
@@ -39,6 +45,7 @@ def write_sealed(path: Path, record: Mapping[str, Any], files: Sequence[str] = (
         record: its entries, as `to_json` gives them.
         files: names of the files beside it that it vouches for; they must have been written before.
         flag: the option that names the folder, for the message.
+        known: the checksums of further files that it vouches for, where they are not read here.
 
     Raises:
         InfoscopeError: a file cannot be read, or the record not be written.
@@ -58,8 +65,9 @@ def write_sealed(path: Path, record: Mapping[str, Any], files: Sequence[str] = (
         record.json; restore it, or make it again
     """
     entries = {name: value for name, value in record.items() if name not in (CHECKSUM, FILES)}
-    if files:
-        entries[FILES] = {name: to_json(file_sum(path.parent / name)) for name in sorted(files)}
+    sums = dict(known or {}) | {name: file_sum(path.parent / name) for name in files}
+    if sums:
+        entries[FILES] = {name: to_json(sums[name]) for name in sorted(sums)}
     write_json(path, entries | {CHECKSUM: checksum_of(entries)}, flag)
 
 

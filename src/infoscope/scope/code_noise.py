@@ -172,8 +172,11 @@ class CodeNoise:
     def own_rates(
         self, feature: UInt32[np.ndarray, " pair"]
     ) -> tuple[Float64[np.ndarray, " pair"], Float64[np.ndarray, "pair 2"], Float64[np.ndarray, "pair 2"]]:
-        """How each pair's feature differs from a typical one: what multiplies the chance that its codes stay, and what
-        multiplies, and what is added to, the chance that a patch without a code gets one, next to a code and apart.
+        """How each pair's feature differs from a typical one.
+
+        Returns:
+            What the chance that its codes stay is multiplied with; and, next to a code and apart from all, what the
+            chance that a patch without a code gets one is multiplied with, and what is added to it.
         """
         gain, extra = np.ones((len(feature), 2)), np.zeros((len(feature), 2))
         if not self.stays:

@@ -192,7 +192,8 @@ def control_pairs(
     partner = next_valid(pairs.feature, valid if top_images is None else valid & (pairs.rank < top_images))
     half_partner = half_partners(pairs, valid)
     geometry = Geometry(grid, shift, metric)
-    alone, displaced_alone = (np.full(len(pairs), np.nan),) * 2, None
+    unknown = np.full(len(pairs), np.nan)
+    alone, displaced_alone = (unknown, unknown), None
     if noise is not None:
         grounds = overlap_distances / overlap_distances.max(), cut_off(metric, geometry.side)
         alone, displaced_alone = simulate_noise(pairs, noise, grid, shift, grounds, seed)
@@ -226,8 +227,10 @@ def control_pairs(
                 one_empty = (np.diff(ours.start) > 0) ^ (np.diff(theirs.start) > 0)
                 floors[chosen[one_empty], column] = 1.0
         companions = compare_maps(first, second, grid - shift, overlap_distances)
-        own = (values[index] for values in alone)
-        controls.append(PairControls(position, null, half_null, floors, companions, *own, displaced.take(index)))
+        mean, variance = alone[0][index], alone[1][index]
+        controls.append(
+            PairControls(position, null, half_null, floors, companions, mean, variance, displaced.take(index))
+        )
     return PairControls.concatenate(controls)
 
 

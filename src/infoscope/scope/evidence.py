@@ -49,7 +49,8 @@ def evidence_lines(
         # A share that rounds to 0 pairs is still named where it is above 0.
         clauses = [f"{round(share * pairs)} of {pairs} pairs {what}" for what, share in counts.items() if share > 0]
         if moves.vanished[feature] > 0:
-            clauses.append(f"{round(moves.vanished[feature] * pairs)} of {pairs} vanish from one crop and count as jumping")
+            vanished = round(moves.vanished[feature] * pairs)
+            clauses.append(f"{vanished} of {pairs} vanish from one crop and count as jumping")
         if not np.isnan(found.displaced[feature]):
             clauses.append(
                 f"{found.displaced[feature]:.0%} of the mass is displaced, where unrelated pictures give "

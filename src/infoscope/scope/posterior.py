@@ -34,8 +34,8 @@ _ITERATIONS = 60
 _VAGUE_FEATURES = 1.0
 # Features that the prior is fitted to, spread evenly over those there are. Our choice: shares are known to 1 %.
 _FITTED_FEATURES = 2048
-# The outcomes and the displacement are of the same pairs, so they say in part the same. Our choice: outcomes count half,
-# for with that weight trust is a probability on two disjoint pools of 1,000 photographs (docs/controls.md).
+# The outcomes and the displacement are of the same pairs, so they say in part the same. Our choice: outcomes count
+# half, for with that weight trust is a probability on two disjoint pools of 1,000 photographs (docs/controls.md).
 _OUTCOME_WEIGHT = 0.5
 _AT_ONCE = 512
 _DRAWS = 32
@@ -339,5 +339,3 @@ def _again(
         same += _given(_class_chances(posterior, sample, rules), rules) == own
     share: Float64[np.ndarray, " feature"] = same / _DRAWS
     return share
-
-

@@ -1,8 +1,8 @@
 """The older rules for classes: thresholds on shares of pairs and on controls, and the first that holds decides.
 
-They are kept for runs that were judged by them, and as the option ``--rules thresholds``. Their last class, *global*, is
-what is left over, so on models without parked features it fills with what is merely unsettled; the newer rules are in
-`infoscope.scope.posterior`.
+They are kept for runs that were judged by them, and as the option ``--rules thresholds``. Their last class, *global*,
+is what is left over, so on models without parked features it fills with what is merely unsettled; the newer rules are
+in `infoscope.scope.posterior`.
 """
 
 from __future__ import annotations

@@ -95,6 +95,16 @@ def test_a_class_without_features_is_known_and_empty():
     assert named_group(run, "global + cds > 0.8").features.tolist() == [6]
 
 
+@pytest.mark.parametrize("name", ["mixed", "unsettled"])
+def test_the_classes_by_posterior_are_groups(name):
+    run = make_run()
+    with pytest.raises(InfoscopeError, match=f"'{name}' names no feature"):
+        named_group(run, name)
+    vars(run)["scope"] = run.scope.with_columns(scope_class=pl.Series([*CLASS[:8], name, name]))
+    group = named_group(run, name)
+    assert (group.kind, group.features.tolist()) == ("class", [8, 9])
+
+
 def test_without_a_threshold_nothing_is_high_or_low():
     run = make_run(threshold=None)
     assert [(group.name, len(group.features)) for group in feature_groups(run)[:3]] == [

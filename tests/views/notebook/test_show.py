@@ -126,7 +126,7 @@ def test_a_feature_shows_score_class_trust_controls_and_pictures(run, monkeypatc
         "Feature 0, local",
         "0.050 CDS, 95 % interval 0.030 to 0.070. 4 valid pairs of 4 top images; a score needs 2.",
         "Class local: 3 of 4 pairs jump.",
-        "Trust 0.750 of 1, lowered by pairs 0.75 (3 of 4).",
+        "Trust 0.750 chance that as many other images agree; posterior: local 0.95.",
         "Active in 4 of 4 images, 10.00 % of their patches.",
         "Shift moves 0.05 patches at 1, 0.10 patches at 2.",
         "calibrated score 0.125 ratio",
@@ -182,9 +182,34 @@ def test_text_is_short(run):
     assert repr(run.feature(0)).splitlines() == [
         "Feature 0, local: CDS 0.050 (0.030 to 0.070), 4 valid pairs",
         "  class: 3 of 4 pairs jump",
-        "  trust: 0.750, lowered by pairs 0.75 (3 of 4)",
+        "  trust: 0.750 chance that as many other images agree; posterior: local 0.95",
         "  active in 4 images of photographs",
     ]
+
+
+def test_a_run_judged_by_the_older_rules_says_so(tmp_path):
+    columns = {1: {"trust_reasons": "pairs 0.75 (3 of 4)"}}
+    run = fake_run(tmp_path / "run", [0.05, 0.1, 0.3], columns=columns, rule_version=1)
+    line = "judged by the older rules (thresholds); `infoscope judge RUN` gives it the newer ones"
+    assert line in repr(run).splitlines()[3]
+    page = Page(run._repr_html_()).text
+    assert f"This run was {line}." in page
+    assert "trust (older rules)" in page
+    assert "expected false" not in page
+    said = "0.750 of 1, no probability, lowered by pairs 0.75 (3 of 4)"
+    assert f"trust (older rules): {said}" in repr(run.feature(1))
+    assert f"Trust (older rules) {said}." in Page(run.feature(1)._repr_html_()).text
+
+
+def test_unsettled_features_are_counted_and_have_no_trust(tmp_path):
+    unsettled = {"scope_class": "unsettled", "trust": None, "trust_reasons": "posterior: mixed 0.60, local 0.30"}
+    run = fake_run(tmp_path / "run", [0.05, 0.1, 0.3], columns={1: unsettled, 2: {"scope_class": "mixed"}})
+    page = Page(run._repr_html_()).text
+    for part in ("features share expected false", "local 1 33.3 % 5.0 %", "mixed 1 33.3 % 5.0 %", "unsettled 1 "):
+        assert part in " ".join(page.split())
+    assert "unsettled 1 33" not in page
+    assert "1 local (33.3%, expected false 5.0%), 1 mixed" in repr(run)
+    assert "none: no class of its own; posterior: mixed 0.60, local 0.30" in repr(run.feature(1))
 
 
 def test_a_feature_that_is_not_there_is_refused(run):

@@ -212,20 +212,40 @@ def test_classes_and_trust_are_stated(build):
     columns = {
         0: {"scope_class": "position-bound", "trust": 0.25},
         2: {"retained_disagrees": True},
+        4: {"scope_class": "unsettled", "trust": None},
     }
-    page = build([0.1, 0.12, 0.3, 0.6, None], columns=columns)
+    page = build([0.1, 0.12, 0.3, 0.6, 0.2, None], columns=columns)
     for text in (
-        "the map follows the pixels 1 20.0 %",
+        "class features expected false",
+        "the map follows the pixels, as far as code noise lets it 1 16.7 % 5.0 %",
         "the map is so broad that it cannot move 0 0.0 %",
-        "the map stays at its place in the crop, whatever is there 1 20.0 %",
-        "the map does none of these: it depends on the picture around the pixels 2 40.0 %",
-        "too few pairs of maps to tell 1 20.0 %",
+        "the map stays at its place in the crop, whatever is there 1 16.7 % 5.0 %",
+        "no more of the map stays on its pixels than between unrelated pictures 2 33.3 % 5.0 %",
+        "its images do not settle which of these it is 1 ",
+        "too few pairs of maps to tell 1 16.7 %",
+        "Trust of those that have it: the chance that as many other images give the same class",
         "50 % of features up to 0.75",
-        "The calibrated score of 4 features",
+        "The calibrated score of 5 features",
         "has a reliability of 1.00",
         "1 feature would score differently over the pairs that keep their peak",
     ):
         assert text in page.text, text
+    assert "older rules" not in page.text
+    assert "its images do not settle which of these it is 1 16.7" not in page.text
+
+
+def test_a_run_judged_by_the_older_rules_says_so(build):
+    page = build([0.1, 0.12, 0.3, 0.6, None], rule_version=1)
+    for text in (
+        "This run was judged by the older rules (thresholds); `infoscope judge RUN` gives it the newer ones.",
+        "the map follows the pixels 2 40.0 %",
+        "the map does none of these 2 40.0 %",
+        "Trust (older rules) of those with a class, 0 to 1, no probability",
+        "The product of five factors",
+    ):
+        assert text in page.text, text
+    for text in ("expected false", "unsettled", "mixed not repeatable"):
+        assert text not in page.text
 
 
 def test_what_speaks_against_the_extremes_is_counted(build):
@@ -291,7 +311,7 @@ def test_what_cannot_be_done_is_said_in_a_line(fake_run):
 def test_how_many_images_would_do_is_said_where_it_is_known(build, monkeypatch, known):
     plan = plan_from(Growth(signal=0.25, per_top_image=0.75, per_image=0.0), images=500, top_images=8)
     if known:
-        monkeypatch.setattr("infoscope.views.report.page.plan_of", lambda run: plan)
+        monkeypatch.setattr("infoscope.measurement.controls.plan_of", lambda run: plan)
     text = build(spectrum(3)).text
     assert ("How many images would do?" in text) == known
     assert (f"As a rank correlation of CDS {plan.sentence()}." in text) == known

@@ -216,7 +216,7 @@ def confusion(kinds: Sequence[str], classes: Sequence[str]) -> Int64[np.ndarray,
 
 
 def balanced_accuracy(kinds: Sequence[str], classes: Sequence[str]) -> float:
-    """The share of features that got the class of their kind, mean over the kinds present; ``undefined`` is wrong.
+    """The share of features that got the class of their kind, mean over kinds; having no class of its own is wrong.
 
     Both mixtures should be called mixed; by rules that have no such class they are left out.
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 from markupsafe import Markup
 
-from infoscope.analyses.comparison import Compared, Comparison, images_of, model_of, on_same_images
+from infoscope.analyses.comparison import Compared, Comparison, images_of, model_of, on_same_images, rules_differ
 from infoscope.measurement.summary import QUANTILES
 from infoscope.runtime.atomic import atomic_write, remove_leftovers_of
 from infoscope.runtime.json_values import write_json
@@ -143,8 +143,8 @@ def class_chart(runs: Sequence[Compared], by_block: bool) -> str:
             ),
         )
     )
-    # A third more than the bars need, for the axis and two rows of names.
-    height = 26 * len(labels) + 4 * _LEGEND_ROW + 20
+    # A third more than the bars need, for the axis and three rows of names.
+    height = 26 * len(labels) + 5 * _LEGEND_ROW + 20
     return svg_of(alt.LayerChart(layer=[bars]), f"Share of each class in {', '.join(labels)}.", height)
 
 
@@ -235,6 +235,8 @@ def _context(comparison: Comparison) -> dict[str, Any]:
         "quantiles": SHOWN,
         "calibrated": any(run.calibrated for run in runs),
         "classes": CLASSES,
+        "rules_differ": rules_differ(runs),
+        "expected": any(run.expected_false for run in runs),
         "hues": run_colours(runs),
         "colours": {"local": LOCAL, "global": GLOBAL},
         "same": {
@@ -275,6 +277,8 @@ def _figures(comparison: Comparison) -> list[tuple[Markup, str]]:
             )
         )
     every = comparison.runs
+    if rules_differ(every) is not None:
+        return figures
     by_block = in_block_order(every)
     said = "Share of all features in each scope class" + (", by block." if by_block else ", by run.")
     return [*figures, (Markup(class_chart(every, by_block)), said)]

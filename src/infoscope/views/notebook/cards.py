@@ -12,7 +12,7 @@ import polars as pl
 from markupsafe import Markup
 
 from infoscope.errors import InfoscopeError
-from infoscope.measurement.controls import run_controls
+from infoscope.measurement.controls import controls_of
 from infoscope.measurement.result import Scope
 from infoscope.measurement.summary import (
     counts_of,
@@ -20,7 +20,9 @@ from infoscope.measurement.summary import (
     most_trusted,
     partition_of,
     quantiles_of,
+    rules_sentence,
     settings_of,
+    trust_label,
     views_of,
 )
 from infoscope.runtime.columns import Column, Panel
@@ -46,27 +48,17 @@ def settings_line(run: Run) -> str:
     )
 
 
-def class_counts(run: Run) -> list[tuple[str, int, float | None]]:
-    """Features of each class: name, number, and share, None where the class does not repeat."""
-    unsteady = run_controls(run.scope, run.manifest.options).not_repeatable
-    counts = dict(run.scope["scope_class"].fill_null("undefined").value_counts().iter_rows())
-    total = max(run.scope.height, 1)
-    return [(name, counts.get(name, 0), None if name in unsteady else counts.get(name, 0) / total) for name in CLASSES]
-
-
 def run_text(run: Run) -> str:
     """A run in a few lines; nothing slow is computed."""
     scope, fit = run.scope, run.manifest.fit
     cds = scope["cds"].drop_nulls()
-    classes = ", ".join(
-        f"{name} not repeatable here" if share is None else f"{count:,} {name}"
-        for name, count, share in class_counts(run)
-        if count
-    )
+    older = rules_sentence(run)
+    classes = ", ".join(each.sentence() for each in controls_of(run).shares() if each.count)
     lines = [
         f"Scope of {scope.height:,} features, {len(cds):,} scored: {short_name(run.manifest.dictionary.name)}",
         settings_line(run),
         f"classes: {classes}",
+        *([] if older is None else [older]),
     ]
     if len(cds):
         spread = "CDS: " + ", ".join(f"{name} {value:.3f}" for name, value in quantiles_of(scope))
@@ -81,14 +73,23 @@ def feature_text(feature: Feature) -> str:
     """A feature in a few lines."""
     values = feature.values
     score = "no CDS" if feature.cds is None else f"CDS {feature.cds:.3f}{interval_of(values, ' ({})')}"
-    reasons = f", lowered by {values['trust_reasons']}" if values["trust_reasons"] else ""
+    rule_version = feature.run.manifest.rule_version
     lines = [
         f"Feature {feature.number}, {feature.scope_class}: {score}, {values['pairs']} valid pairs",
         f"class: {values['class_evidence']}",
-        f"trust: {number(feature.trust)}{reasons}",
+        f"{trust_label(rule_version)}: {trust_sentence(feature)}",
         f"active in {values['images_active']:,} images of {short_name(feature.run.manifest.images.source)}",
     ]
     return "\n  ".join(lines)
+
+
+def trust_sentence(feature: Feature) -> str:
+    """A feature's trust and where it comes from; under the older rules, what lowers it."""
+    reasons, value = feature.values["trust_reasons"], number(feature.trust)
+    if feature.run.manifest.rule_version == 1:
+        return f"{value} of 1, no probability" + (f", lowered by {reasons}" if reasons else "")
+    said = "none: no class of its own" if feature.trust is None else f"{value} chance that as many other images agree"
+    return said + (f"; {reasons}" if reasons else "")
 
 
 def interval_of(row: dict[str, Any], form: str = "{}") -> str:
@@ -158,13 +159,16 @@ def scope_card(run: Run, in_memory: bool) -> str:
         for name, frame in most_trusted(run.scope, EACH).items()
         for row in frame.iter_rows(named=True)
     ]
-    fit = run.manifest.fit
+    fit, controls = run.manifest.fit, controls_of(run)
     return _render(
         "scope.html.j2",
         counts=counts_of(run.scope, partition, settings),
         dictionary=short_name(run.manifest.dictionary.name),
         settings_line=settings_line(run),
-        classes=class_counts(run),
+        classes=controls.shares(),
+        expected=bool(controls.expected_false),
+        older=rules_sentence(run),
+        trust_label=trust_label(run.manifest.rule_version),
         drawn=None if partition is None else _spectrum(run, partition.threshold),
         sentence="" if partition is None else partition.sentence(),
         fit=fit_sentence(fit)[1],
@@ -199,8 +203,8 @@ def feature_card(feature: Feature) -> str:
         mark=None if drawn is None else _mark(values, drawn["end"]),
         scored=run.scope["cds"].count(),
         evidence=values["class_evidence"],
-        trust=number(feature.trust),
-        reasons=values["trust_reasons"],
+        trust_label=trust_label(run.manifest.rule_version),
+        trust=trust_sentence(feature),
         moves=", ".join(f"{share:.0%} {text}".replace("%", " %", 1) for share, text in moves if share),
         active=f"in {values['images_active']:,} of {run.manifest.images.read:,} images, "
         f"{100 * values['density']:.2f} % of their patches",

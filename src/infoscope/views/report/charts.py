@@ -20,13 +20,19 @@ from infoscope.scope.modes import estimate_density
 from infoscope.scope.partition import Partition
 
 # `site.css` has the same ones, as --c-local and so on; a test holds them together.
-ON_LIGHT: dict[str, str] = dict(zip(CLASSES, ("#0b63a5", "#c98200", "#9f7be8", "#a94400", "#4a5158"), strict=True))
-ON_DARK = dict(zip(CLASSES, ("#5a9fe0", "#f3cd6b", "#d9cbff", "#e0703a", "#98a2aa"), strict=True))
+ON_LIGHT: dict[str, str] = dict(
+    zip(CLASSES, ("#0b63a5", "#c98200", "#9f7be8", "#a94400", "#259d76", "#767f8e", "#4a5158"), strict=True)
+)
+ON_DARK = dict(zip(CLASSES, ("#5a9fe0", "#f3cd6b", "#d9cbff", "#e0703a", "#acf6dd", "#666b75", "#98a2aa"), strict=True))
 LOCAL, GLOBAL = ON_LIGHT["local"], ON_LIGHT["global"]
 # The sides of the threshold and the two ends of CDS: other features than the classes', never coloured beside them.
 LOW_CDS, HIGH_CDS = LOCAL, GLOBAL
-# The shapes that the report draws, by Vega's names. Undefined is a ring.
-SHAPES: dict[str, str] = dict(zip(CLASSES, ("circle", "square", "triangle-up", "diamond", "circle"), strict=True))
+# A square with a hole, so that it is an outline where marks are filled.
+_FRAME = "M-1,-1H1V1H-1ZM-0.6,-0.6V0.6H0.6V-0.6Z"
+# The shapes that the report draws, by Vega's names or as paths. Undefined is a ring.
+SHAPES: dict[str, str] = dict(
+    zip(CLASSES, ("circle", "square", "triangle-up", "diamond", "cross", _FRAME, "circle"), strict=True)
+)
 
 INK, QUIET = "#22262a", "#667078"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"

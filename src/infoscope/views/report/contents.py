@@ -184,6 +184,7 @@ class ReportFiles:
                 "images": self.run.manifest.images.read,
                 "threshold": None if partition is None else partition.threshold,
                 "thresholdKind": None if partition is None else partition.kind,
+                "ruleVersion": self.run.manifest.rule_version,
                 "classes": [{"name": name, "count": by_class.get(place, 0)} for place, name in enumerate(CLASSES)],
                 "columns": [column.to_json() for column in self.columns],
                 "fields": list(QUANTITIES),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from infoscope.analyses.outliers.result import FEATURES
+from infoscope.measurement.summary import trust_label
 from infoscope.runtime.columns import Column, Panel, read_table
 from infoscope.runtime.run import Run
 from infoscope.runtime.schema import CROSS_CHECKS, SCOPE
@@ -60,6 +61,8 @@ class ExplorerColumn:
 def explorer_columns(run: Run) -> list[ExplorerColumn]:
     """The columns of ``scope.parquet``, of the cross-checks and of the outlier tokens, as far as the run has them."""
     columns = [ExplorerColumn.of(name, column, run.scope[name]) for name, column in QUANTITIES.items()]
+    called = trust_label(run.manifest.rule_version)
+    columns = [replace(column, label=called) if column.name == "trust" else column for column in columns]
     if run.cross_checks is not None:
         unit = CROSS_CHECKS["cds"].shown_unit
         for (check,), rows in run.cross_checks.group_by(["check"], maintain_order=True):

@@ -14,8 +14,7 @@ from markupsafe import Markup
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
 from infoscope.images.source import ImageSource
-from infoscope.measurement.controls import run_controls
-from infoscope.measurement.planning import plan_of
+from infoscope.measurement.controls import controls_of
 from infoscope.measurement.summary import (
     Settings,
     counts_of,
@@ -24,11 +23,13 @@ from infoscope.measurement.summary import (
     quantiles_of,
     repeatability_sentence,
     retention_flag,
+    rules_sentence,
+    trust_label,
 )
 from infoscope.runtime.atomic import atomic_write, remedy_of, remove_leftovers_of
 from infoscope.runtime.progress import progress
 from infoscope.runtime.run import Run
-from infoscope.views.report.charts import ON_LIGHT, area_chart, axis_end, calibrated_histogram, cds_histogram
+from infoscope.views.report.charts import area_chart, axis_end, calibrated_histogram, cds_histogram
 from infoscope.views.report.contents import EACH_CLASS_SHOWN, Options, ReportFiles
 from infoscope.views.report.neighbours import PATCHES_KEPT
 from infoscope.views.report.outliers import outlier_section
@@ -40,11 +41,18 @@ from infoscope.views.report.template import make_environment
 # Our choice: names before a list is cut.
 NAMES_SHOWN = 20
 CLASS_MEANINGS = {
-    "local": "the map follows the pixels",
+    "local": "the map follows the pixels, as far as code noise lets it",
     "diffuse": "the map is so broad that it cannot move",
     "position-bound": "the map stays at its place in the crop, whatever is there",
-    "global": "the map does none of these: it depends on the picture around the pixels",
+    "global": "no more of the map stays on its pixels than between unrelated pictures",
+    "mixed": "part of the map follows the pixels and part does not, in the same images or from image to image",
+    "unsettled": "its images do not settle which of these it is",
     "undefined": "too few pairs of maps to tell",
+}
+# Of runs that were judged by the older rules.
+OLDER_MEANINGS = CLASS_MEANINGS | {
+    "local": "the map follows the pixels",
+    "global": "the map does none of these",
 }
 
 
@@ -88,7 +96,9 @@ def overview(report: ReportFiles, unreadable: list[str]) -> dict[str, Any]:
         "area_chart": Markup(chart),
         "fullest": fullest,
         "classes": _class_section(run, settings),
-        "class_meanings": CLASS_MEANINGS,
+        "class_meanings": OLDER_MEANINGS if manifest.rule_version == 1 else CLASS_MEANINGS,
+        "older_rules": rules_sentence(run),
+        "trust_label": trust_label(manifest.rule_version),
         "axis_end": axis_end(scored["cds"].to_numpy()),
         "featured": featured,
         "scores": dict(scope.select("feature", "cds").iter_rows()),
@@ -115,15 +125,12 @@ def overview(report: ReportFiles, unreadable: list[str]) -> dict[str, Any]:
 
 def _class_section(run: Run, settings: Settings) -> dict[str, Any]:
     """What the template prints of the classes and of the controls behind them."""
-    controls = run_controls(run.scope, run.manifest.options, plan_of(run))
-    total = max(run.scope.height, 1)
+    controls = controls_of(run)
     calibrated = run.scope.filter(pl.col("cds_calibrated").is_not_null())
     return {
         "controls": controls,
-        "rows": [
-            (name, ON_LIGHT[name], count, None if name in controls.not_repeatable else count / total)
-            for name, count in controls.classes.items()
-        ],
+        "rows": controls.shares(),
+        "expected": bool(controls.expected_false),
         "repeats": None
         if controls.repeatability is None or not controls.repeatability.features
         else repeatability_sentence(controls.repeatability, controls.judged_images),

@@ -1,2 +1,2 @@
-/* made from sources 3c1e564531961d7486b6cf1e2899940bb13191b017dbd477592bdea700b9903e; licences: LICENCES.txt */
+/* made from sources 3f8b4c9dabbbfe4ee89611190be191c1750a1857e19433481c377975185ffd61; licences: LICENCES.txt */
 (()=>{var o="infoscope-theme";function t(){try{let e=localStorage.getItem(o);e&&(document.documentElement.dataset.theme=e)}catch{}}t();})();

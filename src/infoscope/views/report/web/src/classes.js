@@ -6,6 +6,8 @@ const SHAPES = {
   diffuse: () => svg("rect", { x: 1.8, y: 1.8, width: 8.4, height: 8.4 }),
   "position-bound": () => svg("path", { d: "M6 1.2 11.2 10.6H.8Z" }),
   global: () => svg("path", { d: "M6 .6 11.4 6 6 11.4.6 6Z" }),
+  mixed: () => svg("path", { d: "M4.2 1h3.6v3.2H11v3.6H7.8V11H4.2V7.8H1V4.2h3.2z" }),
+  unsettled: () => svg("rect", { x: 2.4, y: 2.4, width: 7.2, height: 7.2, class: "ring" }),
   undefined: () => svg("circle", { cx: 6, cy: 6, r: 3.7, class: "ring" }),
 };
 
@@ -26,6 +28,12 @@ export const mapColour = (name) => variable(`--m-${name}`);
 
 // The same shapes on a canvas, around (x, y) within a square of twice the radius.
 export function draw(context, name, x, y, radius) {
+  if (name === "unsettled") return context.strokeRect(x - 0.85 * radius, y - 0.85 * radius, 1.7 * radius, 1.7 * radius);
+  if (name === "mixed") {
+    context.fillRect(x - 1.15 * radius, y - 0.4 * radius, 2.3 * radius, 0.8 * radius);
+    context.fillRect(x - 0.4 * radius, y - 1.15 * radius, 0.8 * radius, 0.75 * radius);
+    return context.fillRect(x - 0.4 * radius, y + 0.4 * radius, 0.8 * radius, 0.75 * radius);
+  }
   if (name === "diffuse") return context.fillRect(x - radius, y - radius, 2 * radius, 2 * radius);
   context.beginPath();
   if (name === "position-bound") {

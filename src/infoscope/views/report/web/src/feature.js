@@ -3,7 +3,7 @@ import { chip, colour } from "./classes.js";
 import { NO_IMAGE, column, feature as fetchFeature } from "./data.js";
 import { curve, spectrum } from "./curve.js";
 import { el, link, table, wide } from "./dom.js";
-import { NONE, count, number, percent, plural, score } from "./format.js";
+import { NONE, capital, count, number, percent, plural, score } from "./format.js";
 import { cropTile, movedTile, thumbnail } from "./pictures.js";
 
 export class FeaturePage {
@@ -37,6 +37,7 @@ export class FeaturePage {
     const feature = record.feature;
     const cds = this.value("cds");
     const ends = [this.value("cds_ci_lower"), this.value("cds_ci_upper")];
+    const older = run.ruleVersion === 1;
     const side = cds === null || run.threshold === null ? "" : cds <= run.threshold ? "at or under" : "above";
     const copy = el("button", { type: "button", onclick: () => this.copy(copy) }, "Copy link");
     const step = (by, word) => {
@@ -67,8 +68,8 @@ export class FeaturePage {
           { class: "verdict" },
           el("dt", null, "Class"),
           el("dd", null, chip(record.class), ": ", el("span", null, record.evidence ?? NONE, ".")),
-          el("dt", null, "Trust"),
-          el("dd", null, el("strong", null, this.value("trust") === null ? NONE : this.value("trust").toFixed(2)), el("small", null, " of 1, no probability"), ". ", el("span", null, record.reasons ? `Lowered by: ${record.reasons}.` : "Nothing lowers it.")),
+          el("dt", null, older ? "Trust (older rules)" : "Trust"),
+          el("dd", null, ...this.trust(record, older)),
           el("dt", null, "Pairs"),
           el("dd", null, this.moves()),
           el("dt", null, "Active in"),
@@ -76,6 +77,15 @@ export class FeaturePage {
         ),
       ),
     );
+  }
+
+  // By the older rules a product of factors; else a probability, which features without a class of their own lack.
+  trust(record, older) {
+    const value = this.value("trust");
+    const reasons = record.reasons ? `${record.reasons}.` : "";
+    if (older) return [el("strong", null, value === null ? NONE : value.toFixed(2)), el("small", null, " of 1, no probability"), ". ", el("span", null, reasons ? `Lowered by: ${reasons}` : "Nothing lowers it.")];
+    if (value === null) return ["None: no class of its own", el("span", null, reasons ? `; ${reasons}` : ".")];
+    return [el("strong", null, value.toFixed(2)), el("small", null, " chance that as many other images agree"), ". ", el("span", null, capital(reasons))];
   }
 
   left(pairs) {

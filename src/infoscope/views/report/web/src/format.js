@@ -37,3 +37,5 @@ export function mark(value) {
   const short = Number(value.toPrecision(4));
   return Math.abs(short) >= 1000 ? count(short) : String(short);
 }
+
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

@@ -21,7 +21,7 @@ function card(run, record) {
   const trust = record.values[run.fields.indexOf("trust")];
   return [
     el("h3", null, el("a", { href: `#/feature/${record.feature}` }, `Feature ${record.feature}`), " ", chip(record.class)),
-    el("p", { class: "fine" }, "CDS ", el("b", null, cds === null ? "none" : score(cds)), low === null ? "" : `, ${score(low)} to ${score(high)}`, `; trust ${trust === null ? "–" : trust.toFixed(2)}`),
+    el("p", { class: "fine" }, "CDS ", el("b", null, cds === null ? "none" : score(cds)), low === null ? "" : `, ${score(low)} to ${score(high)}`, `; ${run.ruleVersion === 1 ? "trust (older rules)" : "trust"} ${trust === null ? "–" : trust.toFixed(2)}`),
     record.gallery.length === 0
       ? null
       : el(
