@@ -198,7 +198,7 @@ def test_each_feature_has_the_noise_of_its_own_codes():
 
     noise = measured_each(rng, draw, features=24)
     pictures = blobs(rng, 24 * K, P + S).reshape(24, K, P + S, P + S)
-    shape = (24, K, -1)
+    shape, of_each = (24, K, -1), list(zip(pictures, kept, strict=True))
     each = [
         np.stack(
             [reading(rng, own[:, at : at + P, at : at + P], rate) for own, rate in zip(pictures, kept, strict=True)]
@@ -263,4 +263,4 @@ def test_curves_outlive_json():
 def test_draws_that_do_not_halve_are_refused():
     maps = np.zeros((1, 1, P, P))
     with pytest.raises(ValueError, match="even"):
-        imitated(as_pairs(np.ones((1, 1, P, P)), np.ones((1, 1, P, P)), 1), CodeNoise.none(), draws=3)
+        imitated(as_pairs(maps, maps, 1), CodeNoise.none(), draws=3)

@@ -186,7 +186,7 @@ def test_too_few_pairs_are_undefined_and_have_no_part_in_the_prior():
 
 
 def test_the_expected_false_share_is_the_mean_of_what_is_missing_to_one():
-    kinds, evidence = drawn(np.random.default_rng(10), {"local": 60, "global": 60})
+    _, evidence = drawn(np.random.default_rng(10), {"local": 60, "global": 60})
     found = judge(evidence)
     own = np.array([name == "local" for name in found.names])
     assert found.false_share("local") == pytest.approx(1 - found.chances[own, 0].mean())

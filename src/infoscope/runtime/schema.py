@@ -245,8 +245,7 @@ SCOPE = declare(
         ),
         "displacement": _ratio(
             "(displaced - displaced_noise) / (displaced_null - displaced_noise): 0 where code noise explains it, 1 "
-            "where no more stays than between unrelated pictures; null where noise displaces more than 0.8 of what they "
-            "do",
+            "where no more stays than between unrelated pictures; null where noise displaces over 0.8 of what they do",
             panel="controls",
             since="0.1.0",
         ),
@@ -254,22 +253,21 @@ SCOPE = declare(
             "its standard error over pairs", label="displacement, standard error", panel="controls", since="0.1.0"
         ),
         "pairs_following": _share(
-            "pairs that moved with the pixels (rule_version 2: beyond what code noise explains, at most 0.8 as much "
-            "mass is displaced on the pixels as at equal places of the crops, and at most half of what unrelated "
-            "pictures displace; 1: moved against the pixels at most 0.8 of what they moved against the crop); of those "
-            "with mass in both full maps or vanished (mass on the overlap in one crop, none anywhere in the other), and so are "
-            "the next three",
+            "pairs that kept to their pixels (rule_version 2: less is displaced there than two standard deviations "
+            "below the mean of unrelated pictures, and at most 0.8 of what is displaced at equal places of the crops, "
+            "or these are not kept; 1: moved against the pixels at most 0.8 of what they moved against the crop); of "
+            "those with mass in both full maps or vanished (mass on the overlap in one crop, none anywhere in the "
+            "other), and so are the next three",
             label="pairs that follow the pixels",
             panel="moves",
         ),
         "pairs_staying": _share(
-            "pairs that stayed at their place in the crop: the same with pixels and places exchanged, but for the half",
+            "pairs that kept to their place in the crop: the same with pixels and places exchanged",
             label="pairs that stay at their place in the crop",
             panel="moves",
         ),
         "pairs_still": _share(
-            "pairs that did neither and hardly moved (rule_version 2: at most 0.3 of the mass is displaced both ways; "
-            "1: moved at most 0.8 of the movement of the pixels both ways)",
+            "pairs that kept to both alike (rule_version 1: moved at most 0.8 of the movement of the pixels both ways)",
             label="pairs that hardly move",
             panel="moves",
         ),
