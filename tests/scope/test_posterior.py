@@ -100,8 +100,8 @@ def test_a_posterior_is_a_probability():
     # Outcomes count half, so twice as many tell what they say.
     evidence = evidence_of(outcomes * 2, displacement + rng.normal(0, 0.05, count))
     truth = {
-        "local": (follow >= 0.6) & (displacement < 0.2),
-        "global": (follow <= 0.4) & (displacement >= 0.8),
+        "local": (follow >= 0.5) & (displacement < 0.2),
+        "global": (follow <= 0.5) & (displacement >= 0.8),
     }
     found = judge(evidence)
     for name, true in truth.items():

@@ -47,7 +47,7 @@ class PosteriorRules:
 
     level: float = 0.9
     """A feature gets a class where the class has at least this posterior."""
-    most: float = 0.6
+    most: float = 0.5
     """Local: at least this share of pairs follows. Global: at least this share jumps or vanishes. Diffuse: at least
     this share keeps still. Position-bound: at least this share stays at its place in the crop."""
     low: float = 0.2
@@ -151,10 +151,10 @@ def judge(evidence: Evidence, rules: PosteriorRules | None = None, seed: int = 0
 
     The regions, in shares of pairs and in displacement:
 
-    - *position-bound*: at least 60 % of pairs stay;
-    - *diffuse*: not position-bound, and the maps are broad; or at least 60 % keep still;
-    - *local*: at least 60 % follow, and the displacement is under 0.2;
-    - *global*: at least 60 % jump or vanish, and at least 0.8 of what unrelated pictures displace is displaced;
+    - *position-bound*: at least half of the pairs stay;
+    - *diffuse*: not position-bound, and the maps are broad; or at least half keep still;
+    - *local*: at least half follow, and the displacement is under 0.2;
+    - *global*: at least half jump or vanish, and at least 0.8 of what unrelated pictures displace is displaced;
     - *mixed*: none of these, and at least 20 % follow and 20 % jump (over images), or the displacement is at least 0.2
       while less than 0.8 of what unrelated pictures displace is displaced (within maps).
 
@@ -253,7 +253,7 @@ def _class_chances(
         """The part of the cell around each mixture of the grid in which a share is above a border."""
         return np.clip((share - border) * _STEPS + 0.5, 0.0, 1.0)
 
-    # At most one of four shares is above a border of more than a half.
+    # At most one of four shares is above a border of a half.
     follows, stays, keeps_still, jumps = (beyond_border(share, rules.most) for share in shares.T)
     others = 1.0 - follows - stays - keeps_still - jumps
     both = others * beyond_border(shares[:, 0], rules.either) * beyond_border(shares[:, 3], rules.either)
