@@ -39,12 +39,23 @@ def pairs_of(run, cells):
     return MapPairs(*(top[name].to_numpy() for name in ("feature", "rank", "image", "score")), *crops)
 
 
-def test_noise_adds_columns_and_changes_no_other(backbone, sae, images):
+def test_noise_changes_classes_and_no_score(backbone, sae, images):
+    """By the older rules it changes no class either."""
+    judged = {"scope_class", "class_evidence", "class_even", "class_odd", "trust", "trust_reasons"}
+    for rules, others in (("thresholds", set()), ("posterior", judged)):
+        without = measure_scope(backbone, sae, images, **OPTIONS, noise_images=0, rules=rules).table
+        scope = measure_scope(backbone, sae, images, **OPTIONS, rules=rules).table
+        changed = {name for name in scope.columns if not scope[name].equals(without[name])}
+        moves = {name for name in changed if rules == "posterior" and name.startswith(("posterior_", "pairs_"))}
+        assert changed <= {*NOISE, "displaced_noise", "displacement", "displacement_error"} | others | moves
+        assert changed >= {*NOISE, "displaced_noise", "displacement"}
+
+
+def test_noise_adds_columns(backbone, sae, images):
     without = measure_scope(backbone, sae, images, **OPTIONS, noise_images=0)
     scope = measure_scope(backbone, sae, images, **OPTIONS)
     assert without.code_noise is None
     assert without.table.select(pl.col(NOISE).null_count()).row(0) == (sae.features, sae.features)
-    assert scope.table.drop(NOISE).equals(without.table.drop(NOISE))
     assert scope.maps.equals(without.maps)
     assert scope.top_images.equals(without.top_images)
     # A score needs no other noise than its own pairs do.
