@@ -199,12 +199,7 @@ def test_each_feature_has_the_noise_of_its_own_codes():
     noise = measured_each(rng, draw, features=24)
     pictures = blobs(rng, 24 * K, P + S).reshape(24, K, P + S, P + S)
     shape, of_each = (24, K, -1), list(zip(pictures, kept, strict=True))
-    each = [
-        np.stack(
-            [reading(rng, own[:, at : at + P, at : at + P], rate) for own, rate in zip(pictures, kept, strict=True)]
-        )
-        for at in (0, S)
-    ]
+    each = [np.stack([reading(rng, own[:, at : at + P, at : at + P], rate) for own, rate in of_each]) for at in (0, S)]
     pairs = as_pairs(*(crop.reshape(shape) for crop in each))
     cds, alone, over = excess(pairs, noise, 24)
     _, by_typical, _ = excess(pairs, replace(noise, stays=(), beside=(), apart=()), 24)

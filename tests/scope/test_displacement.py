@@ -107,6 +107,8 @@ def test_the_standard_error_is_that_of_a_ratio():
         (0.2, 0.2, "still"),
         (0.2, 0.24, "still"),
         (0.2, 0.26, "following"),
+        (0.71, 0.95, "following"),
+        (0.73, 0.95, "jumping"),
         (0.88, 0.95, "jumping"),
         (float("nan"), 0.95, "jumping"),
         (float("nan"), 0.2, "staying"),

@@ -30,6 +30,9 @@ between two pools of 1,000 photographs, and CDS over its null of 0.77."""
 NULL_POINT = 2.0
 """A map keeps to its pixels, or to its place in the crop, where less is displaced than by so many standard deviations
 below the mean of unrelated pictures. Our choice: the usual two, so that 2 in 100 unrelated pairs would."""
+LEAST_KEPT = 0.2
+"""It must also keep at least this part of what unrelated pictures displace. Our choice: as for the class global, since
+features that are parked on the flat patches of a picture overlap a little more than in unrelated pictures."""
 LEAST_SPREAD = 0.05
 """Unrelated pictures are taken to vary by at least so much from pair to pair. Our choice: a few of them may agree."""
 NEARER = 0.8
@@ -253,8 +256,8 @@ def _moves(
     pixels, place = np.where(seen, shares.pixels, 1.0), np.where(known, shares.place, 1.0)
     apart = ~np.isnan(shares.unrelated)
     square = feature_mean((shares.unrelated - null[feature]) ** 2, apart, feature, n_features, least=2)
-    border = null - NULL_POINT * np.fmax(np.sqrt(square), LEAST_SPREAD)
-    border = np.where(np.isnan(border), 1.0 - NULL_POINT * LEAST_SPREAD, border)[feature]
+    border = np.minimum(null - NULL_POINT * np.fmax(np.sqrt(square), LEAST_SPREAD), (1.0 - LEAST_KEPT) * null)
+    border = np.where(np.isnan(border), 1.0 - LEAST_KEPT, border)[feature]
     with_pixels, at_place = seen & known & (pixels <= border), known & (place <= border)
     nearer_pixels, nearer_place = pixels <= NEARER * place, place <= NEARER * pixels
     # Maps that do not move at all, and cover so much that both are small, are still.
