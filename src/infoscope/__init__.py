@@ -18,6 +18,10 @@ if TYPE_CHECKING:  # type checkers and editors cannot follow `__getattr__`
     from infoscope.analyses.planted.plant import Planted as Planted
     from infoscope.analyses.planted.plant import plant as plant
     from infoscope.analyses.planted.plant import plant_into as plant_into
+    from infoscope.analyses.predictors.config import PredictorConfig as PredictorConfig
+    from infoscope.analyses.predictors.measure import measure_predictors as measure_predictors
+    from infoscope.analyses.predictors.result import PredictorResult as PredictorResult
+    from infoscope.analyses.predictors.result import open_predictors as open_predictors
     from infoscope.analyses.probes.classification import classification_task as classification_task
     from infoscope.analyses.probes.config import ProbeConfig as ProbeConfig
     from infoscope.analyses.probes.depth import depth_task as depth_task
@@ -97,6 +101,9 @@ _NAMES = {
     "analyses.outliers.result": "OutlierResult",
     "analyses.planted.config": "PlantedConfig planted_config",
     "analyses.planted.plant": "Planted plant plant_into",
+    "analyses.predictors.config": "PredictorConfig",
+    "analyses.predictors.measure": "measure_predictors",
+    "analyses.predictors.result": "PredictorResult open_predictors",
     "analyses.probes.classification": "classification_task",
     "analyses.probes.config": "ProbeConfig",
     "analyses.probes.depth": "depth_task",
