@@ -43,6 +43,8 @@ class Predictors:
     """A directory that `infoscope measure` wrote."""
     images: tyro.conf.OmitArgPrefixes[ClassifierFlags] = field(default_factory=ClassifierFlags)
     config: tyro.conf.OmitArgPrefixes[PredictorConfig] = field(default_factory=PredictorConfig)
+    remove: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A further feature group, once for each, as for `infoscope probe`. Default: none."""
     out: Path | None = None
     """The folder to write. Default: predictors/ in the run."""
     of_run: tyro.conf.OmitArgPrefixes[OfRun] = field(default_factory=OfRun)
@@ -74,6 +76,7 @@ class Predictors:
             sae,
             task,
             self.config,
+            self.remove,
             out=out,
             command=given_command(),
             execution=self.passes.execution,

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
-from infoscope.analyses.predictors.measures import COSINE, MADE_OF_CDS, MEASURES
+from infoscope.analyses.predictors.names import COSINE, MADE_OF_CDS, MEASURES
 from infoscope.analyses.predictors.relations import ALL_OTHERS, EVERYWHERE
 from infoscope.analyses.predictors.result import PredictorResult
 from infoscope.cli.ladder_summary import NO_FAIR_CONTROL
@@ -85,7 +85,8 @@ def effects_table(result: PredictorResult, head: str) -> Table:
     for (measure, part), of_part in rows.group_by(["measure", "part"], maintain_order=True):
         by_step = {row["step"]: row for row in of_part.to_dicts()}
         count = result.record.options["quantiles"]
-        table.add_row(f"{SHORT[str(measure)]}, {part} of {count}", *(difference(by_step[step]) for step in steps))
+        name = str(measure) if part is None else f"{SHORT[str(measure)]}, {part} of {count}"
+        table.add_row(name, *(difference(by_step[step]) for step in steps))
     return table
 
 
@@ -153,9 +154,10 @@ def summary_rows(result: PredictorResult) -> list[tuple[str, str]]:
         (
             "read with",
             "± is a standard error over pairs of sets and over test images together. Sets of a group near its own "
-            "energy share most features, and the error then says too little. Equal energy of tokens is not equal energy "
-            "of mean patches: pooled_share in removals.parquet has that. A difference says what this classifier reads, "
-            f"not what features are for. {SHORT[MADE_OF_CDS]} is made of CDS, and is not among all others.",
+            "energy share most features, and the error then says too little. Equal energy of tokens is not equal "
+            "energy of mean patches: pooled_share in removals.parquet has that. A difference says what this "
+            f"classifier reads, not what features are for. {SHORT[MADE_OF_CDS]} is made of CDS, and is not among all "
+            "others.",
         ),
         *[("test images", line) for line in shared_lines(record.shared_images)],
         *[("note", note) for note in record.notes],

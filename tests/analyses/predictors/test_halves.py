@@ -13,7 +13,7 @@ from infoscope.analyses.predictors.halves import (
     measures_by_half,
     read_pairs,
 )
-from infoscope.analyses.predictors.measures import MEASURES
+from infoscope.analyses.predictors.names import MEASURES
 from infoscope.runtime.partials import Partials
 from infoscope.scope.emd import emd_pairs
 from infoscope.scope.geometry import patch_distances

@@ -23,7 +23,7 @@ def out(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(probed_run, probed, directions, coloured, out):
-    return measure_predictors(probed_run, probed, directions, coloured, CONFIG, out=out)
+    return measure_predictors(probed_run, probed, directions, coloured, CONFIG, ["cds@0-0.25"], out=out)
 
 
 def test_every_set_takes_out_what_its_step_says(result):
@@ -39,13 +39,25 @@ def test_effects_are_the_differences_of_the_removals(result):
     assert len(fair)
     for row in fair.to_dicts():
         column = {"top-1": "top_1", "loss": "loss"}[row["metric"]]
-        own = result.removals.filter(*(pl.col(name) == row[name] for name in ("measure", "part", "step", "head")))
+        own = result.removals.filter(
+            *(pl.col(name).eq_missing(row[name]) for name in ("measure", "part", "step", "head"))
+        )
         means = {side: own.filter(pl.col("side") == side)[column].mean() for side in ("subset", "disjoint")}
         assert row["subset"] == pytest.approx(means["subset"], abs=1e-6)
         assert row["difference"] == pytest.approx(means["subset"] - means["disjoint"], abs=1e-6)
     unfair = result.effects.filter(pl.col("no_fair_control").is_not_null())
     assert set(unfair["step"]) == {0.9}
     assert unfair["difference"].is_null().all()
+
+
+def test_a_further_group_is_removed_beside_the_groups_of_measures(result, probed_run):
+    own = result.removals.filter(pl.col("measure") == "cds@0-0.25")
+    assert own["part"].is_null().all()
+    scored = probed_run.scope.drop_nulls("cds")
+    lowest = set(scored.sort("cds", "feature").head(round(len(scored) / 4))["feature"])
+    assert set(result.record.groups["cds@0-0.25"]) == lowest
+    assert own["features"][0] == len(lowest)
+    assert "cds@0-0.25" not in result.ends["measure"].unique().to_list()
 
 
 def test_the_ends_are_the_subsets_of_the_outermost_groups(result):
@@ -69,7 +81,7 @@ def test_it_is_written_whole_and_read_again(result, out, probed_run, probed, dir
     for name in TABLES:
         assert read.tables[name].equals(result.tables[name]), name
     assert read.record == result.record
-    again = measure_predictors(probed_run, probed, directions, coloured, CONFIG, out=out)
+    again = measure_predictors(probed_run, probed, directions, coloured, CONFIG, ["cds@0-0.25"], out=out)
     assert again.record.timings == result.record.timings
 
 
@@ -94,10 +106,10 @@ def test_a_stopped_comparison_ends_as_an_unstopped_one(
 
     monkeypatch.setattr(Classifier, "score", stopping)
     with pytest.raises(KeyboardInterrupt):
-        measure_predictors(probed_run, probed, directions, coloured, CONFIG, out=tmp_path / "out")
-    resumed = measure_predictors(probed_run, probed, directions, coloured, CONFIG, out=tmp_path / "out")
-    # Two groups were kept; of the others and the untouched tokens, each is scored once.
-    assert len(calls) == 3 + 2 + 1
+        measure_predictors(probed_run, probed, directions, coloured, CONFIG, ["cds@0-0.25"], out=tmp_path / "out")
+    resumed = measure_predictors(probed_run, probed, directions, coloured, CONFIG, ["cds@0-0.25"], out=tmp_path / "out")
+    # Two groups were kept; of the other three and the untouched tokens, each is scored once.
+    assert len(calls) == 3 + 3 + 1
     for name in TABLES:
         assert resumed.tables[name].equals(result.tables[name]), name
 
@@ -105,7 +117,21 @@ def test_a_stopped_comparison_ends_as_an_unstopped_one(
 @pytest.mark.slow
 def test_the_command_prints_what_it_found_and_how_sure_it_is(probed_run, coloured_folder, tmp_path, capsys):
     given = ["predictors", str(probed_run.path), "--data", str(coloured_folder), "--out", str(tmp_path / "out")]
-    given += ["--group-by", "cds", "--quantiles", "2", "--steps", "0.05", "0.9", "--draws", "2", "--sample-images", "8"]
+    given += [
+        "--group-by",
+        "cds",
+        "--quantiles",
+        "2",
+        "--steps",
+        "0.05",
+        "0.9",
+        "--draws",
+        "2",
+        "--sample-images",
+        "8",
+        "--remove",
+        "cds@0-0.25",
+    ]
     assert main(given) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "on the diagonal, reliability between halves" in printed

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from infoscope.analyses.predictors.config import PredictorConfig
-from infoscope.analyses.predictors.measures import BEYOND_COSINE, MEASURES, beyond, quantile_groups, read_measures
+from infoscope.analyses.predictors.measures import beyond, quantile_groups, read_measures
+from infoscope.analyses.predictors.names import BEYOND_COSINE, MEASURES
 from infoscope.errors import InfoscopeError
 from infoscope.runtime.run import Run
 

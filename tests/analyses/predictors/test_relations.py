@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from infoscope.analyses.predictors.measures import MEASURES
+from infoscope.analyses.predictors.names import MEASURES
 from infoscope.analyses.predictors.relations import ALL_OTHERS, additions, correlations, reliabilities
 
 FEATURES = 2000

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated
 
-from infoscope.analyses.predictors.measures import BEYOND_COSINE, MEASURES, known_measures
-from infoscope.analyses.removal.config import SAMPLE_IMAGES
-from infoscope.analyses.removal.ladder import DRAWS, STEPS
-from infoscope.errors import InfoscopeError
+from infoscope.analyses.predictors.names import BEYOND_COSINE, GROUPINGS
+from infoscope.analyses.removal.config import DRAWS, SAMPLE_IMAGES, STEPS
+from infoscope.errors import InfoscopeError, either
 from infoscope.options import Resize
 from infoscope.runtime.typed import Count, Range, check_fields
 
@@ -56,10 +55,9 @@ class PredictorConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        known = known_measures(MEASURES)
-        wrong = [name for name in self.group_by if name not in known]
+        wrong = [name for name in self.group_by if name not in GROUPINGS]
         if wrong:
-            raise InfoscopeError(f"--group-by {wrong[0]}: choose {', '.join(known[:-1])} or {known[-1]}")
+            raise InfoscopeError(f"--group-by {wrong[0]}: choose {either(GROUPINGS)}")
         if not self.group_by or len(set(self.group_by)) < len(self.group_by):
             raise InfoscopeError("--group-by: name one measure or more, each once")
         ascending = all(low < high for low, high in pairwise(self.steps))

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64
 
-from infoscope.analyses.predictors.measures import MEASURES
+from infoscope.analyses.predictors.names import MEASURES
 from infoscope.options import EmptyPairs, Metric
 from infoscope.runtime.partials import Arrays, Partials, shards
 from infoscope.runtime.progress import progress

@@ -30,7 +30,7 @@ from infoscope.analyses.probes.config import ProbeConfig
 from infoscope.analyses.probes.probe import plan_probe, prepare
 from infoscope.analyses.removal.config import RemovalConfig
 from infoscope.analyses.removal.energy import Energies
-from infoscope.analyses.removal.groups import FeatureGroup
+from infoscope.analyses.removal.groups import FeatureGroup, named_group
 from infoscope.analyses.removal.kept_ladders import keep_ladders
 from infoscope.analyses.removal.ladder import Ladder, build_ladder
 from infoscope.backbones.backbone import Backbone
@@ -51,17 +51,17 @@ from infoscope.runtime.run import PARTIALS, Run
 
 @dataclass(frozen=True)
 class Part:
-    """A quantile group of a measure, the sets that it is compared by, and their scores.
+    """A quantile group of a measure or a named group, the sets that it is compared by, and their scores.
 
     Attributes:
-        measure: the measure.
-        number: of the group among those of the measure, 1 for the lowest values.
+        measure: the measure, or the group's name.
+        number: of the group among those of the measure, 1 for the lowest values; None for a named group.
         ladder: its sets.
         scores: what `Classifier.score` gives of the whole group and then of the ladder's sets.
     """
 
     measure: str
-    number: int
+    number: int | None
     ladder: Ladder
     scores: Arrays
 
@@ -86,6 +86,7 @@ def measure_predictors(
     sae: SparseAutoencoder,
     task: ClassificationTask,
     config: PredictorConfig | None = None,
+    remove: Sequence[str | FeatureGroup] = (),
     *,
     out: Path | str,
     execution: Execution | None = None,
@@ -108,6 +109,7 @@ def measure_predictors(
         task: the images, as `infoscope.classification_task` gives them. The test images should be neither the run's nor
             those that the SAE was trained on; the record says whether they are.
         config: which measures, and how groups are removed.
+        remove: further groups that are removed in the same way, or their names, as for `infoscope.probe_groups`.
         out: the folder to write.
         execution: how the passes run; it changes memory and speed, not the result.
         command: how this was asked for, for the record.
@@ -126,6 +128,10 @@ def measure_predictors(
         )
     measures = read_measures(run)
     groups = {name: quantile_groups(measures, name, config.quantiles) for name in config.group_by}
+    named = [named_group(run, group) if isinstance(group, str) else group for group in remove]
+    if clash := [group.name for group in named if group.name in groups]:
+        raise InfoscopeError(f"{clash[0]} is a measure that groups are made by: give the further group another name")
+    groups |= {group.name: [group] for group in named}
     probe = ProbeConfig(resize=config.resize, sample_images=config.sample_images, seed=config.seed, baselines=False)
     removal = RemovalConfig(sites=("site",), random_draws=0, ladder=True, random_seed=config.seed)
     clock, watched = Clock(), task.watch()
@@ -250,7 +256,8 @@ def _score(
                 scores = partials.get_or_compute(name, compute)
                 if kept:
                     advance(len(sets))
-                yield Part(measure, part, ladder, scores)
+                # A measure has two groups at least.
+                yield Part(measure, part if len(of_measure) > 1 else None, ladder, scores)
 
 
 def _removal_rows(
@@ -300,7 +307,7 @@ def _end_rows(parts: Sequence[Part], config: PredictorConfig, square: float) -> 
     """Subsets of the highest group of each measure against subsets of the lowest, where both reach a step."""
     for measure in config.group_by:
         ends = [part for part in parts if part.measure == measure and part.number in (1, config.quantiles)]
-        bottom, top = sorted(ends, key=lambda part: part.number)
+        bottom, top = sorted(ends, key=lambda part: part.number or 0)
         for step in config.steps:
             reached = [any(each.step == step for each in part.ladder.sets) for part in (bottom, top)]
             if not all(reached):

@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
+from infoscope.analyses.predictors.names import BEYOND_COSINE, COSINE, MEASURES
 from infoscope.analyses.predictors.ranks import left_over
 from infoscope.analyses.removal.groups import FeatureGroup
 from infoscope.errors import InfoscopeError
 from infoscope.runtime.run import Run
-
-MEASURES = (
-    "cds",
-    "cds_calibrated",
-    "cosine_distance",
-    "jensen_shannon",
-    "effective_area",
-    "entropy",
-    "moran",
-    "peak_displacement",
-    "density",
-)
-"""Columns of ``scope.parquet``."""
-# CDS over its null: made of CDS, so that it explains it by definition, and is not among what CDS is held against.
-MADE_OF_CDS = "cds_calibrated"
-OTHERS = tuple(name for name in MEASURES if name not in ("cds", MADE_OF_CDS))
-COSINE = "cosine_distance"
-BEYOND_COSINE = "cds_beyond_cosine"
-"""The rank of CDS less what the rank of 1 - cosine says of it: how much more the map moves than it changes."""
-
-
-def known_measures(measures: Sequence[str]) -> tuple[str, ...]:
-    """All that features can be grouped by."""
-    return (*measures, BEYOND_COSINE)
 
 
 def read_measures(run: Run) -> dict[str, Float64[np.ndarray, " feature"]]:

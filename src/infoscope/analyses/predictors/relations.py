@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from infoscope.analyses.predictors.halves import HALVES, Measures
-from infoscope.analyses.predictors.measures import COSINE, MEASURES, OTHERS
+from infoscope.analyses.predictors.names import COSINE, MEASURES, OTHERS
 from infoscope.analyses.predictors.ranks import explained_share, left_over, partial_spearman
 from infoscope.scope.reliability import spearman, split_half
 

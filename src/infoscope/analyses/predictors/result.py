@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import polars as pl
 
-from infoscope.analyses.predictors.measures import MEASURES
+from infoscope.analyses.predictors.names import MEASURES
 from infoscope.analyses.predictors.removals import HeadName
 from infoscope.analyses.removal.ladder import NoFairControl
 from infoscope.errors import InfoscopeError
@@ -67,8 +67,12 @@ ADDITIONS = declare(
 
 REMOVALS = declare(
     {
-        "measure": Column(pl.String, "", "the measure that features are grouped by; null for nothing removed"),
-        "part": Column(pl.UInt32, "index", "the quantile group, 1 for the lowest values"),
+        "measure": Column(
+            pl.String,
+            "",
+            "the measure that features are grouped by, or the name of a further group; null for nothing removed",
+        ),
+        "part": Column(pl.UInt32, "index", "the quantile group, 1 for the lowest values; null for a further group"),
         "step": Column(pl.Float64, f"share {_SQUARE}", "removed energy that was wanted; null for the whole group"),
         "side": Column(
             pl.String, "", "subset of the group, or disjoint from it; null for all of it", choices=get_args(Side)
@@ -102,8 +106,8 @@ _DIFFERENCE = {
     "pairs": Column(pl.UInt32, "count", "pairs of sets"),
 }
 _KEY = {
-    "measure": Column(pl.String, "", "the measure that features are grouped by"),
-    "part": Column(pl.UInt32, "index", "the quantile group, 1 for the lowest values"),
+    "measure": Column(pl.String, "", "the measure that features are grouped by, or the name of a further group"),
+    "part": Column(pl.UInt32, "index", "the quantile group, 1 for the lowest values; null for a further group"),
     "step": Column(pl.Float64, f"share {_SQUARE}", "removed energy of every set"),
     "head": REMOVALS["head"],
     "metric": Column(pl.String, "", "top-1 or loss", choices=METRICS),

@@ -15,13 +15,12 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int64, UInt32
 
+from infoscope.analyses.removal.config import DRAWS, STEPS
 from infoscope.analyses.removal.groups import FeatureGroup
 from infoscope.analyses.removal.removed import RemovedCodes
 from infoscope.options import Side
 
-# Method, section 7: shares of the tokens' mean square about their mean, sets to a side, and how near their energy is.
-STEPS = (0.02, 0.05, 0.1, 0.2, 0.4)
-DRAWS = 8
+# Method, section 7: how near the energy of sets is to the wanted one.
 TOLERANCE = 0.02
 # Our choices: orders that are tried for a set; moves, and moves in a row without success, after which one is given up.
 ORDERS = 4
