@@ -143,7 +143,9 @@ def build_ladder(
         missed: list[NoFairControl] = []
         for side, features in candidates.items():
             own_seed = [seed, round(1e6 * step), side == "subset", _key(group)]
-            found, nearest = _draw_sets(taken, features, wanted, draws, own_seed)
+            # Where the other side misses the step no set is used, and two tell whether this side does as well.
+            count = min(draws, LEAST_SETS) if missed else draws
+            found, nearest = _draw_sets(taken, features, wanted, count, own_seed)
             if len(found) < min(LEAST_SETS, draws):
                 share = nearest / mean_square if mean_square else 0.0
                 missed.append(NoFairControl(group.name, step, side, share, len(found)))
