@@ -40,6 +40,7 @@ def print_predictors(result: PredictorResult, out: Path) -> None:
     for head in ("own", "kept"):
         wide.print(effects_table(result, head))
     wide.print(ends_table(result))
+    wide.print(sets_table(result))
     print_rows([*summary_rows(result), ("written", str(out))])
 
 
@@ -103,6 +104,20 @@ def ends_table(result: PredictorResult) -> Table:
             by_step = {row["step"]: row for row in own.to_dicts()}
             cells = (difference(by_step[step]) if step in by_step else NO_FAIR_CONTROL for step in steps)
             table.add_row(SHORT[measure], head, *cells)
+    return table
+
+
+def sets_table(result: PredictorResult) -> Table:
+    """What of a removed set goes with the loss without it, at equal removed energy."""
+    rows = result.sets.filter((pl.col("head") == "own") & (pl.col("metric") == "loss"))
+    steps = sorted(rows["step"].unique().to_list())
+    heads = ("of a set", *(f"{step:.0%}" for step in steps), *(f"{step:.0%}, equal pooled" for step in steps))
+    title = "Rank correlation over sets with the loss of heads of their own; then at equal energy of the mean patch"
+    table = plain_table(title, heads, unbroken=[0])
+    for (name,), of_name in rows.group_by(["predictor"], maintain_order=True):
+        by_step = {row["step"]: row for row in of_name.to_dicts()}
+        cells = [cell(by_step[step][column], "+.2f") for column in ("spearman", "partial") for step in steps]
+        table.add_row(SHORT.get(str(name), "pooled share"), *cells)
     return table
 
 

@@ -25,6 +25,7 @@ from infoscope.analyses.predictors.result import (
     PredictorResult,
     open_predictors,
 )
+from infoscope.analyses.predictors.set_relations import mean_ranks, relate_sets
 from infoscope.analyses.probes.classification import ClassificationTask
 from infoscope.analyses.probes.config import ProbeConfig
 from infoscope.analyses.probes.probe import plan_probe, prepare
@@ -195,6 +196,7 @@ def measure_predictors(
         "removals": list(_removal_rows(parts, untouched, energies.mean_square, energies, test)),
         "effects": _corrected(list(_effect_rows(parts, config.steps, test.mean_square))),
         "ends": _corrected(list(_end_rows(parts, config, test.mean_square))),
+        "sets": list(_set_rows(parts, config.steps, measures, test.mean_square)),
     }
     result = PredictorResult(record, **{name: make_table(table, rows[name]) for name, table in TABLES.items()})
     result.save(out)
@@ -326,6 +328,31 @@ def _end_rows(parts: Sequence[Part], config: PredictorConfig, square: float) -> 
                         "bottom_pooled": bottom.pooled(step, "subset") / square,
                         **_columns(found),
                     }
+
+
+def _set_rows(
+    parts: Sequence[Part],
+    steps: Sequence[float],
+    measures: Mapping[str, np.ndarray],
+    square: float,
+) -> Iterator[dict[str, Any]]:
+    """What of a set goes with its effect, over the sets of all groups at a step."""
+    for step in steps:
+        at = [
+            (part, number, each.features)
+            for part in parts
+            for number, each in enumerate(part.ladder.sets, 1)
+            if each.step == step
+        ]
+        if not at:
+            continue
+        ranks = mean_ranks(measures, [features for _, _, features in at])
+        pooled = np.array([part.scores["pooled"][number] for part, number, _ in at]) / square
+        for place, head in enumerate(HEADS):
+            for metric, stored in zip(METRICS, ("hits", "loss"), strict=True):
+                score = np.array([part.scores[stored][number, place].mean(dtype=np.float64) for part, number, _ in at])
+                for row in relate_sets(ranks, pooled, score):
+                    yield {"step": step, "head": head, "metric": metric, **row}
 
 
 def _columns(found: Difference) -> dict[str, Any]:

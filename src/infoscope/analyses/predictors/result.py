@@ -136,6 +136,20 @@ ENDS = declare(
     }
 )
 
+SETS = declare(
+    {
+        **{name: column for name, column in _KEY.items() if name not in ("measure", "part")},
+        "predictor": Column(
+            pl.String, "", "pooled_share, or the measure whose mean rank over a set's features is taken"
+        ),
+        "sets": Column(pl.UInt32, "count", "sets of this step: subsets of all groups, and sets disjoint from them"),
+        "spearman": Column(
+            pl.Float64, "-1 to 1", "rank correlation with the score over these sets; many share features"
+        ),
+        "partial": Column(pl.Float64, "-1 to 1", "the same at equal pooled_share"),
+    }
+)
+
 TABLES = {
     "correlations": CORRELATIONS,
     "reliability": RELIABILITY,
@@ -143,6 +157,7 @@ TABLES = {
     "removals": REMOVALS,
     "effects": EFFECTS,
     "ends": ENDS,
+    "sets": SETS,
 }
 """The tables by name; each is a file ``NAME.parquet``."""
 
@@ -198,6 +213,7 @@ class PredictorResult:
         removals: one row a removed set and head.
         effects: one row a quantile group, step, head and metric: subsets of it against sets disjoint from it.
         ends: one row a measure, step, head and metric: subsets of the highest group against those of the lowest.
+        sets: one row a step, head, metric and predictor: what of a set goes with the score without it.
     """
 
     record: PredictorRecord
@@ -207,6 +223,7 @@ class PredictorResult:
     removals: pl.DataFrame
     effects: pl.DataFrame
     ends: pl.DataFrame
+    sets: pl.DataFrame
 
     @property
     def tables(self) -> dict[str, pl.DataFrame]:
