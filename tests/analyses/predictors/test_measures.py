@@ -37,12 +37,14 @@ def test_beyond_cosine_is_what_cosine_does_not_say():
     assert abs(cosine[lowest.features].mean() - cosine[highest.features].mean()) < 0.1
 
 
-def test_a_run_without_a_measure_is_refused(tmp_path):
+def test_a_run_without_scores_is_refused_and_one_without_another_measure_is_not(tmp_path):
     run = object.__new__(Run)  # its table alone is asked for
     object.__setattr__(run, "path", tmp_path)
     table = {name: [0.5, None] for name in MEASURES} | {"moran": [None, None]}
     object.__setattr__(run, "scope", pl.DataFrame(table, schema_overrides=dict.fromkeys(MEASURES, pl.Float64)))
-    with pytest.raises(InfoscopeError, match="has no moran of any feature: measure again"):
+    assert np.isnan(read_measures(run)["moran"]).all()
+    object.__setattr__(run, "scope", run.scope.with_columns(cds=None))
+    with pytest.raises(InfoscopeError, match="has no CDS of any feature: measure again"):
         read_measures(run)
 
 

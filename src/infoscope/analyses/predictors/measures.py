@@ -19,14 +19,13 @@ def read_measures(run: Run) -> dict[str, Float64[np.ndarray, " feature"]]:
     """The measures of a run's features, NaN where one is not defined.
 
     Raises:
-        InfoscopeError: the run is from before a measure was recorded, or has too few scored features.
+        InfoscopeError: no feature has a CDS.
     """
     found: dict[str, np.ndarray] = {
         name: run.scope[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in MEASURES
     }
-    empty = [name for name, values in found.items() if np.isnan(values).all()]
-    if empty:
-        raise InfoscopeError(f"{run.path} has no {empty[0]} of any feature: measure again, or on more images")
+    if np.isnan(found["cds"]).all():
+        raise InfoscopeError(f"{run.path} has no CDS of any feature: measure again, on more images")
     return found
 
 
