@@ -47,6 +47,7 @@ table: $(VENV)/.installed $(TABLE)/sae/sae.json
 		--remove global --remove local --sites rerun site
 	$(BIN)/infoscope probe $(TABLE)/scope --task segmentation --data $(INFOSCOPE_DATA)/data/camvid \
 		--remove global --remove local --sites rerun site
+	$(BIN)/infoscope predictors $(TABLE)/scope --data $(INFOSCOPE_DATA)/data/imagenette --remove global --remove local
 	$(BIN)/infoscope table $(TABLE)/scope/probes/classification $(TABLE)/scope/probes/segmentation
 
 $(TABLE)/sae/sae.json: | $(VENV)/.installed

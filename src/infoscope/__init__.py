@@ -22,6 +22,10 @@ if TYPE_CHECKING:  # type checkers and editors cannot follow `__getattr__`
     from infoscope.analyses.planted_blobs.config import blobs_config as blobs_config
     from infoscope.analyses.planted_blobs.plant import PlantedBlobs as PlantedBlobs
     from infoscope.analyses.planted_blobs.plant import plant_blobs as plant_blobs
+    from infoscope.analyses.predictors.config import PredictorConfig as PredictorConfig
+    from infoscope.analyses.predictors.measure import measure_predictors as measure_predictors
+    from infoscope.analyses.predictors.result import PredictorResult as PredictorResult
+    from infoscope.analyses.predictors.result import open_predictors as open_predictors
     from infoscope.analyses.probes.classification import classification_task as classification_task
     from infoscope.analyses.probes.config import ProbeConfig as ProbeConfig
     from infoscope.analyses.probes.depth import depth_task as depth_task
@@ -104,6 +108,9 @@ _NAMES = {
     "analyses.planted.plant": "Planted plant plant_into",
     "analyses.planted_blobs.config": "BlobsConfig blobs_config",
     "analyses.planted_blobs.plant": "PlantedBlobs plant_blobs",
+    "analyses.predictors.config": "PredictorConfig",
+    "analyses.predictors.measure": "measure_predictors",
+    "analyses.predictors.result": "PredictorResult open_predictors",
     "analyses.probes.classification": "classification_task",
     "analyses.probes.config": "ProbeConfig",
     "analyses.probes.depth": "depth_task",

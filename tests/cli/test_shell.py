@@ -41,6 +41,7 @@ TRIED = {
     "outliers": "{place}/run --sample-images 4",
     "probe": "{place}/run --data {place}/split --remove nothing --random-draws 0",
     "select": "{place}/run --data {place}/split --shares 1 --ends top --random-draws 0",
+    "predictors": "{place}/run --data {place}/split --group-by cds --quantiles 2 --steps 0.05 --draws 2",
     "zeroshot": "{place}/run --images run --remove nothing --random-draws 0 --draws 10",
     "table": "{place}/run/probes/classification",
     "sweep": "--model {place}/model --dictionary channels --blocks 0,1 --input-side {side} --images {place}/images "

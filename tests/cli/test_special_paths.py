@@ -60,6 +60,7 @@ WORDS = {
     "outliers": "{p}/run",
     "probe": "{p}/run[1] --data {p}/images --remove cds@0.5-1 --random-draws 1",
     "select": "{p}/run[1] --data {p}/images --shares 0.5 --match size --random-draws 1",
+    "predictors": "{p}/run[1] --data {p}/images --group-by cds --quantiles 2 --steps 0.05 --draws 2",
     "zeroshot": "{p}/run[1] --images {p}/kinds --remove high-CDS --random-draws 1 --draws 20",
     "table": "{p}/run[1]/probes/classification",
     "compare": "{p}/run {p}/curve --out {p}/compared",
@@ -93,6 +94,7 @@ def test_every_command_takes_paths_as_they_are(ran):
     assert not list((ran.parent / MATCHED).iterdir())
     written = ("outliers/outliers.json", "[1]/probes/classification/probe.json", "[1]/report/index.html")
     written += ("[1]/selections/classification/selection.json", "[1]/zeroshot/zeroshot.json")
+    written += ("[1]/predictors/predictors.json",)
     assert all((ran / f"run{name}").is_file() for name in written if name.startswith("["))
     assert (ran / "run" / written[0]).is_file()
     assert (ran / "removal[1].svg").is_file()

@@ -26,6 +26,7 @@ PARSED = {
     r"infoscope sweep": ("measures every block", "tests/views/comparison/test_sweep.py"),
     r"infoscope probe": ("trains a head for every variant", "tests/cli/test_probe.py"),
     r"infoscope select": ("trains a head at every step", "tests/analyses/selection/test_steps.py"),
+    r"infoscope predictors": ("trains a thousand heads", "tests/analyses/predictors/test_measure.py"),
     r"infoscope figure my-run (shift|removal)": ("needs a shift curve, or what is lost", "tests/views/figures"),
     r"infoscope serve": ("runs until it is stopped", "tests/cli/test_commands.py"),
     r"infoscope .*--executor ray": ("starts processes, or needs a cluster", "tests/measurement/test_ray.py"),
@@ -38,6 +39,7 @@ PARSED = {
 }
 # Code that is compiled, and its public names looked up, likewise.
 COMPILED = {
+    "docs/what-predicts-what.md": ("trains a thousand heads", "tests/analyses/predictors/test_measure.py"),
     "docs/outliers.md": ("plants in photographs and measures them", "tests/analyses/outliers/test_planted_truth.py"),
 }
 # Pages whose my-run is one of a model with a text tower.

@@ -25,6 +25,7 @@ from infoscope.cli.judge import Judge
 from infoscope.cli.measure import Measure
 from infoscope.cli.outliers import Outliers
 from infoscope.cli.output import Answer, Exit, Output, telling
+from infoscope.cli.predictors import Predictors
 from infoscope.cli.probe import Probe
 from infoscope.cli.report import Report, Serve
 from infoscope.cli.saes import Saes
@@ -71,7 +72,22 @@ def completion_script(shell: Shell) -> str:
 COMMANDS: dict[str, type] = {
     kind.__name__.lower(): kind
     for kind in (
-        *(Demo, Train, Measure, Report, Figure, Serve, Outliers, Probe, Zeroshot, Select, Table, Compare, Sweep),
+        *(
+            Demo,
+            Train,
+            Measure,
+            Report,
+            Figure,
+            Serve,
+            Outliers,
+            Probe,
+            Zeroshot,
+            Select,
+            Predictors,
+            Table,
+            Compare,
+            Sweep,
+        ),
         *(Info, Judge, Check, Saes, Validate, Completion),
     )
 }

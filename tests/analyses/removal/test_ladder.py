@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from infoscope.analyses.removal.config import STEPS
 from infoscope.analyses.removal.groups import FeatureGroup, matched_groups
-from infoscope.analyses.removal.ladder import STEPS, TOLERANCE, build_ladder
+from infoscope.analyses.removal.ladder import TOLERANCE, build_ladder
 from infoscope.analyses.removal.removed import RemovedCodes
 
 pytestmark = pytest.mark.slow

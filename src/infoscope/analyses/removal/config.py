@@ -10,6 +10,10 @@ from infoscope.runtime.typed import Count, check_fields
 
 # Our choice: as the fit check, 65,536 tokens of a 16 x 16 grid.
 SAMPLE_IMAGES = 256
+# Method, section 7: removed energy of a ladder's sets, as shares of the tokens' mean square about their mean, and how
+# many sets to a step and side.
+STEPS = (0.02, 0.05, 0.1, 0.2, 0.4)
+DRAWS = 8
 
 
 @dataclass(frozen=True)

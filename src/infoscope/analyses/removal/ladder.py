@@ -15,13 +15,12 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int64, UInt32
 
+from infoscope.analyses.removal.config import DRAWS, STEPS
 from infoscope.analyses.removal.groups import FeatureGroup
 from infoscope.analyses.removal.removed import RemovedCodes
 from infoscope.options import Side
 
-# Method, section 7: shares of the tokens' mean square about their mean, sets to a side, and how near their energy is.
-STEPS = (0.02, 0.05, 0.1, 0.2, 0.4)
-DRAWS = 8
+# Method, section 7: how near the energy of sets is to the wanted one.
 TOLERANCE = 0.02
 # Our choices: orders that are tried for a set; moves, and moves in a row without success, after which one is given up.
 ORDERS = 4
@@ -144,7 +143,9 @@ def build_ladder(
         missed: list[NoFairControl] = []
         for side, features in candidates.items():
             own_seed = [seed, round(1e6 * step), side == "subset", _key(group)]
-            found, nearest = _draw_sets(taken, features, wanted, draws, own_seed)
+            # Where the other side misses the step no set is used, and two tell whether this side does as well.
+            count = min(draws, LEAST_SETS) if missed else draws
+            found, nearest = _draw_sets(taken, features, wanted, count, own_seed)
             if len(found) < min(LEAST_SETS, draws):
                 share = nearest / mean_square if mean_square else 0.0
                 missed.append(NoFairControl(group.name, step, side, share, len(found)))
