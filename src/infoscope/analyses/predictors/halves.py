@@ -16,10 +16,10 @@ from infoscope.runtime.partials import Arrays, Partials, shards
 from infoscope.runtime.progress import progress
 from infoscope.runtime.run import MAPS_FILE, Run
 from infoscope.scope.companions import compare_maps
-from infoscope.scope.controls import calibrated, next_valid
+from infoscope.scope.controls import calibrated
 from infoscope.scope.emd import emd_pairs
 from infoscope.scope.geometry import patch_distances
-from infoscope.scope.maps import MapPairs, SparseMaps, overlap_maps
+from infoscope.scope.maps import MapPairs, SparseMaps, next_valid, overlap_maps
 from infoscope.scope.score import feature_mean, score_pairs
 
 # Features whose maps are in memory together. Our choice: of a TopK 32 SAE and k = 32 some 100 MB.
