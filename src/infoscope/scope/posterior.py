@@ -25,6 +25,10 @@ from infoscope.scope.displacement import FeatureDisplacement
 
 _STEPS = 10
 _EDGES = np.round(np.arange(-0.2, 1.21, 0.1), 1)
+_CELLS = len(_EDGES) - 1
+# The part of the prior that is left out where many mixtures have next to nothing of it. Our choice: no chance then
+# changes by more than about as much.
+_IGNORED = 1e-4
 # Mixtures on the grid give each outcome at least this much, so that one odd pair rules nothing out. Our choice: one
 # pair in a hundred.
 _LEAST_SHARE = 0.01
@@ -182,28 +186,51 @@ def judge(evidence: Evidence, rules: PosteriorRules | None = None, seed: int = 0
     judged = np.flatnonzero(evidence.judged)
     if not len(judged):
         return Posterior(chances, names, again)
-    prior = fit_prior(evidence.take(judged))
+    mixtures, prior = _that_matter(fit_prior(evidence.take(judged)))
     for begin in range(0, len(judged), _AT_ONCE):
         index = judged[begin : begin + _AT_ONCE]
         part = evidence.take(index)
-        weights = prior * likelihood(part)
+        weights = prior * likelihood(part, mixtures)
         weights /= weights.sum(1, keepdims=True)
-        chances[index] = _class_chances(weights, part, rules)
+        chances[index] = _class_chances(weights, mixtures, part, rules)
         own = _given(chances[index], rules)
         for place, number in zip(own, index, strict=True):
             names[number] = SETTLED[place] if place >= 0 else "unsettled"
         # What another sample gives is asked of the features that have a class.
         classed = np.flatnonzero(own >= 0)
         again[index[classed]] = _again(
-            weights[classed], part.take(classed), own[classed], index[classed], prior, rules, seed
+            weights[classed], mixtures, part.take(classed), own[classed], index[classed], prior, rules, seed
         )
     return Posterior(chances, names, again)
 
 
+@dataclass(frozen=True)
+class Mixtures:
+    """Mixtures on a grid.
+
+    Attributes:
+        shares: of the outcomes; none is quite 0.
+        cell: of the displacement, which is even between ``_EDGES[cell]`` and ``_EDGES[cell + 1]``.
+    """
+
+    shares: Float64[np.ndarray, "mixture 4"]
+    cell: Int64[np.ndarray, " mixture"]
+
+
+@lru_cache(maxsize=1)
+def grid_of_mixtures() -> Mixtures:
+    """All tenths that add up to 1, with each cell of the displacement."""
+    tenths = np.stack(np.meshgrid(*[np.arange(_STEPS + 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    tenths = tenths[tenths.sum(1) <= _STEPS]
+    shares = np.concatenate([tenths, _STEPS - tenths.sum(1, keepdims=True)], axis=1) / _STEPS
+    shares = (1.0 - 4 * _LEAST_SHARE) * shares + _LEAST_SHARE
+    return Mixtures(np.repeat(shares, _CELLS, axis=0), np.tile(np.arange(_CELLS), len(shares)))
+
+
 def fit_prior(evidence: Evidence) -> Float64[np.ndarray, " mixture"]:
-    """The spread of mixtures over a run's features, as weights of the grid's mixtures, by EM from an even start."""
+    """The spread of mixtures over a run's features, as weights of `grid_of_mixtures`, by EM from an even start."""
     index = np.unique(np.linspace(0, len(evidence) - 1, min(len(evidence), _FITTED_FEATURES)).round().astype(np.int64))
-    chance = likelihood(evidence.take(index))
+    chance = likelihood(evidence.take(index), grid_of_mixtures())
     mixtures = chance.shape[1]
     weights = np.full(mixtures, 1.0 / mixtures)
     for _ in range(_ITERATIONS):
@@ -212,79 +239,72 @@ def fit_prior(evidence: Evidence) -> Float64[np.ndarray, " mixture"]:
     return weights
 
 
-def likelihood(evidence: Evidence) -> Float64[np.ndarray, "feature mixture"]:
-    """The likelihood of each feature's pairs under each mixture of the grid, up to a factor of the feature.
+def _that_matter(prior: Float64[np.ndarray, " all"]) -> tuple[Mixtures, Float64[np.ndarray, " kept"]]:
+    """The mixtures that together have all but a ten-thousandth of the prior, so that the others need no time."""
+    order = np.argsort(-prior, kind="stable")
+    kept = np.sort(order[: int(np.searchsorted(np.cumsum(prior[order]), 1.0 - _IGNORED)) + 1])
+    grid = grid_of_mixtures()
+    return Mixtures(grid.shares[kept], grid.cell[kept]), prior[kept] / prior[kept].sum()
+
+
+def likelihood(evidence: Evidence, mixtures: Mixtures) -> Float64[np.ndarray, "feature mixture"]:
+    """The likelihood of each feature's pairs under each mixture, up to a factor of the feature.
 
     Outcomes are multinomial. The displacement is normal about its true value, which is even within a cell of the grid;
     where noise hides it, it says nothing.
     """
-    of_outcomes = _OUTCOME_WEIGHT * (evidence.outcomes @ np.log(_mixtures()).T)
+    of_outcomes = _OUTCOME_WEIGHT * (evidence.outcomes @ np.log(mixtures.shares).T)
     of_outcomes = np.exp(of_outcomes - of_outcomes.max(1, keepdims=True))
     edges = np.concatenate([[-np.inf], _EDGES[1:-1], [np.inf]])
     with np.errstate(invalid="ignore"):
         below = ndtr((edges - evidence.displacement[:, None]) / evidence.error[:, None])
     of_displacement = np.where(np.isnan(evidence.displacement)[:, None], 1.0, np.diff(below, axis=1))
+    # What no mixture of the grid could give is as unlikely under all of them.
     of_displacement /= np.maximum(of_displacement.max(1, keepdims=True), 1e-300)
-    joint: Float64[np.ndarray, "feature mixture"] = (of_outcomes[:, :, None] * of_displacement[:, None, :]).reshape(
-        len(evidence), -1
-    )
+    joint: Float64[np.ndarray, "feature mixture"] = of_outcomes * of_displacement[:, mixtures.cell] + 1e-300
     return joint
 
 
-@lru_cache(maxsize=1)
-def _mixtures() -> Float64[np.ndarray, "mixture 4"]:
-    """The shares of outcomes on the grid: all tenths that add up to 1, none quite 0."""
-    tenths = np.stack(np.meshgrid(*[np.arange(_STEPS + 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    tenths = tenths[tenths.sum(1) <= _STEPS]
-    shares = np.concatenate([tenths, _STEPS - tenths.sum(1, keepdims=True)], axis=1) / _STEPS
-    mixtures: Float64[np.ndarray, "mixture 4"] = (1.0 - 4 * _LEAST_SHARE) * shares + _LEAST_SHARE
-    return mixtures
-
-
 def _class_chances(
-    weights: Float64[np.ndarray, "feature mixture"], evidence: Evidence, rules: PosteriorRules
+    weights: Float64[np.ndarray, "feature mixture"], mixtures: Mixtures, evidence: Evidence, rules: PosteriorRules
 ) -> Float64[np.ndarray, "feature class"]:
     """The posterior of each class, from that of each mixture."""
-    outcomes, cells = _mixtures(), len(_EDGES) - 1
     # The borders are in shares as they are, those of the grid are drawn in from 0 and 1.
-    shares = (outcomes - _LEAST_SHARE) / (1.0 - 4 * _LEAST_SHARE)
+    shares = (mixtures.shares - _LEAST_SHARE) / (1.0 - 4 * _LEAST_SHARE)
+    in_cell = (mixtures.cell[:, None] == np.arange(_CELLS)).astype(np.float64)
 
     def beyond_border(share: Float64[np.ndarray, " mixture"], border: float) -> Float64[np.ndarray, " mixture"]:
         """The part of the cell around each mixture of the grid in which a share is above a border."""
         return np.clip((share - border) * _STEPS + 0.5, 0.0, 1.0)
 
+    def displaced(part: Float64[np.ndarray, " mixture"]) -> Float64[np.ndarray, "feature cell"]:
+        """The posterior of a part of each mixture, by cell of the displacement."""
+        summed: Float64[np.ndarray, "feature cell"] = weights @ (part[:, None] * in_cell)
+        return summed
+
     # At most one of four shares is above a border of a half.
     follows, stays, keeps_still, jumps = (beyond_border(share, rules.most) for share in shares.T)
     others = 1.0 - follows - stays - keeps_still - jumps
     both = others * beyond_border(shares[:, 0], rules.either) * beyond_border(shares[:, 3], rules.either)
-    grid = weights.reshape(len(weights), len(outcomes), cells)
-
-    def displaced(part: Float64[np.ndarray, " mixture"]) -> Float64[np.ndarray, "feature cell"]:
-        summed: Float64[np.ndarray, "feature cell"] = np.einsum("fmc,m->fc", grid, part)
-        return summed
-
-    middles = (_EDGES[1:] + _EDGES[:-1]) / 2
-    slight = (middles < rules.low).astype(np.float64)
+    slight = ((_EDGES[1:] + _EDGES[:-1]) / 2 < rules.low).astype(np.float64)
     # Where noise hides the displacement, nothing can be said to follow, and only what is displaced in full is plain.
     hidden = np.isnan(evidence.displacement)
     with np.errstate(invalid="ignore", divide="ignore"):
         border = (rules.high - evidence.noise) / (1.0 - evidence.noise)
     # A cell that the border cuts counts in part.
-    width = np.diff(_EDGES)
-    beyond = np.clip((_EDGES[1:] - border[:, None]) / width, 0.0, 1.0)
+    beyond = np.clip((_EDGES[1:] - border[:, None]) / np.diff(_EDGES), 0.0, 1.0)
     beyond[hidden] = (evidence.kept[hidden] >= rules.high)[:, None]
     part = (1.0 - slight) * (1.0 - beyond)
     part[hidden] = 0.0
     followed, jumped, in_both = displaced(follows), displaced(jumps), displaced(both)
     between = followed + jumped + displaced(others - both)
     local = np.where(hidden, 0.0, followed @ slight)
-    glob = (jumped * beyond).sum(1)
+    jumping = (jumped * beyond).sum(1)
     mixed = np.where(hidden, 0.0, in_both.sum(1)) + (between * part).sum(1)
-    bound, steady = displaced(stays).sum(1), displaced(keeps_still).sum(1)
-    broad = evidence.broad
+    bound, steady, broad = displaced(stays).sum(1), displaced(keeps_still).sum(1), evidence.broad
     by_name = {
         "local": local * (1.0 - broad),
-        "global": glob * (1.0 - broad),
+        "global": jumping * (1.0 - broad),
         "mixed": mixed * (1.0 - broad),
         "position-bound": bound,
         "diffuse": steady + (1.0 - bound - steady) * broad,
@@ -301,6 +321,7 @@ def _given(chances: Float64[np.ndarray, "feature class"], rules: PosteriorRules)
 
 def _again(
     weights: Float64[np.ndarray, "feature mixture"],
+    mixtures: Mixtures,
     evidence: Evidence,
     own: Int64[np.ndarray, " feature"],
     number: Int64[np.ndarray, " feature"],
@@ -311,7 +332,6 @@ def _again(
     """The share of new samples of pairs, drawn from each feature's posterior, that give its class again."""
     if not len(own):
         return np.zeros(0)
-    cells = len(_EDGES) - 1
     total = np.cumsum(weights, axis=1)
     same = np.zeros(len(own))
     # Each feature draws from a generator of its own, so that its draws do not depend on which features come with it.
@@ -319,8 +339,9 @@ def _again(
     for row, feature in enumerate(number.tolist()):
         random = np.random.default_rng([seed, feature])
         mixture = np.searchsorted(total[row], random.random(_DRAWS) * total[row, -1]).clip(max=len(prior) - 1)
-        drawn[row, :, :4] = random.multinomial(round(evidence.outcomes[row].sum()), _mixtures()[mixture // cells])
-        inside = _EDGES[mixture % cells] + np.diff(_EDGES)[mixture % cells] * random.random(_DRAWS)
+        drawn[row, :, :4] = random.multinomial(round(evidence.outcomes[row].sum()), mixtures.shares[mixture])
+        cell = mixtures.cell[mixture]
+        inside = _EDGES[cell] + np.diff(_EDGES)[cell] * random.random(_DRAWS)
         drawn[row, :, 4] = inside + np.nan_to_num(evidence.error[row]) * random.standard_normal(_DRAWS)
         drawn[row, :, 5] = random.random(_DRAWS) < evidence.broad[row]
     for draw in range(_DRAWS):
@@ -334,8 +355,8 @@ def _again(
             broad=np.where((evidence.broad > 0.01) & (evidence.broad < 0.99), drawn[:, draw, 5], evidence.broad),
             judged=evidence.judged,
         )
-        posterior = prior * likelihood(sample)
+        posterior = prior * likelihood(sample, mixtures)
         posterior /= posterior.sum(1, keepdims=True)
-        same += _given(_class_chances(posterior, sample, rules), rules) == own
+        same += _given(_class_chances(posterior, mixtures, sample, rules), rules) == own
     share: Float64[np.ndarray, " feature"] = same / _DRAWS
     return share
