@@ -120,6 +120,9 @@ def class_rows(controls: RunControls) -> list[tuple[str, str]]:
     if controls.calibrated:
         quantiles = "  ".join(f"{share:.0%} {value:.2f}" for share, value in controls.calibrated.items())
         rows.append(("calibrated", f"{quantiles}  (1 is unrelated pictures)"))
+    if controls.displacement:
+        quantiles = "  ".join(f"{share:.0%} {value:.2f}" for share, value in controls.displacement.items())
+        rows.append(("displaced", f"{quantiles}  (of the mass, beyond noise; 0 follows the pixels, 1 is unrelated)"))
     if controls.trust:
         quantiles = "  ".join(f"{share:.0%} {value:.2f}" for share, value in controls.trust.items())
         reliability = controls.reliability.spearman
@@ -173,6 +176,7 @@ def run_figures(run: Run) -> dict[str, Any]:
         "classes": controls.classes,
         "expected_false": controls.expected_false,
         "calibrated": controls.calibrated,
+        "displacement": controls.displacement,
         "trust": controls.trust,
         "reliability": controls.reliability.spearman,
         "plan": controls.plan,

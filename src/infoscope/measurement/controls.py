@@ -59,7 +59,7 @@ class ClassShare:
             '5 unsettled'
         """
         if not self.repeatable:
-            return f"{self.name} not repeatable here"
+            return f"{self.name} not repeatable here" if self.count else f"0 {self.name}"
         if self.share is None:
             return f"{self.count:,} {self.name}"
         false = "" if self.expected_false is None else f", expected false {self.expected_false:.1%}"
@@ -76,6 +76,7 @@ class RunControls:
         expected_false: of each settled class with features, the share of them that are expected not to be of it: the
             mean of 1 - posterior. Empty under rules that give no posteriors.
         calibrated: quantiles of ``cds_calibrated``; empty where no feature has one.
+        displacement: likewise of ``displacement``.
         trust: quantiles of ``trust`` over the features that have one; empty where none has.
         reliability: split-half reliability of CDS over features.
         repeatability: whether classes repeat between the even and the odd ranks of each feature's images; None for runs
@@ -94,6 +95,7 @@ class RunControls:
     classes: dict[str, int]
     expected_false: dict[str, float]
     calibrated: dict[float, float]
+    displacement: dict[float, float]
     trust: dict[float, float]
     reliability: Reliability
     repeatability: ClassAgreement | None
@@ -199,6 +201,7 @@ def run_controls(
         classes={name: counts.get(name, 0) for name in CLASSES},
         expected_false=_expected_false(table),
         calibrated=_quantiles(table["cds_calibrated"]),
+        displacement=_quantiles(table["displacement"]),
         # The older rules gave features without a class a trust of 0.
         trust=_quantiles(table.filter(pl.col("scope_class") != "undefined")["trust"]),
         reliability=split_half(_numbers(table["cds_even"]), _numbers(table["cds_odd"])),
