@@ -131,7 +131,7 @@ def judge_features(
         trust = judge_trust(classes.names, scores, controls, moves, geometry, config.top_images, fvu, reliability)
     else:
         names, again = found.posterior.names, found.posterior.again
-        classes = Classes(names, evidence_lines(names, found.displacement, moves, geometry, least))
+        classes = Classes(names, evidence_lines(names, found.displacement, scores, controls, geometry, least))
         trust = Trust(again, trust_reasons(found.posterior, found.displacement, scores, config.top_images, fvu))
     return Features(scores, controls, found.displacement, moves, classes, trust, found.posterior, halves)
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from infoscope.scope.classes import SETTLED, Moves
+from infoscope.scope.classes import SETTLED
+from infoscope.scope.controls import FeatureControls
 from infoscope.scope.displacement import FeatureDisplacement
 from infoscope.scope.geometry import Geometry
 from infoscope.scope.posterior import Posterior
@@ -21,20 +22,26 @@ _LOOSE_FVU = 0.25
 
 
 def evidence_lines(
-    names: Sequence[str], found: FeatureDisplacement, moves: Moves, geometry: Geometry, min_pairs: int
+    names: Sequence[str],
+    found: FeatureDisplacement,
+    scores: FeatureScores,
+    controls: FeatureControls,
+    geometry: Geometry,
+    min_pairs: int,
 ) -> list[str]:
     """What speaks for the class of each feature: how its pairs moved, and how much of the mass was displaced.
 
     Args:
         names: the class of each feature.
-        found: the displaced shares.
-        moves: how the pairs moved.
+        found: the displaced shares, and how the pairs moved by them.
+        scores: of every feature.
+        controls: of every feature.
         geometry: the grid and the shift.
         min_pairs: fewest judged pairs of a feature with a class.
     """
     if geometry.shift == 0:
         return ["no shift, so no map can move"] * len(names)
-    lines = []
+    lines, moves = [], found.moves
     for feature, name in enumerate(names):
         pairs = int(moves.judged[feature])
         if name == "undefined":
@@ -58,6 +65,10 @@ def evidence_lines(
             )
         if not np.isnan(found.displacement[feature]):
             clauses.append(f"displacement {found.displacement[feature]:.2f} ± {found.displacement_error[feature]:.2f}")
+        if not np.isnan(controls.cds_excess[feature]):
+            clauses.append(f"CDS {scores.cds[feature]:.3f}, {controls.cds_excess[feature]:+.3f} against code noise")
+        if not np.isnan(scores.mass_ratio[feature]):
+            clauses.append(f"the weaker map has {scores.mass_ratio[feature]:.0%} of the stronger one's mass")
         lines.append("; ".join(clauses))
     return lines
 
