@@ -1,4 +1,4 @@
-"""How often the class of a feature is recovered from drawn maps whose class is known, by noise, k and shift.
+"""How often the older rules recover the class of a feature from drawn maps whose class is known.
 
     PYTHONPATH=tests python benchmarks/classes.py
 
