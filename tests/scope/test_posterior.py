@@ -155,6 +155,19 @@ def test_what_noise_hides_is_never_local_and_global_only_where_all_is_displaced(
     assert "global" not in judge(replace(hidden, kept=np.full(120, 0.7))).names
 
 
+def test_what_noise_nearly_explains_is_not_global():
+    """Noise displaces 0.7 of what unrelated pictures do, and the feature 0.82: little beyond noise, though much in all."""
+    rng = np.random.default_rng(11)
+    _, parked = drawn(rng, {"global": 60})
+    outcomes = np.array([rng.multinomial(PAIRS, [0.2, 0, 0, 0.8]) for _ in range(60)], float)
+    noisy = evidence_of(outcomes, rng.normal(0.38, 0.05, 60), noise=0.7)
+    assert noisy.kept.mean() > 0.8
+    together = Evidence(**{name: np.concatenate([v, vars(noisy)[name]]) for name, v in vars(parked).items()})
+    names = np.array(judge(together).names)
+    assert (names[:60] == "global").all()
+    assert "global" not in names[60:]
+
+
 def test_broad_maps_are_diffuse_unless_they_stay():
     kinds, evidence = drawn(np.random.default_rng(6), {"local": 60, "position-bound": 60})
     names = np.array(judge(replace(evidence, broad=np.ones(120))).names)

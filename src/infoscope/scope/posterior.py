@@ -58,6 +58,12 @@ class PosteriorRules:
     """Local: a displacement below this, so that noise explains nearly all that is displaced."""
     high: float = 0.8
     """Global: as much displaced as this part of what unrelated pictures displace. Mixed: less than that."""
+    beyond: float = 0.5
+    """Global: a displacement of at least this too, for where noise displaces much, as much as unrelated pictures
+    displace is no sign of context. Our choice: the middle."""
+    plain: float = 0.9
+    """Global, where noise leaves no room to tell: as much displaced as this part of what unrelated pictures displace.
+    Our choice: half of what may be kept otherwise."""
     either: float = 0.2
     """Mixed, over images: at least this share of pairs follows, and at least this share jumps."""
     broad: float = 0.5
@@ -158,7 +164,8 @@ def judge(evidence: Evidence, rules: PosteriorRules | None = None, seed: int = 0
     - *position-bound*: at least half of the pairs stay;
     - *diffuse*: not position-bound, and the maps are broad; or at least half keep still;
     - *local*: at least half follow, and the displacement is under 0.2;
-    - *global*: at least half jump or vanish, and at least 0.8 of what unrelated pictures displace is displaced;
+    - *global*: at least half jump or vanish, at least 0.8 of what unrelated pictures displace is displaced, and the
+      displacement is at least 0.5; where noise leaves no room, at least 0.9 of what unrelated pictures displace;
     - *mixed*: none of these, and at least 20 % follow and 20 % jump (over images), or the displacement is at least 0.2
       while less than 0.8 of what unrelated pictures displace is displaced (within maps).
 
@@ -291,10 +298,15 @@ def _class_chances(
     hidden = np.isnan(evidence.displacement)
     with np.errstate(invalid="ignore", divide="ignore"):
         border = (rules.high - evidence.noise) / (1.0 - evidence.noise)
-    # A cell that the border cuts counts in part.
-    beyond = np.clip((_EDGES[1:] - border[:, None]) / np.diff(_EDGES), 0.0, 1.0)
-    beyond[hidden] = (evidence.kept[hidden] >= rules.high)[:, None]
-    part = (1.0 - slight) * (1.0 - beyond)
+
+    def above(border: Float64[np.ndarray, " feature"]) -> Float64[np.ndarray, "feature cell"]:
+        """The part of each cell above a border."""
+        part: Float64[np.ndarray, "feature cell"] = np.clip((_EDGES[1:] - border[:, None]) / np.diff(_EDGES), 0.0, 1.0)
+        return part
+
+    part = (1.0 - slight) * (1.0 - above(border))
+    beyond = above(np.maximum(border, rules.beyond))
+    beyond[hidden] = (evidence.kept[hidden] >= rules.plain)[:, None]
     part[hidden] = 0.0
     followed, jumped, in_both = displaced(follows), displaced(jumps), displaced(both)
     between = followed + jumped + displaced(others - both)
