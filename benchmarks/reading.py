@@ -16,10 +16,8 @@ import tyro
 
 from infoscope.measurement.result import Scope
 from infoscope.runtime.run import open_run
-from infoscope.scope.classes import CLASSES
+from infoscope.scope.classes import CLASSES, SETTLED
 
-SHOWN = CLASSES[:-1]
-"""All classes but undefined."""
 TILE = 74
 
 
@@ -42,7 +40,7 @@ def main(options: Benchmark) -> None:
     print(scope.partition().sentence())
     run = scope.controls().to_json()
     print({name: run[name] for name in ("reliability", "disagreeing") if name in run})
-    shown = [feature for name in SHOWN if (feature := most_trusted(scope.table, name)) is not None]
+    shown = [feature for name in SETTLED if (feature := usual(scope.table, name)) is not None]
     for row in shown:
         print(row["scope_class"], row["feature"], f"CDS {row['cds']}, trust {row['trust']:.2f}:", row["class_evidence"])
     grid = open_run(options.run).manifest.model.grid
@@ -52,9 +50,8 @@ def main(options: Benchmark) -> None:
 
 def by_class(table: pl.DataFrame) -> pl.DataFrame:
     """Shares, and medians of what tells the classes apart."""
-    median = [
-        pl.col(name).median() for name in ("cds", "cds_calibrated", "position_control", "effective_area", "trust")
-    ]
+    names = ("cds", "displacement", "pairs_following", "position_control", "effective_area", "trust")
+    median = [pl.col(name).median() for name in names]
     found = table.group_by("scope_class").agg(pl.len().alias("features"), *median)
     order = pl.DataFrame({"scope_class": CLASSES})
     return order.join(found, on="scope_class", how="left").with_columns(
@@ -62,11 +59,14 @@ def by_class(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def most_trusted(table: pl.DataFrame, name: str) -> dict[str, Any] | None:
-    """The feature of a class that is most to be believed; of equals the one that fires in most images."""
-    of_class = table.filter(pl.col("scope_class") == name)
-    ordered = of_class.sort(["trust", "images_active"], descending=True, nulls_last=True)
-    return ordered.row(0, named=True) if ordered.height else None
+def usual(table: pl.DataFrame, name: str) -> dict[str, Any] | None:
+    """Of the surer half of a class, the feature whose displacement is nearest to the class's median."""
+    of_class = table.filter(scope_class=name)
+    if of_class.is_empty():
+        return None
+    surer = of_class.filter(pl.col("trust") >= pl.col("trust").median())
+    middle = of_class["displacement"].median()
+    return surer.sort((pl.col("displacement") - middle).abs(), "feature", nulls_last=True).row(0, named=True)
 
 
 def draw(features: list[dict[str, Any]], maps: pl.DataFrame, grid: int, shift: int, pairs: int) -> altair.VConcatChart:
