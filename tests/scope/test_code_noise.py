@@ -198,7 +198,7 @@ def test_each_feature_has_the_noise_of_its_own_codes():
 
     noise = measured_each(rng, draw, features=24)
     pictures = blobs(rng, 24 * K, P + S).reshape(24, K, P + S, P + S)
-    shape, of_each = (24, K, -1), list(zip(pictures, kept, strict=True))
+    shape = (24, K, -1)
     each = [
         np.stack(
             [reading(rng, own[:, at : at + P, at : at + P], rate) for own, rate in zip(pictures, kept, strict=True)]
