@@ -29,11 +29,11 @@ from rich.console import Console
 import infoscope
 from common import print_table
 from infoscope.measurement.scoring import SHARD_PAIRS, floor_sample, whole_features
-from infoscope.scope.threshold_rules import classify, share_moves
 from infoscope.scope.controls import PairControls, control_features, control_pairs
 from infoscope.scope.geometry import Geometry
 from infoscope.scope.maps import MapPairs, SparseMaps
 from infoscope.scope.score import FeatureScores, PairScores, score_features, score_pairs
+from infoscope.scope.threshold_rules import classify, share_moves
 from infoscope.scope.trust import judge_trust
 
 
