@@ -30,6 +30,7 @@ from infoscope.measurement.passes import Passes
 from infoscope.measurement.result import Scope
 from infoscope.runtime.execution import Execution
 from infoscope.runtime.run import open_run
+from infoscope.scope.classes import CLASSES, SETTLED
 from infoscope.scope.geometry import patch_distances
 from reference import emd
 
@@ -174,8 +175,11 @@ def test_a_floor_takes_weak_codes_for_nothing(backbone, sae, images):
 
 def test_classes_controls_and_trust_are_there(backbone, sae, images, tmp_path):
     scope = measure(backbone, sae, images, out=tmp_path / "run")
-    assert set(scope.table["scope_class"].unique()) <= {"local", "diffuse", "position-bound", "global", "undefined"}
-    assert scope.table["trust"].is_between(0, 1).all()
+    assert set(scope.table["scope_class"].unique()) <= set(CLASSES)
+    settled = scope.table["scope_class"].is_in(SETTLED)
+    assert settled.any()
+    assert scope.table["trust"].is_not_null().to_list() == settled.to_list()
+    assert scope.table["trust"].drop_nulls().is_between(0, 1).all()
     assert scope.table.select("class_evidence", "trust_reasons").null_count().sum_horizontal().item() == 0
     assert scope.table["cds_by_k"].list.len().unique().to_list() == [3]
     assert scope.table["cds_by_k"].list.get(2).equals(scope.table["cds"].alias("cds_by_k"))
@@ -418,7 +422,7 @@ def test_in_a_pool_of_fewer_than_k_images_every_k_has_its_own_scores(backbone, s
     scored = scope.table.filter(pl.col("scope_class").is_in(["local", "global"]), pl.col("cds").is_not_null())
     assert scored.height
     for pairs, reasons in scored.select("pairs", "trust_reasons").iter_rows():
-        assert f"({pairs} of 16)" in reasons
+        assert f"{pairs} of 16 pairs are valid" in reasons
 
 
 def test_an_sae_of_another_width(backbone, sae, images):

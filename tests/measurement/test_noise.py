@@ -20,11 +20,17 @@ from infoscope.measurement.ranking import Ranking
 from infoscope.measurement.result import Scope, noise_of
 from infoscope.measurement.scoring import score_with_controls
 from infoscope.runtime.run import open_run
+from infoscope.scope.classes import SETTLED
 from infoscope.scope.maps import MapPairs, SparseMaps
 from small import pictures
 
 OPTIONS = {"top_images": 4, "shift": 2, "min_pairs": 2}
 NOISE = ("cds_noise", "cds_excess")
+# What follows from code noise as well as from the maps.
+JUDGED = {"displaced_noise", "displacement", "displacement_error", "scope_class", "class_evidence", "trust"}
+JUDGED |= {"trust_reasons", "class_even", "class_odd"}
+JUDGED |= {f"posterior_{name.replace('-', '_')}" for name in SETTLED}
+JUDGED |= {f"pairs_{what}" for what in ("following", "staying", "still", "jumping")}
 
 
 def pairs_of(run, cells):
@@ -39,12 +45,16 @@ def pairs_of(run, cells):
     return MapPairs(*(top[name].to_numpy() for name in ("feature", "rank", "image", "score")), *crops)
 
 
-def test_noise_adds_columns_and_changes_no_other(backbone, sae, images):
+def test_noise_adds_columns_and_changes_no_measured_one(backbone, sae, images):
+    """What is judged follows from it: by what code noise explains, a feature moves the less."""
     without = measure_scope(backbone, sae, images, **OPTIONS, noise_images=0)
     scope = measure_scope(backbone, sae, images, **OPTIONS)
     assert without.code_noise is None
     assert without.table.select(pl.col(NOISE).null_count()).row(0) == (sae.features, sae.features)
-    assert scope.table.drop(NOISE).equals(without.table.drop(NOISE))
+    changed = {name for name in scope.table.columns if not scope.table[name].equals(without.table[name])}
+    assert changed - set(NOISE) <= JUDGED
+    assert {"displaced_noise", "displacement"} <= changed
+    assert without.table["displaced_noise"].max() == 0
     assert scope.maps.equals(without.maps)
     assert scope.top_images.equals(without.top_images)
     # A score needs no other noise than its own pairs do.
