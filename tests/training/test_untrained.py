@@ -146,7 +146,7 @@ def test_the_command_line_measures_them(place, backbone, images, capsys, tmp_pat
     assert run(place, *model, "--dictionary", "pca", "--components", "6", "--out", f"{tmp_path}/pca") == 0
     assert "share of variance outside the components kept" in " ".join(capsys.readouterr().out.split())
     pca = quiet("pca", backbone, images, components=6)
-    alone = measure_scope(backbone, pca, images, top_images=4, noise_images=0)
+    alone = measure_scope(backbone, pca, images, top_images=4)
     assert open_run(tmp_path / "pca").scope.equals(alone.table)
     assert run(place, *model, "--dictionary", "neurons", "--out", f"{tmp_path}/neurons") == 0
     # Saved, it is named by --sae, and knows what of the block to read.
