@@ -33,7 +33,12 @@ WHOLE = ("scope",)
 # Rooms of several subjects, each with a page of its own.
 SEVERAL = ("analyses", "views")
 # The name of a subject in the navigation, where the subpackage's own does not read as one.
-TITLES = {"runtime": "Runs and running", "scope": "Scope, on arrays", "zeroshot": "Zero-shot"}
+TITLES = {
+    "planted_blobs": "Planted blobs",
+    "runtime": "Runs and running",
+    "scope": "Scope, on arrays",
+    "zeroshot": "Zero-shot",
+}
 
 
 @dataclass(frozen=True)

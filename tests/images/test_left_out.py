@@ -214,7 +214,7 @@ def test_what_is_not_read_is_in_the_record_of_a_measurement(photographs, tmp_pat
     sae = SparseAutoencoder(
         torch.randn(small.WIDTH, 8), torch.zeros(8), torch.randn(8, small.WIDTH), torch.zeros(small.WIDTH), TopK(2)
     )
-    measure_scope(backbone, sae, photographs, out=tmp_path / "run", top_images=4)
+    measure_scope(backbone, sae, photographs, out=tmp_path / "run", top_images=4, noise_images=0)
     notes = open_run(tmp_path / "run").manifest.images.notes
     assert notes[0].startswith("not read: 1 .heic file (a.heic)")
     assert notes[1].startswith("doubtful values: 1 of 25 images; dark.png has values up to 1,000 of 65,535")

@@ -31,7 +31,7 @@ def run(dinov2_path, photographs, tmp_path_factory):
     backbone = infoscope.load_backbone(dinov2_path, block=10, device="cpu")
     images = infoscope.open_images(photographs)
     sae = infoscope.train_sae(backbone, images, features=512, k=16, tokens=8_000, out=folder / "sae")
-    infoscope.measure_scope(backbone, sae, images, top_images=TOP, shift=2, out=folder / "scope")
+    infoscope.measure_scope(backbone, sae, images, top_images=TOP, shift=2, noise_images=0, out=folder / "scope")
     return folder
 
 

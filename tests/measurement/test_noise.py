@@ -20,11 +20,17 @@ from infoscope.measurement.ranking import Ranking
 from infoscope.measurement.result import Scope, noise_of
 from infoscope.measurement.scoring import score_with_controls
 from infoscope.runtime.run import open_run
+from infoscope.scope.classes import SETTLED
 from infoscope.scope.maps import MapPairs, SparseMaps
 from small import pictures
 
 OPTIONS = {"top_images": 4, "shift": 2, "min_pairs": 2}
 NOISE = ("cds_noise", "cds_excess")
+# What follows from code noise as well as from the maps.
+JUDGED = {"displaced_noise", "displacement", "displacement_error", "scope_class", "class_evidence", "trust"}
+JUDGED |= {"trust_reasons", "class_even", "class_odd"}
+JUDGED |= {f"posterior_{name.replace('-', '_')}" for name in SETTLED}
+JUDGED |= {f"pairs_{what}" for what in ("following", "staying", "still", "jumping")}
 
 
 def pairs_of(run, cells):

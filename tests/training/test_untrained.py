@@ -72,7 +72,7 @@ def test_blocks_made_together_are_those_made_alone(backbone, images):
 
 
 def test_pca_keeps_each_token_whole_and_the_fit_says_what_that_means(backbone, images):
-    scope = measure_scope(backbone, quiet("pca", backbone, images), images, top_images=4)
+    scope = measure_scope(backbone, quiet("pca", backbone, images), images, top_images=4, noise_images=0)
     assert scope.table.height == 2 * WIDTH
     assert scope.table["cds"].count() > WIDTH
     assert scope.manifest.dictionary.format == "pca"
@@ -84,7 +84,7 @@ def test_pca_keeps_each_token_whole_and_the_fit_says_what_that_means(backbone, i
 
 def test_scores_of_channels_are_those_of_their_codes(backbone, images):
     # Computed from the tokens themselves: the ranking of a channel's positive part around its mean.
-    scope = measure_scope(backbone, quiet("channels", backbone, images), images, top_images=4)
+    scope = measure_scope(backbone, quiet("channels", backbone, images), images, top_images=4, noise_images=0)
     full = Views(PATCH, GRID, 0, "stretch").full
     each = np.stack([backbone.tokens(full(images[i])[None])[0].numpy() for i in range(len(images))])
     above = each - each.mean((0, 1))
@@ -97,7 +97,7 @@ def test_scores_of_channels_are_those_of_their_codes(backbone, images):
 
 def test_neurons_are_measured_and_reconstruct_nothing(backbone, images):
     neurons = backbone.at(reads="neurons")
-    scope = measure_scope(neurons, quiet("neurons", neurons), images, top_images=4)
+    scope = measure_scope(neurons, quiet("neurons", neurons), images, top_images=4, noise_images=0)
     assert scope.table.height == 4 * WIDTH
     assert scope.manifest.model.reads == "neurons"
     assert scope.manifest.fit.fvu is None

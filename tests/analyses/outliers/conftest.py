@@ -82,7 +82,7 @@ def images():
 @pytest.fixture(scope="session")
 def run(planted, sae, images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "run"
-    measure_scope(planted, sae, images, out=folder, top_images=8)
+    measure_scope(planted, sae, images, out=folder, top_images=8, noise_images=0)
     return open_run(folder)
 
 

@@ -19,7 +19,7 @@ def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "run"
     pictures = scenes(IMAGES)
     planted = plant(pictures, **SHAPE)
-    options = {"top_images": 8, "shift": 1}
+    options = {"top_images": 8, "shift": 1, "noise_images": 0}
     measure_scope(planted.backbone, planted.dictionary, pictures, out=folder, **options)
     result = measure_outliers(planted.backbone, pictures, run=open_run(folder), sae=planted.dictionary)
     return planted, result

@@ -14,7 +14,7 @@ from infoscope.errors import InfoscopeError
 from infoscope.measurement.measure import measure_scope
 from planting import GRID, PATCH, SHAPE, SIDE, SILENT
 
-KEYS = {"top_images": 4, "shift": 1}
+KEYS = {"top_images": 4, "shift": 1, "noise_images": 0}
 
 
 def test_blocks_write_one_kind_after_the_other(silent, views):

@@ -11,22 +11,35 @@ from infoscope.analyses.planted.features import draw
 from infoscope.analyses.planted.noise import disturb, park
 from infoscope.analyses.planted.plant import plant
 from infoscope.errors import InfoscopeError
-from planting import GRID, SHAPE, SIDE, SILENT
+from planting import GRID, PATCH, SHAPE, SIDE, SILENT
 
-# Of views of `scenes(40)`, in thousandths, by the code from before codes were lost and mixed.
-BEFORE = {
-    "default": {"codes": "2a17adfd70fb6e1c", "error": "0a1256a2f184aab1", "background": "b8a92c115ad3a15a"},
-    "adversarial": {"codes": "d8a79121de453015", "error": "09300c2bc84e3864", "background": "1b021604d0ce46a7"},
+# Of views of `scenes(40)`, in thousandths. Published figures of planted worlds are of these draws: a change that makes
+# other worlds of the same seeds is one to be meant, and said where the figures are. Stored anew when parking came to
+# follow from the layout of a view, so that pixel noise leaves it where it is.
+STORED = {
+    "default": {"codes": "a7d999c032e204b1", "error": "7e94a3cc1965f6d4", "background": "7e5dbba67bb2a85f"},
+    "adversarial": {"codes": "e5326da5377c8449", "error": "42514a57cf8141ed", "background": "70ed138046c8d47c"},
 }
 
 
-@pytest.mark.parametrize("setting", sorted(BEFORE))
-def test_the_old_settings_draw_what_they_drew(setting, pictures):
+@pytest.mark.parametrize("setting", sorted(STORED))
+def test_a_seed_draws_what_it_drew(setting, pictures):
     planted = plant(pictures, planted_config(setting, **SHAPE))
     views = [planted.features(torch.tensor(picture[:SIDE, :SIDE]), planted.windows) for picture in pictures[:6]]
-    for name, before in BEFORE[setting].items():
+    for name, stored in STORED[setting].items():
         found = np.round(torch.stack([getattr(view, name) for view in views]).numpy() * 1000).astype(np.int32)
-        assert hashlib.blake2b(found.tobytes(), digest_size=8).hexdigest() == before, name
+        assert hashlib.blake2b(found.tobytes(), digest_size=8).hexdigest() == stored, name
+
+
+def test_places_follow_from_the_layout_and_the_noise_of_codes_from_every_pixel(pictures):
+    first, second = pictures[0, :SIDE, :SIDE], pictures[0, 2 * PATCH :, 2 * PATCH :]
+    jittered = first.copy()
+    jittered[0, 0] ^= 1
+    ours, noisy, shifted = (draw(view, 0, GRID**2, 4) for view in (first, jittered, second))
+    for name, follows_layout in (("usual", True), ("order", True), ("place", True), ("noise", False), ("lost", False)):
+        one, other, moved = (np.asarray(getattr(drawn, name)) for drawn in (ours, noisy, shifted))
+        assert np.array_equal(one, other) == follows_layout, name
+        assert not np.array_equal(one, moved), name
 
 
 def codes_of(planted, pictures):
@@ -68,7 +81,7 @@ def test_a_gain_is_one_factor_for_a_view_and_its_logarithm_has_its_spread():
     factors = []
     for number in range(400):
         codes = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
-        draws = draw(np.full((2, 2, 3), number % 256, np.uint8), number, 2, 2)
+        draws = draw(np.full((8, 8, 3), number % 256, np.uint8), number, 2, 2)
         disturb(codes, draws, *(torch.zeros(2) for _ in range(3)), torch.tensor([0.5, 0.0]))
         assert float(codes[1, 0] / codes[0, 0]) == pytest.approx(3, rel=1e-5)
         assert codes[:, 1].tolist() == [2.0, 0.0]

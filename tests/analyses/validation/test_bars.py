@@ -14,7 +14,7 @@ SEED, PHOTOGRAPHS = 5, 150
 
 @pytest.fixture(scope="module")
 def measured(imagenette):
-    photographs = hold(infoscope.open_images(str(imagenette / "val")), PHOTOGRAPHS)
+    photographs = hold(infoscope.open_images(str(imagenette / "train")), PHOTOGRAPHS)
     planted = infoscope.plant(photographs, seed=SEED)
     scope = infoscope.measure_scope(planted.backbone, planted.dictionary, photographs)
     return np.array(planted.kinds), scope.table["cds"].to_numpy(), np.array(scope.table["scope_class"].to_list())

@@ -106,6 +106,8 @@ class ValidateConfig:
     twice as many as make its score."""
     seeds: Positive = 5
     """Planted models to a setting. Method, section 9."""
+    first_seed: Count = 0
+    """The first of these seeds. For a last look at seeds that served for no choice."""
     features: Annotated[int, Range(8)] = 200
     """Planted features to a model. Our choice."""
     top_images: Positive = 16
@@ -138,6 +140,16 @@ class ValidateConfig:
         if self.trained and self.trained_k > self.trained_features:
             raise InfoscopeError(f"--trained-k {self.trained_k} is more than --trained-features; lower it")
 
+    @property
+    def planted_seeds(self) -> range:
+        """The seeds of the planted models.
+
+        Example:
+            >>> list(ValidateConfig(seeds=2, first_seed=100).planted_seeds)
+            [100, 101]
+        """
+        return range(self.first_seed, self.first_seed + self.seeds)
+
     def cases(self, real: bool) -> list[Case]:
         """All cases, with those of one planted model next to each other.
 
@@ -147,7 +159,7 @@ class ValidateConfig:
         cases = []
         for setting in SETTINGS:
             base = self._base(setting)
-            for seed in range(self.seeds):
+            for seed in self.planted_seeds:
                 cases.append(replace(base, seed=seed))
                 if self.trained and setting in BASIC:
                     cases.append(replace(base, seed=seed, dictionary="trained"))
@@ -155,9 +167,9 @@ class ValidateConfig:
                 cases += self._curves(base)
         cases.append(replace(self._base("default"), outlier_model=True))
         for setting in SETTINGS:
-            cases += [replace(self._base(setting), seed=seed, family="blobs") for seed in range(self.seeds)]
+            cases += [replace(self._base(setting), seed=seed, family="blobs") for seed in self.planted_seeds]
         if real:
-            seeds = range(self.real_seeds)
+            seeds = range(self.first_seed, self.first_seed + self.real_seeds)
             cases += [
                 replace(self._base(setting), world="real", seed=seed, background=REAL_BACKGROUND)
                 for setting in BASIC
@@ -169,10 +181,11 @@ class ValidateConfig:
         """The cases of planted models like a real run, whose options these are."""
         # Each feature has its own noise, so that there is none to record for all.
         base = replace(self._base("default"), setting="like-real", noise=math.nan)
-        return [replace(base, family=family, seed=seed) for family in FAMILIES for seed in range(self.seeds)]
+        return [replace(base, family=family, seed=seed) for family in FAMILIES for seed in self.planted_seeds]
 
     def _base(self, setting: Setting) -> Case:
-        return Case("planted", setting, 0, top_images=self.top_images, shift=self.shift, photographs=self.photographs)
+        seed, k = self.first_seed, self.top_images
+        return Case("planted", setting, seed, top_images=k, shift=self.shift, photographs=self.photographs)
 
     def _curves(self, base: Case) -> list[Case]:
         fewer = [round(share * self.photographs) for share in PHOTOGRAPHS]
