@@ -12,7 +12,7 @@ from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 
 from infoscope.analyses.planted_blobs.calibration import calibrate_blobs
-from infoscope.analyses.planted_blobs.config import BlobKind, BlobsConfig
+from infoscope.analyses.planted_blobs.config import LEAST_PHOTOGRAPHS, BlobKind, BlobsConfig
 from infoscope.analyses.planted_blobs.features import BlobFeatures, BlobView
 from infoscope.analyses.planted_blobs.noise import normal
 from infoscope.backbones.backbone import Backbone
@@ -25,8 +25,6 @@ from infoscope.images.source import Images, ImageSource, open_images, spread_eve
 from infoscope.images.views import Views
 from infoscope.runtime.progress import progress
 
-LEAST_PHOTOGRAPHS = 8
-"""Photographs that limits are set on. Our choice: a feature then fires in two of them."""
 MOST_PHOTOGRAPHS = 256
 """Our choice: the limit of full strength then has 18 photographs beyond it."""
 PLACE = 0.3

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal, get_args
 
 from infoscope.analyses.planted.config import REAL_BACKGROUND, SETTINGS, PlantedConfig, Setting
-from infoscope.analyses.planted_blobs.plant import LEAST_PHOTOGRAPHS
+from infoscope.analyses.planted_blobs.config import LEAST_PHOTOGRAPHS
 from infoscope.errors import InfoscopeError
 from infoscope.runtime.typed import Count, Positive, Range, check_fields
 

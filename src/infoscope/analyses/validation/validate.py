@@ -12,7 +12,7 @@ import polars as pl
 from PIL import Image
 
 from infoscope.analyses.planted.config import KINDS
-from infoscope.analyses.planted_blobs.plant import LEAST_PHOTOGRAPHS
+from infoscope.analyses.planted_blobs.config import LEAST_PHOTOGRAPHS
 from infoscope.analyses.validation.cases import CASES, COLUMNS, FEATURES, Bench
 from infoscope.analyses.validation.config import FAMILIES, ValidateConfig
 from infoscope.analyses.validation.like_real import ALIKE, LIKENESS, compare_runs, measure_options, read_noise
