@@ -56,7 +56,7 @@ class PlantedConfig:
     outlier patches; and *mixed-images*, local in some images and on the outlier patches in others."""
     mixed_share: Rates = 0.3
     """What a mixture has on the outlier patches: share of a map's mass, or of the images in which the feature fires.
-    Our choice, because a mixture of 70 and 30 % was called local with a trust of 0.80 (issue 16)."""
+    Our choice, because a mixture of 70 and 30 % was once called local with a trust of 0.80."""
     noise: Amounts = 0.3
     """Standard deviation of the error of a code that is on, in peaks of its feature; drawn anew for every view. Where a
     feature is off it stays so: what fires wrongly is set by ``false_positives``."""

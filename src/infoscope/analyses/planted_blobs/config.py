@@ -17,7 +17,7 @@ PerFeature = Annotated[float | tuple[float, ...], Range(0)]
 
 LEAST_MOVED = 0.75
 """A parked feature is *global* where its seats are drawn anew in at least this share of pairs of views, by the
-definition of the class in issue 16; with less it is a mixture over images."""
+specified definition of the class; with less it is a mixture over images."""
 
 LEAST_PHOTOGRAPHS = 8
 """Photographs that limits are set on. Our choice: a feature then fires in two of them."""
