@@ -10,7 +10,7 @@ from scipy.stats import multinomial, norm
 
 from infoscope.scope import posterior
 from infoscope.scope.classes import SETTLED
-from infoscope.scope.posterior import Evidence, PosteriorRules, fit_prior, grid_of_mixtures, judge, likelihood
+from infoscope.scope.posterior import Evidence, PosteriorRules, fit_prior, grid_of_profiles, judge, likelihood
 
 PAIRS = 24
 
@@ -29,7 +29,7 @@ def evidence_of(outcomes, displacement, error=0.05, noise=0.0, broad=0.0, kept=N
     )
 
 
-# Mixtures by kind: shares that follow, stay, keep still and jump, and the displacement.
+# Profiles by kind: shares that follow, stay, keep still and jump, and the displacement.
 KINDS = {
     "local": ([0.92, 0.02, 0.02, 0.04], 0.08),
     "global": ([0.04, 0.03, 0.0, 0.93], 0.95),
@@ -51,26 +51,26 @@ def drawn(rng, counts: dict[str, int], pairs: int = PAIRS, error: float = 0.05):
 
 def test_the_likelihood_is_multinomial_times_normal_over_each_cell():
     evidence = evidence_of([[10, 2, 0, 4]], [0.33], error=0.07)
-    found = likelihood(evidence, grid_of_mixtures())[0].reshape(-1, len(posterior._EDGES) - 1)
+    found = likelihood(evidence, grid_of_profiles())[0].reshape(-1, len(posterior._EDGES) - 1)
     edges = np.concatenate([[-np.inf], posterior._EDGES[1:-1], [np.inf]])
     cells = np.diff(norm.cdf(edges, 0.33, 0.07))
-    mixtures = np.unique(grid_of_mixtures().shares, axis=0)
-    by_hand = np.array([multinomial.pmf([10, 2, 0, 4], 16, mixture) for mixture in mixtures]) ** 0.5
+    profiles = np.unique(grid_of_profiles().shares, axis=0)
+    by_hand = np.array([multinomial.pmf([10, 2, 0, 4], 16, profile) for profile in profiles]) ** 0.5
     wanted = np.outer(by_hand, cells)
     assert found / found.max() == pytest.approx(wanted / wanted.max(), abs=1e-12)
 
 
 def test_the_grid_is_every_tenth_and_adds_up():
-    mixtures = np.unique(grid_of_mixtures().shares, axis=0)
-    assert len(mixtures) == 286  # 13 over 3
-    assert len(grid_of_mixtures().shares) == 286 * 14
-    assert mixtures.sum(1) == pytest.approx(1.0)
-    assert mixtures.min() == pytest.approx(0.01)
+    profiles = np.unique(grid_of_profiles().shares, axis=0)
+    assert len(profiles) == 286  # 13 over 3
+    assert len(grid_of_profiles().shares) == 286 * 14
+    assert profiles.sum(1) == pytest.approx(1.0)
+    assert profiles.min() == pytest.approx(0.01)
 
 
 def test_em_climbs():
     _, evidence = drawn(np.random.default_rng(0), {"local": 60, "global": 30})
-    chance = likelihood(evidence, grid_of_mixtures())
+    chance = likelihood(evidence, grid_of_profiles())
 
     def log_likelihood(weights: np.ndarray) -> float:
         return float(np.log(chance @ weights).sum())
@@ -92,7 +92,7 @@ def test_kinds_that_are_plain_get_their_class():
 
 
 def test_a_posterior_is_a_probability():
-    """Of true mixtures drawn all over the square, as many features of a class are of it as their posteriors say."""
+    """Of true profiles drawn all over the square, as many features of a class are of it as their posteriors say."""
     chances, truths = [], []
     for seed in range(20, 23):
         rng = np.random.default_rng(seed)

@@ -1,13 +1,13 @@
 """Classes by posterior: what a feature is, as far as its pairs can tell in the light of all features of the run.
 
-Each feature is thought to have a *mixture*: shares of pairs that follow, stay, keep still and jump, and a displacement,
-how much of its mass leaves its pixels beyond what noise explains. The pairs at hand are a sample of that. How mixtures
+Each feature is thought to have a *profile*: shares of pairs that follow, stay, keep still and jump, and a displacement,
+how much of its mass leaves its pixels beyond what noise explains. The pairs at hand are a sample of that. How profiles
 are spread over the run's features is fitted to all of them (empirical Bayes, by the nonparametric maximum likelihood of
-Kiefer and Wolfowitz 1956, with EM on a grid as in Laird 1978). Each feature then has a posterior over mixtures, and so
-over classes, which are regions of mixtures. A feature gets a class where the posterior of the class is at least 0.9;
+Kiefer and Wolfowitz 1956, with EM on a grid as in Laird 1978). Each feature then has a posterior over profiles, and so
+over classes, which are regions of profiles. A feature gets a class where the posterior of the class is at least 0.9;
 otherwise its pairs leave it *unsettled*. No class is what is left over.
 
-The same posterior says whether the class would be given again: mixtures are drawn from it, new pairs from these, and
+The same posterior says whether the class would be given again: profiles are drawn from it, new pairs from these, and
 the rules applied to the new pairs. The share of draws that get the class is the feature's *trust*.
 """
 
@@ -26,15 +26,15 @@ from infoscope.scope.displacement import FeatureDisplacement
 _STEPS = 10
 _EDGES = np.round(np.arange(-0.2, 1.21, 0.1), 1)
 _CELLS = len(_EDGES) - 1
-# The part of the prior that is left out where many mixtures have next to nothing of it. Our choice: no chance then
+# The part of the prior that is left out where many profiles have next to nothing of it. Our choice: no chance then
 # changes by more than about as much.
 _IGNORED = 1e-4
-# Mixtures on the grid give each outcome at least this much, so that one odd pair rules nothing out. Our choice: one
+# Profiles on the grid give each outcome at least this much, so that one odd pair rules nothing out. Our choice: one
 # pair in a hundred.
 _LEAST_SHARE = 0.01
 # Our choice: the likelihood of the real and planted runs at hand changed in the fifth digit after that.
 _ITERATIONS = 60
-# Weight of a prior that knows nothing, in features. Our choice: next to nothing, but no mixture is ruled out.
+# Weight of a prior that knows nothing, in features. Our choice: next to nothing, but no profile is ruled out.
 _VAGUE_FEATURES = 1.0
 # Features that the prior is fitted to, spread evenly over those there are. Our choice: shares are known to 1 %.
 _FITTED_FEATURES = 2048
@@ -193,99 +193,99 @@ def judge(evidence: Evidence, rules: PosteriorRules | None = None, seed: int = 0
     judged = np.flatnonzero(evidence.judged)
     if not len(judged):
         return Posterior(chances, names, again)
-    mixtures, prior = _that_matter(fit_prior(evidence.take(judged)))
+    profiles, prior = _that_matter(fit_prior(evidence.take(judged)))
     for begin in range(0, len(judged), _AT_ONCE):
         index = judged[begin : begin + _AT_ONCE]
         part = evidence.take(index)
-        weights = prior * likelihood(part, mixtures)
+        weights = prior * likelihood(part, profiles)
         weights /= weights.sum(1, keepdims=True)
-        chances[index] = _class_chances(weights, mixtures, part, rules)
+        chances[index] = _class_chances(weights, profiles, part, rules)
         own = _given(chances[index], rules)
         for place, number in zip(own, index, strict=True):
             names[number] = SETTLED[place] if place >= 0 else "unsettled"
         # What another sample gives is asked of the features that have a class.
         classed = np.flatnonzero(own >= 0)
         again[index[classed]] = _again(
-            weights[classed], mixtures, part.take(classed), own[classed], index[classed], prior, rules, seed
+            weights[classed], profiles, part.take(classed), own[classed], index[classed], prior, rules, seed
         )
     return Posterior(chances, names, again)
 
 
 @dataclass(frozen=True)
-class Mixtures:
-    """Mixtures on a grid.
+class Profiles:
+    """Profiles on a grid.
 
     Attributes:
         shares: of the outcomes; none is quite 0.
         cell: of the displacement, which is even between ``_EDGES[cell]`` and ``_EDGES[cell + 1]``.
     """
 
-    shares: Float64[np.ndarray, "mixture 4"]
-    cell: Int64[np.ndarray, " mixture"]
+    shares: Float64[np.ndarray, "profile 4"]
+    cell: Int64[np.ndarray, " profile"]
 
 
 @lru_cache(maxsize=1)
-def grid_of_mixtures() -> Mixtures:
+def grid_of_profiles() -> Profiles:
     """All tenths that add up to 1, with each cell of the displacement."""
     tenths = np.stack(np.meshgrid(*[np.arange(_STEPS + 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     tenths = tenths[tenths.sum(1) <= _STEPS]
     shares = np.concatenate([tenths, _STEPS - tenths.sum(1, keepdims=True)], axis=1) / _STEPS
     shares = (1.0 - 4 * _LEAST_SHARE) * shares + _LEAST_SHARE
-    return Mixtures(np.repeat(shares, _CELLS, axis=0), np.tile(np.arange(_CELLS), len(shares)))
+    return Profiles(np.repeat(shares, _CELLS, axis=0), np.tile(np.arange(_CELLS), len(shares)))
 
 
-def fit_prior(evidence: Evidence) -> Float64[np.ndarray, " mixture"]:
-    """The spread of mixtures over a run's features, as weights of `grid_of_mixtures`, by EM from an even start."""
+def fit_prior(evidence: Evidence) -> Float64[np.ndarray, " profile"]:
+    """The spread of profiles over a run's features, as weights of `grid_of_profiles`, by EM from an even start."""
     index = np.unique(np.linspace(0, len(evidence) - 1, min(len(evidence), _FITTED_FEATURES)).round().astype(np.int64))
-    chance = likelihood(evidence.take(index), grid_of_mixtures())
-    mixtures = chance.shape[1]
-    weights = np.full(mixtures, 1.0 / mixtures)
+    chance = likelihood(evidence.take(index), grid_of_profiles())
+    profiles = chance.shape[1]
+    weights = np.full(profiles, 1.0 / profiles)
     for _ in range(_ITERATIONS):
         expected = weights * (chance.T @ (1.0 / (chance @ weights)))
-        weights = (expected + _VAGUE_FEATURES / mixtures) / (len(index) + _VAGUE_FEATURES)
+        weights = (expected + _VAGUE_FEATURES / profiles) / (len(index) + _VAGUE_FEATURES)
     return weights
 
 
-def _that_matter(prior: Float64[np.ndarray, " all"]) -> tuple[Mixtures, Float64[np.ndarray, " kept"]]:
-    """The mixtures that together have all but a ten-thousandth of the prior, so that the others need no time."""
+def _that_matter(prior: Float64[np.ndarray, " all"]) -> tuple[Profiles, Float64[np.ndarray, " kept"]]:
+    """The profiles that together have all but a ten-thousandth of the prior, so that the others need no time."""
     order = np.argsort(-prior, kind="stable")
     kept = np.sort(order[: int(np.searchsorted(np.cumsum(prior[order]), 1.0 - _IGNORED)) + 1])
-    grid = grid_of_mixtures()
-    return Mixtures(grid.shares[kept], grid.cell[kept]), prior[kept] / prior[kept].sum()
+    grid = grid_of_profiles()
+    return Profiles(grid.shares[kept], grid.cell[kept]), prior[kept] / prior[kept].sum()
 
 
-def likelihood(evidence: Evidence, mixtures: Mixtures) -> Float64[np.ndarray, "feature mixture"]:
-    """The likelihood of each feature's pairs under each mixture, up to a factor of the feature.
+def likelihood(evidence: Evidence, profiles: Profiles) -> Float64[np.ndarray, "feature profile"]:
+    """The likelihood of each feature's pairs under each profile, up to a factor of the feature.
 
     Outcomes are multinomial. The displacement is normal about its true value, which is even within a cell of the grid;
     where noise hides it, it says nothing.
     """
-    of_outcomes = _OUTCOME_WEIGHT * (evidence.outcomes @ np.log(mixtures.shares).T)
+    of_outcomes = _OUTCOME_WEIGHT * (evidence.outcomes @ np.log(profiles.shares).T)
     of_outcomes = np.exp(of_outcomes - of_outcomes.max(1, keepdims=True))
     edges = np.concatenate([[-np.inf], _EDGES[1:-1], [np.inf]])
     with np.errstate(invalid="ignore"):
         below = ndtr((edges - evidence.displacement[:, None]) / evidence.error[:, None])
     of_displacement = np.where(np.isnan(evidence.displacement)[:, None], 1.0, np.diff(below, axis=1))
-    # What no mixture of the grid could give is as unlikely under all of them.
+    # What no profile of the grid could give is as unlikely under all of them.
     of_displacement /= np.maximum(of_displacement.max(1, keepdims=True), 1e-300)
-    joint: Float64[np.ndarray, "feature mixture"] = of_outcomes * of_displacement[:, mixtures.cell] + 1e-300
+    joint: Float64[np.ndarray, "feature profile"] = of_outcomes * of_displacement[:, profiles.cell] + 1e-300
     return joint
 
 
 def _class_chances(
-    weights: Float64[np.ndarray, "feature mixture"], mixtures: Mixtures, evidence: Evidence, rules: PosteriorRules
+    weights: Float64[np.ndarray, "feature profile"], profiles: Profiles, evidence: Evidence, rules: PosteriorRules
 ) -> Float64[np.ndarray, "feature class"]:
-    """The posterior of each class, from that of each mixture."""
+    """The posterior of each class, from that of each profile."""
     # The borders are in shares as they are, those of the grid are drawn in from 0 and 1.
-    shares = (mixtures.shares - _LEAST_SHARE) / (1.0 - 4 * _LEAST_SHARE)
-    in_cell = (mixtures.cell[:, None] == np.arange(_CELLS)).astype(np.float64)
+    shares = (profiles.shares - _LEAST_SHARE) / (1.0 - 4 * _LEAST_SHARE)
+    in_cell = (profiles.cell[:, None] == np.arange(_CELLS)).astype(np.float64)
 
-    def beyond_border(share: Float64[np.ndarray, " mixture"], border: float) -> Float64[np.ndarray, " mixture"]:
-        """The part of the cell around each mixture of the grid in which a share is above a border."""
+    def beyond_border(share: Float64[np.ndarray, " profile"], border: float) -> Float64[np.ndarray, " profile"]:
+        """The part of the cell around each profile of the grid in which a share is above a border."""
         return np.clip((share - border) * _STEPS + 0.5, 0.0, 1.0)
 
-    def displaced(part: Float64[np.ndarray, " mixture"]) -> Float64[np.ndarray, "feature cell"]:
-        """The posterior of a part of each mixture, by cell of the displacement."""
+    def displaced(part: Float64[np.ndarray, " profile"]) -> Float64[np.ndarray, "feature cell"]:
+        """The posterior of a part of each profile, by cell of the displacement."""
         summed: Float64[np.ndarray, "feature cell"] = weights @ (part[:, None] * in_cell)
         return summed
 
@@ -332,12 +332,12 @@ def _given(chances: Float64[np.ndarray, "feature class"], rules: PosteriorRules)
 
 
 def _again(
-    weights: Float64[np.ndarray, "feature mixture"],
-    mixtures: Mixtures,
+    weights: Float64[np.ndarray, "feature profile"],
+    profiles: Profiles,
     evidence: Evidence,
     own: Int64[np.ndarray, " feature"],
     number: Int64[np.ndarray, " feature"],
-    prior: Float64[np.ndarray, " mixture"],
+    prior: Float64[np.ndarray, " profile"],
     rules: PosteriorRules,
     seed: int,
 ) -> Float64[np.ndarray, " feature"]:
@@ -350,9 +350,9 @@ def _again(
     drawn = np.empty((len(own), _DRAWS, 6))
     for row, feature in enumerate(number.tolist()):
         random = np.random.default_rng([seed, feature])
-        mixture = np.searchsorted(total[row], random.random(_DRAWS) * total[row, -1]).clip(max=len(prior) - 1)
-        drawn[row, :, :4] = random.multinomial(round(evidence.outcomes[row].sum()), mixtures.shares[mixture])
-        cell = mixtures.cell[mixture]
+        profile = np.searchsorted(total[row], random.random(_DRAWS) * total[row, -1]).clip(max=len(prior) - 1)
+        drawn[row, :, :4] = random.multinomial(round(evidence.outcomes[row].sum()), profiles.shares[profile])
+        cell = profiles.cell[profile]
         inside = _EDGES[cell] + np.diff(_EDGES)[cell] * random.random(_DRAWS)
         drawn[row, :, 4] = inside + np.nan_to_num(evidence.error[row]) * random.standard_normal(_DRAWS)
         drawn[row, :, 5] = random.random(_DRAWS) < evidence.broad[row]
@@ -367,8 +367,8 @@ def _again(
             broad=np.where((evidence.broad > 0.01) & (evidence.broad < 0.99), drawn[:, draw, 5], evidence.broad),
             judged=evidence.judged,
         )
-        posterior = prior * likelihood(sample, mixtures)
+        posterior = prior * likelihood(sample, profiles)
         posterior /= posterior.sum(1, keepdims=True)
-        same += _given(_class_chances(posterior, mixtures, sample, rules), rules) == own
+        same += _given(_class_chances(posterior, profiles, sample, rules), rules) == own
     share: Float64[np.ndarray, " feature"] = same / _DRAWS
     return share
