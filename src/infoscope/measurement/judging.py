@@ -63,6 +63,7 @@ def judge_halves(
     ranked: Int64[np.ndarray, "feature rank"],
     grid: int,
     config: MeasureConfig,
+    advance: Advance,
 ) -> Halves:
     """Class every feature twice, each time by half of its images; arguments as for `judge_features`.
 
@@ -74,6 +75,7 @@ def judge_halves(
     for parity in (0, 1):
         images = (config.mapped_images + 1 - parity) // 2
         if not images:  # one image has no other half
+            advance(features)
             judged.append(["undefined"] * features)
             continue
         least = -(-images * config.least_pairs // config.top_images)
@@ -89,6 +91,7 @@ def judge_halves(
             features,
             geometry,
             replace(config, top_images=images, min_pairs=least, ranks=None),
+            advance,
             FEWEST_DRAWS,
         )
         if half.posterior is None:
@@ -120,10 +123,12 @@ def judge_features(
     feature, rank = np.nonzero(ranked >= 0)
     # The images after the first k serve the halves alone.
     top = np.flatnonzero(rank < config.top_images)
-    halves = judge_halves(pair_scores, pair_controls, ranked, grid, config)
     feature, rank = feature[top].astype(np.uint32), rank[top].astype(np.uint16)
     geometry = Geometry(grid, config.shift, config.ground_distance)
-    found = _judge(pair_scores.take(top), pair_controls.take(top), feature, rank, features, geometry, config)
+    with progress("Classes", 3 * features, "features") as advance:
+        halves = judge_halves(pair_scores, pair_controls, ranked, grid, config, advance)
+        own = pair_scores.take(top), pair_controls.take(top)
+        found = _judge(*own, feature, rank, features, geometry, config, advance)
     scores, controls, moves, least = found.scores, found.controls, found.moves, config.least_pairs
     if found.posterior is None:
         classes = classify(scores, controls, moves, geometry, least)
@@ -144,6 +149,7 @@ def _judge(
     features: int,
     geometry: Geometry,
     config: MeasureConfig,
+    advance: Advance,
     draws: int = DRAWS,
 ) -> _Judged:
     """Gather pairs by feature; the config's k and fewest pairs are those of these pairs."""
@@ -173,13 +179,14 @@ def _judge(
     vanished = np.isnan(pair_controls.position) & pair_scores.one_empty()
     displacement = displace_features(pair_controls.displacement, vanished, feature, features, by_distance.away)
     if config.rules == "thresholds":
+        advance(features)
         return _Judged(scores, controls, by_distance, displacement, None)
     rules = PosteriorRules()
     area, error = _area(pair_scores, feature, features, geometry)
     # Without a shift nothing moves, and no class can be told.
     fewest = least if geometry.shift else np.iinfo(np.int64).max
     evidence = gather_evidence(displacement, area, error, int(fewest), rules)
-    return _Judged(scores, controls, displacement.moves, displacement, judge(evidence, rules, config.seed))
+    return _Judged(scores, controls, displacement.moves, displacement, judge(evidence, rules, config.seed, advance))
 
 
 def _area(

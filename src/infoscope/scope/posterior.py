@@ -13,6 +13,7 @@ the rules applied to the new pairs. The share of draws that get the class is the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,7 +27,7 @@ from infoscope.scope.displacement import FeatureDisplacement
 _STEPS = 10
 _EDGES = np.round(np.arange(-0.2, 1.21, 0.1), 1)
 _CELLS = len(_EDGES) - 1
-# The part of the prior that is left out where many profiles have next to nothing of it. Our choice: no chance then
+# The part of the prior that is left out, where many profiles have next to nothing of it. Our choice: no chance then
 # changes by more than about as much.
 _IGNORED = 1e-4
 # Profiles on the grid give each outcome at least this much, so that one odd pair rules nothing out. Our choice: one
@@ -156,7 +157,12 @@ class Posterior:
         return float((1.0 - own).mean()) if len(own) else float("nan")
 
 
-def judge(evidence: Evidence, rules: PosteriorRules | None = None, seed: int = 0) -> Posterior:
+def judge(
+    evidence: Evidence,
+    rules: PosteriorRules | None = None,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda features: None,
+) -> Posterior:
     """The posterior of every class for every feature, the class that follows, and whether it would be given again.
 
     The regions, in shares of pairs and in displacement:
@@ -173,6 +179,7 @@ def judge(evidence: Evidence, rules: PosteriorRules | None = None, seed: int = 0
         evidence: of every feature.
         rules: the borders.
         seed: of the draws that say whether a class would be given again.
+        advance: called with the number of features done.
 
     Example:
         Two hundred features that follow, two hundred that jump, and one with too few pairs:
@@ -191,6 +198,7 @@ def judge(evidence: Evidence, rules: PosteriorRules | None = None, seed: int = 0
     names: list[ScopeClass] = ["undefined"] * len(evidence)
     again = np.full(len(evidence), np.nan)
     judged = np.flatnonzero(evidence.judged)
+    advance(len(evidence) - len(judged))
     if not len(judged):
         return Posterior(chances, names, again)
     profiles, prior = _that_matter(fit_prior(evidence.take(judged)))
@@ -208,6 +216,7 @@ def judge(evidence: Evidence, rules: PosteriorRules | None = None, seed: int = 0
         again[index[classed]] = _again(
             weights[classed], profiles, part.take(classed), own[classed], index[classed], prior, rules, seed
         )
+        advance(len(index))
     return Posterior(chances, names, again)
 
 
