@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt16, UInt32
 
 from infoscope.measurement.config import MeasureConfig
+from infoscope.runtime.progress import Advance, progress
 from infoscope.scope.classes import Classes, Moves, ScopeClass
 from infoscope.scope.controls import FeatureControls, PairControls, control_features
 from infoscope.scope.displacement import FeatureDisplacement, displace_features
