@@ -33,7 +33,6 @@ STATED = {
         "prior: grid": [posterior._EDGES[0], posterior._EDGES[-1]],
         "prior: least share": [posterior._LEAST_SHARE],
         "prior: fit": [posterior._ITERATIONS, posterior._FITTED_FEATURES],
-        "prior: profiles left out": [posterior._IGNORED],
         "weight of outcomes": [posterior._OUTCOME_WEIGHT],
         "trust: draws": [posterior._DRAWS],
         "named in reasons": [evidence._NAMED, evidence._FEW, evidence._LOOSE_FVU],

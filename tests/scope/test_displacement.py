@@ -31,7 +31,7 @@ def pairs_of(first: np.ndarray, second: np.ndarray, feature: list[int], rank: li
 
 def shares(**given: list[float]) -> PairDisplacement:
     count = len(next(iter(given.values())))
-    names = ("pixels", "place", "unrelated", "half_unrelated", "noise", "noise_variance")
+    names = ("pixels", "place", "unrelated", "half_unrelated", "noise")
     return PairDisplacement(**{name: np.array(given.get(name, [0.0] * count)) for name in names})
 
 
@@ -122,6 +122,22 @@ def test_how_a_pair_moves(pixels, place, moves):
     others = 2 / 3 if moves == "jumping" else 0.0
     assert getattr(found, moves)[0] == pytest.approx(others + 1 / 3)
     assert found.judged[0] == 3
+
+
+def test_a_pair_whose_noise_is_not_known_has_that_of_the_others():
+    known = by_feature(shares(pixels=[0.4, 0.4], unrelated=[0.9, 0.9], noise=[0.2, 0.2]))
+    partly = by_feature(shares(pixels=[0.4, 0.4], unrelated=[0.9, 0.9], noise=[0.2, float("nan")]))
+    assert partly.displaced_noise.tolist() == known.displaced_noise.tolist()
+    assert partly.displacement == pytest.approx(known.displacement)
+    nowhere = by_feature(shares(pixels=[0.4, 0.4], unrelated=[0.9, 0.9], noise=[float("nan")] * 2))
+    assert np.isnan(nowhere.displacement[0])
+
+
+def test_even_maps_are_still():
+    found = by_feature(shares(pixels=[0.0] * 3, place=[0.0] * 3, unrelated=[0.0] * 3)).moves
+    assert found.still[0] == 1.0
+    noisy = by_feature(shares(pixels=[0.12] * 3, place=[0.11] * 3, unrelated=[0.11] * 3)).moves
+    assert noisy.jumping[0] == 0.0
 
 
 def test_a_vanished_pair_jumps():

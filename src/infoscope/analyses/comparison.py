@@ -247,6 +247,7 @@ class Compared:
         cds: quantiles of CDS over the scored features, by name; empty without scored features.
         calibrated: quantiles of the calibrated score, over the features that have one; empty without such features.
         rule_version: of the rules that the classes follow from.
+        has_noise: whether code noise was measured.
         classes: share of all features in each scope class.
         expected_false: of each settled class with features, the share of them expected not to be of it; empty under
             rules that give no posteriors.
@@ -275,6 +276,7 @@ class Compared:
     cds: dict[str, float]
     calibrated: dict[str, float]
     rule_version: int
+    has_noise: bool
     classes: dict[str, float]
     expected_false: dict[str, float]
     not_repeatable: list[str]
@@ -290,8 +292,9 @@ class Compared:
 
     @property
     def rules(self) -> str:
-        """The rules' name, as ``infoscope judge --rules`` takes it."""
-        return rules_of(self.rule_version)
+        """The rules' name, as ``infoscope judge --rules`` takes it, and whether they lacked what they need."""
+        lacking = self.rule_version > 1 and not self.has_noise
+        return rules_of(self.rule_version) + (" without code noise" if lacking else "")
 
     @property
     def scored_share(self) -> float:
@@ -363,9 +366,12 @@ def rules_differ(runs: Sequence[Compared]) -> str | None:
         return None
     named = "; ".join(f"{', '.join(labels)} by {rules}" for rules, labels in by_rules.items())
     older = min(runs, key=lambda run: run.rule_version)
+    remedy = f"`infoscope judge {shlex.quote(older.path)}` first"
+    if len({run.rule_version for run in runs}) == 1:
+        remedy = "measure the runs without it again, for without code noise nearly all features come out mixed"
     return (
         f"Judged by different rules: {named}. Their classes are other things of the same names, so no shares are shown "
-        f"side by side: `infoscope judge {shlex.quote(older.path)}` first."
+        f"side by side: {remedy}."
     )
 
 
@@ -393,6 +399,7 @@ def _compared(run: Run, label: str) -> Compared:
         cds=dict(quantiles_of(scope)),
         calibrated=dict(quantiles_of(scope.select(cds="cds_calibrated"))),
         rule_version=manifest.rule_version,
+        has_noise=run.code_noise is not None,
         classes=class_shares(scope["scope_class"].to_list()),
         expected_false=controls.expected_false,
         not_repeatable=sorted(controls.not_repeatable),

@@ -53,7 +53,7 @@ class Judge:
 
 
 # Results that a run's directory may hold and that rest on its classes.
-_RESTING = ("report", "outliers", "probes", "selections", "zeroshot")
+_RESTING = ("report", "outliers", "predictors", "probes", "selections", "zeroshot")
 
 
 def _stale(path: Path) -> list[str]:

@@ -114,7 +114,9 @@ class RunControls:
             return set()
         positive = self.repeatability.positive
         # That a feature is unsettled says nothing of it, so there is nothing to be found again.
-        return {name for name in SETTLED if positive.get(name, math.nan) < REPEATABLE}
+        # A class that has features here and that neither half gives is not found again either.
+        given = [name for name in SETTLED if self.classes.get(name) or not math.isnan(positive.get(name, math.nan))]
+        return {name for name in given if not positive.get(name, math.nan) >= REPEATABLE}
 
     def shares(self) -> list[ClassShare]:
         """Each class that the rules know, in order, as people are told of it."""

@@ -68,7 +68,8 @@ def judge_halves(
 ) -> Halves:
     """Class every feature twice, each time by half of its images; arguments as for `judge_features`.
 
-    A half needs, of its images, the share of valid pairs that a score needs of k.
+    A half needs, of its images, the share of valid pairs that a score needs of k. The halves share what was measured of
+    code noise, though no image of their own pairs.
     """
     feature, rank = np.nonzero(ranked >= 0)
     geometry, features = Geometry(grid, config.shift, config.ground_distance), len(ranked)
@@ -94,6 +95,7 @@ def judge_halves(
             replace(config, top_images=images, min_pairs=least, ranks=None),
             advance,
             FEWEST_DRAWS,
+            trust=False,
         )
         if half.posterior is None:
             judged.append(class_names(half.scores, half.controls, half.moves, geometry, least))
@@ -152,6 +154,7 @@ def _judge(
     config: MeasureConfig,
     advance: Advance,
     draws: int = DRAWS,
+    trust: bool = True,
 ) -> _Judged:
     """Gather pairs by feature; the config's k and fewest pairs are those of these pairs."""
     least, empty_as = config.least_pairs, config.empty_as
@@ -187,7 +190,9 @@ def _judge(
     # Without a shift nothing moves, and no class can be told.
     fewest = least if geometry.shift else np.iinfo(np.int64).max
     evidence = gather_evidence(displacement, area, error, int(fewest), rules)
-    return _Judged(scores, controls, displacement.moves, displacement, judge(evidence, rules, config.seed, advance))
+    return _Judged(
+        scores, controls, displacement.moves, displacement, judge(evidence, rules, config.seed, advance, trust)
+    )
 
 
 def _area(

@@ -206,7 +206,19 @@ class CodeNoise:
         if lengths != {VALUES} or {len(noise.spread), len(noise.appears)} != {PEAKS} or rows != {PLACES}:
             raise ValueError("its curves have another number of bins")
         # Null stands for a chance that is not known, which these are not.
-        if not np.isfinite([*noise.scale, *noise.spread, *noise.born, *np.ravel(noise.appears)]).all():
+        if len({len(noise.stays), len(noise.beside), len(noise.apart)}) != 1:
+            raise ValueError("its rates of features are of different numbers of features")
+        if not np.isfinite(
+            [
+                *noise.stays,
+                *noise.beside,
+                *noise.apart,
+                *noise.scale,
+                *noise.spread,
+                *noise.born,
+                *np.ravel(noise.appears),
+            ]
+        ).all():
             raise ValueError("a scale, a spread or a chance is null")
         return noise
 
@@ -342,7 +354,8 @@ def _own_rates(counts: NoiseCounts, lost: Rates) -> dict[str, Any]:
     stay = 1.0 - np.nan_to_num(_filled(np.array(lost.typical)))
     weight = counts.codes.sum(0).reshape(PEAKS, -1)
     # The chance to stay that the codes' values give, as a mean over each octave.
-    by_octave = (stay.reshape(PEAKS, -1) * weight).sum(1) / np.maximum(weight.sum(1), 1)
+    weight = np.where(weight.sum(1, keepdims=True) > 0, weight, 1)
+    by_octave = (stay.reshape(PEAKS, -1) * weight).sum(1) / weight.sum(1)
     expected = counts.own_codes @ by_octave
     stayed = counts.own_codes.sum(1) - counts.own_lost
     stays = (stayed + OWN_CODES) / (expected + OWN_CODES)
@@ -350,7 +363,9 @@ def _own_rates(counts: NoiseCounts, lost: Rates) -> dict[str, Any]:
     for place in range(2):
         gaps, came = counts.own_gaps[:, place], counts.own_came[:, place]
         enough = gaps >= LEAST_PATCHES // 10
-        typical = float(np.median(came[enough] / gaps[enough])) if enough.sum() >= LEAST_FEATURES else 0.0
+        typical = float(came.sum() / max(int(gaps.sum()), 1))
+        if enough.sum() >= LEAST_FEATURES:
+            typical = float(np.median(came[enough] / gaps[enough]))
         own[:, place] = (came + OWN_PATCHES * typical) / (gaps + OWN_PATCHES)
         usual.append(typical)
     return {

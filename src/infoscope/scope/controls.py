@@ -196,7 +196,7 @@ def control_pairs(
     alone, displaced_alone = (unknown, unknown), None
     if noise is not None:
         grounds = overlap_distances / overlap_distances.max(), cut_off(metric, geometry.side)
-        alone, displaced_alone = simulate_noise(pairs, noise, grid, shift, grounds, seed)
+        alone, (displaced_alone, _) = simulate_noise(pairs, noise, grid, shift, grounds, seed)
     displaced = displace_pairs(pairs, geometry, displaced_alone, top_images)
     controls = []
 

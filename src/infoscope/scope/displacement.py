@@ -38,6 +38,9 @@ LEAST_SPREAD = 0.05
 NEARER = 0.8
 """Where a pair is both, it follows or stays if the smaller of its two displaced shares is at most this part of the
 larger one, and is still otherwise. As for the older rules."""
+STILL = 0.2
+"""A pair that neither follows nor stays is still where neither displaced share is larger than this. Our choice: even
+maps with an error of 0.3 of their peak have 0.2."""
 LEAST_ROOM = 0.2
 """Where what unrelated pictures displace exceeds what noise displaces by less than this part of it, noise hides whether
 a map follows. Our choice: the complement of the calibrated score from which a feature is global."""
@@ -55,8 +58,7 @@ class PairDisplacement:
         unrelated: between the first overlap map and the second of the feature's next valid pair, cyclic; NaN without.
         half_unrelated: the same within the pairs of even or of odd rank.
         noise: what noise alone would displace if the feature were local: the mean over noisy copies of the overlap
-            maps; 0 where noise was not measured.
-        noise_variance: the variance over these copies.
+            maps; 0 where noise was not measured, NaN where too few copies keep any mass.
     """
 
     pixels: Float64[np.ndarray, " pair"]
@@ -64,7 +66,6 @@ class PairDisplacement:
     unrelated: Float64[np.ndarray, " pair"]
     half_unrelated: Float64[np.ndarray, " pair"]
     noise: Float64[np.ndarray, " pair"]
-    noise_variance: Float64[np.ndarray, " pair"]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name, with a prefix, as `from_arrays` reads them."""
@@ -94,7 +95,7 @@ class PairDisplacement:
 def displace_pairs(
     pairs: MapPairs,
     geometry: Geometry,
-    noise: tuple[Float64[np.ndarray, " pair"], Float64[np.ndarray, " pair"]] | None = None,
+    noise: Float64[np.ndarray, " pair"] | None = None,
     top_images: int | None = None,
 ) -> PairDisplacement:
     """The displaced shares of every pair. All pairs of a feature must be present, as for the null.
@@ -102,7 +103,7 @@ def displace_pairs(
     Args:
         pairs: the maps, on the full grid, whole features.
         geometry: the grid and the shift.
-        noise: mean and variance of what noise displaces; None where it was not measured.
+        noise: what noise displaces; None where it was not measured.
         top_images: k; pairs of later ranks take part in ``half_unrelated`` alone.
 
     Example:
@@ -133,8 +134,7 @@ def displace_pairs(
                 place=np.minimum(emd_pairs(pairs.first.take(index), pairs.second.take(index), full), 1.0),
                 unrelated=_against(ours, second, partner[index], overlap),
                 half_unrelated=_against(ours, second, half_partner[index], overlap),
-                noise=none[index] if noise is None else np.nan_to_num(noise[0][index]),
-                noise_variance=none[index] if noise is None else np.nan_to_num(noise[1][index]),
+                noise=none[index] if noise is None else noise[index],
             )
         )
     return PairDisplacement.concatenate(parts)
@@ -217,14 +217,17 @@ def displace_features(
     def mean(values: Float64[np.ndarray, " pair"], pairs: Bool[np.ndarray, " pair"] = over) -> np.ndarray:
         return feature_mean(values, pairs, feature, n_features, least=2)
 
-    displaced, null, noise = mean(shares.pixels), mean(shares.unrelated), mean(shares.noise)
+    displaced, null = mean(shares.pixels), mean(shares.unrelated)
+    # Pairs whose copies lose all mass have no noise of their own; they get that of the feature's others.
+    noise = feature_mean(shares.noise, over & ~np.isnan(shares.noise), feature, n_features)
+    of_pair = np.where(np.isnan(shares.noise), noise[feature], shares.noise)
     placed = ~np.isnan(shares.place)
     room = null - noise
     hidden = ~(room > LEAST_ROOM * null)
     displacement = np.divide(displaced - noise, room, out=np.full(n_features, np.nan), where=~hidden)
     counts = np.bincount(feature[over], minlength=n_features)
     own = displacement[feature]
-    residual = (shares.pixels - shares.noise) - own * (shares.unrelated - shares.noise)
+    residual = (shares.pixels - of_pair) - own * (shares.unrelated - of_pair)
     with np.errstate(invalid="ignore", divide="ignore"):
         square = mean(residual**2) / room**2 * counts / np.maximum(counts - 1, 1)
         enough = (counts >= _PRIOR_PAIRS) & ~np.isnan(square)
@@ -264,7 +267,8 @@ def _moves(
     moved = np.maximum(pixels, place) > 0
     following = moved & with_pixels & (nearer_pixels | ~at_place)
     staying = moved & at_place & ~following & (nearer_place | ~with_pixels)
-    still = with_pixels & at_place & ~following & ~staying
+    # Maps that hardly differ between pictures have no border to speak of; what does not move is still all the same.
+    still = known & ~following & ~staying & ((with_pixels & at_place) | (np.maximum(pixels, place) <= STILL))
     judged = known | vanished
 
     def share(pairs: Bool[np.ndarray, " pair"]) -> Float64[np.ndarray, " feature"]:

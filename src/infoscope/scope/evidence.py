@@ -100,7 +100,9 @@ def trust_reasons(
         order = [place for place in np.argsort(-chances, kind="stable") if chances[place] >= _NAMED]
         likely = ", ".join(f"{SETTLED[place]} {chances[place]:.2f}" for place in order)
         clauses = [f"posterior: {likely}" if likely else "posterior: no class is likely"]
-        if np.isnan(found.displacement[feature]):
+        if np.isnan(found.displaced_null[feature]):
+            clauses.append("too few pairs are valid to say how much is displaced")
+        elif np.isnan(found.displacement[feature]):
             clauses.append("code noise displaces about as much as unrelated pictures do")
         if scores.pairs[feature] < _FEW * top_images:
             clauses.append(f"{int(scores.pairs[feature])} of {top_images} pairs are valid")

@@ -27,9 +27,6 @@ from infoscope.scope.displacement import FeatureDisplacement
 _STEPS = 10
 _EDGES = np.round(np.arange(-0.2, 1.21, 0.1), 1)
 _CELLS = len(_EDGES) - 1
-# The part of the prior that is left out, where many profiles have next to nothing of it. Our choice: no chance then
-# changes by more than about as much.
-_IGNORED = 1e-4
 # Profiles on the grid give each outcome at least this much, so that one odd pair rules nothing out. Our choice: one
 # pair in a hundred.
 _LEAST_SHARE = 0.01
@@ -162,6 +159,7 @@ def judge(
     rules: PosteriorRules | None = None,
     seed: int = 0,
     advance: Callable[[int], None] = lambda features: None,
+    trust: bool = True,
 ) -> Posterior:
     """The posterior of every class for every feature, the class that follows, and whether it would be given again.
 
@@ -180,6 +178,7 @@ def judge(
         rules: the borders.
         seed: of the draws that say whether a class would be given again.
         advance: called with the number of features done.
+        trust: whether to ask if the classes would be given again, which takes most of the time.
 
     Example:
         Two hundred features that follow, two hundred that jump, and one with too few pairs:
@@ -201,7 +200,7 @@ def judge(
     advance(len(evidence) - len(judged))
     if not len(judged):
         return Posterior(chances, names, again)
-    profiles, prior = _that_matter(fit_prior(evidence.take(judged)))
+    profiles, prior = grid_of_profiles(), fit_prior(evidence.take(judged))
     for begin in range(0, len(judged), _AT_ONCE):
         index = judged[begin : begin + _AT_ONCE]
         part = evidence.take(index)
@@ -212,7 +211,7 @@ def judge(
         for place, number in zip(own, index, strict=True):
             names[number] = SETTLED[place] if place >= 0 else "unsettled"
         # What another sample gives is asked of the features that have a class.
-        classed = np.flatnonzero(own >= 0)
+        classed = np.flatnonzero((own >= 0) & trust)
         again[index[classed]] = _again(
             weights[classed], profiles, part.take(classed), own[classed], index[classed], prior, rules, seed
         )
@@ -253,14 +252,6 @@ def fit_prior(evidence: Evidence) -> Float64[np.ndarray, " profile"]:
         expected = weights * (chance.T @ (1.0 / (chance @ weights)))
         weights = (expected + _VAGUE_FEATURES / profiles) / (len(index) + _VAGUE_FEATURES)
     return weights
-
-
-def _that_matter(prior: Float64[np.ndarray, " all"]) -> tuple[Profiles, Float64[np.ndarray, " kept"]]:
-    """The profiles that together have all but a ten-thousandth of the prior, so that the others need no time."""
-    order = np.argsort(-prior, kind="stable")
-    kept = np.sort(order[: int(np.searchsorted(np.cumsum(prior[order]), 1.0 - _IGNORED)) + 1])
-    grid = grid_of_profiles()
-    return Profiles(grid.shares[kept], grid.cell[kept]), prior[kept] / prior[kept].sum()
 
 
 def likelihood(evidence: Evidence, profiles: Profiles) -> Float64[np.ndarray, "feature profile"]:
