@@ -79,11 +79,6 @@ def judge_run(run: Run | Path | str, rules: Rules = "posterior", *, out: Path | 
     config = replace(config_of(run), rules=rules, ranks=None)
     ranks = run.manifest.options.get("ranks")
     if ranks is not None and int(ranks) > config.top_images:
-        if folder is None:
-            raise InfoscopeError(
-                f"{path} was measured with --ranks {ranks}, and the maps beyond the first {config.top_images} were not "
-                "kept: judging it in place would lose its halves; name a new directory with --out"
-            )
         _LOGGER.warning(
             "the maps of ranks %d to %d were not kept: the two halves that say whether classes repeat are now of the "
             "first %d images",
