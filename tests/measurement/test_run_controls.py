@@ -98,3 +98,13 @@ def test_a_run_without_scores():
     assert found.classes["undefined"] == 2
     assert (found.calibrated, found.trust, found.disagreeing) == ({}, {}, 0)
     assert json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_a_class_that_neither_half_gives_is_not_repeatable():
+    halves = ["local"] * 20 + ["unsettled"] * 30
+    frame = table(50, class_even=halves, class_odd=halves, scope_class=["local"] * 20 + ["global"] * 30)
+    found = run_controls(frame, {"top_images": 4})
+    assert np.isnan(found.repeatability.positive["global"])
+    assert found.not_repeatable == {"global"}
+    nobody = table(20, class_even=halves[:20], class_odd=halves[:20], scope_class=["local"] * 20)
+    assert run_controls(nobody, {"top_images": 4}).not_repeatable == set()

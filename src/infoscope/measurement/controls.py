@@ -110,7 +110,7 @@ class RunControls:
     @property
     def not_repeatable(self) -> set[str]:
         """Settled classes that either half gives and that the other half gives again too seldom to be a finding."""
-        if self.repeatability is None:
+        if self.repeatability is None or not self.repeatability.features:
             return set()
         positive = self.repeatability.positive
         # That a feature is unsettled says nothing of it, so there is nothing to be found again.
