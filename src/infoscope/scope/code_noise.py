@@ -263,6 +263,7 @@ def simulate_noise(
         raise ValueError(f"{draws} draws do not halve; give an even number")
     tables = _Tables.of(noise)
     side = grid - shift
+    scale, rates = noise.scale_of(pairs.feature), noise.own_rates(pairs.feature)
     means, variances = np.full((2, len(grounds), len(pairs)), np.nan)
     for begin in range(0, len(pairs), _PAIRS_AT_ONCE):
         chunk = pairs.take(range(begin, min(begin + _PAIRS_AT_ONCE, len(pairs))))
@@ -271,24 +272,25 @@ def simulate_noise(
         if not len(both):
             continue
         feature, rank = chunk.feature[both], chunk.rank[both]
+        own = begin + both
+        own_rates = rates[0][own], rates[1][own], rates[2][own]
         found = np.empty((len(grounds), len(both), draws))
         for crop, (full, overlap, top) in enumerate(
             ((chunk.first, overlaps[0], shift), (chunk.second, overlaps[1], 0))
         ):
             key = pair_keys(seed, feature, rank, crop)
-            scale, own_rates = noise.scale_of(feature), noise.own_rates(feature)
-            copies = tables.copies(full.take(both), scale, key, grid, top, side, draws // 2, own_rates)
+            copies = tables.copies(full.take(both), scale[own], key, grid, top, side, draws // 2, own_rates)
             originals = overlap.take(np.repeat(both, draws // 2))
-            own = slice(crop * (draws // 2), (crop + 1) * (draws // 2))
+            drawn = slice(crop * (draws // 2), (crop + 1) * (draws // 2))
             for place, distances in enumerate(grounds):
                 emd = np.minimum(emd_pairs(originals, copies, distances), 1.0)
-                found[place, :, own] = emd.reshape(len(both), -1)
+                found[place, :, drawn] = emd.reshape(len(both), -1)
         known = ~np.isnan(found)
         count = known.sum(2)
         mean = np.where(known, found, 0.0).sum(2) / np.maximum(count, 1)
         squares = np.where(known, (found - mean[..., None]) ** 2, 0.0).sum(2)
-        means[:, begin + both] = np.where(count >= 2, mean, np.nan)
-        variances[:, begin + both] = np.where(count >= 2, squares / np.maximum(count - 1, 1), np.nan)
+        means[:, own] = np.where(count >= 2, mean, np.nan)
+        variances[:, own] = np.where(count >= 2, squares / np.maximum(count - 1, 1), np.nan)
     return list(zip(means, variances, strict=True))
 
 
