@@ -16,7 +16,7 @@ from infoscope.scope.displacement import (
     displace_pairs,
 )
 from infoscope.scope.geometry import Geometry, patch_distances
-from infoscope.scope.maps import MapPairs, SparseMaps
+from infoscope.scope.maps import MapPairs, Overlaps, SparseMaps
 
 GRID, SHIFT = 8, 2
 GEOMETRY = Geometry(GRID, SHIFT)
@@ -44,7 +44,8 @@ def by_feature(of: PairDisplacement, feature: list[int] | None = None):
 def test_the_share_is_the_exact_transport_cost_under_the_cut_off_distance():
     rng = np.random.default_rng(0)
     first, second = rng.random((2, 12, GRID, GRID)) * (rng.random((2, 12, GRID, GRID)) < 0.2)
-    found = displace_pairs(pairs_of(first, second, [0] * 12, list(range(12))), GEOMETRY)
+    pairs = pairs_of(first, second, [0] * 12, list(range(12)))
+    found = displace_pairs(pairs, Overlaps.of(pairs, GRID, SHIFT), GEOMETRY)
     side = GRID - SHIFT
     overlap, full = (np.minimum(patch_distances(p), CUT_OFF) / CUT_OFF for p in (side, GRID))
     ours, theirs = first[:, SHIFT:, SHIFT:].reshape(12, -1), second[:, :side, :side].reshape(12, -1)

@@ -35,9 +35,7 @@ def controls_of(excess: float) -> FeatureControls:
 
 def found(displacement: float = 0.3, noise: float = 0.1) -> FeatureDisplacement:
     moves = Moves(one(0.75), one(0.0), one(0.0), one(0.25), one(0.2), one(0.125), np.array([8], np.uint32))
-    return FeatureDisplacement(
-        one(0.35), one(0.8), one(0.9), one(noise), one(displacement), one(0.04), np.array([8]), moves
-    )
+    return FeatureDisplacement(one(0.35), one(0.8), one(0.9), one(noise), one(displacement), one(0.04), moves)
 
 
 def lines(displacement: FeatureDisplacement, name: str = "mixed", shift: int = 2, excess: float = 0.05) -> str:

@@ -16,9 +16,9 @@ from infoscope.options import EmptyPairs, Metric
 from infoscope.scope.code_noise import CodeNoise, simulate_noise
 from infoscope.scope.companions import Companions, compare_maps
 from infoscope.scope.displacement import PairDisplacement, cut_off, displace_pairs
-from infoscope.scope.emd import emd_pairs
+from infoscope.scope.emd import emd_pairs, partner_distances
 from infoscope.scope.geometry import Geometry, patch_distances
-from infoscope.scope.maps import MapPairs, SparseMaps, half_partners, next_valid, overlap_maps
+from infoscope.scope.maps import MapPairs, Overlaps, overlap_maps
 from infoscope.scope.score import FeatureScores, PairScores, feature_mean
 
 FLOORS = (0.1, 0.25, 0.5)
@@ -161,7 +161,8 @@ def control_pairs(
 ) -> PairControls:
     """The controls of every pair. All pairs of a feature must be present, since the null compares each with the next.
 
-    Pairs are compared a bounded number at a time, so that memory beyond the pairs and the results stays bounded.
+    Pairs are compared a bounded number at a time, so that memory beyond the pairs, their overlaps and the results stays
+    bounded.
 
     Args:
         pairs: the maps, on the full grid, whole features.
@@ -187,42 +188,32 @@ def control_pairs(
         ([0.0], [nan])
     """
     full_distances, overlap_distances = patch_distances(grid, metric), patch_distances(grid - shift, metric)
+    largest = float(overlap_distances.max())
     floored = np.zeros(len(pairs), np.bool_) if floored is None else floored
-    valid = _overlap_mass(pairs, grid, shift)
-    partner = next_valid(pairs.feature, valid if top_images is None else valid & (pairs.rank < top_images))
-    half_partner = half_partners(pairs, valid)
+    overlaps = Overlaps.of(pairs, grid, shift, top_images)
     geometry = Geometry(grid, shift, metric)
     unknown = np.full(len(pairs), np.nan)
     alone, displaced_alone = (unknown, unknown), None
     if noise is not None:
-        grounds = overlap_distances / overlap_distances.max(), cut_off(metric, geometry.side)
+        grounds = overlap_distances / largest, cut_off(metric, geometry.side)
         alone, (displaced_alone, _) = simulate_noise(pairs, noise, grid, shift, grounds, seed)
-    displaced = displace_pairs(pairs, geometry, displaced_alone, top_images)
+    displaced = displace_pairs(pairs, overlaps, geometry, displaced_alone)
     controls = []
-
-    def unrelated(first: SparseMaps, partner: Int64[np.ndarray, " pair"]) -> Float64[np.ndarray, " pair"]:
-        """Distances between first maps and the second maps of their partners; NaN without one."""
-        distances = np.full(len(partner), np.nan)
-        known = np.flatnonzero(partner >= 0)
-        others = pairs.second.take(partner[known]).window(grid, 0, 0, grid - shift)
-        emd = emd_pairs(first.take(known), others, overlap_distances) / overlap_distances.max()
-        distances[known] = np.minimum(emd, 1.0)
-        return distances
-
     for begin in range(0, max(len(pairs), 1), _PAIRS_AT_ONCE):
         index = np.arange(begin, min(begin + _PAIRS_AT_ONCE, len(pairs)))
         full_first, full_second = pairs.first.take(index), pairs.second.take(index)
-        first, second = overlap_maps(full_first, full_second, grid, shift)
+        first, second = overlaps.first.take(index), overlaps.second.take(index)
         position = np.minimum(emd_pairs(full_first, full_second, full_distances) / full_distances.max(), 1.0)
-        null, half_null = unrelated(first, partner[index]), unrelated(first, half_partner[index])
+        null, half_null = (
+            partner_distances(first, overlaps.second, partner[index], overlap_distances, largest)
+            for partner in (overlaps.partner, overlaps.half_partner)
+        )
         floors = np.full((len(index), len(FLOORS)), np.nan)
         chosen = np.flatnonzero(floored[index])
         for column, floor in enumerate(FLOORS if len(chosen) else ()):
             ours, theirs = full_first.take(chosen).floored(floor), full_second.take(chosen).floored(floor)
             ours, theirs = overlap_maps(ours, theirs, grid, shift)
-            floors[chosen, column] = np.minimum(
-                emd_pairs(ours, theirs, overlap_distances) / overlap_distances.max(), 1.0
-            )
+            floors[chosen, column] = np.minimum(emd_pairs(ours, theirs, overlap_distances) / largest, 1.0)
             if empty_as == "one":
                 one_empty = (np.diff(ours.start) > 0) ^ (np.diff(theirs.start) > 0)
                 floors[chosen[one_empty], column] = 1.0
@@ -321,16 +312,6 @@ def first_sizes(top_images: int) -> list[int]:
         ([1, 2, 4, 8, 16], [1, 2, 4, 8, 10])
     """
     return [2**power for power in range(32) if 2**power < top_images] + [top_images]
-
-
-def _overlap_mass(pairs: MapPairs, grid: int, shift: int) -> Bool[np.ndarray, " pair"]:
-    """Which pairs have mass on the overlap in both crops."""
-    valid = np.zeros(len(pairs), np.bool_)
-    for begin in range(0, len(pairs), _PAIRS_AT_ONCE):
-        index = np.arange(begin, min(begin + _PAIRS_AT_ONCE, len(pairs)))
-        first, second = overlap_maps(pairs.first.take(index), pairs.second.take(index), grid, shift)
-        valid[index] = (np.diff(first.start) > 0) & (np.diff(second.start) > 0)
-    return valid
 
 
 def _disagrees(table: FeatureScores) -> Float64[np.ndarray, " feature"]:

@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt32
 
 from infoscope.scope.classes import Moves
-from infoscope.scope.emd import emd_pairs
+from infoscope.scope.emd import emd_pairs, partner_distances
 from infoscope.scope.geometry import Geometry, patch_distances
-from infoscope.scope.maps import MapPairs, SparseMaps, half_partners, next_valid, overlap_maps
+from infoscope.scope.maps import MapPairs, Overlaps
 from infoscope.scope.score import feature_mean
 
 CUT_OFF = 2.0
@@ -94,35 +94,32 @@ class PairDisplacement:
 
 def displace_pairs(
     pairs: MapPairs,
+    overlaps: Overlaps,
     geometry: Geometry,
     noise: Float64[np.ndarray, " pair"] | None = None,
-    top_images: int | None = None,
 ) -> PairDisplacement:
     """The displaced shares of every pair. All pairs of a feature must be present, as for the null.
 
     Args:
         pairs: the maps, on the full grid, whole features.
+        overlaps: what they show of the overlap, and which are compared.
         geometry: the grid and the shift.
         noise: what noise displaces; None where it was not measured.
-        top_images: k; pairs of later ranks take part in ``half_unrelated`` alone.
 
     Example:
         A peak that stays at its place in the crop is displaced in full against the pixels:
 
+        >>> from infoscope.scope.maps import SparseMaps
         >>> maps = SparseMaps.from_dense(np.eye(1, 100, 55))
         >>> pairs = MapPairs(np.zeros(1, np.uint32), np.zeros(1, np.uint16), np.zeros(1, np.uint64),
         ...                  np.ones(1, np.float32), maps, maps)
-        >>> displaced = displace_pairs(pairs, Geometry(grid=10, shift=2))
+        >>> displaced = displace_pairs(pairs, Overlaps.of(pairs, grid=10, shift=2), Geometry(grid=10, shift=2))
         >>> displaced.pixels.tolist(), displaced.place.tolist(), displaced.unrelated.tolist()
         ([1.0], [0.0], [nan])
     """
-    grid, shift = geometry.grid, geometry.shift
-    full = cut_off(geometry.metric, grid)
+    full = cut_off(geometry.metric, geometry.grid)
     overlap = cut_off(geometry.metric, geometry.side)
-    first, second = overlap_maps(pairs.first, pairs.second, grid, shift)
-    valid = (np.diff(first.start) > 0) & (np.diff(second.start) > 0)
-    partner = next_valid(pairs.feature, valid if top_images is None else valid & (pairs.rank < top_images))
-    half_partner = half_partners(pairs, valid)
+    first, second = overlaps.first, overlaps.second
     none = np.zeros(len(pairs))
     parts = []
     for begin in range(0, max(len(pairs), 1), _PAIRS_AT_ONCE):
@@ -132,8 +129,8 @@ def displace_pairs(
             PairDisplacement(
                 pixels=np.minimum(emd_pairs(ours, second.take(index), overlap), 1.0),
                 place=np.minimum(emd_pairs(pairs.first.take(index), pairs.second.take(index), full), 1.0),
-                unrelated=_against(ours, second, partner[index], overlap),
-                half_unrelated=_against(ours, second, half_partner[index], overlap),
+                unrelated=partner_distances(ours, second, overlaps.partner[index], overlap),
+                half_unrelated=partner_distances(ours, second, overlaps.half_partner[index], overlap),
                 noise=none[index] if noise is None else noise[index],
             )
         )
@@ -152,19 +149,6 @@ def cut_off(metric: str, side: int) -> Float64[np.ndarray, "cell cell"]:
     return shares
 
 
-def _against(
-    first: SparseMaps,
-    second: SparseMaps,
-    partner: Int64[np.ndarray, " pair"],
-    distances: Float64[np.ndarray, "cell cell"],
-) -> Float64[np.ndarray, " pair"]:
-    """Displaced shares between first maps and the second maps of their partners; NaN without one."""
-    shares = np.full(len(partner), np.nan)
-    known = np.flatnonzero(partner >= 0)
-    shares[known] = np.minimum(emd_pairs(first.take(known), second.take(partner[known]), distances), 1.0)
-    return shares
-
-
 @dataclass(frozen=True)
 class FeatureDisplacement:
     """Displaced shares of each feature, and how its pairs moved by them; every array is ``[feature]``.
@@ -178,7 +162,6 @@ class FeatureDisplacement:
         displacement: (displaced - displaced_noise) / (displaced_null - displaced_noise): 0 where noise explains what is
             displaced, 1 where no more is kept than between unrelated pictures; NaN where noise leaves no room.
         displacement_error: its standard error over pairs.
-        pairs: number of these pairs.
         moves: how the pairs moved.
     """
 
@@ -188,7 +171,6 @@ class FeatureDisplacement:
     displaced_noise: Float64[np.ndarray, " feature"]
     displacement: Float64[np.ndarray, " feature"]
     displacement_error: Float64[np.ndarray, " feature"]
-    pairs: Int64[np.ndarray, " feature"]
     moves: Moves
 
 
@@ -241,7 +223,6 @@ def displace_features(
         displaced_noise=noise,
         displacement=displacement,
         displacement_error=np.where(np.isnan(displacement), np.nan, np.maximum(error, 1e-3)),
-        pairs=counts,
         moves=_moves(shares, vanished, feature, n_features, null, away),
     )
 

@@ -85,6 +85,34 @@ def emd_pairs(
     return out
 
 
+def partner_distances(
+    first: SparseMaps,
+    second: SparseMaps,
+    partner: Int64[np.ndarray, " pair"],
+    distances: Float64[np.ndarray, "cell cell"],
+    largest: float = 1.0,
+) -> Float64[np.ndarray, " pair"]:
+    """Distances between maps and the maps of their partners, as shares of the largest; NaN without a partner or mass.
+
+    Args:
+        first: a map of every pair.
+        second: the maps that partners are taken from.
+        partner: which of them is compared with each of the first; -1 for none.
+        distances: ground distances, as for `emd_pairs`.
+        largest: the largest of them, which the result is a share of.
+
+    Example:
+        >>> from infoscope.scope.geometry import patch_distances
+        >>> maps = SparseMaps.from_dense(np.eye(2, 4))
+        >>> partner_distances(maps, maps, np.array([1, -1]), patch_distances(2))
+        array([ 1., nan])
+    """
+    shares = np.full(len(partner), np.nan)
+    known = np.flatnonzero(partner >= 0)
+    shares[known] = np.minimum(emd_pairs(first.take(known), second.take(partner[known]), distances) / largest, 1.0)
+    return shares
+
+
 def emd(
     first: Float[np.ndarray, " cell"], second: Float[np.ndarray, " cell"], distances: Float64[np.ndarray, "cell cell"]
 ) -> float:

@@ -185,6 +185,46 @@ class MapPairs:
         return peak
 
 
+@dataclass(frozen=True)
+class Overlaps:
+    """What each pair's crops show of the overlap, and the pairs of unrelated pictures that it is compared with.
+
+    Attributes:
+        first: maps of the first crop on the overlap, ``[pair]``.
+        second: maps of the second crop, likewise.
+        partner: index of the feature's next valid pair, one with mass in both, among the first ``top_images`` ranks;
+            after the last, the first; -1 without.
+        half_partner: the same among all ranks that are even or odd as this pair's is.
+    """
+
+    first: SparseMaps
+    second: SparseMaps
+    partner: Int64[np.ndarray, " pair"]
+    half_partner: Int64[np.ndarray, " pair"]
+
+    @classmethod
+    def of(cls, pairs: MapPairs, grid: int, shift: int, top_images: int | None = None) -> Overlaps:
+        """Those of pairs of whole features.
+
+        Args:
+            pairs: the maps, on the full grid.
+            grid: p, patches per side.
+            shift: s, patches between the crops.
+            top_images: k; pairs of later ranks are partners of a half alone. None: all are partners.
+
+        Example:
+            >>> maps = SparseMaps.from_dense(np.ones((3, 16)))
+            >>> numbers = np.zeros(3, np.uint32), np.arange(3, dtype=np.uint16), np.arange(3, dtype=np.uint64)
+            >>> overlaps = Overlaps.of(MapPairs(*numbers, np.ones(3, np.float32), maps, maps), grid=4, shift=1)
+            >>> overlaps.first.cells, overlaps.partner.tolist(), overlaps.half_partner.tolist()
+            (9, [1, 2, 0], [2, -1, 0])
+        """
+        first, second = overlap_maps(pairs.first, pairs.second, grid, shift)
+        valid = (np.diff(first.start) > 0) & (np.diff(second.start) > 0)
+        ranked = valid if top_images is None else valid & (pairs.rank < top_images)
+        return cls(first, second, next_valid(pairs.feature, ranked), half_partners(pairs, valid))
+
+
 def next_valid(feature: UInt32[np.ndarray, " pair"], valid: Bool[np.ndarray, " pair"]) -> Int64[np.ndarray, " pair"]:
     """The next valid pair of the same feature in rank order; after its last one, its first.
 

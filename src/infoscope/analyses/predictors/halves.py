@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from infoscope.analyses.predictors.names import MEASURES
 from infoscope.options import EmptyPairs, Metric
@@ -17,7 +17,7 @@ from infoscope.runtime.progress import progress
 from infoscope.runtime.run import MAPS_FILE, Run
 from infoscope.scope.companions import compare_maps
 from infoscope.scope.controls import calibrated
-from infoscope.scope.emd import emd_pairs
+from infoscope.scope.emd import partner_distances
 from infoscope.scope.geometry import patch_distances
 from infoscope.scope.maps import MapPairs, SparseMaps, next_valid, overlap_maps
 from infoscope.scope.score import feature_mean, score_pairs
@@ -153,7 +153,9 @@ def measure_pairs(pairs: MapPairs, features: range, options: MapOptions) -> dict
     def mean(values: Float64[np.ndarray, " pair"], least: int = 1) -> Float64[np.ndarray, " feature"]:
         return feature_mean(values, ~np.isnan(values), feature, len(features), least)
 
-    null = mean(_unrelated(pairs, first, second, ~np.isnan(scores.emd), distances), 2)
+    # Of each valid pair's first map and the next valid pair's second one (method, section 4).
+    partner = next_valid(pairs.feature, ~np.isnan(scores.emd))
+    null = mean(partner_distances(first, second, partner, distances, float(distances.max())), 2)
     return {
         "cds": mean(scores.distances(options.empty_as), options.min_pairs),
         "cds_calibrated": calibrated(mean(scores.emd, options.min_pairs), null, float(distances.max())),
@@ -164,19 +166,3 @@ def measure_pairs(pairs: MapPairs, features: range, options: MapOptions) -> dict
             for name in ("jensen_shannon", "entropy", "moran", "peak_displacement")
         },
     }
-
-
-def _unrelated(
-    pairs: MapPairs,
-    first: SparseMaps,
-    second: SparseMaps,
-    valid: np.ndarray,
-    distances: Float64[np.ndarray, "cell cell"],
-) -> Float64[np.ndarray, " pair"]:
-    """Distance of each valid pair's first map and the next valid pair's second one (method, section 4); else NaN."""
-    partner: Int64[np.ndarray, " pair"] = next_valid(pairs.feature, valid)
-    known = np.flatnonzero(partner >= 0)
-    found = np.full(len(pairs), np.nan)
-    emd = emd_pairs(first.take(known), second.take(partner[known]), distances) / distances.max()
-    found[known] = np.minimum(emd, 1.0)
-    return found
