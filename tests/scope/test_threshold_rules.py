@@ -7,9 +7,11 @@ import pytest
 
 from drawn_maps import TRUTH, judged, planted_pairs
 from infoscope.scope.classes import CLASSES, class_shares
+from infoscope.scope.controls import control_pairs
 from infoscope.scope.geometry import Geometry, patch_distances
 from infoscope.scope.maps import MapPairs, SparseMaps
-from infoscope.scope.threshold_rules import classify
+from infoscope.scope.score import score_pairs
+from infoscope.scope.threshold_rules import classify, share_away, share_moves
 
 P, S, K = 12, 2, 8
 
@@ -126,6 +128,18 @@ def test_one_whose_other_half_vanishes_from_a_crop_is_global():
     assert (moves.vanished[0], moves.jumping[0], moves.judged[0]) == (0.5, 0.5, 16)
     assert names == ["global"]
     assert "8 of 16 pairs follow the pixels; 8 of 16 pairs jump; 8 of 16 pairs vanish from one crop" in evidence[0]
+
+
+def test_pairs_far_from_both_place_and_pixels_are_counted_alone_as_among_the_moves():
+    """In order: on its pixels, at its place, far from both, off the overlap and far from its place, gone."""
+    first = peaks([(3, 4), (5, 6), (3, 3), (0, 0), (6, 6)])
+    second = peaks([(1, 2), (5, 6), (9, 9), (9, 9), (6, 6)])
+    second[4] = 0.0
+    pairs = one_feature(first, second)
+    given = score_pairs(pairs, P, S), control_pairs(pairs, P, S), pairs.feature, 1, Geometry(P, S)
+    assert share_away(*given)[0] == share_moves(*given).away[0] == 3 / 5
+    # With a border beyond any distance only the pair that vanished is left.
+    assert share_away(*given, away=9.0)[0] == share_moves(*given, away=9.0).away[0] == 1 / 5
 
 
 @pytest.mark.parametrize("left", [0, 3])

@@ -18,7 +18,7 @@ from infoscope.scope.interval import DRAWS, FEWEST_DRAWS
 from infoscope.scope.posterior import Posterior, PosteriorRules, gather_evidence, judge
 from infoscope.scope.reliability import split_half
 from infoscope.scope.score import FeatureScores, PairScores, feature_mean, score_features
-from infoscope.scope.threshold_rules import class_names, classify, share_moves
+from infoscope.scope.threshold_rules import class_names, classify, share_away, share_moves
 from infoscope.scope.trust import Trust, judge_trust
 
 
@@ -179,10 +179,12 @@ def _judge(
         geometry.largest,
         empty_as,
     )
-    by_distance = share_moves(pair_scores, pair_controls, feature, features, geometry)
+    moved = pair_scores, pair_controls, feature, features, geometry
+    by_distance = share_moves(*moved) if config.rules == "thresholds" else None
+    away = share_away(*moved) if by_distance is None else by_distance.away
     vanished = np.isnan(pair_controls.position) & pair_scores.one_empty()
-    displacement = displace_features(pair_controls.displacement, vanished, feature, features, by_distance.away)
-    if config.rules == "thresholds":
+    displacement = displace_features(pair_controls.displacement, vanished, feature, features, away)
+    if by_distance is not None:
         advance(features)
         return _Judged(scores, controls, by_distance, displacement, None)
     rules = PosteriorRules()

@@ -33,7 +33,7 @@ def scope_table(features: Features, ranking: Ranking) -> pl.DataFrame:
         "max_activation": ranking.score[:, 0],
         "images_active": ranking.images_active,
         "density": ranking.tokens_active / max(tokens, 1),
-        **{name: values for name, values in vars(features.displacement).items() if name not in ("moves", "pairs")},
+        **{name: values for name, values in vars(features.displacement).items() if name != "moves"},
         **_chances(features.chances, len(features.scores.cds)),
         "scope_class": features.classes.names,
         "class_evidence": features.classes.evidence,

@@ -43,6 +43,24 @@ class Moves:
     vanished: Float64[np.ndarray, " feature"]
     judged: UInt32[np.ndarray, " feature"]
 
+    def clauses(self, feature: int) -> list[str]:
+        """How many of a feature's pairs moved in each of the first four ways, in words; ways without a pair left out.
+
+        Example:
+            >>> one = [np.array([share]) for share in (0.75, 0.0, 0.01, 0.24, 0.0, 0.0)]
+            >>> Moves(*one, judged=np.array([16], np.uint32)).clauses(0)
+            ['12 of 16 pairs follow the pixels', '0 of 16 pairs hardly move', '4 of 16 pairs jump']
+        """
+        pairs = int(self.judged[feature])
+        shares = {
+            "follow the pixels": self.following[feature],
+            "stay at their place in the crop": self.staying[feature],
+            "hardly move": self.still[feature],
+            "jump": self.jumping[feature],
+        }
+        # A share that rounds to 0 pairs is still named where it is above 0.
+        return [f"{round(share * pairs)} of {pairs} pairs {what}" for what, share in shares.items() if share > 0]
+
 
 @dataclass(frozen=True)
 class Classes:

@@ -47,14 +47,7 @@ def evidence_lines(
         if name == "undefined":
             lines.append(f"{pairs} images tell whether the map moved, fewer than {min_pairs}")
             continue
-        counts = {
-            "follow the pixels": moves.following[feature],
-            "stay at their place in the crop": moves.staying[feature],
-            "hardly move": moves.still[feature],
-            "jump": moves.jumping[feature],
-        }
-        # A share that rounds to 0 pairs is still named where it is above 0.
-        clauses = [f"{round(share * pairs)} of {pairs} pairs {what}" for what, share in counts.items() if share > 0]
+        clauses = moves.clauses(feature)
         if moves.vanished[feature] > 0:
             vanished = round(moves.vanished[feature] * pairs)
             clauses.append(f"{vanished} of {pairs} vanish from one crop and count as jumping")

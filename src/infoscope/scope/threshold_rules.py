@@ -46,10 +46,7 @@ def share_moves(
 
     `classify` has an example.
     """
-    against_crop = controls.position * geometry.full_largest
-    known = ~np.isnan(against_crop)
-    seen = ~np.isnan(scores.emd)
-    against_pixels = np.where(seen, scores.emd * geometry.largest, geometry.movement)
+    against_pixels, against_crop, known, seen = _distances(scores, controls, geometry)
     moved = np.maximum(against_pixels, np.where(known, against_crop, 0.0)) > 0
     staying = known & moved & (against_crop <= ratio * against_pixels)
     following = known & moved & seen & (against_pixels <= ratio * against_crop) & ~staying
@@ -57,8 +54,6 @@ def share_moves(
     still &= np.maximum(against_pixels, against_crop) <= ratio * geometry.movement
     vanished = ~known & scores.one_empty()
     judged = known | vanished
-    far = away * geometry.unrelated * geometry.largest
-    lost = known & (against_crop > far) & ((against_pixels > far) | ~seen)
 
     def share(pairs: Bool[np.ndarray, " pair"]) -> Float64[np.ndarray, " feature"]:
         return feature_mean(pairs.astype(np.float64), judged, feature, n_features)
@@ -68,10 +63,47 @@ def share_moves(
         share(staying),
         share(still),
         share(judged & ~following & ~staying & ~still),
-        share(lost | vanished),
+        share_away(scores, controls, feature, n_features, geometry, away),
         share(vanished),
         np.bincount(feature[judged], minlength=n_features).astype(np.uint32),
     )
+
+
+def share_away(
+    scores: PairScores,
+    controls: PairControls,
+    feature: UInt32[np.ndarray, " pair"],
+    n_features: int,
+    geometry: Geometry,
+    away: float = AWAY,
+) -> Float64[np.ndarray, " feature"]:
+    """The share of every feature's pairs that are far from place and pixels; see `Moves`.
+
+    Arguments as for `share_moves`, one of whose shares it is.
+    """
+    against_pixels, against_crop, known, seen = _distances(scores, controls, geometry)
+    vanished = ~known & scores.one_empty()
+    far = away * geometry.unrelated * geometry.largest
+    lost = known & (against_crop > far) & ((against_pixels > far) | ~seen)
+    return feature_mean((lost | vanished).astype(np.float64), known | vanished, feature, n_features)
+
+
+def _distances(
+    scores: PairScores, controls: PairControls, geometry: Geometry
+) -> tuple[
+    Float64[np.ndarray, " pair"],
+    Float64[np.ndarray, " pair"],
+    Bool[np.ndarray, " pair"],
+    Bool[np.ndarray, " pair"],
+]:
+    """How far each pair's maps move in patches, against pixels and crop; which have both full maps, and both overlaps.
+
+    What left the overlap is elsewhere in the crop, so at least as far from its pixels as the pixels move.
+    """
+    against_crop = controls.position * geometry.full_largest
+    known = ~np.isnan(against_crop)
+    seen = ~np.isnan(scores.emd)
+    return np.where(seen, scores.emd * geometry.largest, geometry.movement), against_crop, known, seen
 
 
 @dataclass(frozen=True)
@@ -253,14 +285,7 @@ def _evidence(
             also = f", and vanished from one in {vanished}" if vanished else ""
             lines.append(f"activation in both crops in {both} images, fewer than {min_pairs}{also}")
             continue
-        counts = {
-            "stay at their place in the crop": moves.staying[feature],
-            "follow the pixels": moves.following[feature],
-            "hardly move": moves.still[feature],
-            "jump": moves.jumping[feature],
-        }
-        # A share that rounds to 0 pairs is still named where it is above 0.
-        clauses = [f"{round(share * pairs)} of {pairs} pairs {what}" for what, share in counts.items() if share > 0]
+        clauses = moves.clauses(feature)
         if vanished:
             clauses.append(f"{vanished} of {pairs} pairs vanish from one crop, counted among those that jump")
         if moves.away[feature] > 0:
