@@ -1,8 +1,8 @@
-"""The words that options choose from, where several modules share them. Importing this loads nothing else."""
+"""Words that several layers share: what options choose from, and classes. Importing this loads nothing else."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 Resize = Literal["stretch", "crop"]
 """How an image becomes square: ignoring its aspect ratio, or by its centre."""
@@ -71,3 +71,9 @@ thresholds of earlier versions, the first of which holds."""
 
 RULE_VERSIONS: dict[Rules, int] = {"thresholds": 1, "posterior": 2}
 """Which version of the rules each option stands for; a run's manifest has the version."""
+
+ScopeClass = Literal["local", "diffuse", "position-bound", "global", "mixed", "unsettled", "undefined"]
+"""What a feature may be called; `infoscope.scope` says when."""
+
+CLASSES: tuple[ScopeClass, ...] = get_args(ScopeClass)
+"""The classes in the order in which they are shown."""

@@ -18,8 +18,7 @@ from infoscope.measurement.result import Scope
 from infoscope.measurement.summary import partition_of, settings_of
 from infoscope.runtime.columns import Column, read_table, write_table
 from infoscope.runtime.run import claim_directory, open_run
-from infoscope.runtime.schema import CHECKS, SCOPE, SCOPE_CLASSES
-from infoscope.scope.classes import CLASSES
+from infoscope.runtime.schema import CHECKS, SCOPE
 
 FILES = (
     "manifest.json",
@@ -351,6 +350,5 @@ def test_a_panic_of_polars_is_a_line_and_ctrl_c_is_not(copy, monkeypatch):
         write_table(copy / "b.parquet", pl.DataFrame(schema={"a": pl.UInt8}), MappingProxyType({"a": SMALL}))
 
 
-def test_the_names_that_tables_may_hold_are_those_of_the_layers_above():
-    assert SCOPE_CLASSES == CLASSES
+def test_the_checks_that_tables_may_hold_are_those_of_the_layer_above():
     assert set(CHECKS) == {PRE, POSITION, DIAGONAL, QUANTILES}

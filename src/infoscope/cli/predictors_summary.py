@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
-from infoscope.analyses.predictors.names import COSINE, MADE_OF_CDS, MEASURES
+from infoscope.analyses.predictors.config import COSINE, MADE_OF_CDS, MEASURES
 from infoscope.analyses.predictors.relations import ALL_OTHERS, EVERYWHERE
 from infoscope.analyses.predictors.result import PredictorResult
 from infoscope.cli.ladder_summary import NO_FAIR_CONTROL

@@ -9,10 +9,9 @@ from functools import partial
 
 import polars as pl
 
+from infoscope.options import CLASSES
 from infoscope.runtime.columns import Column, declare
 
-# As `infoscope.scope.classes` has them.
-SCOPE_CLASSES = ("local", "diffuse", "position-bound", "global", "mixed", "unsettled", "undefined")
 # What ``check`` may be.
 CHECKS = ("pre-activations", "position-matched", "other-diagonal", "quantiles")
 
@@ -285,13 +284,11 @@ SCOPE = declare(
             "local, diffuse, position-bound, global or mixed: what has a posterior of at least 0.9; unsettled: no "
             "class has; undefined: too few pairs. Under rule_version 1, the first rule that holds",
             required=True,
-            choices=SCOPE_CLASSES,
+            choices=CLASSES,
         ),
         "class_evidence": _text("what speaks for the class", required=True),
-        "class_even": _text(
-            "the class by the images of even rank alone (0, 2, ...)", choices=SCOPE_CLASSES, since="0.1.0"
-        ),
-        "class_odd": _text("the class by the images of odd rank alone", choices=SCOPE_CLASSES, since="0.1.0"),
+        "class_even": _text("the class by the images of even rank alone (0, 2, ...)", choices=CLASSES, since="0.1.0"),
+        "class_odd": _text("the class by the images of odd rank alone", choices=CLASSES, since="0.1.0"),
         "trust": _fraction(
             "the chance that as many other images would give the same class; null where there is none. Under "
             "rule_version 1, a product of five factors and no probability"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64, UInt32
 
-ScopeClass = Literal["local", "diffuse", "position-bound", "global", "mixed", "unsettled", "undefined"]
-CLASSES: tuple[ScopeClass, ...] = get_args(ScopeClass)
+from infoscope.options import CLASSES as CLASSES
+from infoscope.options import ScopeClass as ScopeClass
 
 SETTLED: tuple[ScopeClass, ...] = ("local", "diffuse", "position-bound", "global", "mixed")
 """The classes that say what a feature is. *Unsettled*: its pairs do not tell. *Undefined*: it has too few."""

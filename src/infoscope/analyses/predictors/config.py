@@ -1,4 +1,4 @@
-"""The options of a comparison of measures, each with the reason for its default."""
+"""The measures that are compared, and the options of a comparison, each with the reason for its default."""
 
 from __future__ import annotations
 
@@ -6,11 +6,31 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated
 
-from infoscope.analyses.predictors.names import BEYOND_COSINE, GROUPINGS
 from infoscope.analyses.removal.config import DRAWS, SAMPLE_IMAGES, STEPS
 from infoscope.errors import InfoscopeError, either
 from infoscope.options import Resize
 from infoscope.runtime.typed import Count, Range, check_fields
+
+MEASURES = (
+    "cds",
+    "cds_calibrated",
+    "cosine_distance",
+    "jensen_shannon",
+    "effective_area",
+    "entropy",
+    "moran",
+    "peak_displacement",
+    "density",
+)
+"""Columns of ``scope.parquet``."""
+# CDS over its null: made of CDS, so that it explains it by definition, and is not among what CDS is held against.
+MADE_OF_CDS = "cds_calibrated"
+OTHERS = tuple(name for name in MEASURES if name not in ("cds", MADE_OF_CDS))
+COSINE = "cosine_distance"
+BEYOND_COSINE = "cds_beyond_cosine"
+"""The rank of CDS less what the rank of 1 - cosine says of it: how much more the map moves than it changes."""
+GROUPINGS = (*MEASURES, BEYOND_COSINE)
+"""All that features can be grouped by."""
 
 
 @dataclass(frozen=True)

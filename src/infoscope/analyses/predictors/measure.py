@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 
 from infoscope.analyses.predictors.config import PredictorConfig
-from infoscope.analyses.predictors.effects import Difference, compare_sets, holm
-from infoscope.analyses.predictors.halves import measures_by_half
-from infoscope.analyses.predictors.measures import quantile_groups, read_measures
+from infoscope.analyses.predictors.measures import measures_by_half, quantile_groups, read_measures
 from infoscope.analyses.predictors.pooled import PooledImages, read_pooled
-from infoscope.analyses.predictors.relations import additions, correlations, reliabilities
-from infoscope.analyses.predictors.removals import HEADS, Classifier
+from infoscope.analyses.predictors.relations import additions, correlations, mean_ranks, relate_sets, reliabilities
+from infoscope.analyses.predictors.removals import HEADS, Classifier, Difference, compare_sets, holm
 from infoscope.analyses.predictors.result import (
     FORMAT_VERSION,
     METRICS,
@@ -25,7 +23,6 @@ from infoscope.analyses.predictors.result import (
     PredictorResult,
     open_predictors,
 )
-from infoscope.analyses.predictors.set_relations import mean_ranks, relate_sets
 from infoscope.analyses.probes.classification import ClassificationTask
 from infoscope.analyses.probes.config import ProbeConfig
 from infoscope.analyses.probes.probe import plan_probe, prepare

@@ -38,6 +38,21 @@ def left_over(
     return left
 
 
+def beyond(
+    cds: Float64[np.ndarray, " feature"], other: Float64[np.ndarray, " feature"]
+) -> Float64[np.ndarray, " feature"]:
+    """The rank of CDS less what the rank of another measure says of it, over the features that have both; else NaN.
+
+    Example:
+        >>> beyond(np.array([0.1, 0.2, 0.3, np.nan]), np.array([1.0, 3.0, 2.0, 4.0])).round(2)
+        array([-0.5, -0.5,  1. ,   nan])
+    """
+    both = ~np.isnan(cds) & ~np.isnan(other)
+    found = np.full(len(cds), np.nan)
+    found[both] = left_over(cds[both], other[both][:, None])
+    return found
+
+
 def explained_share(target: Float64[np.ndarray, " feature"], others: Float64[np.ndarray, "feature measure"]) -> float:
     """Share of the variance of a measure's ranks that the ranks of others explain (R squared, linear in ranks).
 

@@ -1,16 +1,17 @@
-"""How measures go together, how far each repeats, and what CDS says beyond the others."""
+"""How measures go together, how far each repeats, what CDS says beyond others, and what tells a removal's effect."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64
+from scipy.stats import rankdata
 
-from infoscope.analyses.predictors.halves import HALVES, Measures
-from infoscope.analyses.predictors.names import COSINE, MEASURES, OTHERS
+from infoscope.analyses.predictors.config import COSINE, MEASURES, OTHERS
+from infoscope.analyses.predictors.measures import HALVES, Measures
 from infoscope.analyses.predictors.ranks import explained_share, left_over, partial_spearman
 from infoscope.scope.reliability import spearman, split_half
 
@@ -22,7 +23,10 @@ EVERYWHERE = "all"
 WHERE = ("effective_area", COSINE, "density")
 PARTS = 4
 
+POOLED = "pooled_share"
+
 Rows = list[dict[str, Any]]
+Values = Float64[np.ndarray, " set"]
 
 
 def correlations(measures: Measures) -> Rows:
@@ -140,3 +144,57 @@ def _parts(
             part[members] = True
             parts[f"{name}, {number} of {PARTS}"] = part
     return parts
+
+
+def mean_ranks(
+    measures: Mapping[str, Float64[np.ndarray, " feature"]], sets: Sequence[np.ndarray]
+) -> dict[str, Float64[np.ndarray, " set"]]:
+    """The mean rank of the features of each set by each measure, 0 for the lowest and 1 for the highest feature.
+
+    Features without the measure do not count; NaN where none of a set has it.
+
+    Args:
+        measures: the run's measures.
+        sets: the features of each set.
+
+    Example:
+        >>> values = dict.fromkeys(MEASURES, np.array([5.0, np.nan, 7.0, 9.0]))
+        >>> mean_ranks(values, [np.array([0, 1, 2]), np.array([1])])["cds"].tolist()
+        [0.25, nan]
+    """
+    found = {}
+    for name in MEASURES:
+        values = measures[name]
+        known = ~np.isnan(values)
+        rank = np.full(len(values), np.nan)
+        rank[known] = (rankdata(values[known]) - 1) / max(known.sum() - 1, 1)
+        found[name] = np.array([_mean(rank[features]) for features in sets])
+    return found
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def relate_sets(ranks: Mapping[str, Values], pooled: Values, score: Values) -> Iterator[dict[str, Any]]:
+    """How the score without a set goes with its features' measures, over sets of equal removed energy.
+
+    Args:
+        ranks: what `mean_ranks` gives.
+        pooled: what each set takes out of the mean patch.
+        score: the score without it.
+
+    Yields:
+        For `POOLED` and each measure: ``predictor``, ``sets``, ``spearman``, and ``partial``, the rank correlation at
+        equal ``pooled``.
+    """
+    for name, values in {POOLED: pooled, **ranks}.items():
+        known = ~np.isnan(values)
+        own, given = values[known], pooled[known][:, None]
+        yield {
+            "predictor": name,
+            "sets": int(known.sum()),
+            "spearman": spearman(own, score[known]),
+            "partial": None if name == POOLED or known.sum() < 3 else partial_spearman(own, score[known], given),
+        }

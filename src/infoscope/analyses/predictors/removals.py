@@ -1,4 +1,4 @@
-"""What a linear classifier of mean patch tokens still finds without sets of features."""
+"""What a linear classifier of mean patch tokens still finds without sets of features, and how sets compare by it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt8, UInt32
+from jaxtyping import Float32, Float64, Int64, UInt8, UInt32
+from scipy.stats import t as student
 from torch.nn import functional
 
 from infoscope.analyses.predictors.pooled import PooledImages
@@ -28,6 +29,8 @@ from infoscope.runtime.partials import Arrays
 HeadName = Literal["kept", "own"]
 """Which head reads the edited tokens: the one that was trained on unedited ones, or one trained on edited ones."""
 HEADS: tuple[HeadName, ...] = ("kept", "own")
+
+Scores = Float64[np.ndarray, "_ image"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,3 +123,83 @@ def judge(
         torch.from_numpy(logits), torch.from_numpy(labels), reduction="none"
     ).numpy()
     return top_k_hits(logits, labels, 1).astype(np.uint8), loss
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean score without some sets less that without others that take out equally much.
+
+    Attributes:
+        first: mean score without the first sets.
+        second: mean score without the others.
+        value: the first less the second.
+        sets_error: standard error of the value over pairs of sets.
+        images_error: its standard error over test images.
+        error: both together: the standard error if both sets and images are drawn at random.
+        p: two-sided, by Student's t of as many degrees of freedom as there are pairs less one; NaN without an error.
+        pairs: pairs of sets.
+    """
+
+    first: float
+    second: float
+    value: float
+    sets_error: float
+    images_error: float
+    error: float
+    p: float
+    pairs: int
+
+
+def compare_sets(first: Scores, second: Scores) -> Difference:
+    """Compare sets in pairs, the first of one side with the first of the other and so on.
+
+    Args:
+        first: the score of each image without each of the sets, ``[set, image]``.
+        second: the same without the sets of the other side; a side's surplus of sets is left out.
+
+    Example:
+        >>> found = compare_sets(np.array([[1.0, 0.0], [1.0, 1.0]]), np.array([[0.0, 0.0], [1.0, 0.0]]))
+        >>> found.first, found.second, found.value, found.pairs
+        (0.75, 0.25, 0.5, 2)
+    """
+    pairs = min(len(first), len(second))
+    first, second = first[:pairs], second[:pairs]
+    each = first - second
+    by_set, by_image = each.mean(1), each.mean(0)
+    sets_error = float(by_set.std(ddof=1) / np.sqrt(pairs)) if pairs > 1 else float("nan")
+    images = each.shape[1]
+    images_error = float(by_image.std(ddof=1) / np.sqrt(images)) if images > 1 else float("nan")
+    value, error = float(each.mean()), _both(each, sets_error, images_error)
+    p = float(2 * student.sf(abs(value) / error, pairs - 1)) if error > 0 else float("nan")
+    return Difference(float(first.mean()), float(second.mean()), value, sets_error, images_error, error, p, pairs)
+
+
+def _both(each: Scores, sets_error: float, images_error: float) -> float:
+    """The standard error of the mean where sets and images are both drawn at random.
+
+    Either error holds what varies from image to image and set to set at once, which counts one time only.
+    """
+    pairs, images = each.shape
+    if min(pairs, images) < 2:
+        return float("nan")
+    mixed = each - each.mean(0) - each.mean(1, keepdims=True) + each.mean()
+    twice = float((mixed**2).sum()) / ((pairs - 1) * (images - 1)) / (pairs * images)
+    return float(np.sqrt(max(sets_error**2 + images_error**2 - twice, sets_error**2, images_error**2)))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's correction of several tests: the chance of one false find among them, if a test under it is taken for one.
+
+    NaN stays and does not count.
+
+    Example:
+        >>> [round(value, 3) for value in holm([0.01, 0.5, 0.03, float("nan")])]
+        [0.03, 0.5, 0.06, nan]
+    """
+    values = np.array(p, dtype=np.float64)
+    known = np.flatnonzero(~np.isnan(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    found = np.full(len(values), np.nan)
+    found[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0) if len(order) else []
+    return [float(value) for value in found]

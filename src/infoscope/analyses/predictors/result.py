@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import polars as pl
 
-from infoscope.analyses.predictors.names import MEASURES
+from infoscope.analyses.predictors.config import MEASURES
 from infoscope.analyses.predictors.removals import HeadName
 from infoscope.analyses.removal.ladder import NoFairControl
 from infoscope.errors import InfoscopeError
