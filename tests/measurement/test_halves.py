@@ -8,6 +8,7 @@ from infoscope.errors import InfoscopeError
 from infoscope.images.source import open_images
 from infoscope.measurement.controls import run_controls
 from infoscope.measurement.measure import measure_scope
+from infoscope.measurement.passes import Passes
 from infoscope.runtime.run import open_run
 from infoscope.scope.classes import SETTLED
 from small import pictures
@@ -30,15 +31,44 @@ def test_more_ranks_change_nothing_but_the_halves(backbone, sae, images):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{"rank_view": "crops"}, {"shifts": (1, 2), "map_activation": "pre"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rank_view": "crops"},
+        {"shifts": (1, 2), "map_activation": "pre"},
+        {"rank_view": "crops", "diagonal": "both", "quantile_images": 3},
+        {"control": "position-matched", "quantile_images": 3},
+    ],
+)
 def test_nor_do_they_change_other_passes_or_cross_checks(backbone, sae, images, options):
     plain = measure_scope(backbone, sae, images, **OPTIONS, **options)
     more = measure_scope(backbone, sae, images, **OPTIONS, **options, ranks=7)
     for one, other in zip(whole(plain), whole(more), strict=True):
         assert one.equals(other)
-    for name in ("shift_curve", "cross_checks"):
+    for name in ("shift_curve", "cross_checks", "quantile_images"):
         one, other = getattr(plain, name), getattr(more, name)
         assert one is None if other is None else one.equals(other)
+
+
+@pytest.mark.parametrize("rank_view", ["full", "crops"])
+def test_cross_checks_encode_the_images_of_the_score_alone(backbone, sae, images, monkeypatch, rank_view):
+    """Of later ranks only the score's own two crops are encoded, and with the ranking on the crops not even these."""
+    encode, encoded = Passes.encode, []
+
+    def counting(self, pixels, views=()):
+        encoded.append(pixels.size // (3 * backbone.input_side**2) if views else 0)
+        return encode(self, pixels, views)
+
+    top, ranks = 1, 2
+    options = {"shift": 1, "shifts": (1, 2, 3), "noise_images": 0, "rank_view": rank_view}
+    ranked = measure_scope(backbone, sae, images, **options, top_images=ranks).top_images
+    first, all_ranks = (ranked.filter(pl.col("rank") < count)["image"].n_unique() for count in (top, ranks))
+    assert 0 < first < all_ranks
+    monkeypatch.setattr(Passes, "encode", counting)
+    measure_scope(backbone, sae, images, **options, top_images=top, ranks=ranks)
+    # The first crop and one for each shift that is not the score's own, which pass 1 has encoded under "crops".
+    expected = {"full": 4 * first + 2 * (all_ranks - first), "crops": 3 * first}
+    assert sum(encoded) == expected[rank_view]
 
 
 @pytest.mark.parametrize("parity", [0, 1])

@@ -40,6 +40,11 @@ class MapSet:
     sampled: bool = False
 
     @property
+    def is_check(self) -> bool:
+        """Whether it is a cross-check on the strongest images, and so needs only those that the score is over."""
+        return self.name != MAIN and not self.sampled
+
+    @property
     def array_prefix(self) -> str:
         """What the names of the set's arrays begin with: nothing for the set of the score itself.
 
@@ -80,6 +85,10 @@ def cuts_of(sets: Iterable[MapSet]) -> list[Cut]:
     return list(dict.fromkeys(cut for map_set in sets for cut in map_set.cuts))
 
 
+# Images, and the feature of each.
+Chosen = tuple[Int64[np.ndarray, " _chosen"], Int64[np.ndarray, " _chosen"]]
+
+
 @dataclass(frozen=True)
 class Wanted:
     """The maps that one dictionary needs from pass 2; (image, feature) pairs are ordered by image, then feature.
@@ -88,6 +97,9 @@ class Wanted:
         sets: the sets of maps.
         image: images that are among the strongest of a feature.
         feature: the feature of each pair.
+        checked_image: those of them that cross-checks need: the first k of a feature, without the ranks that serve
+            repeatability alone.
+        checked_feature: the feature of each pair.
         sampled_image: images that are spread over the quantiles of a feature.
         sampled_feature: the feature of each pair.
     """
@@ -95,25 +107,31 @@ class Wanted:
     sets: tuple[MapSet, ...]
     image: Int64[np.ndarray, " pair"]
     feature: Int64[np.ndarray, " pair"]
+    checked_image: Int64[np.ndarray, " checked"]
+    checked_feature: Int64[np.ndarray, " checked"]
     sampled_image: Int64[np.ndarray, " sampled"]
     sampled_feature: Int64[np.ndarray, " sampled"]
 
     def of_images(self, first: int, last: int) -> Wanted:
         """The maps needed from images ``first`` to ``last``."""
-        strongest, sampled = (
-            slice(*np.searchsorted(image, [first, last + 1])) for image in (self.image, self.sampled_image)
-        )
-        return Wanted(
-            self.sets,
-            self.image[strongest],
-            self.feature[strongest],
-            self.sampled_image[sampled],
-            self.sampled_feature[sampled],
+        within = []
+        for image, feature in self.chosen():
+            stretch = slice(*np.searchsorted(image, [first, last + 1]))
+            within += [image[stretch], feature[stretch]]
+        return Wanted(self.sets, *within)
+
+    def chosen(self) -> tuple[Chosen, Chosen, Chosen]:
+        """The images and features of the score's own maps, of those of cross-checks, and of the sampled ones."""
+        return (
+            (self.image, self.feature),
+            (self.checked_image, self.checked_feature),
+            (self.sampled_image, self.sampled_feature),
         )
 
-    def pairs(self, map_set: MapSet) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"]]:
+    def pairs(self, map_set: MapSet) -> Chosen:
         """The images and features of a set's maps."""
-        return (self.sampled_image, self.sampled_feature) if map_set.sampled else (self.image, self.feature)
+        strongest, checked, sampled = self.chosen()
+        return sampled if map_set.sampled else checked if map_set.is_check else strongest
 
     def image_of_each_map(self) -> Int64[np.ndarray, " map"]:
         """The image of every pair of maps, ascending; it tells how much memory each image takes."""
@@ -123,7 +141,7 @@ class Wanted:
     @property
     def images(self) -> Int64[np.ndarray, " image"]:
         """Every image that maps are needed of, once, ascending."""
-        return np.union1d(self.image, self.sampled_image)
+        return np.unique(np.concatenate([image for image, _ in self.chosen()]))
 
 
 def wanted_maps(ranking: Ranking, spread: Ranking | None, config: MeasureConfig, gathered: bool) -> Wanted:
@@ -136,10 +154,11 @@ def wanted_maps(ranking: Ranking, spread: Ranking | None, config: MeasureConfig,
         gathered: whether pass 1 has gathered the maps of the score itself already.
     """
     sets = tuple(map_set for map_set in map_sets(config) if not (gathered and map_set.name == MAIN))
-    none = np.zeros(0, np.int64)
-    image, feature = ranking.chosen() if any(not map_set.sampled for map_set in sets) else (none, none)
-    sampled_image, sampled_feature = spread.chosen() if spread is not None else (none, none)
-    return Wanted(sets, image, feature, sampled_image, sampled_feature)
+    none = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    strongest = none if gathered else ranking.chosen()
+    checked = ranking.first(config.top_images).chosen() if any(map_set.is_check for map_set in sets) else none
+    sampled = spread.chosen() if spread is not None else none
+    return Wanted(sets, *strongest, *checked, *sampled)
 
 
 @dataclass(frozen=True)

@@ -215,12 +215,18 @@ class Passes:
                     codes = ViewCodes(own.target.unrestricted, own.tokens, self.cells) if map_set.pre else own.codes
                     own_parts[map_set] += codes.gather(index, image[in_batch], feature[in_batch], [both], len(views))
 
-        # The strongest images need the views of all sets; images that only the quantiles need, fewer.
-        strongest = _union([own.image for own in wanted])
-        only_sampled = np.setdiff1d(_union([own.sampled_image for own in wanted]), strongest)
+        # Images that cross-checks need have the views of all sets; those of later ranks or of quantiles alone, fewer.
+        strongest, checked, sampled = (
+            _union([image for image, _ in chosen]) for chosen in zip(*(own.chosen() for own in wanted), strict=True)
+        )
+        unchecked_sets = [map_set for map_set in sets if not map_set.is_check]
         sampled_sets = [map_set for map_set in sets if map_set.sampled]
         with trailing(self.trails) as follow:
-            for indices, batch_sets in (strongest, sets), (only_sampled, sampled_sets):
+            for indices, batch_sets in (
+                (checked, sets),
+                (np.setdiff1d(strongest, checked), unchecked_sets),
+                (np.setdiff1d(sampled, np.union1d(strongest, checked)), sampled_sets),
+            ):
                 views = cuts_of(batch_sets)
                 for batch in self.decode(indices.tolist(), views, skipped, advance):
                     follow(partial(take, batch, self.encode(batch.pixels, views), batch_sets, views))
@@ -403,7 +409,7 @@ def map_images(
         images = images_of(shard)
         # Named by the maps that it holds: a ranking computed again on other hardware may need other ones.
         maps_digest = digest(
-            *(array for own in shard for array in (own.image, own.feature, own.sampled_image, own.sampled_feature))
+            *(array for own in shard for images_and_features in own.chosen() for array in images_and_features)
         )
         arguments = shard, contents[images] if len(contents) else None
         jobs.append(Job(f"maps-{int(image[first]):012}-{maps_digest}", len(images), Passes.maps, arguments))
