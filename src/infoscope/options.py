@@ -72,6 +72,17 @@ thresholds of earlier versions, the first of which holds."""
 RULE_VERSIONS: dict[Rules, int] = {"thresholds": 1, "posterior": 2}
 """Which version of the rules each option stands for; a run's manifest has the version."""
 
+
+def rules_of(version: int) -> str:
+    """The name of the rules of a version; of those that no option stands for, the version.
+
+    Example:
+        >>> rules_of(1), rules_of(9)
+        ('thresholds', 'version 9')
+    """
+    return {number: name for name, number in RULE_VERSIONS.items()}.get(version, f"version {version}")
+
+
 ScopeClass = Literal["local", "diffuse", "position-bound", "global", "mixed", "unsettled", "undefined"]
 """What a feature may be called; `infoscope.scope` says when."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from commands import document, fails, printed
 from infoscope.measurement.measure import measure_scope
-from infoscope.runtime.run import open_run
+from infoscope.runtime.run import PLAN, open_run
 from killing import files_below, run_command
 
 pytestmark = pytest.mark.slow
@@ -20,9 +20,7 @@ def place(probed, directions, coloured_folder, tmp_path_factory):
     """The same run by either rules."""
     folder = tmp_path_factory.mktemp("judged")
     for rules in ("posterior", "thresholds"):
-        measure_scope(
-            probed, directions, str(coloured_folder / "train"), out=folder / rules, top_images=4, rules=rules, ranks=6
-        )
+        measure_scope(probed, directions, str(coloured_folder / "train"), out=folder / rules, top_images=4, rules=rules)
     return folder
 
 
@@ -53,7 +51,6 @@ def test_the_document(older, place, capsys, tmp_path):
     assert found["written"]["out"] == str(new)
     assert result["before"] == {"rule_version": 1, "classes": was["classes"]}
     assert (result["rule_version"], result["stale"]) == (2, [])
-    assert any("ranks 4 to 5 were not kept" in line for line in found["warnings"])
     info = document(capsys, ["info", str(new)])["result"]
     for key in set(result) - {"before", "stale"}:
         assert result[key] == info[key]
@@ -72,11 +69,27 @@ def test_what_it_refuses(older, tmp_path, capsys):
     assert files_below(older) == before
 
 
+def test_a_run_that_would_lose_judgements_is_judged_into_a_new_directory(
+    probed, directions, coloured_folder, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    measure_scope(probed, directions, str(coloured_folder / "train"), out=run, top_images=4, ranks=6)
+    before = files_below(run)
+    line = fails(capsys, ["judge", str(run)])
+    assert "ranks 4 to 5 were not kept, so" in line
+    assert "give --out" in line
+    assert files_below(run) == before
+    found = document(capsys, ["judge", str(run), "--out", f"{tmp_path}/new"])
+    assert any("ranks 4 to 5 were not kept: the two halves" in line for line in found["warnings"])
+    assert files_below(run) == before
+
+
 def told(folder):
     """What a run says, whichever of the two it is."""
     run = open_run(folder)
     run.check_whole()
-    return run.manifest.rule_version, run.scope, run.partition, json.loads((folder / "controls.json").read_text())
+    plan, controls = (json.loads((folder / name).read_text()) for name in (PLAN, "controls.json"))
+    return run.manifest.rule_version, run.scope, run.partition, controls, plan
 
 
 def same(one, other):

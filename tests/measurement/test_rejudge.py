@@ -13,9 +13,11 @@ from fake_runs import reseal, unseal
 from infoscope.errors import InfoscopeError
 from infoscope.measurement.measure import measure_scope
 from infoscope.measurement.rejudge import config_of, judge_run
+from infoscope.options import RULE_VERSIONS
+from infoscope.runtime import replacing
 from infoscope.runtime.json_values import read_json, write_json
 from infoscope.runtime.replacing import WAITING
-from infoscope.runtime.run import open_run
+from infoscope.runtime.run import PLAN, open_run
 from killing import files_below
 
 pytestmark = pytest.mark.slow
@@ -107,19 +109,73 @@ def test_a_copy_leaves_the_run_as_it_was(measured, copied, tmp_path):
 def test_measuring_knows_the_directory_again(backbone, sae, images, copied):
     run = judge_run(copied("thresholds"), "posterior")
     assert measure_scope(backbone, sae, images, out=run.path, **OPTIONS).manifest == run.manifest
-    with pytest.raises(InfoscopeError, match="another run's directory"):
-        measure_scope(backbone, sae, images, out=run.path, rules="thresholds", **OPTIONS)
+    # The plan is what a measurement by these rules leaves.
+    assert read_json(run.path / PLAN) == read_json(copied("posterior") / PLAN)
 
 
-def test_ranks_that_were_not_kept_are_said(backbone, sae, images, tmp_path, caplog):
-    measure_scope(backbone, sae, images, out=tmp_path / "more", ranks=12, **OPTIONS)
+@pytest.mark.parametrize(
+    ("had", "wanted", "judged", "kept"),
+    [
+        ("thresholds", "posterior", "judge {}` to judge it again", "--rules thresholds to keep them"),
+        ("posterior", "thresholds", "judge {} --rules thresholds` to judge it again", "--rules posterior to keep them"),
+    ],
+)
+@pytest.mark.parametrize("known", [True, False], ids=["its plan names its rules", "as before there was a choice"])
+def test_a_finished_run_is_not_taken_for_one_by_other_rules(
+    backbone, sae, images, copied, had, wanted, judged, kept, known
+):
+    folder = copied(had)
+    plan = read_json(folder / PLAN)
+    if not known:
+        plan["options"].pop("rules", None)
+        write_json(folder / PLAN, plan)
+    before = files_below(folder)
+    with pytest.raises(InfoscopeError, match=f"classes by the rules {had}, not {wanted}") as refused:
+        measure_scope(backbone, sae, images, out=folder, rules=wanted, **OPTIONS)
+    assert judged.format(folder) in str(refused.value)
+    assert str(refused.value).endswith(kept)
+    assert files_below(folder) == before
+    # Either remedy does what it says.
+    found = measure_scope(backbone, sae, images, out=folder, rules=had, **OPTIONS)
+    assert found.table.equals(open_run(folder).scope)
+    assert files_below(folder) == before
+    judge_run(folder, wanted)
+    found = measure_scope(backbone, sae, images, out=folder, rules=wanted, **OPTIONS)
+    assert found.manifest.rule_version == RULE_VERSIONS[wanted]
+
+
+def test_another_measurement_is_still_another_whatever_its_rules(backbone, sae, images, copied):
+    with pytest.raises(InfoscopeError, match=r"another run's directory \(options: min_pairs was 2, now 3\)"):
+        measure_scope(backbone, sae, images, out=copied("thresholds"), **OPTIONS | {"min_pairs": 3})
+
+
+def test_an_unfinished_measurement_by_other_rules_is_named(backbone, sae, images, copied):
+    folder = copied("thresholds")
+    (folder / "manifest.json").unlink()
+    with pytest.raises(InfoscopeError, match=r"another run's directory \(options: rules was thresholds, now not given"):
+        measure_scope(backbone, sae, images, out=folder, **OPTIONS)
+
+
+def test_two_judgements_of_images_that_were_not_kept_are_not_thrown_away(backbone, sae, images, tmp_path, caplog):
+    more = tmp_path / "more"
+    measure_scope(backbone, sae, images, out=more, ranks=12, rules="thresholds", **OPTIONS)
     measure_scope(backbone, sae, images, out=tmp_path / "plain", **OPTIONS)
+    before = files_below(more)
+    with pytest.raises(InfoscopeError, match=r"maps of ranks 6 to 11 were not kept, so .*/more would lose its two"):
+        judge_run(more)
+    # The command that measuring names is one that works.
+    with pytest.raises(InfoscopeError, match=f"judge {more} --out NEW` to judge it again"):
+        measure_scope(backbone, sae, images, out=more, ranks=12, **OPTIONS)
     with caplog.at_level(logging.WARNING):
-        judged = judge_run(tmp_path / "more")
+        judged = judge_run(more, out=tmp_path / "new")
+    assert files_below(more) == before
     assert "the maps of ranks 6 to 11 were not kept" in caplog.text
     assert judged.manifest.options["ranks"] is None
     same(judged, open_run(tmp_path / "plain"))
     assert read_json(judged.path / "controls.json")["judged_images"] == 3
+    # As many ranks as k lose nothing.
+    measure_scope(backbone, sae, images, out=tmp_path / "equal", ranks=6, **OPTIONS)
+    same(judge_run(tmp_path / "equal"), open_run(tmp_path / "plain"))
 
 
 def test_no_code_noise_is_said(backbone, sae, images, tmp_path, caplog):
@@ -213,11 +269,31 @@ def test_a_stop_while_files_are_moved_is_made_good_by_whoever_opens_the_run(meas
     folder = copied("thresholds")
     waiting = folder / WAITING
     waiting.mkdir()
-    for name in ("scope.parquet", "partition.json", "controls.json", "manifest.json"):
+    (waiting / "partials").mkdir()
+    for name in ("scope.parquet", "partition.json", "controls.json", PLAN, "manifest.json"):
         shutil.copy(measured / "posterior" / name, waiting / name)
     (waiting / "scope.parquet").replace(folder / "scope.parquet")
     same(open_run(folder), open_run(measured / "posterior"))
+    assert read_json(folder / PLAN) == read_json(measured / "posterior" / PLAN)
     assert not waiting.exists()
+
+
+def test_no_stop_leaves_a_run_whose_plan_is_of_other_rules(backbone, sae, images, copied, monkeypatch):
+    """The process ends as soon as the new manifest waits; the measurement is still known by its directory."""
+    folder = copied("thresholds")
+    finish = replacing.finish_replacing
+
+    def end(folder, record):
+        if (folder / WAITING / record).exists():
+            raise SystemExit
+        finish(folder, record)
+
+    monkeypatch.setattr(replacing, "finish_replacing", end)
+    with pytest.raises(SystemExit):
+        judge_run(folder)
+    monkeypatch.undo()
+    assert measure_scope(backbone, sae, images, out=folder, **OPTIONS).manifest.rule_version == 2
+    assert "rules" not in read_json(folder / PLAN)["options"]
 
 
 def test_a_stop_before_the_manifest_waits_leaves_the_old_run(measured, copied):

@@ -7,11 +7,11 @@ import pytest
 from infoscope.errors import InfoscopeError
 from infoscope.runtime.replacing import WAITING, finish_replacing, replacing
 
-NAMES = ("a", "b", "record")
+NAMES = ("a", "b", "inside/c", "record")
 
 
 def written(folder, text):
-    folder.mkdir(exist_ok=True)
+    (folder / "inside").mkdir(parents=True, exist_ok=True)
     for name in NAMES:
         (folder / name).write_text(text)
 
@@ -22,10 +22,10 @@ def replace_all(folder):
 
 
 def texts(folder):
-    return {file.name: file.read_text() for file in folder.iterdir() if file.is_file()}
+    return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
 
 
-@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("at", range(5))
 def test_stopped_while_files_are_moved(tmp_path, monkeypatch, at):
     """The process ends before the move of number ``at``, or not at all."""
     written(tmp_path, "old")
@@ -42,19 +42,20 @@ def test_stopped_while_files_are_moved(tmp_path, monkeypatch, at):
     try:
         replace_all(tmp_path)
     except SystemExit:
-        assert at < 3
+        assert at < 4
     monkeypatch.undo()
     finish_replacing(tmp_path, "record")
     assert texts(tmp_path) == dict.fromkeys(NAMES, "new") | {"other": "as it was"}
     assert not (tmp_path / WAITING).exists()
 
 
-@pytest.mark.parametrize("count", range(3))
+@pytest.mark.parametrize("count", range(4))
 def test_stopped_while_files_are_written(tmp_path, count):
     written(tmp_path, "old")
 
     def stop():
         with replacing(tmp_path, "record") as waiting:
+            (waiting / "inside").mkdir()
             for name in NAMES[:count]:
                 (waiting / name).write_text("new")
             raise KeyboardInterrupt

@@ -16,7 +16,7 @@ from infoscope.errors import InfoscopeError
 from infoscope.measurement.controls import controls_of
 from infoscope.measurement.fit_judgement import FVU_LOOSE, MOST_ACTIVE
 from infoscope.measurement.summary import fit_sentence, partition_of, quantiles_of
-from infoscope.options import RULE_VERSIONS
+from infoscope.options import rules_of
 from infoscope.runtime.hub import short_name
 from infoscope.runtime.json_values import to_json
 from infoscope.runtime.run import Run, open_run
@@ -182,16 +182,6 @@ def on_same_images(runs: Sequence[Run]) -> bool:
     images = [run.manifest.images for run in runs]
     pools = {(pool.count, pool.ids_sha256, tuple(skipped.index for skipped in pool.skipped)) for pool in images}
     return len(pools) == 1 and len({pool.contents_sha256 for pool in images} - {None}) <= 1
-
-
-def rules_of(version: int) -> str:
-    """The name of the rules of a version; of those that are newer than this infoscope, the version.
-
-    Example:
-        >>> rules_of(1), rules_of(9)
-        ('thresholds', 'version 9')
-    """
-    return {number: name for name, number in RULE_VERSIONS.items()}.get(version, f"version {version}")
 
 
 def is_sparse(run: Run) -> bool:

@@ -22,7 +22,8 @@ class Judge:
     rules: Rules = "posterior"
     """The rules: the posterior of each class in the light of all features, or the thresholds of earlier versions."""
     out: Path | None = None
-    """A new directory for a copy with the new classes. Default: the run's own tables are replaced."""
+    """A new directory for a copy with the new classes. Default: the run's own tables are replaced, unless it would lose
+    something: a run with --ranks above k is judged into a new directory only."""
     output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
 
     interrupted: ClassVar[str] = "the run is as it was, or judged and whole"

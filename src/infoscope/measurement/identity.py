@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,16 +18,20 @@ from infoscope.errors import InfoscopeError
 from infoscope.images.contents import unpacked_contents
 from infoscope.images.source import ImageSource, ids_sha256, notes_of
 from infoscope.images.watched import UNREADABLE, Watched, contents_sha256, watch
+from infoscope.measurement.config import MeasureConfig
+from infoscope.options import RULE_VERSIONS, Rules, rules_of
 from infoscope.runtime.json_values import read_json, to_json
 from infoscope.runtime.manifest import (
     FORMAT_VERSION,
     DictionaryRecord,
     ImagesRecord,
+    Manifest,
     ModelRecord,
     SkippedImage,
     software_versions,
 )
-from infoscope.runtime.run import PLAN, Run
+from infoscope.runtime.replacing import finish_replacing
+from infoscope.runtime.run import MANIFEST, PLAN, Run
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -75,6 +80,57 @@ def with_kept_stamp(
         return identity
     merged = merge(kept)
     return merged if kept == to_json(merged) and check(kept) else identity
+
+
+def with_kept_rules(out: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """An identity with the rules that the directory's own identity has, if a measurement is finished there.
+
+    Classes are made of what a finished run holds, so it is the same measurement whatever rules it was judged by. Which
+    these are, its manifest says: the identity of runs from before there was a choice says nothing of them.
+
+    Args:
+        out: the directory.
+        identity: what is to be done there.
+
+    Raises:
+        InfoscopeError: new files of `infoscope judge` wait in the directory and cannot be moved.
+    """
+    if not out.is_dir():
+        return identity
+    finish_replacing(out, MANIFEST)
+    kept = read_json(out / PLAN) if (out / MANIFEST).is_file() and (out / PLAN).is_file() else None
+    if not isinstance(kept, dict) or not isinstance(kept.get("options"), dict):
+        return identity
+    rules = {name: value for name, value in kept["options"].items() if name == "rules"}
+    others = {name: value for name, value in identity["options"].items() if name != "rules"}
+    return identity | {"options": others | rules}
+
+
+def more_ranks(manifest: Manifest) -> bool:
+    """Whether a run's classes were judged twice by images of which it no longer has the maps."""
+    ranks = manifest.options.get("ranks")
+    return ranks is not None and int(ranks) > int(manifest.options["top_images"])
+
+
+def check_rules(run: Run, rules: Rules) -> None:
+    """Refuse a finished run that was judged by other rules than those that are asked for.
+
+    It is not judged again unasked, since results in its directory may rest on the classes that it has.
+
+    Raises:
+        InfoscopeError: it was; the message says how to have either.
+    """
+    version = run.manifest.rule_version
+    if version == RULE_VERSIONS[rules]:
+        return
+    chosen = "" if rules == MeasureConfig.rules else f" --rules {rules}"
+    place = " --out NEW" if more_ranks(run.manifest) else ""
+    had = rules_of(version)
+    kept = f", or measure with --rules {had} to keep them" if had in RULE_VERSIONS else ""
+    raise InfoscopeError(
+        f"{run.path} holds this measurement, finished, with classes by the rules {had}, not {rules}: give "
+        f"`infoscope judge {shlex.quote(str(run.path))}{chosen}{place}` to judge it again{kept}"
+    )
 
 
 def model_identity(model: ModelRecord) -> dict[str, Any]:

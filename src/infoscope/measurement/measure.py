@@ -20,11 +20,13 @@ from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.cross_checks import CrossChecks, CrossScoring
 from infoscope.measurement.fit import fit_record, fit_sample
 from infoscope.measurement.identity import (
+    check_rules,
     check_width,
     dictionary_record,
     images_record,
     model_record,
     run_identity,
+    with_kept_rules,
     with_kept_stamp,
 )
 from infoscope.measurement.judging import judge_features
@@ -67,7 +69,8 @@ def measure_scope(
         images: the pool of images: a source, or what `infoscope.open_images` opens.
         config: the options (see `MeasureConfig`).
         out: a run directory to write. An interrupted measurement with the same options resumes there, and a finished
-            one is read back. By default nothing is written.
+            one is read back. One that was judged by other rules is refused: `judge_run` judges it again. By default
+            nothing is written.
         execution: how the passes run (see `Execution`); it changes memory and speed, not the result.
         command: what the manifest names as the command of this measurement.
         **options: options of either by name, such as ``top_images=16, shift=2, batch_size=4``; they override those of
@@ -79,7 +82,7 @@ def measure_scope(
     Raises:
         InfoscopeError: the SAE and the model have different widths; the shift leaves no overlap; no image can be read,
             or an image changes during the measurement; ``out`` is another run's directory, holds a finished run with a
-            damaged file, or cannot be written; or the executor is not installed.
+            damaged file or with classes by other rules, or cannot be written; or the executor is not installed.
 
     Example:
         >>> import tempfile, numpy as np, torch
@@ -115,6 +118,7 @@ def measure_scope(
             name: value for name, value in stored_options.items() if (name, value) not in _LATER.items()
         }
         identity = run_identity(model, dictionary, images, ids_hash, options_of_identity)
+        identity = with_kept_rules(Path(out), identity)
         identity = with_kept_stamp(
             Path(out),
             identity,
@@ -122,8 +126,9 @@ def measure_scope(
             lambda kept: _same_images(Path(out), kept, images, partials),
         )
         if claim_directory(Path(out), identity):
-            partials.clear()
             measured = Scope.load(out)
+            check_rules(measured.run, config.rules)
+            partials.clear()
             if measured.manifest.files is None:  # `claim_directory` compares checksums, which older runs do not have
                 Run(Path(out), measured.manifest).check_whole()
             return measured

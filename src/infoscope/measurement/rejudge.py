@@ -14,6 +14,7 @@ from jaxtyping import Int64
 
 from infoscope.errors import InfoscopeError
 from infoscope.measurement.config import MeasureConfig
+from infoscope.measurement.identity import more_ranks
 from infoscope.measurement.judging import judge_features
 from infoscope.measurement.maps import feature_chunks
 from infoscope.measurement.ranking import Ranking
@@ -51,7 +52,8 @@ def judge_run(run: Run | Path | str, rules: Rules = "posterior", *, out: Path | 
 
     The distances of all pairs are computed again from the stored maps, and every feature is judged by the rules. Where
     the maps of more than k images had been judged (``ranks``), they are no longer there: the two halves are then halves
-    of the k that are stored, and a line says so. Other results in the directory, such as its report, stay as they are.
+    of the k that are stored, and a line says so. Since its two judgements by k images each could not be had back, such
+    a run is judged only into a new directory. Other results in the directory, such as its report, stay as they are.
 
     Args:
         run: the run, or its directory.
@@ -64,7 +66,8 @@ def judge_run(run: Run | Path | str, rules: Rules = "posterior", *, out: Path | 
 
     Raises:
         InfoscopeError: a file of the run is missing or damaged, its maps do not belong to its scores, it has an option
-            that this version does not know, or the result cannot be written.
+            that this version does not know, it would lose two judgements by k images each, or the result cannot be
+            written.
 
     Example:
         >>> judge_run("no/such/run")
@@ -77,14 +80,18 @@ def judge_run(run: Run | Path | str, rules: Rules = "posterior", *, out: Path | 
     folder = None if out is None else _new_folder(path, Path(out))
     run.check_whole()
     config = replace(config_of(run), rules=rules, ranks=None)
-    ranks = run.manifest.options.get("ranks")
-    if ranks is not None and int(ranks) > config.top_images:
+    if more_ranks(run.manifest):
+        ranks, top = int(run.manifest.options["ranks"]), config.top_images
+        lost = f"the maps of ranks {top} to {ranks - 1} were not kept"
+        if folder is None:
+            raise InfoscopeError(
+                f"{lost}, so {path} would lose its two judgements by up to {(ranks + 1) // 2} images each, which say "
+                f"whether classes repeat: give --out, a new directory for a copy that has two by {(top + 1) // 2} each"
+            )
         _LOGGER.warning(
-            "the maps of ranks %d to %d were not kept: the two halves that say whether classes repeat are now of the "
-            "first %d images",
-            config.top_images,
-            int(ranks) - 1,
-            config.top_images,
+            "%s: the two halves that say whether classes repeat are now of the first %d images",
+            lost,
+            top,
         )
     if rules == "posterior" and run.code_noise is None:
         _LOGGER.warning(
@@ -250,8 +257,8 @@ def _replace(run: Run, scope: Scope) -> None:
     kept = _kept_sums(run)
     with replacing(run.path, MANIFEST) as waiting:
         _write_judged(scope, waiting)
+        _replan(run.path / PLAN, waiting / PLAN, scope.manifest)
         scope.manifest.write(waiting / MANIFEST, _JUDGED, kept)
-    _replan(run.path / PLAN, run.path / PLAN, scope.manifest)
 
 
 def _new_folder(path: Path, out: Path) -> Path:
@@ -282,14 +289,12 @@ def _write(run: Run, scope: Scope, out: Path) -> None:
 
 
 def _replan(plan: Path, to: Path, manifest: Manifest) -> None:
-    """Name the new rules in the plan, by which `infoscope measure` knows the directory of a measurement again."""
+    """Write the plan, by which `infoscope measure` knows the directory of a measurement again, with the new rules."""
     value = read_json(plan) if plan.is_file() else None
     if not isinstance(value, dict) or not isinstance(value.get("options"), dict):
         return
-    options = {name: entry for name, entry in value["options"].items() if name not in ("rules", "ranks")}
+    rules = manifest.options["rules"]
     # As `measure_scope` writes it: an option that came later is left out at its default.
-    if manifest.options["rules"] != MeasureConfig.rules:
-        options["rules"] = manifest.options["rules"]
-    if options == value["options"] and to == plan:
-        return
-    write_json(to, value | {"options": options})
+    left_out = ("ranks", "rules") if rules == MeasureConfig.rules else ("ranks",)
+    options = value["options"] | {"rules": rules}
+    write_json(to, value | {"options": {name: entry for name, entry in options.items() if name not in left_out}})

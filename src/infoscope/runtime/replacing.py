@@ -23,6 +23,8 @@ WAITING = "replacing"
 def replacing(folder: Path, record: str) -> Iterator[Path]:
     """Yield a folder to write new files into, which replace those of the same names when the block ends well.
 
+    Files may be in folders inside it; they then replace those in the folders of the same names.
+
     Args:
         folder: whose files are replaced.
         record: the file that must be written last; a folder in which it is missing is thrown away.
@@ -84,8 +86,10 @@ def finish_replacing(folder: Path, record: str) -> None:
     if not (waiting / record).is_file():
         return
     try:
-        names = sorted(file.name for file in waiting.iterdir())
+        folders = [waiting, *(inner for inner in sorted(waiting.rglob("*")) if inner.is_dir())]
+        names = [str(file.relative_to(waiting)) for file in sorted(waiting.rglob("*")) if file not in folders]
         for name in [*(name for name in names if name != record), record]:
+            (folder / name).parent.mkdir(exist_ok=True)
             # Another process that opened the folder may have moved it meanwhile.
             with suppress(FileNotFoundError):
                 (waiting / name).replace(folder / name)
@@ -94,5 +98,6 @@ def finish_replacing(folder: Path, record: str) -> None:
             f"new files of {folder} wait in {waiting}, and cannot be moved: {error.strerror or error}; make {folder} "
             "writable and open it again"
         ) from error
-    with suppress(OSError):  # empty now; what is left of it changes nothing
-        waiting.rmdir()
+    for emptied in reversed(folders):
+        with suppress(OSError):  # what is left of it changes nothing
+            emptied.rmdir()

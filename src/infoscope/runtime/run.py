@@ -409,4 +409,8 @@ def first_difference(found: Any, wanted: dict[str, Any]) -> str:
             if isinstance(wanted[key], dict) and isinstance(found.get(key), dict):
                 return f"{key}: {first_difference(found[key], wanted[key])}"
             return f"{key} was {found.get(key)}, now {wanted[key]}"
+    # Options that are at their default may have no entry.
+    for key, value in found.items():
+        if key not in wanted and not isinstance(value, dict):
+            return f"{key} was {value}, now not given"
     return "it was made by another version"
