@@ -112,9 +112,10 @@ def test_stopped_at_random_moments_it_is_the_old_run_or_the_new_one(place, tmp_p
     assert not same(old, new)
     # Before and after the manifest waits, which is when the new files begin to count, and anywhere.
     replaced = [at for at, what in enumerate(moments, 1) if what.endswith("replace")]
+    waits = 2 * 5  # moments, before and after: each of four files was written, and the manifest
     chosen = random.Random(int(number))
     found = set()
-    for at in [replaced[0], replaced[8], *chosen.sample(replaced[8:-1], 2), chosen.randint(1, len(moments))]:
+    for at in [replaced[0], replaced[waits], *chosen.sample(replaced[waits:-1], 2), chosen.randint(1, len(moments))]:
         fresh()
         status, _ = run_command(["judge", run], at, number, log)
         assert status == (-number if number == signal.SIGKILL else 130), log.read_text()
