@@ -8,8 +8,7 @@ import pytest
 
 from infoscope.scope.displacement import (
     CUT_OFF,
-    LEAST_SPREAD,
-    NULL_POINT,
+    LEAST_KEPT,
     PairDisplacement,
     cut_off,
     displace_features,
@@ -30,9 +29,12 @@ def pairs_of(first: np.ndarray, second: np.ndarray, feature: list[int], rank: li
 
 
 def shares(**given: list[float]) -> PairDisplacement:
+    """By default noise displaces nothing; what is given of it is the same in both copies of a pair."""
     count = len(next(iter(given.values())))
     names = ("pixels", "place", "unrelated", "half_unrelated", "noise")
-    return PairDisplacement(**{name: np.array(given.get(name, [0.0] * count)) for name in names})
+    arrays = {name: np.array(given.get(name, [0.0] * count)) for name in names}
+    noise = arrays.pop("noise")
+    return PairDisplacement(**arrays, noise=np.stack([noise, noise], 1) if noise.ndim == 1 else noise)
 
 
 def by_feature(of: PairDisplacement, feature: list[int] | None = None):
@@ -84,19 +86,54 @@ def test_displacement_by_hand():
     assert (found.displaced[0], found.displaced_null[0], found.displaced_noise[0]) == pytest.approx((0.4, 0.9, 0.2))
 
 
+def test_displacement_is_of_the_pairs_that_follow():
+    """A third pair jumps: it is displaced, and says nothing of how much the others keep."""
+    of = shares(pixels=[0.3, 0.5, 1.0], place=[1.0] * 3, unrelated=[0.8, 1.0, 0.9], noise=[0.1, 0.3, 0.9])
+    found = by_feature(of)
+    assert found.displacement[0] == pytest.approx(0.2 / 0.7)
+    assert found.displaced[0] == pytest.approx(0.6)
+    assert found.moves.jumping[0] == pytest.approx(1 / 3)
+
+
+def test_noise_is_taken_up_to_where_a_pair_would_jump():
+    """The border is at 0.72: of four copies of each pair one is beyond it, and counts as that far."""
+    noise = [[0.1, 0.1, 0.1, 0.9]] * 4
+    found = by_feature(shares(pixels=[0.4] * 4, place=[1.0] * 4, unrelated=[0.9] * 4, noise=noise))
+    assert found.noise_jumps[0] == pytest.approx(0.25)
+    assert found.displaced_noise[0] == pytest.approx(0.3)
+    of_followers = (0.3 + 0.72) / 4
+    assert found.displacement[0] == pytest.approx((0.4 - of_followers) / (0.9 - of_followers))
+
+
+def test_copies_without_mass_are_left_out():
+    noise = [[0.1, float("nan")], [0.9, 0.1]]
+    found = by_feature(shares(pixels=[0.4] * 2, place=[1.0] * 2, unrelated=[0.9] * 2, noise=noise))
+    assert found.noise_jumps[0] == pytest.approx(0.25)  # none of one copy, one of two
+
+
+def test_one_pair_that_follows_is_too_few():
+    of = shares(pixels=[0.3, 1.0, 1.0], place=[1.0] * 3, unrelated=[0.9] * 3)
+    assert np.isnan(by_feature(of).displacement[0])
+
+
 def test_where_noise_displaces_nearly_as_much_as_other_pictures_nothing_is_said():
-    assert np.isnan(by_feature(shares(pixels=[0.7] * 4, unrelated=[0.9] * 4, noise=[0.75] * 4)).displacement[0])
-    assert not np.isnan(by_feature(shares(pixels=[0.7] * 4, unrelated=[0.9] * 4, noise=[0.7] * 4)).displacement[0])
+    assert np.isnan(
+        by_feature(shares(pixels=[0.7] * 4, place=[1.0] * 4, unrelated=[0.9] * 4, noise=[0.75] * 4)).displacement[0]
+    )
+    assert not np.isnan(
+        by_feature(shares(pixels=[0.7] * 4, place=[1.0] * 4, unrelated=[0.9] * 4, noise=[0.7] * 4)).displacement[0]
+    )
 
 
-def test_the_standard_error_is_that_of_a_ratio():
+def test_the_standard_error_is_what_repeats_scatter_by():
     rng = np.random.default_rng(1)
     pairs, features = 24, 4000
     pixels = rng.normal(0.4, 0.1, (features, pairs)).clip(0, 1)
-    unrelated = rng.normal(0.8, 0.1, (features, pairs)).clip(0, 1)
+    unrelated = np.full((features, pairs), 0.8)
     feature = np.repeat(np.arange(features), pairs).tolist()
-    found = by_feature(shares(pixels=pixels.ravel().tolist(), unrelated=unrelated.ravel().tolist()), feature)
-    # What repeats of the same feature really scatter by.
+    found = by_feature(
+        shares(pixels=pixels.ravel().tolist(), place=[1.0] * pixels.size, unrelated=unrelated.ravel().tolist()), feature
+    )
     assert np.median(found.displacement_error) == pytest.approx(found.displacement.std(), rel=0.05)
 
 
@@ -116,8 +153,8 @@ def test_the_standard_error_is_that_of_a_ratio():
     ],
 )
 def test_how_a_pair_moves(pixels, place, moves):
-    # The last pair's border: unrelated pictures displace 0.9 with the least spread that is assumed.
-    assert pytest.approx(0.8) == 0.9 - NULL_POINT * LEAST_SPREAD
+    # The border: a fifth of the 0.9 that unrelated pictures displace is kept.
+    assert pytest.approx(0.72) == 0.9 * (1 - LEAST_KEPT)
     of = shares(pixels=[0.9, 0.9, pixels], place=[0.95, 0.95, place], unrelated=[0.9, 0.9, 0.9])
     found = by_feature(of).moves
     others = 2 / 3 if moves == "jumping" else 0.0
@@ -126,11 +163,11 @@ def test_how_a_pair_moves(pixels, place, moves):
 
 
 def test_a_pair_whose_noise_is_not_known_has_that_of_the_others():
-    known = by_feature(shares(pixels=[0.4, 0.4], unrelated=[0.9, 0.9], noise=[0.2, 0.2]))
-    partly = by_feature(shares(pixels=[0.4, 0.4], unrelated=[0.9, 0.9], noise=[0.2, float("nan")]))
+    known = by_feature(shares(pixels=[0.4, 0.4], place=[1.0, 1.0], unrelated=[0.9, 0.9], noise=[0.2, 0.2]))
+    partly = by_feature(shares(pixels=[0.4, 0.4], place=[1.0, 1.0], unrelated=[0.9, 0.9], noise=[0.2, float("nan")]))
     assert partly.displaced_noise.tolist() == known.displaced_noise.tolist()
     assert partly.displacement == pytest.approx(known.displacement)
-    nowhere = by_feature(shares(pixels=[0.4, 0.4], unrelated=[0.9, 0.9], noise=[float("nan")] * 2))
+    nowhere = by_feature(shares(pixels=[0.4, 0.4], place=[1.0, 1.0], unrelated=[0.9, 0.9], noise=[float("nan")] * 2))
     assert np.isnan(nowhere.displacement[0])
 
 

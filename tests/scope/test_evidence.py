@@ -33,9 +33,10 @@ def controls_of(excess: float) -> FeatureControls:
     return FeatureControls(**unknown | lists | {"cds_excess": one(excess), "position_pairs": np.array([8], np.uint32)})
 
 
-def found(displacement: float = 0.3, noise: float = 0.1) -> FeatureDisplacement:
+def found(displacement: float = 0.3, noise: float = 0.1, jumps: float = 0.0) -> FeatureDisplacement:
     moves = Moves(one(0.75), one(0.0), one(0.0), one(0.25), one(0.2), one(0.125), np.array([8], np.uint32))
-    return FeatureDisplacement(one(0.35), one(0.8), one(0.9), one(noise), one(displacement), one(0.04), moves)
+    shares = (0.35, 0.8, 0.9, noise, displacement, 0.04, jumps)
+    return FeatureDisplacement(*map(one, shares), moves)
 
 
 def lines(displacement: FeatureDisplacement, name: str = "mixed", shift: int = 2, excess: float = 0.05) -> str:
@@ -45,8 +46,8 @@ def lines(displacement: FeatureDisplacement, name: str = "mixed", shift: int = 2
 def test_every_number_of_a_feature_is_named():
     assert lines(found()) == (
         "6 of 8 pairs follow the pixels; 2 of 8 pairs jump; 1 of 8 vanish from one crop and count as jumping; "
-        "35% of the mass is displaced, where unrelated pictures give 90% and code noise 10%; displacement 0.30 ± 0.04; "
-        "CDS 0.100, +0.050 against code noise; the weaker map has 70% of the stronger one's mass"
+        "35% of the mass is displaced, where unrelated pictures give 90% and code noise 10%; "
+        "displacement of those that follow 0.30 ± 0.04; CDS 0.100, +0.050 against code noise; the weaker map has 70% of the stronger one's mass"
     )
 
 
@@ -54,6 +55,7 @@ def test_every_number_of_a_feature_is_named():
     ("line", "said"),
     [
         (lines(found(noise=0.0)), "code noise was not measured or gives none"),
+        (lines(found(jumps=0.12)), "noise alone makes 12% of pairs jump"),
         (lines(found(), shift=0), "no shift, so no map can move"),
         (lines(found(), "undefined"), "8 images tell whether the map moved, fewer than 4"),
     ],
@@ -64,6 +66,13 @@ def test_what_is_not_known_is_said(line, said):
 
 def test_nothing_is_said_of_what_noise_hides():
     assert "displacement" not in lines(found(NAN), excess=NAN)
+
+
+def test_trust_says_where_noise_hides_what_follows():
+    assert (
+        "code noise displaces about as much"
+        in trust_reasons(posterior("unsettled", 0.01), found(NAN, noise=0.8), scores_of(), 8, 0.1)[0]
+    )
 
 
 def posterior(name: str, *chances: float) -> Posterior:

@@ -243,18 +243,25 @@ SCOPE = declare(
             since="0.1.0",
         ),
         "displacement": _ratio(
-            "(displaced - displaced_noise) / (displaced_null - displaced_noise): 0 where code noise explains it, 1 "
-            "where no more stays than between unrelated pictures; null where noise displaces over 0.8 of what they do",
+            "how far the pairs that follow do so only in part: what they displace beyond code noise over what unrelated "
+            "pictures do; 0: noise explains all; null with fewer than two such pairs, or where noise displaces over 0.8 "
+            "of what unrelated pictures do. Under rule_version 2, of all pairs",
             panel="controls",
             since="0.1.0",
         ),
         "displacement_error": _ratio(
             "its standard error over pairs", label="displacement, standard error", panel="controls", since="0.1.0"
         ),
+        "noise_jumps": _share(
+            "pairs that code noise alone would make jump if the feature were local; 0 where noise was not measured",
+            label="pairs that jump by code noise",
+            panel="controls",
+            since="0.1.0",
+        ),
         "pairs_following": _share(
-            "pairs that kept to their pixels (rule_version 2: less is displaced there than two standard deviations "
-            "below the mean of unrelated pictures, and at most 0.8 of what is displaced at equal places of the crops, "
-            "or these are not kept; 1: moved against the pixels at most 0.8 of what they moved against the crop); of "
+            "pairs that kept to their pixels (rule_version 3: at most 0.8 of what unrelated pictures displace is "
+            "displaced there, and at most 0.8 of what is displaced at equal places of the crops, or these are not kept; "
+            "2: the border is two standard deviations below unrelated pictures; 1: moved against the pixels at most 0.8 of what they moved against the crop); of "
             "those with mass in both full maps or vanished (mass on the overlap in one crop, none anywhere in the "
             "other), and so are the next three",
             label="pairs that follow the pixels",

@@ -231,7 +231,7 @@ def simulate_noise(
     grounds: Sequence[Float64[np.ndarray, "cell cell"]],
     seed: int = 0,
     draws: int = DRAWS,
-) -> list[tuple[Float64[np.ndarray, " pair"], Float64[np.ndarray, " pair"]]]:
+) -> list[Float64[np.ndarray, "pair draw"]]:
     """What the pairs' distances would be if their features were local and nothing but code noise differed.
 
     Half of the draws copy the first crop's map, half the second's. A pair's random numbers depend on the seed, its
@@ -248,23 +248,23 @@ def simulate_noise(
         draws: copies of each pair, an even number of at least 2.
 
     Returns:
-        For each ground distance, mean and variance over the draws of the distance between a map and its copy on the
-        overlap; NaN for pairs without mass on the overlap in either crop, and where fewer than two copies have any.
+        For each ground distance, the distances between a pair's maps and their copies on the overlap, 0 to 1; NaN where
+        a copy has no mass there, and for pairs without mass on the overlap in either crop.
 
     Example:
         >>> maps = SparseMaps.from_dense(np.eye(1, 16, 5))
         >>> pairs = MapPairs(np.zeros(1, np.uint32), np.zeros(1, np.uint16), np.zeros(1, np.uint64),
         ...                  np.array([1.0], np.float32), first=maps, second=maps)
-        >>> ((mean, variance),) = simulate_noise(pairs, CodeNoise.none(), 4, 0, [1 - np.eye(16)])
-        >>> mean.tolist(), variance.tolist()
-        ([0.0], [0.0])
+        >>> (distances,) = simulate_noise(pairs, CodeNoise.none(), 4, 0, [1 - np.eye(16)], draws=2)
+        >>> distances.tolist()
+        [[0.0, 0.0]]
     """
     if draws < 2 or draws % 2:
         raise ValueError(f"{draws} draws do not halve; give an even number")
     tables = _Tables.of(noise)
     side = grid - shift
     scale, rates = noise.scale_of(pairs.feature), noise.own_rates(pairs.feature)
-    means, variances = np.full((2, len(grounds), len(pairs)), np.nan)
+    distances = [np.full((len(pairs), draws), np.nan) for _ in grounds]
     for begin in range(0, len(pairs), _PAIRS_AT_ONCE):
         chunk = pairs.take(range(begin, min(begin + _PAIRS_AT_ONCE, len(pairs))))
         overlaps = overlap_maps(chunk.first, chunk.second, grid, shift)
@@ -274,7 +274,6 @@ def simulate_noise(
         feature, rank = chunk.feature[both], chunk.rank[both]
         own = begin + both
         own_rates = rates[0][own], rates[1][own], rates[2][own]
-        found = np.empty((len(grounds), len(both), draws))
         for crop, (full, overlap, top) in enumerate(
             ((chunk.first, overlaps[0], shift), (chunk.second, overlaps[1], 0))
         ):
@@ -282,16 +281,28 @@ def simulate_noise(
             copies = tables.copies(full.take(both), scale[own], key, grid, top, side, draws // 2, own_rates)
             originals = overlap.take(np.repeat(both, draws // 2))
             drawn = slice(crop * (draws // 2), (crop + 1) * (draws // 2))
-            for place, distances in enumerate(grounds):
-                emd = np.minimum(emd_pairs(originals, copies, distances), 1.0)
-                found[place, :, drawn] = emd.reshape(len(both), -1)
-        known = ~np.isnan(found)
-        count = known.sum(2)
-        mean = np.where(known, found, 0.0).sum(2) / np.maximum(count, 1)
-        squares = np.where(known, (found - mean[..., None]) ** 2, 0.0).sum(2)
-        means[:, own] = np.where(count >= 2, mean, np.nan)
-        variances[:, own] = np.where(count >= 2, squares / np.maximum(count - 1, 1), np.nan)
-    return list(zip(means, variances, strict=True))
+            for ground, found in zip(grounds, distances, strict=True):
+                emd = np.minimum(emd_pairs(originals, copies, ground), 1.0)
+                found[own, drawn] = emd.reshape(len(both), -1)
+    return distances
+
+
+def over_draws(
+    distances: Float64[np.ndarray, "pair draw"],
+) -> tuple[Float64[np.ndarray, " pair"], Float64[np.ndarray, " pair"]]:
+    """Mean and variance of each pair's distances over the draws; NaN where fewer than two are known.
+
+    Example:
+        >>> mean, variance = over_draws(np.array([[0.2, 0.4, np.nan], [0.1, np.nan, np.nan]]))
+        >>> mean.round(3).tolist(), variance.round(3).tolist()
+        ([0.3, nan], [0.02, nan])
+    """
+    known = ~np.isnan(distances)
+    count = known.sum(1)
+    mean = np.where(known, distances, 0.0).sum(1) / np.maximum(count, 1)
+    squares = np.where(known, (distances - mean[:, None]) ** 2, 0.0).sum(1)
+    variance = squares / np.maximum(count - 1, 1)
+    return np.where(count >= 2, mean, np.nan), np.where(count >= 2, variance, np.nan)
 
 
 def pair_keys(

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt16, UInt32
 
 from infoscope.options import EmptyPairs, Metric
-from infoscope.scope.code_noise import CodeNoise, simulate_noise
+from infoscope.scope.code_noise import CodeNoise, over_draws, simulate_noise
 from infoscope.scope.companions import Companions, compare_maps
 from infoscope.scope.displacement import PairDisplacement, cut_off, displace_pairs
 from infoscope.scope.emd import emd_pairs, partner_distances
@@ -196,7 +196,8 @@ def control_pairs(
     alone, displaced_alone = (unknown, unknown), None
     if noise is not None:
         grounds = overlap_distances / largest, cut_off(metric, geometry.side)
-        alone, (displaced_alone, _) = simulate_noise(pairs, noise, grid, shift, grounds, seed)
+        distances, displaced_alone = simulate_noise(pairs, noise, grid, shift, grounds, seed)
+        alone = over_draws(distances)
     displaced = displace_pairs(pairs, overlaps, geometry, displaced_alone)
     controls = []
     for begin in range(0, max(len(pairs), 1), _PAIRS_AT_ONCE):

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt32
 
 from infoscope.scope.classes import Moves
+from infoscope.scope.code_noise import over_draws
 from infoscope.scope.emd import emd_pairs, partner_distances
 from infoscope.scope.geometry import Geometry, patch_distances
 from infoscope.scope.maps import MapPairs, Overlaps
@@ -27,14 +28,9 @@ called displaced, and less than the movement of the pixels, 2.8 patches at a shi
 the crop is. On a DINOv2 ViT-S/14, the displaced share over that of unrelated pictures has a rank correlation of 0.88
 between two pools of 1,000 photographs, and CDS over its null of 0.77."""
 
-NULL_POINT = 2.0
-"""A map keeps to its pixels, or to its place in the crop, where less is displaced than by so many standard deviations
-below the mean of unrelated pictures. Our choice: the usual two, so that 2 in 100 unrelated pairs would."""
 LEAST_KEPT = 0.2
-"""It must also keep at least this part of what unrelated pictures displace. Our choice: as for the class global, since
-features that are parked on the flat patches of a picture overlap a little more than in unrelated pictures."""
-LEAST_SPREAD = 0.05
-"""Unrelated pictures are taken to vary by at least so much from pair to pair. Our choice: a few of them may agree."""
+"""A map keeps to its pixels, or to its place in the crop, where at least this part of what unrelated pictures displace is
+not displaced. From it, a feature is global: "calibrated at least 0.8" (method, section 4)."""
 NEARER = 0.8
 """Where a pair is both, it follows or stays if the smaller of its two displaced shares is at most this part of the
 larger one, and is still otherwise. As for the older rules."""
@@ -43,7 +39,7 @@ STILL = 0.2
 maps with an error of 0.3 of their peak have 0.2."""
 LEAST_ROOM = 0.2
 """Where what unrelated pictures displace exceeds what noise displaces by less than this part of it, noise hides whether
-a map follows. Our choice: the complement of the calibrated score from which a feature is global."""
+a map follows. Our choice: as much as a map must keep at least to be said to follow."""
 
 _PAIRS_AT_ONCE = 16384
 
@@ -57,15 +53,15 @@ class PairDisplacement:
         place: at equal places of the two crops, on the full grid; NaN where either map has no mass.
         unrelated: between the first overlap map and the second of the feature's next valid pair, cyclic; NaN without.
         half_unrelated: the same within the pairs of even or of odd rank.
-        noise: what noise alone would displace if the feature were local: the mean over noisy copies of the overlap
-            maps; 0 where noise was not measured, NaN where too few copies keep any mass.
+        noise: ``[pair, draw]``, what noise alone would displace if the feature were local, for each noisy copy of an
+            overlap map; 0 where noise was not measured, NaN for copies that keep no mass.
     """
 
     pixels: Float64[np.ndarray, " pair"]
     place: Float64[np.ndarray, " pair"]
     unrelated: Float64[np.ndarray, " pair"]
     half_unrelated: Float64[np.ndarray, " pair"]
-    noise: Float64[np.ndarray, " pair"]
+    noise: Float64[np.ndarray, "pair draw"]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name, with a prefix, as `from_arrays` reads them."""
@@ -96,7 +92,7 @@ def displace_pairs(
     pairs: MapPairs,
     overlaps: Overlaps,
     geometry: Geometry,
-    noise: Float64[np.ndarray, " pair"] | None = None,
+    noise: Float64[np.ndarray, "pair draw"] | None = None,
 ) -> PairDisplacement:
     """The displaced shares of every pair. All pairs of a feature must be present, as for the null.
 
@@ -104,7 +100,7 @@ def displace_pairs(
         pairs: the maps, on the full grid, whole features.
         overlaps: what they show of the overlap, and which are compared.
         geometry: the grid and the shift.
-        noise: what noise displaces; None where it was not measured.
+        noise: what noise displaces, draw by draw; None where it was not measured.
 
     Example:
         A peak that stays at its place in the crop is displaced in full against the pixels:
@@ -120,7 +116,7 @@ def displace_pairs(
     full = cut_off(geometry.metric, geometry.grid)
     overlap = cut_off(geometry.metric, geometry.side)
     first, second = overlaps.first, overlaps.second
-    none = np.zeros(len(pairs))
+    none = np.zeros((len(pairs), 2))
     parts = []
     for begin in range(0, max(len(pairs), 1), _PAIRS_AT_ONCE):
         index = np.arange(begin, min(begin + _PAIRS_AT_ONCE, len(pairs)))
@@ -159,9 +155,11 @@ class FeatureDisplacement:
         displaced_place: at equal places of the crops, over the pairs with mass in both full maps.
         displaced_null: what unrelated pictures displace.
         displaced_noise: what noise alone would displace.
-        displacement: (displaced - displaced_noise) / (displaced_null - displaced_noise): 0 where noise explains what is
-            displaced, 1 where no more is kept than between unrelated pictures; NaN where noise leaves no room.
-        displacement_error: its standard error over pairs.
+        displacement: how far the pairs that follow do so in part: of what they displace beyond noise, the share of what
+            unrelated pictures displace beyond it. 0: noise explains all; NaN with fewer than two such pairs, and where
+            noise leaves no room.
+        displacement_error: its standard error over these pairs.
+        noise_jumps: the share of pairs that would jump by noise alone if the feature were local.
         moves: how the pairs moved.
     """
 
@@ -171,11 +169,19 @@ class FeatureDisplacement:
     displaced_noise: Float64[np.ndarray, " feature"]
     displacement: Float64[np.ndarray, " feature"]
     displacement_error: Float64[np.ndarray, " feature"]
+    noise_jumps: Float64[np.ndarray, " feature"]
     moves: Moves
+
+    @property
+    def hidden(self) -> Bool[np.ndarray, " feature"]:
+        """Whether noise displaces so much that a map which follows can hardly be told from one that does not."""
+        return ~(self.displaced_null - self.displaced_noise > LEAST_ROOM * self.displaced_null)
 
 
 # Our choice: the standard error of few pairs leans on that of all features as if four more pairs had that one.
 _PRIOR_PAIRS = 4
+# Our choice: a standard error is not smaller than a tenth of the narrowest cell in which displacements are judged.
+_LEAST_ERROR = 0.01
 
 
 def displace_features(
@@ -196,52 +202,107 @@ def displace_features(
     """
     over = ~np.isnan(shares.pixels) & ~np.isnan(shares.unrelated)
 
-    def mean(values: Float64[np.ndarray, " pair"], pairs: Bool[np.ndarray, " pair"] = over) -> np.ndarray:
-        return feature_mean(values, pairs, feature, n_features, least=2)
+    def mean(values: Float64[np.ndarray, " pair"], pairs: Bool[np.ndarray, " pair"], least: int = 2) -> np.ndarray:
+        return feature_mean(np.where(pairs, values, 0.0), pairs, feature, n_features, least=least)
 
-    displaced, null = mean(shares.pixels), mean(shares.unrelated)
-    # Pairs whose copies lose all mass have no noise of their own; they get that of the feature's others.
-    noise = feature_mean(shares.noise, over & ~np.isnan(shares.noise), feature, n_features)
-    of_pair = np.where(np.isnan(shares.noise), noise[feature], shares.noise)
-    placed = ~np.isnan(shares.place)
-    room = null - noise
-    hidden = ~(room > LEAST_ROOM * null)
-    displacement = np.divide(displaced - noise, room, out=np.full(n_features, np.nan), where=~hidden)
-    counts = np.bincount(feature[over], minlength=n_features)
-    own = displacement[feature]
-    residual = (shares.pixels - of_pair) - own * (shares.unrelated - of_pair)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        square = mean(residual**2) / room**2 * counts / np.maximum(counts - 1, 1)
-        enough = (counts >= _PRIOR_PAIRS) & ~np.isnan(square)
-        usual = float(np.median(square[enough])) if enough.any() else 0.0
-        pooled = ((counts - 1) * square + _PRIOR_PAIRS * usual) / (counts - 1 + _PRIOR_PAIRS)
-        error = np.sqrt(pooled / np.maximum(counts, 1))
-    return FeatureDisplacement(
+    displaced, null = mean(shares.pixels, over), mean(shares.unrelated, over)
+    # Unrelated pictures are known for pairs whose own overlap is empty too.
+    apart = ~np.isnan(shares.unrelated)
+    border = (1.0 - LEAST_KEPT) * mean(shares.unrelated, apart)
+    border = np.where(np.isnan(border), 1.0 - LEAST_KEPT, border)[feature]
+    of_noise, _ = over_draws(shares.noise)
+    kinds = _sort_pairs(shares, vanished, border)
+    displacement, error = _partly(shares, kinds.following, border, feature, null)
+    drawn = ~np.isnan(shares.noise) & ~np.isnan(shares.pixels)[:, None]
+    jumps = (drawn & (shares.noise > border[:, None])).sum(1) / np.maximum(drawn.sum(1), 1)
+    found = FeatureDisplacement(
         displaced=displaced,
-        displaced_place=mean(shares.place, placed),
+        displaced_place=mean(shares.place, ~np.isnan(shares.place)),
         displaced_null=null,
-        displaced_noise=noise,
+        displaced_noise=mean(of_noise, over & ~np.isnan(of_noise), least=1),
         displacement=displacement,
-        displacement_error=np.where(np.isnan(displacement), np.nan, np.maximum(error, 1e-3)),
-        moves=_moves(shares, vanished, feature, n_features, null, away),
+        displacement_error=error,
+        noise_jumps=mean(jumps, drawn.any(1), least=1),
+        moves=kinds.shares(vanished, feature, n_features, away),
+    )
+    return replace(
+        found,
+        displacement=np.where(found.hidden, np.nan, displacement),
+        displacement_error=np.where(found.hidden, np.nan, error),
     )
 
 
-def _moves(
+def _partly(
     shares: PairDisplacement,
-    vanished: Bool[np.ndarray, " pair"],
+    following: Bool[np.ndarray, " pair"],
+    border: Float64[np.ndarray, " pair"],
     feature: UInt32[np.ndarray, " pair"],
-    n_features: int,
     null: Float64[np.ndarray, " feature"],
-    away: Float64[np.ndarray, " feature"],
-) -> Moves:
+) -> tuple[Float64[np.ndarray, " feature"], Float64[np.ndarray, " feature"]]:
+    """How much the pairs that follow displace beyond noise, and its standard error; see `FeatureDisplacement`."""
+    n_features = len(null)
+
+    def mean(values: Float64[np.ndarray, " pair"], pairs: Bool[np.ndarray, " pair"], least: int = 1) -> np.ndarray:
+        return feature_mean(np.where(pairs, values, 0.0), pairs, feature, n_features, least=least)
+
+    # A pair follows only while it displaces no more than the border, so what noise would displace is cut off there too.
+    drawn = ~np.isnan(shares.noise)
+    known = drawn.any(1)
+    copies = np.where(drawn, np.minimum(shares.noise, border[:, None]), 0.0).sum(1) / np.maximum(drawn.sum(1), 1)
+    # Pairs whose copies lose all mass have no noise of their own; they get that of the feature's others.
+    noise = mean(copies, known & following)
+    noise = np.nan_to_num(np.where(np.isnan(noise), mean(copies, known), noise))
+    of_pair = np.where(known, copies, noise[feature])
+    room = null - noise
+    displacement = (mean(shares.pixels, following, least=2) - noise) / np.where(room > 0, room, np.nan)
+    residual = (shares.pixels - of_pair) - displacement[feature] * (null[feature] - of_pair)
+    counts = np.bincount(feature[following], minlength=n_features)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        square = mean(residual**2, following, least=2) / room**2 * counts / np.maximum(counts - 1, 1)
+        enough = (counts >= _PRIOR_PAIRS) & ~np.isnan(square)
+        usual = float(np.median(square[enough])) if enough.any() else 0.0
+        pooled = ((counts - 1) * square + _PRIOR_PAIRS * usual) / (counts - 1 + _PRIOR_PAIRS)
+        error = np.maximum(np.sqrt(pooled / np.maximum(counts, 1)), _LEAST_ERROR)
+    return displacement, np.where(np.isnan(displacement), np.nan, error)
+
+
+@dataclass(frozen=True)
+class _Kinds:
+    """How each pair moved, as far as it can be judged."""
+
+    judged: Bool[np.ndarray, " pair"]
+    following: Bool[np.ndarray, " pair"]
+    staying: Bool[np.ndarray, " pair"]
+    still: Bool[np.ndarray, " pair"]
+
+    def shares(
+        self,
+        vanished: Bool[np.ndarray, " pair"],
+        feature: UInt32[np.ndarray, " pair"],
+        n_features: int,
+        away: Float64[np.ndarray, " feature"],
+    ) -> Moves:
+        def share(pairs: Bool[np.ndarray, " pair"]) -> Float64[np.ndarray, " feature"]:
+            return feature_mean(pairs.astype(np.float64), self.judged, feature, n_features)
+
+        return Moves(
+            following=share(self.following),
+            staying=share(self.staying),
+            still=share(self.still),
+            jumping=share(self.judged & ~self.following & ~self.staying & ~self.still),
+            away=away,
+            vanished=share(vanished),
+            judged=np.bincount(feature[self.judged], minlength=n_features).astype(np.uint32),
+        )
+
+
+def _sort_pairs(
+    shares: PairDisplacement, vanished: Bool[np.ndarray, " pair"], border: Float64[np.ndarray, " pair"]
+) -> _Kinds:
+    """Whether each pair follows, stays or keeps still; the other judged ones jump."""
     seen, known = ~np.isnan(shares.pixels), ~np.isnan(shares.place)
     # Mass that left the overlap is elsewhere in the crop, so at least not on its pixels.
     pixels, place = np.where(seen, shares.pixels, 1.0), np.where(known, shares.place, 1.0)
-    apart = ~np.isnan(shares.unrelated)
-    square = feature_mean((shares.unrelated - null[feature]) ** 2, apart, feature, n_features, least=2)
-    border = np.minimum(null - NULL_POINT * np.fmax(np.sqrt(square), LEAST_SPREAD), (1.0 - LEAST_KEPT) * null)
-    border = np.where(np.isnan(border), 1.0 - LEAST_KEPT, border)[feature]
     with_pixels, at_place = seen & known & (pixels <= border), known & (place <= border)
     nearer_pixels, nearer_place = pixels <= NEARER * place, place <= NEARER * pixels
     # Maps that do not move at all, and cover so much that both are small, are still.
@@ -250,17 +311,4 @@ def _moves(
     staying = moved & at_place & ~following & (nearer_place | ~with_pixels)
     # Maps that hardly differ between pictures have no border to speak of; what does not move is still all the same.
     still = known & ~following & ~staying & ((with_pixels & at_place) | (np.maximum(pixels, place) <= STILL))
-    judged = known | vanished
-
-    def share(pairs: Bool[np.ndarray, " pair"]) -> Float64[np.ndarray, " feature"]:
-        return feature_mean(pairs.astype(np.float64), judged, feature, n_features)
-
-    return Moves(
-        following=share(following),
-        staying=share(staying),
-        still=share(still),
-        jumping=share(judged & ~following & ~staying & ~still),
-        away=away,
-        vanished=share(vanished),
-        judged=np.bincount(feature[judged], minlength=n_features).astype(np.uint32),
-    )
+    return _Kinds(known | vanished, following, staying, still)

@@ -13,7 +13,7 @@ from infoscope.scope.geometry import Geometry
 from infoscope.scope.posterior import Posterior
 from infoscope.scope.score import FeatureScores
 
-# Our choice: what is less likely than this changes no reader's mind.
+# Our choice: what is rarer than this changes no reader's mind.
 _NAMED = 0.05
 # Our choice: a feature's class is said to rest on few pairs below this share of k.
 _FEW = 0.75
@@ -57,7 +57,12 @@ def evidence_lines(
                 f"{found.displaced_null[feature]:.0%} and code noise {_noise(found, feature)}"
             )
         if not np.isnan(found.displacement[feature]):
-            clauses.append(f"displacement {found.displacement[feature]:.2f} ± {found.displacement_error[feature]:.2f}")
+            clauses.append(
+                f"displacement of those that follow {found.displacement[feature]:.2f} ± "
+                f"{found.displacement_error[feature]:.2f}"
+            )
+        if found.noise_jumps[feature] >= _NAMED:
+            clauses.append(f"noise alone makes {found.noise_jumps[feature]:.0%} of pairs jump")
         if not np.isnan(controls.cds_excess[feature]):
             clauses.append(f"CDS {scores.cds[feature]:.3f}, {controls.cds_excess[feature]:+.3f} against code noise")
         if not np.isnan(scores.mass_ratio[feature]):
@@ -84,7 +89,7 @@ def trust_reasons(
         fvu: fraction of variance that the SAE leaves unexplained; None where not known.
     """
     of_run = [] if fvu is None or fvu <= _LOOSE_FVU else [f"the SAE leaves {fvu:.0%} of the variance unexplained"]
-    reasons = []
+    reasons, hidden = [], found.hidden
     for feature, name in enumerate(posterior.names):
         if name == "undefined":
             reasons.append("no class")
@@ -95,7 +100,7 @@ def trust_reasons(
         clauses = [f"posterior: {likely}" if likely else "posterior: no class is likely"]
         if np.isnan(found.displaced_null[feature]):
             clauses.append("too few pairs are valid to say how much is displaced")
-        elif np.isnan(found.displacement[feature]):
+        elif hidden[feature]:
             clauses.append("code noise displaces about as much as unrelated pictures do")
         if scores.pairs[feature] < _FEW * top_images:
             clauses.append(f"{int(scores.pairs[feature])} of {top_images} pairs are valid")
