@@ -132,6 +132,20 @@ def test_a_warning_is_in_the_document_and_on_stderr(place, capsys):
     assert "was trained on block 1, not 0: read the fit" in captured.out
 
 
+def test_a_finished_run_of_other_rules_is_refused_and_both_remedies_it_names_work(place, capsys, tmp_path):
+    out = tmp_path / "a run"
+    measure = [*words(place, "measure")[:-1], str(out)]
+    assert main([*measure, "--rules", "thresholds", "--quiet"]) == 0
+    line = fails(capsys, measure)
+    assert "finished, with classes by the rules thresholds, not posterior" in line
+    judge = re.search("`infoscope (.*?)`", line)[1]
+    assert main([*measure, *shlex.split(re.search("measure with (--rules thresholds)", line)[1])]) == 0
+    assert main(shlex.split(judge)) == 0
+    capsys.readouterr()
+    assert main(measure) == 0
+    assert "was finished before; nothing was measured again" in capsys.readouterr().err
+
+
 def test_verbose_tells_what_is_loaded_and_how_long_it_took(place, capsys, tmp_path):
     command = [*words(place, "measure")[:-1], f"{tmp_path}/run"]
     assert main(["measure", "-v", *command[1:]]) == 0
