@@ -84,25 +84,26 @@ def test_displacement_by_hand():
     # (0.4 - 0.2) / (0.9 - 0.2)
     assert found.displacement[0] == pytest.approx(0.2 / 0.7)
     assert (found.displaced[0], found.displaced_null[0], found.displaced_noise[0]) == pytest.approx((0.4, 0.9, 0.2))
+    assert found.displacement_following[0] == pytest.approx(0.2 / 0.7)
 
 
-def test_displacement_is_of_the_pairs_that_follow():
-    """A third pair jumps: it is displaced, and says nothing of how much the others keep."""
-    of = shares(pixels=[0.3, 0.5, 1.0], place=[1.0] * 3, unrelated=[0.8, 1.0, 0.9], noise=[0.1, 0.3, 0.9])
+def test_what_jumps_says_nothing_of_what_the_pairs_that_follow_keep():
+    of = shares(pixels=[0.3, 0.5, 1.0], place=[1.0] * 3, unrelated=[0.8, 1.0, 0.9], noise=[0.1, 0.3, 0.2])
     found = by_feature(of)
-    assert found.displacement[0] == pytest.approx(0.2 / 0.7)
-    assert found.displaced[0] == pytest.approx(0.6)
+    assert found.displacement[0] == pytest.approx((0.6 - 0.2) / (0.9 - 0.2))
+    assert found.displacement_following[0] == pytest.approx(0.2 / 0.7)
     assert found.moves.jumping[0] == pytest.approx(1 / 3)
 
 
-def test_noise_is_taken_up_to_where_a_pair_would_jump():
+def test_noise_of_the_pairs_that_follow_is_taken_up_to_where_they_would_jump():
     """The border is at 0.72: of four copies of each pair one is beyond it, and counts as that far."""
     noise = [[0.1, 0.1, 0.1, 0.9]] * 4
     found = by_feature(shares(pixels=[0.4] * 4, place=[1.0] * 4, unrelated=[0.9] * 4, noise=noise))
     assert found.noise_jumps[0] == pytest.approx(0.25)
     assert found.displaced_noise[0] == pytest.approx(0.3)
-    of_followers = (0.3 + 0.72) / 4
-    assert found.displacement[0] == pytest.approx((0.4 - of_followers) / (0.9 - of_followers))
+    assert found.displacement[0] == pytest.approx((0.4 - 0.3) / (0.9 - 0.3))
+    cut_off_there = (0.3 + 0.72) / 4
+    assert found.displacement_following[0] == pytest.approx((0.4 - cut_off_there) / (0.9 - cut_off_there))
 
 
 def test_copies_without_mass_are_left_out():
@@ -113,7 +114,9 @@ def test_copies_without_mass_are_left_out():
 
 def test_one_pair_that_follows_is_too_few():
     of = shares(pixels=[0.3, 1.0, 1.0], place=[1.0] * 3, unrelated=[0.9] * 3)
-    assert np.isnan(by_feature(of).displacement[0])
+    found = by_feature(of)
+    assert np.isnan(found.displacement_following[0])
+    assert not np.isnan(found.displacement[0])
 
 
 def test_where_noise_displaces_nearly_as_much_as_other_pictures_nothing_is_said():
@@ -125,16 +128,18 @@ def test_where_noise_displaces_nearly_as_much_as_other_pictures_nothing_is_said(
     )
 
 
-def test_the_standard_error_is_what_repeats_scatter_by():
+@pytest.mark.parametrize("which", ["displacement", "displacement_following"])
+def test_the_standard_error_is_what_repeats_scatter_by(which):
     rng = np.random.default_rng(1)
     pairs, features = 24, 4000
     pixels = rng.normal(0.4, 0.1, (features, pairs)).clip(0, 1)
-    unrelated = np.full((features, pairs), 0.8)
+    # The pairs that follow are held against the mean of unrelated pictures, whose own error is not counted.
+    spread = 0.1 if which == "displacement" else 0.0
+    unrelated = rng.normal(0.8, spread, (features, pairs)).clip(0, 1)
     feature = np.repeat(np.arange(features), pairs).tolist()
-    found = by_feature(
-        shares(pixels=pixels.ravel().tolist(), place=[1.0] * pixels.size, unrelated=unrelated.ravel().tolist()), feature
-    )
-    assert np.median(found.displacement_error) == pytest.approx(found.displacement.std(), rel=0.05)
+    given = {"pixels": pixels.ravel().tolist(), "place": [1.0] * pixels.size, "unrelated": unrelated.ravel().tolist()}
+    found = by_feature(shares(**given), feature)
+    assert np.median(getattr(found, f"{which}_error")) == pytest.approx(getattr(found, which).std(), rel=0.05)
 
 
 @pytest.mark.parametrize(

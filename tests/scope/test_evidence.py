@@ -35,7 +35,7 @@ def controls_of(excess: float) -> FeatureControls:
 
 def found(displacement: float = 0.3, noise: float = 0.1, jumps: float = 0.0) -> FeatureDisplacement:
     moves = Moves(one(0.75), one(0.0), one(0.0), one(0.25), one(0.2), one(0.125), np.array([8], np.uint32))
-    shares = (0.35, 0.8, 0.9, noise, displacement, 0.04, jumps)
+    shares = (0.35, 0.8, 0.9, noise, displacement, 0.04, displacement - 0.1, 0.03, jumps)
     return FeatureDisplacement(*map(one, shares), moves)
 
 
@@ -47,7 +47,8 @@ def test_every_number_of_a_feature_is_named():
     assert lines(found()) == (
         "6 of 8 pairs follow the pixels; 2 of 8 pairs jump; 1 of 8 vanish from one crop and count as jumping; "
         "35% of the mass is displaced, where unrelated pictures give 90% and code noise 10%; "
-        "displacement of those that follow 0.30 ± 0.04; CDS 0.100, +0.050 against code noise; the weaker map has 70% of the stronger one's mass"
+        "displacement 0.30 ± 0.04; of the pairs that follow 0.20 ± 0.03; CDS 0.100, +0.050 against code noise; "
+        "the weaker map has 70% of the stronger one's mass"
     )
 
 

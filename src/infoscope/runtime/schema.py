@@ -243,14 +243,25 @@ SCOPE = declare(
             since="0.1.0",
         ),
         "displacement": _ratio(
-            "how far the pairs that follow do so only in part: what they displace beyond code noise over what unrelated "
-            "pictures do; 0: noise explains all; null with fewer than two such pairs, or where noise displaces over 0.8 "
-            "of what unrelated pictures do. Under rule_version 2, of all pairs",
+            "(displaced - displaced_noise) / (displaced_null - displaced_noise): 0 where code noise explains it, 1 "
+            "where no more stays than between unrelated pictures; null where noise displaces over 0.8 of what they do",
             panel="controls",
             since="0.1.0",
         ),
         "displacement_error": _ratio(
             "its standard error over pairs", label="displacement, standard error", panel="controls", since="0.1.0"
+        ),
+        "displacement_following": _ratio(
+            "the displacement of the pairs that follow alone; null with fewer than two such pairs too",
+            label="displacement of pairs that follow",
+            panel="controls",
+            since="0.1.0",
+        ),
+        "displacement_following_error": _ratio(
+            "its standard error over pairs",
+            label="displacement of pairs that follow, standard error",
+            panel="controls",
+            since="0.1.0",
         ),
         "noise_jumps": _share(
             "pairs that code noise alone would make jump if the feature were local; 0 where noise was not measured",
@@ -260,10 +271,10 @@ SCOPE = declare(
         ),
         "pairs_following": _share(
             "pairs that kept to their pixels (rule_version 3: at most 0.8 of what unrelated pictures displace is "
-            "displaced there, and at most 0.8 of what is displaced at equal places of the crops, or these are not kept; "
-            "2: the border is two standard deviations below unrelated pictures; 1: moved against the pixels at most 0.8 of what they moved against the crop); of "
-            "those with mass in both full maps or vanished (mass on the overlap in one crop, none anywhere in the "
-            "other), and so are the next three",
+            "displaced there, and at most 0.8 of what is displaced at equal places, or these are not kept; 2: "
+            "likewise, with a lower border; 1: moved against the pixels at most 0.8 of what they moved against the "
+            "crop); of those with mass in both full maps or vanished (mass on the overlap in one crop, none anywhere "
+            "in the other), and so are the next three",
             label="pairs that follow the pixels",
             panel="moves",
         ),

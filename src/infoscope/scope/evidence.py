@@ -57,9 +57,11 @@ def evidence_lines(
                 f"{found.displaced_null[feature]:.0%} and code noise {_noise(found, feature)}"
             )
         if not np.isnan(found.displacement[feature]):
+            clauses.append(f"displacement {found.displacement[feature]:.2f} ± {found.displacement_error[feature]:.2f}")
+        if not np.isnan(found.displacement_following[feature]):
             clauses.append(
-                f"displacement of those that follow {found.displacement[feature]:.2f} ± "
-                f"{found.displacement_error[feature]:.2f}"
+                f"of the pairs that follow {found.displacement_following[feature]:.2f} ± "
+                f"{found.displacement_following_error[feature]:.2f}"
             )
         if found.noise_jumps[feature] >= _NAMED:
             clauses.append(f"noise alone makes {found.noise_jumps[feature]:.0%} of pairs jump")

@@ -77,7 +77,7 @@ class Evidence:
     Attributes:
         outcomes: how many pairs follow, stay, keep still, jump.
         noise_jumps: the share of pairs that would jump by noise alone, were they to follow or stay otherwise.
-        displacement: of the pairs that follow, see `FeatureDisplacement`; NaN where it is not known.
+        displacement: of the pairs that follow, `FeatureDisplacement.displacement_following`; NaN where it is not known.
         error: its standard error.
         hidden: whether noise hides what follows.
         broad: the chance that the maps are broad.
@@ -124,8 +124,8 @@ def gather_evidence(
     return Evidence(
         outcomes=np.nan_to_num(shares) * moves.judged[:, None],
         noise_jumps=np.nan_to_num(found.noise_jumps),
-        displacement=found.displacement,
-        error=found.displacement_error,
+        displacement=found.displacement_following,
+        error=found.displacement_following_error,
         # Where nothing is known of unrelated pictures, noise is not what hides.
         hidden=found.hidden & ~np.isnan(found.displaced_null),
         broad=broad,
@@ -333,7 +333,7 @@ class _Model:
         shares, jumping = profile_shares(), _jumping(evidence.noise_jumps)
         total = np.cumsum((of_shares[:, :, None] * self.prior * of_cells[:, None]).reshape(len(own), -1), axis=1)
         same = np.zeros(len(own))
-        # Each feature draws from a generator of its own, so that its draws do not depend on which features come with it.
+        # Each feature has a generator of its own, so that its draws do not depend on which features come with it.
         drawn = np.empty((len(own), _DRAWS, 6))
         for row, feature in enumerate(number.tolist()):
             random = np.random.default_rng([seed, feature])
@@ -368,7 +368,7 @@ def class_regions(rules: PosteriorRules) -> dict[ScopeClass, Float64[np.ndarray,
     follow, stay, still, jump = shares.T[:, :, None]
     cell = (_EDGES[1:] + _EDGES[:-1]) / 2
 
-    def above(share: Float64[np.ndarray, "..."], border: float) -> Float64[np.ndarray, "..."]:
+    def above(share: Float64[np.ndarray, ...], border: float) -> Float64[np.ndarray, ...]:
         """The part of the cell around each profile of the grid in which a share is above a border."""
         return np.clip((share - border) * _STEPS + 0.5, 0.0, 1.0)
 
