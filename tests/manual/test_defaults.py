@@ -11,29 +11,28 @@ from infoscope.scope.threshold_rules import ClassRules
 from infoscope.scope.trust import TrustRules
 from snippets import ROOT
 
-WORDS = {"half": 0.5, "a fifth": 0.2}
+WORDS = {"three quarters": 0.75, "two thirds": 2 / 3, "half": 0.5, "a quarter": 0.25, "a fifth": 0.2}
 NUMBER = re.compile(rf"-?\d[\d,]*(?:\.\d+)?(?: %)?|{'|'.join(WORDS)}")
 NEW, OLD, TRUST = PosteriorRules(), ClassRules(), TrustRules()
 STATED = {
     "Classes and trust": {
         "displaced share: cut off at": [displacement.CUT_OFF],
-        "pair keeps to pixels or place": [displacement.NULL_POINT],
-        "it keeps at least": [displacement.LEAST_KEPT],
-        "unrelated pictures vary by at least": [displacement.LEAST_SPREAD],
+        "pair keeps to pixels or place": [displacement.LEAST_KEPT],
         "nearer to one than to the other": [displacement.NEARER],
         "room beyond noise": [displacement.LEAST_ROOM],
         "level of a class": [NEW.level],
-        "local, global, position-bound, diffuse": [NEW.most],
-        "local: displacement under": [NEW.low],
-        "global: displaced at least": [NEW.high],
-        "global: displacement at least": [NEW.beyond],
-        "global, where noise hides the displacement": [NEW.plain],
+        "local": [NEW.most],
+        "local: displacement of those under": [NEW.low],
+        "global: keeps to its pixels": [NEW.kept],
+        "global: jumps, vanishes or stays": [NEW.away],
+        "position-bound": [NEW.bound],
+        "diffuse: still": [NEW.still],
         "mixed over images": [NEW.either, NEW.either],
+        "mixed within maps": [NEW.away, NEW.low],
         "broad": [NEW.broad, NEW.narrow_null],
         "prior: grid": [posterior._EDGES[0], posterior._EDGES[-1]],
         "prior: least share": [posterior._LEAST_SHARE],
         "prior: fit": [posterior._ITERATIONS, posterior._FITTED_FEATURES],
-        "weight of outcomes": [posterior._OUTCOME_WEIGHT],
         "trust: draws": [posterior._DRAWS],
         "named in reasons": [evidence._NAMED, evidence._FEW, evidence._LOOSE_FVU],
         "classes: repeatable": [controls.REPEATABLE],

@@ -173,8 +173,8 @@ class PlantedConfig:
 
 
 NOISE: dict[str, object] = {"dropout": (0.0, 0.5), "stray": 0.01}
-"""The noise of the setting ``noisy``, in every kind. Issue 16: local features that lose half of their places and fire
-astray on a hundredth of the patches were called global."""
+"""The noise of the setting ``noisy``, in every kind. Our choice: local features that lose half of their places and
+fire astray on a hundredth of the patches were called global by the older rules."""
 
 _SETTINGS: dict[Setting, dict[str, object]] = {
     "default": {},

@@ -61,7 +61,8 @@ class BlobsConfig:
     edged: Share = 0.4
     """Share of the position-bound features that lie along the border or in a corner of the view."""
     rates: Annotated[tuple[float, ...], Range(0, 1)] = (0.3, 0.6, 1.0)
-    """Shares of views in which the seats of parked features are drawn anew; each feature has one of them. Issue 16."""
+    """Shares of views in which the seats of parked features are drawn anew; each feature has one of them. Our choice:
+    the rare, the frequent and the certain."""
     seats: Positive = 2
     """Patches that a parked feature is on, the same for all of one rate. Our choice: three rates make six outlier
     tokens of a view, one more than in the first family."""
