@@ -71,7 +71,7 @@ def test_other_rules_give_what_measuring_by_them_gives(measured, copied, had, wa
     assert not open_run(measured / had).scope.equals(open_run(measured / wanted).scope)
     judged = judge_run(copied(had), wanted)
     same(judged, open_run(measured / wanted))
-    assert judged.manifest.rule_version == {"thresholds": 1, "posterior": 2}[wanted]
+    assert judged.manifest.rule_version == RULE_VERSIONS[wanted]
     judged.check_whole()
 
 
@@ -292,7 +292,7 @@ def test_no_stop_leaves_a_run_whose_plan_is_of_other_rules(backbone, sae, images
     with pytest.raises(SystemExit):
         judge_run(folder)
     monkeypatch.undo()
-    assert measure_scope(backbone, sae, images, out=folder, **OPTIONS).manifest.rule_version == 2
+    assert measure_scope(backbone, sae, images, out=folder, **OPTIONS).manifest.rule_version == 3
     assert "rules" not in read_json(folder / PLAN)["options"]
 
 
@@ -308,7 +308,7 @@ def test_a_stop_before_the_manifest_waits_leaves_the_old_run(measured, copied):
 def test_no_number_is_lost_in_json(copied):
     text = (judge_run(copied("thresholds")).path / "controls.json").read_text()
     document = json.loads(text)
-    assert document["rule_version"] == 2
+    assert document["rule_version"] == 3
     table = open_run(copied("posterior")).scope
     for name, share in document["expected_false"].items():
         own = table.filter(scope_class=name)[f"posterior_{name.replace('-', '_')}"].to_numpy()

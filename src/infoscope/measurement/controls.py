@@ -177,7 +177,7 @@ def _expected_false(table: pl.DataFrame) -> dict[str, float]:
 
 
 def run_controls(
-    table: pl.DataFrame, options: Mapping[str, Any], rule_version: int = 2, plan: ImagePlan | None = None
+    table: pl.DataFrame, options: Mapping[str, Any], rule_version: int = 3, plan: ImagePlan | None = None
 ) -> RunControls:
     """Summarise the controls of a run.
 

@@ -204,9 +204,7 @@ def displace_features(
     """
     pixels, unrelated = shares.pixels, shares.unrelated
 
-    def mean(
-        values: Float64[np.ndarray, " pair"], pairs: Bool[np.ndarray, " pair"], least: int = 2
-    ) -> np.ndarray:
+    def mean(values: Float64[np.ndarray, " pair"], pairs: Bool[np.ndarray, " pair"], least: int = 2) -> np.ndarray:
         return feature_mean(np.where(pairs, values, 0.0), pairs, feature, n_features, least=least)
 
     over, apart = ~np.isnan(pixels) & ~np.isnan(unrelated), ~np.isnan(unrelated)
