@@ -71,7 +71,7 @@ class RunControls:
     """The controls of a run over all its features, from ``scope.parquet``, and the plan from ``top_images.parquet``.
 
     Attributes:
-        rule_version: of the rules that classes and trust follow from: 1, thresholds; 3, posteriors (2, a first form of them).
+        rule_version: of the rules that classes and trust follow from: 1, thresholds; 3, posteriors (2: a first form).
         classes: number of features of each class.
         expected_false: of each settled class with features, the share of them that are expected not to be of it: the
             mean of 1 - posterior. Empty under rules that give no posteriors.

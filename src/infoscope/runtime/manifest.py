@@ -161,7 +161,7 @@ class Manifest:
         seed: of what is drawn.
         timings: seconds by stage.
         fit: whether the SAE fits the model.
-        rule_version: of the rules that classes and trust follow from: 1, thresholds; 3, posteriors (2, a first form of them).
+        rule_version: of the rules that classes and trust follow from: 1, thresholds; 3, posteriors (2: a first form).
         files: by name, the checksum of every other file of the run; None where it is not written, or was written
             before there were any. They say nothing of what was measured, so manifests are compared without them.
         sealed: whether the manifest was checked against a checksum of its own.
