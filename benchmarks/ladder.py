@@ -6,7 +6,7 @@
 
 For each folder, figure, group and step: the mean over the sets of a side, and the mean difference over pairs of sets
 with its standard error, sets and test images both taken as drawn at random, p by Student's t over the pairs, and p
-after Holm's correction over all comparisons of the folder (`infoscope.analyses.predictors.effects`). And how far the
+after Holm's correction over all comparisons of all folders (`infoscope.analyses.predictors.effects`). And how far the
 removed energy of any set is from its step. Figures that are no mean over images are left out, but for mIoU, of which
 each image has its share to first order.
 """
@@ -32,6 +32,7 @@ from infoscope.analyses.zeroshot.result import ZEROSHOT_FILE, read_predictions
 from infoscope.errors import InfoscopeError
 from infoscope.runtime.run import PARTIALS
 
+STANDS = 0.05
 # By figure and variant, the score of each image.
 ByImage: TypeAlias = Mapping[str, Mapping[tuple[str, str, int | None], Float64[np.ndarray, " image"]]]
 
@@ -56,11 +57,11 @@ class Compared:
 
 
 def main(options: Benchmark) -> None:
-    for folder in options.folders:
-        variants, by_image = read(folder)
-        sets = variants.filter(pl.col("side").is_not_null())
-        compared = list(compare(sets, by_image))
-        corrected = holm([each.difference.p for each in compared])
+    read_in = [read(folder) for folder in options.folders]
+    sets = [variants.filter(pl.col("side").is_not_null()) for variants, _ in read_in]
+    compared = [list(compare(own, by_image)) for own, (_, by_image) in zip(sets, read_in, strict=True)]
+    corrected = iter(holm([each.difference.p for one in compared for each in one]))
+    for folder, own, one in zip(options.folders, sets, compared, strict=True):
         rows = [
             [
                 each.site,
@@ -73,15 +74,15 @@ def main(options: Benchmark) -> None:
                 f"{each.difference.sets_error:.4f}",
                 f"{each.difference.images_error:.4f}",
                 f"{each.difference.p:.2g}",
-                f"{p:.2g}" + (" *" if p < 0.05 else ""),
+                f"{p:.2g}" + (" *" if p < STANDS else ""),
                 str(each.difference.pairs),
             ]
-            for each, p in zip(compared, corrected, strict=True)
+            for each, p in zip(one, corrected, strict=False)
         ]
         heads = ("site", "figure", "group", "step", "subsets", "disjoint", "difference", "of sets", "of images", "p")
         print_table(str(folder), (*heads, "p, Holm", "pairs"), rows, left=3, width=180)
-        off = (sets["energy_share"] / sets["step"] - 1).abs().max()
-        print(f"{len(compared)} comparisons; {len(sets)} sets, whose energy is within {off:.2%} of their step")
+        off = float(np.abs(own["energy_share"].to_numpy() / own["step"].to_numpy() - 1).max())
+        print(f"{len(one)} comparisons; {len(own)} sets, whose energy is within {off:.2%} of their step")
 
 
 def read(folder: Path) -> tuple[pl.DataFrame, ByImage]:
@@ -108,7 +109,7 @@ def of_zeroshot(folder: Path) -> ByImage:
             "flips": rows["prediction_class"].to_numpy() != first,
         }
         for figure, values in figures.items():
-            scores.setdefault(figure, {})["rerun", str(name), draw] = values.astype(np.float64)  # type: ignore[index]
+            scores.setdefault(figure, {})["rerun", str(name), draw] = values.astype(np.float64)
     return scores
 
 
