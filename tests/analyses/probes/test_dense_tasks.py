@@ -10,10 +10,24 @@ from PIL import Image
 import infoscope
 from dense_data import Maps, depths, segments
 from infoscope.analyses.probes.reading import DenseFeatures
+from infoscope.analyses.probes.store import FeatureStore, StoredArray
 from infoscope.analyses.probes.tasks import TaskFlags
 from infoscope.errors import InfoscopeError
 
 FAR = 50.0
+
+
+def stored(path, task, seed, skipped=()):
+    """Features of all splits, as a variant has them."""
+    random = np.random.default_rng(seed)
+    stores = {}
+    for split, images in task.splits.items():
+        stores[split] = FeatureStore(path / split, len(images), {"patches": StoredArray((16, 4), "float32")})
+        left_out = {at: "is cut short" for at in skipped if split == "train"}
+        count = len(images) - len(left_out)
+        stores[split].write(0, {"patches": random.standard_normal((count, 16, 4)).astype(np.float32)})
+        stores[split].finished(len(images), left_out)
+    return stores
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +136,24 @@ def test_a_score_of_no_pixel_is_refused(segmentation, depth, split):
         pairs[split] = features, Maps(np.full_like(each, hole) for each in maps)
         with pytest.raises(InfoscopeError, match=said):
             task.score(pairs, task.recipes["simple"], torch.device("cpu"), 0)
+
+
+@pytest.mark.parametrize("name", ["segmentation", "depth"])
+def test_training_targets_are_read_once_for_all_variants(name, request, probed, tmp_path, monkeypatch):
+    task = replace(request.getfixturevalue(name))
+    train, recipe, reads = task.targets["train"], task.recipes["simple"], []
+    read = type(train).target
+
+    def counted(self, index):
+        reads.extend([index] if self is train else [])
+        return read(self, index)
+
+    monkeypatch.setattr(type(train), "target", counted)
+    for variant in range(3):
+        # A photograph could not be read for the last variant: what was kept would be of other photographs.
+        features = stored(tmp_path / str(variant), task, variant, skipped=(1,) if variant == 2 else ())
+        reads.clear()
+        found = task.fit(features, recipe, probed, seed=0)
+        # The choice is made on the pixels of one held-out image, which are read each time.
+        assert (len(reads) == 1) == (variant == 1)
+        assert found == replace(task).fit(features, recipe, probed, seed=0)

@@ -180,10 +180,10 @@ def test_every_row_says_what_was_taken_out(whole, found):
 
 
 def test_groups_are_compared_on_a_ladder(probed_run, probed, directions, coloured, tmp_path, monkeypatch):
-    short = partial(build_ladder, steps=(0.1, 0.2, 0.9), draws=2)
+    short = partial(build_ladder, draws=2)
     monkeypatch.setattr("infoscope.analyses.removal.energy.build_ladder", short)
     half = FeatureGroup("half", "list", np.flatnonzero(np.arange(2 * WIDTH) % WIDTH % 2).astype(np.uint32))
-    removal = RemovalConfig(random_draws=1, ladder=True)
+    removal = RemovalConfig(random_draws=1, ladder=True, steps=(0.1, 0.2, 0.9))
     config = ProbeConfig(baselines=False)
     arguments = (probed_run, probed, directions, coloured, [half], config, removal)
     result = probe_groups(*arguments, out=tmp_path, **QUIET)
@@ -211,5 +211,7 @@ def test_groups_are_compared_on_a_ladder(probed_run, probed, directions, coloure
 def test_a_probe_without_a_ladder_is_told_apart_as_before_there_was_one():
     from infoscope.analyses.probes.probe import _of_removal
 
-    assert "ladder" not in _of_removal(RemovalConfig())
+    assert not {"ladder", "steps"} & set(_of_removal(RemovalConfig()))
     assert _of_removal(RemovalConfig(ladder=True))["ladder"] is True
+    assert "steps" not in _of_removal(RemovalConfig(ladder=True))
+    assert _of_removal(RemovalConfig(ladder=True, steps=(0.1,)))["steps"] == [0.1]

@@ -60,6 +60,10 @@ def test_no_draws_need_no_mass():
         ({"sites": ("site", "site")}, "each once"),
         ({"random_draws": -1}, "--random-draws -1"),
         ({"random_seed": -1}, "--random-seed -1"),
+        ({"ladder": True, "steps": (0.1, 0.05)}, "--steps 0.1 0.05: give shares"),
+        ({"ladder": True, "steps": ()}, "--steps : give shares"),
+        ({"ladder": True, "steps": (0.5, 1.5)}, "--steps 0.5 1.5: give shares"),
+        ({"steps": (0.1,)}, "--steps belongs to --ladder"),
     ],
 )
 def test_options_out_of_range_are_named(options, message):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Annotated
 
-from infoscope.analyses.removal.config import DRAWS, SAMPLE_IMAGES, STEPS
+from infoscope.analyses.removal.config import DRAWS, SAMPLE_IMAGES, STEPS, check_steps
 from infoscope.errors import InfoscopeError, either
 from infoscope.options import Resize
 from infoscope.runtime.typed import Count, Range, check_fields
@@ -80,7 +79,4 @@ class PredictorConfig:
             raise InfoscopeError(f"--group-by {wrong[0]}: choose {either(GROUPINGS)}")
         if not self.group_by or len(set(self.group_by)) < len(self.group_by):
             raise InfoscopeError("--group-by: name one measure or more, each once")
-        ascending = all(low < high for low, high in pairwise(self.steps))
-        if not self.steps or not ascending or not self.steps[0] > 0 or not self.steps[-1] <= 1:
-            given = " ".join(f"{step:g}" for step in self.steps)
-            raise InfoscopeError(f"--steps {given}: give shares above 0 and at most 1, ascending")
+        check_steps(self.steps)

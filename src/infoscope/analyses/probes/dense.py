@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from infoscope.analyses.probes.baselines import split_colours
 from infoscope.analyses.probes.dense_head import DenseHead, DenseRecipe
 from infoscope.analyses.probes.reading import DenseFeatures, Target, Targets
 from infoscope.analyses.probes.store import FeatureStore, Readout
-from infoscope.analyses.probes.targets import DenseTargets
+from infoscope.analyses.probes.targets import DenseTargets, PatchTargets
 from infoscope.analyses.probes.task import Baseline, Score, Task, WatchedTask, by_split, check_score, refuse_shared
 from infoscope.backbones.backbone import Backbone
 from infoscope.errors import InfoscopeError
@@ -32,10 +33,12 @@ class ReadableTargets:
     Attributes:
         targets: of all photographs.
         rows: the positions of those that could be read.
+        made: what heads have made of the targets of their patches, for the heads that follow.
     """
 
     targets: DenseTargets
     rows: Int64[np.ndarray, " image"]
+    made: dict[Hashable, PatchTargets] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -105,7 +108,7 @@ class DenseTask(Task):
         pairs = {
             split: (
                 DenseFeatures(store.read("patches"), store.read("vectors") if recipe.with_cls else None),
-                ReadableTargets(self.targets[split], store.rows),
+                self._readable(split, store.rows),
             )
             for split, store in features.items()
         }
@@ -116,12 +119,23 @@ class DenseTask(Task):
         pairs, rows = {}, {}
         for split, targets in self.targets.items():
             colours, readable = split_colours(targets.images, backbone, resize)
-            pairs[split] = (DenseFeatures(colours), ReadableTargets(targets, readable))
+            pairs[split] = (DenseFeatures(colours), self._readable(split, readable))
             rows[split] = readable.tolist()
         guessed = self.guess(rows["train"], rows["test"])
         # Colours have no CLS token.
         score = self.score(pairs, recipe.without_cls(), backbone.device, seed)
         return [guessed, score.as_baseline("colours")]
+
+    def _readable(self, split: str, rows: Int64[np.ndarray, " image"]) -> ReadableTargets:
+        """The targets of the photographs that could be read, the same object for all variants that read the same."""
+        key = split, rows.tobytes()
+        if key not in self._kept:
+            self._kept[key] = ReadableTargets(self.targets[split], rows)
+        return self._kept[key]
+
+    @cached_property
+    def _kept(self) -> dict[tuple[str, bytes], ReadableTargets]:
+        return {}
 
     def score(self, pairs: Pairs, recipe: DenseRecipe, device: torch.device, seed: int) -> Score:
         """Train a head and score it.

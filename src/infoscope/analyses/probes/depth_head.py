@@ -23,7 +23,7 @@ from infoscope.analyses.probes.dense_head import (
 from infoscope.analyses.probes.linear import Linear
 from infoscope.analyses.probes.reading import DenseFeatures, Index, Targets
 from infoscope.analyses.probes.recipes import AdamW, RidgePath
-from infoscope.analyses.probes.targets import PatchTargets, Report, gather, patch_of
+from infoscope.analyses.probes.targets import PatchTargets, Report, gather, once, patch_of
 from infoscope.errors import InfoscopeError
 from infoscope.runtime.progress import progress
 
@@ -173,8 +173,13 @@ class _DepthFit(DenseFit):
 
     def convex(self, settings: Sequence[float], images: Index) -> list[Linear]:
         """Ridge regression from each patch's token to the mean depth of its pixels, which count by their share."""
-        with progress("Reading depths", len(images), "images") as advance:
-            depths = mean_depths(self.targets, images, self.features.grid, advance)
+        grid = self.features.grid
+
+        def read() -> PatchTargets:
+            with progress("Reading depths", len(images), "images") as advance:
+                return mean_depths(self.targets, images, grid, advance)
+
+        depths = once(self.targets, (images.tobytes(), grid), read)
         return ridge_path(moments_of(depths.stream(self.features)), RidgePath(tuple(settings)))
 
     def read(self, index: int) -> Float32[Tensor, "row column"]:

@@ -20,7 +20,7 @@ from infoscope.analyses.probes.result import (
 )
 from infoscope.analyses.probes.task import Baseline, Labels, Scored, Task, WatchedTask
 from infoscope.analyses.probes.variant_scores import score_variants
-from infoscope.analyses.removal.config import RemovalConfig
+from infoscope.analyses.removal.config import STEPS, RemovalConfig
 from infoscope.analyses.removal.edited import EditedBackbone
 from infoscope.analyses.removal.energy import Energies
 from infoscope.analyses.removal.groups import FeatureGroup, named_group
@@ -243,9 +243,10 @@ def plan_probe(
 
 def _of_removal(removal: RemovalConfig) -> dict[str, Any]:
     """What of a removal the scores depend on."""
-    options = asdict(removal) | {"sites": list(removal.sites)}
-    # Left out where false, so that probes begun before there were ladders can still be resumed.
-    return {name: value for name, value in options.items() if name != "ladder" or value}
+    options = asdict(removal) | {"sites": list(removal.sites), "steps": list(removal.steps)}
+    # Left out where nothing was asked for, so that probes begun before these options can still be resumed.
+    unasked = {"ladder": False, "steps": list(STEPS)}
+    return {name: value for name, value in options.items() if name not in unasked or value != unasked[name]}
 
 
 def make_record(

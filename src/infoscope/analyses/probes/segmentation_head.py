@@ -23,7 +23,7 @@ from infoscope.analyses.probes.linear import Linear
 from infoscope.analyses.probes.metrics import Confusion
 from infoscope.analyses.probes.reading import DenseFeatures, Index, Target, Targets
 from infoscope.analyses.probes.recipes import AdamW, LogisticPath
-from infoscope.analyses.probes.targets import PatchTargets, Report, gather, patch_of
+from infoscope.analyses.probes.targets import PatchTargets, Report, gather, once, patch_of
 from infoscope.errors import InfoscopeError
 from infoscope.runtime.progress import progress
 
@@ -136,8 +136,13 @@ class _SegmentationFit(DenseFit):
         """Logistic regression, convex in the shares of classes that each patch holds."""
         assert isinstance(self.recipe.solver, LogisticPath)
         solver = replace(self.recipe.solver, strengths=tuple(settings))
-        with progress("Reading masks", len(images), "images") as advance:
-            shares = class_shares(self.targets, images, self.features.grid, self.outputs, advance)
+        grid = self.features.grid
+
+        def read() -> PatchTargets:
+            with progress("Reading masks", len(images), "images") as advance:
+                return class_shares(self.targets, images, grid, self.outputs, advance)
+
+        shares = once(self.targets, (images.tobytes(), grid, self.outputs), read)
         heads = []
         with progress("Training", len(settings), "heads") as advance:
             for fitted in fit_path(shares.stream(self.features), solver, keep_bytes=self.keep_bytes):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -149,6 +149,25 @@ def gather(
         weights.append(weight[counted].astype(np.float32))
         report()
     return PatchTargets(np.concatenate(rows), vstack(values, format="csr"), np.concatenate(weights))
+
+
+def once(targets: object, key: Hashable, make: Callable[[], PatchTargets]) -> PatchTargets:
+    """What is made of targets, kept with them if they have an attribute ``made`` to keep it in.
+
+    Heads of all variants are trained on the same targets, and reading them takes a fifth of a small head's training.
+
+    Args:
+        targets: the targets.
+        key: all that it depends on besides them.
+        make: makes it.
+    """
+    made = getattr(targets, "made", None)
+    if made is None:
+        return make()
+    if key not in made:
+        made[key] = make()
+    found: PatchTargets = made[key]
+    return found
 
 
 def read_targets(

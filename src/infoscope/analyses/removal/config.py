@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from infoscope.errors import InfoscopeError
 from infoscope.options import ReadFrom, RemovalMethod, Replacement
@@ -14,6 +16,24 @@ SAMPLE_IMAGES = 256
 # many sets to a step and side.
 STEPS = (0.02, 0.05, 0.1, 0.2, 0.4)
 DRAWS = 8
+
+
+def check_steps(steps: Sequence[float]) -> None:
+    """Refuse what is no ladder.
+
+    Raises:
+        InfoscopeError: there are no steps, or they do not ascend within 0 to 1.
+
+    Example:
+        >>> check_steps((0.1, 0.05))
+        Traceback (most recent call last):
+        ...
+        infoscope.errors.InfoscopeError: --steps 0.1 0.05: give shares above 0 and at most 1, ascending
+    """
+    ascending = all(low < high for low, high in pairwise(steps))
+    if not steps or not ascending or not steps[0] > 0 or not steps[-1] <= 1:
+        given = " ".join(f"{step:g}" for step in steps)
+        raise InfoscopeError(f"--steps {given}: give shares above 0 and at most 1, ascending")
 
 
 @dataclass(frozen=True)
@@ -46,6 +66,8 @@ class RemovalConfig:
     """Compare each group on a ladder of removed energy: at 2, 5, 10, 20 and 40 % of the tokens' mean square, 8 random
     subsets of it and 8 random sets disjoint from it. The fair comparison, but not the default: it adds up to 80
     variants for each group and site, each with a pass or a head of its own."""
+    steps: tuple[float, ...] = STEPS
+    """The ladder's steps. A step's sets do not depend on what other steps there are. Default: method, section 7."""
     random_seed: Count = 0
     """Seed of the random groups, of the ladder's sets, and of the images whose codes are taken."""
 
@@ -53,3 +75,6 @@ class RemovalConfig:
         check_fields(self)
         if not self.sites or len(set(self.sites)) < len(self.sites):
             raise InfoscopeError(f"--sites {' '.join(self.sites) or '(none)'}: name rerun, site or both, each once")
+        check_steps(self.steps)
+        if self.steps != STEPS and not self.ladder:
+            raise InfoscopeError("--steps belongs to --ladder: give that too, or leave it out")

@@ -111,7 +111,10 @@ class Energies:
         if not removal.ladder:
             return []
         removed = self.codes(removal.replacement)
-        return [build_ladder(removed, group, self.mean_square, seed=removal.random_seed) for group in groups]
+        return [
+            build_ladder(removed, group, self.mean_square, seed=removal.random_seed, steps=removal.steps)
+            for group in groups
+        ]
 
     @cached_property
     def mean_square(self) -> float:
