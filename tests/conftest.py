@@ -6,9 +6,10 @@ import pkgutil
 from pathlib import Path
 
 import hypothesis
+import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
 
+import checked_types
 import infoscope
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -23,14 +24,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 hypothesis.settings.register_profile("infoscope", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("infoscope")
 
+# What the hook decorates functions with.
+jaxtyping.jaxtyped = checked_types.jaxtyped
 # numba cannot compile a function that a type checker has wrapped, so the kernels stay out.
-install_import_hook(
+jaxtyping.install_import_hook(
     [
         module.name
         for module in pkgutil.walk_packages(infoscope.__path__, "infoscope.")
         if not module.ispkg and not module.name.endswith("_kernel")
     ],
-    "checked_types.checked",
+    "beartype.beartype",
 )
 
 # What collecting imports stays until the end: looking through it for garbage, then and at every later turn, finds none.
