@@ -14,14 +14,15 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, TypeVar, get_args, get_type_hints
 
-import jaxtyping
 from beartype import BeartypeConf, beartype
 from jaxtyping import AbstractArray, TypeCheckError
 
+# From where it is defined: by its public name the tests have `jaxtyped` below.
+from jaxtyping._decorator import jaxtyped as theirs
+
 _CONFIGURATION = BeartypeConf(violation_type=TypeCheckError)
-_THEIRS = jaxtyping.jaxtyped
 # Sizes of axes hold within one call. The context keeps nothing itself, so that one serves all calls.
-_FRESH_AXES = _THEIRS("context")
+_FRESH_AXES = theirs("context")
 # The parameter by which beartype's wrapper knows what it wraps.
 _WRAPPED = "__beartype_func"
 
@@ -38,7 +39,7 @@ def jaxtyped(decorated: Any = None, *, typechecker: Any = None) -> Any:
         return decorated
     if inspect.isgeneratorfunction(decorated) or not isinstance(decorated, FunctionType):
         # beartype checks a generator's arguments only when it is first asked for a value, after the call.
-        return _THEIRS(decorated, typechecker=beartype)
+        return theirs(decorated, typechecker=beartype)
     check, has_axes = _check(decorated)
     if check is None:
         return decorated
