@@ -239,7 +239,7 @@ def test_a_finished_run_is_read_and_another_is_refused(backbone, sae, images, tm
     with pytest.raises(InfoscopeError, match="options: top_images was 4, now 5"):
         measure(backbone, sae, images, out=tmp_path, top_images=5)
     with pytest.raises(InfoscopeError, match="another run's directory"):
-        measure(backbone, sae, open_images([images[i] for i in range(30)]), out=tmp_path)
+        measure(backbone, sae, open_images([images[i] for i in range(20)]), out=tmp_path)
     other = SparseAutoencoder(sae.W_enc + 1, sae.b_enc, sae.W_dec, sae.b_dec, sae.activation)
     with pytest.raises(InfoscopeError, match="another run's directory"):
         measure(backbone, other, images, out=tmp_path)
@@ -265,7 +265,7 @@ def test_an_interrupted_run_resumes(backbone, sae, images, tmp_path, monkeypatch
         for name in ("rank", "rank_crops", "maps"):
             patch.setattr(Passes, name, stopping(getattr(Passes, name)))
         try:
-            measure(backbone, sae, images, rank_view=rank_view, out=tmp_path / "run", shard_images=8)
+            measure(backbone, sae, images, rank_view=rank_view, out=tmp_path / "run", shard_images=5)
             assert len(calls) < stopped_after
         except KeyboardInterrupt:
             with pytest.raises(InfoscopeError, match="unfinished"):
@@ -273,7 +273,7 @@ def test_an_interrupted_run_resumes(backbone, sae, images, tmp_path, monkeypatch
         done = len(calls) - 1
         calls.clear()
         calls.extend(["offset"] * 100)  # past the stop
-        again = measure(backbone, sae, images, rank_view=rank_view, out=tmp_path / "run", shard_images=8)
+        again = measure(backbone, sae, images, rank_view=rank_view, out=tmp_path / "run", shard_images=5)
         total = 5 if rank_view == "crops" else 10
         assert len(calls) - 100 == max(total - done, 0) or stopped_after > total
     assert same(whole, again)
