@@ -38,10 +38,24 @@ def test_every_definition_is_checked_by_its_own_types(shape):
         outer(shape, "given back")(good)
 
 
-def test_definitions_of_one_function_stay_apart():
-    first, second = outer("row", 1), outer("row", 2)
-    assert (first(np.zeros(2)), second(np.zeros(2)), first(np.zeros(2))) == (1, 2, 1)
+def defined(extra):
+    """A function that is defined anew with types of the same names, as in the package: one wrapper does for all."""
+
+    @jaxtyped
+    def inner(values: "Float64[np.ndarray, ' row']", more: "int" = extra) -> "int":
+        return 10 * extra + more
+
+    return inner
+
+
+def test_definitions_of_one_function_share_a_wrapper_and_nothing_else():
+    first, second = defined(1), defined(2)
+    assert (first(np.zeros(2)), second(np.zeros(3)), first(np.zeros(4))) == (11, 22, 11)
     assert first.__name__ == "inner"
+    with pytest.raises(TypeCheckError):
+        defined("1")(np.zeros(2))
+    with pytest.raises(TypeCheckError):
+        second(np.zeros((2, 2)))
 
 
 def test_the_package_is_checked_so():
