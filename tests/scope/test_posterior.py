@@ -1,4 +1,4 @@
-"""Posterior classes against brute force, and against truth that was drawn."""
+"""Posterior classes against brute force, and against truth that was drawn; trust is asked for where it is tested."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_em_climbs():
 
 def test_kinds_that_are_plain_get_their_class():
     kinds, evidence = drawn(np.random.default_rng(1), dict.fromkeys(KINDS, 80))
-    found = judge(evidence)
+    found = judge(evidence, trust=False)
     names = np.array(found.names)
     for kind in KINDS:
         own = names[kinds == kind]
@@ -99,7 +99,8 @@ def test_a_posterior_is_a_probability():
         follow, displacement = rng.uniform(0, 1, (2, 2000))
         outcomes = np.array([rng.multinomial(PAIRS, [f, 0, 0, 1 - f]) for f in follow])
         # Outcomes count half, so twice as many tell what they say.
-        found = judge(evidence_of(outcomes * 2, displacement + rng.normal(0, 0.05, 2000)))
+        evidence = evidence_of(outcomes * 2, displacement + rng.normal(0, 0.05, 2000))
+        found = judge(evidence, trust=False)
         for name, true in (
             ("local", (follow >= 0.5) & (displacement < 0.2)),
             ("global", (follow <= 0.5) & (displacement >= 0.8)),
@@ -124,7 +125,7 @@ def test_trust_is_the_chance_of_the_same_class_in_new_pairs():
         outcomes = [2 * rng.multinomial(PAIRS, [f, 0, 0, 1 - f]) for f in follow]
         return evidence_of(outcomes, displacement + rng.normal(0, 0.05, count))
 
-    one, other = judge(sample()), judge(sample())
+    one, other = judge(sample()), judge(sample(), trust=False)
     classed = np.isin(one.names, SETTLED)
     same = np.array(one.names) == np.array(other.names)
     trust = one.again
@@ -139,7 +140,7 @@ def test_trust_is_the_chance_of_the_same_class_in_new_pairs():
 def test_a_feature_between_two_classes_is_unsettled():
     rng = np.random.default_rng(4)
     evidence = evidence_of([[24, 0, 0, 0]] * 300, rng.uniform(0.0, 0.4, 300))
-    names, at_border = np.array(judge(evidence).names), np.abs(evidence.displacement - 0.2) < 0.02
+    names, at_border = np.array(judge(evidence, trust=False).names), np.abs(evidence.displacement - 0.2) < 0.02
     assert at_border.sum() >= 10
     assert set(names[at_border]) == {"unsettled"}
     assert set(names[evidence.displacement < 0.1]) == {"local"}
@@ -149,10 +150,10 @@ def test_a_feature_between_two_classes_is_unsettled():
 def test_what_noise_hides_is_never_local_and_global_only_where_all_is_displaced():
     _, plain = drawn(np.random.default_rng(5), {"local": 60, "global": 60})
     hidden = replace(plain, displacement=np.full(120, np.nan), noise=np.full(120, 0.9), kept=np.full(120, 0.95))
-    names = np.array(judge(hidden).names)
+    names = np.array(judge(hidden, trust=False).names)
     assert set(names[:60]) <= {"unsettled"}
     assert set(names[60:]) == {"global"}
-    assert "global" not in judge(replace(hidden, kept=np.full(120, 0.7))).names
+    assert "global" not in judge(replace(hidden, kept=np.full(120, 0.7)), trust=False).names
 
 
 def test_what_noise_nearly_explains_is_not_global():
@@ -163,14 +164,14 @@ def test_what_noise_nearly_explains_is_not_global():
     noisy = evidence_of(outcomes, rng.normal(0.42, 0.04, 60), noise=0.7)
     assert noisy.kept.mean() > 0.8
     together = Evidence(**{name: np.concatenate([v, vars(noisy)[name]]) for name, v in vars(parked).items()})
-    names = np.array(judge(together).names)
+    names = np.array(judge(together, trust=False).names)
     assert (names[:60] == "global").all()
     assert "global" not in names[60:]
 
 
 def test_broad_maps_are_diffuse_unless_they_stay():
     kinds, evidence = drawn(np.random.default_rng(6), {"local": 60, "position-bound": 60})
-    names = np.array(judge(replace(evidence, broad=np.ones(120))).names)
+    names = np.array(judge(replace(evidence, broad=np.ones(120)), trust=False).names)
     assert set(names[kinds == "local"]) == {"diffuse"}
     assert (names[kinds == "position-bound"] == "position-bound").mean() > 0.85
 
@@ -184,7 +185,7 @@ def test_order_and_chunks_change_nothing(monkeypatch):
     assert in_parts.chances == pytest.approx(whole.chances, abs=1e-9, nan_ok=True)
     assert in_parts.again == pytest.approx(whole.again, abs=1e-9, nan_ok=True)
     order = np.random.default_rng(8).permutation(len(evidence))
-    shuffled = judge(evidence.take(order))
+    shuffled = judge(evidence.take(order), trust=False)
     assert shuffled.chances == pytest.approx(whole.chances[order], abs=1e-9, nan_ok=True)
 
 
@@ -192,15 +193,15 @@ def test_too_few_pairs_are_undefined_and_have_no_part_in_the_prior():
     _, evidence = drawn(np.random.default_rng(9), {"local": 50})
     few = evidence_of([[0, 0, 0, 3]] * 50, [0.9] * 50)
     together = Evidence(**{name: np.concatenate([v, vars(few)[name]]) for name, v in vars(evidence).items()})
-    found = judge(together)
+    found = judge(together, trust=False)
     assert found.names[50:] == ["undefined"] * 50
     assert np.isnan(found.chances[50:]).all()
-    assert found.chances[:50] == pytest.approx(judge(evidence).chances, abs=1e-9)
+    assert found.chances[:50] == pytest.approx(judge(evidence, trust=False).chances, abs=1e-9)
 
 
 def test_the_expected_false_share_is_the_mean_of_what_is_missing_to_one():
     _, evidence = drawn(np.random.default_rng(10), {"local": 60, "global": 60})
-    found = judge(evidence)
+    found = judge(evidence, trust=False)
     own = np.array([name == "local" for name in found.names])
     assert found.false_share("local") == pytest.approx(1 - found.chances[own, 0].mean())
     assert np.isnan(found.false_share("diffuse"))
