@@ -6,31 +6,41 @@ import pkgutil
 from pathlib import Path
 
 import hypothesis
+import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
 
+import checked_types
 import infoscope
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # As the command line has it, before anything loads torch: tests often share their cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# Where several processes share the tests out, torch's threads would only wait for each other's. numba keeps its own:
-# some tests compare numbers of threads.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several processes one thread for torch and BLAS: more would only wait for those of the others.
+
+    Said before the processes start. In them it is too late: pytest's plugins import numpy, whose BLAS has its threads
+    by then. numba keeps its own, because some tests compare numbers of threads.
+    """
+    if config.getoption("numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 # Compilation and a busy machine make single examples slow; no test asserts a time.
 hypothesis.settings.register_profile("infoscope", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("infoscope")
 
+# What the hook decorates functions with.
+jaxtyping.jaxtyped = checked_types.jaxtyped
 # numba cannot compile a function that a type checker has wrapped, so the kernels stay out.
-install_import_hook(
+jaxtyping.install_import_hook(
     [
         module.name
         for module in pkgutil.walk_packages(infoscope.__path__, "infoscope.")
         if not module.ispkg and not module.name.endswith("_kernel")
     ],
-    "checked_types.checked",
+    "beartype.beartype",
 )
 
 # What collecting imports stays until the end: looking through it for garbage, then and at every later turn, finds none.

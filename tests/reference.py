@@ -24,6 +24,8 @@ class Reference:
         self, model: Path, block: int, prefix: int, sae: Path, files: list[Path], n: int = 14, p: int = 16, s: int = 2
     ):
         self.model = AutoModel.from_pretrained(model, dtype=torch.float32).eval()
+        # One block is left after the one that is read; what follows would change nothing.
+        self.model.encoder.layer = self.model.encoder.layer[: block + 2]
         self.block, self.prefix, self.files = block, prefix, files
         self.n, self.p, self.s = n, p, s
         weights = load_file(sae / "sae.safetensors")

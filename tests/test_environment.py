@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import threadpoolctl
 
 pytestmark = pytest.mark.slow
 
@@ -99,3 +100,13 @@ def test_one_debug_line_says_how_where_torch_came_first():
     for flags, lines in ((("--verbose",), 1), ((), 0), (("--quiet",), 0)):
         _, err = python(late, "saes", *flags)
         assert err.count("spin while they wait") == lines
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="these tests run in one process")
+def test_where_tests_run_side_by_side_no_process_has_more_threads_than_it_was_given():
+    import numpy  # noqa: F401
+    import torch  # noqa: F401
+
+    given = int(os.environ["OMP_NUM_THREADS"])
+    pools = {pool["user_api"]: pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
+    assert {pools["blas"], pools["openmp"]} == {given}

@@ -70,7 +70,7 @@ def _directions(count: int, width: int) -> np.ndarray:
 
 def _dinov2(folder: Path) -> Path:
     torch.manual_seed(0)
-    sizes = {"hidden_size": WIDTH, "num_hidden_layers": 12, "num_attention_heads": 2, "mlp_ratio": 2}
+    sizes = {"hidden_size": WIDTH, "num_hidden_layers": 12, "num_attention_heads": 2, "mlp_ratio": 1}
     model = Dinov2Model(Dinov2Config(patch_size=PATCH, image_size=SIDE, **sizes))
     with torch.no_grad():
         for weight in model.parameters():

@@ -99,7 +99,7 @@ def test_killed_at_random_moments(place, tmp_path, rank_view):
         # Some shards further, and a moment more, which may fall into the writing of a file or of the tables.
         further = min(seen + moments.randint(1, shards // 5), shards)
         while process.is_alive() and finished(out) < further:
-            time.sleep(0.001)
+            time.sleep(0.003)
         time.sleep(moments.uniform(0, 0.03))
         if not kill(process, out):
             break

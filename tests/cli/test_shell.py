@@ -49,8 +49,8 @@ TRIED = {
     "compare": "{place}/sweep --out {place}/compared",
     "check": "--sae {place}/sae --images {place}/images",
     "saes": "clip-scope-22",
-    "validate": "--images {place}/noise --seeds 1 --features 20 --top-images 2 --no-trained --no-curves "
-    "--out {place}/planted",
+    "validate": "--images {place}/noise --photographs 8 --seeds 1 --features 20 --top-images 2 --no-trained "
+    "--no-curves --out {place}/planted",
     "completion": "bash",
 }
 

@@ -69,7 +69,7 @@ WORDS = {
     "report": "{p}/run[1] --features-shown 2",
     "figure": "{p}/run[1] removal --out {p}/removal[1].svg",
     "serve": "{p}/run[1] --port 0 --features-shown 2",
-    "validate": "--images {p}/images --out {p}/validation --photographs 30 --seeds 1 --features 24 --top-images 3 "
+    "validate": "--images {p}/images --out {p}/validation --photographs 16 --seeds 1 --features 24 --top-images 3 "
     "--no-trained --no-curves",
     "demo": "--out {p}/demo --no-open --photographs 16",
 }

@@ -22,4 +22,4 @@ def sae():
 
 @pytest.fixture(scope="session")
 def images():
-    return open_images(pictures(40))
+    return open_images(pictures(24))

@@ -19,6 +19,12 @@ def measure(backbone, sae, images, **options):
     return measure_scope(backbone, sae, images, top_images=4, shift=1, **options)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(backbone, sae, images):
+    """By the view that ranks, what a measurement gives that has room and is not stopped."""
+    return {rank_view: measure(backbone, sae, images, rank_view=rank_view) for rank_view in ("full", "crops")}
+
+
 @pytest.fixture
 def little(monkeypatch):
     """Room for the maps of few features, and three shards to a fold."""
@@ -33,9 +39,9 @@ def same(one, other):
 @pytest.mark.slow
 @pytest.mark.parametrize("rank_view", ["full", "crops"])
 @pytest.mark.parametrize("stored", [True, False])
-def test_small_chunks_and_folds_change_nothing(request, backbone, sae, images, tmp_path, rank_view, stored):
-    whole = measure(backbone, sae, images, rank_view=rank_view)
-    request.getfixturevalue("little")
+@pytest.mark.usefixtures("little")
+def test_small_chunks_and_folds_change_nothing(backbone, sae, images, undisturbed, tmp_path, rank_view, stored):
+    whole = undisturbed[rank_view]
     assert len(maps.feature_chunks(sae.features, 4, backbone.grid**2)) > 3
     out = tmp_path / "run" if stored else None
     again = measure(backbone, sae, images, rank_view=rank_view, out=out, shard_images=2)

@@ -39,15 +39,15 @@ def targets(backbone):
 
 def passed(targets, images, config, partials):
     """Everything that both passes keep: rankings, samples, fits, and the maps of every dictionary."""
-    passes = Passes(targets, images, config, frozenset(range(0, len(images), 3)), batch_size=4, threads=1)
+    passes = Passes(targets, images, config, frozenset(range(0, len(images), 3)), batch_size=3, threads=1)
     executor = LocalExecutor(passes)
     chunks = [feature_chunks(target.sae.features, 4, passes.cells) for target in targets]
-    fold = rank_images(executor, passes, 6, partials, chunks)
+    fold = rank_images(executor, passes, 4, partials, chunks)
     wanted = [
         wanted_maps(ranked.ranking, ranked.sample.spread(2), config, gathered=bool(parts))
         for ranked, parts in zip(fold.ranked.dictionaries, fold.parts, strict=True)
     ]
-    made = map_images(executor, passes, wanted, np.zeros(0, np.uint64), 6, partials)
+    made = map_images(executor, passes, wanted, np.zeros(0, np.uint64), 4, partials)
     kept = []
     for number, ranked in enumerate(fold.ranked.dictionaries):
         gathered = maps.MapParts(fold.parts[number], chunks[number], passes.cells) if fold.parts[number] else None

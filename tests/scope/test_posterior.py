@@ -1,4 +1,4 @@
-"""Posterior classes against brute force, and against truth that was drawn."""
+"""Posterior classes against brute force, and against truth that was drawn; trust is asked for where it is tested."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_em_climbs():
 
 def test_kinds_that_are_plain_get_their_class():
     kinds, evidence = drawn(np.random.default_rng(1), dict.fromkeys(KINDS, 80))
-    found = judge(evidence)
+    found = judge(evidence, trust=False)
     names = np.array(found.names)
     for kind in KINDS:
         own = names[kinds == kind]
@@ -184,7 +184,7 @@ def test_trust_is_the_chance_of_the_same_class_in_new_pairs():
 def test_a_feature_between_two_classes_is_unsettled():
     rng = np.random.default_rng(4)
     evidence = evidence_of([[24, 0, 0, 0]] * 300, rng.uniform(0.0, 0.4, 300))
-    names, at_border = np.array(judge(evidence).names), np.abs(evidence.displacement - 0.2) < 0.02
+    names, at_border = np.array(judge(evidence, trust=False).names), np.abs(evidence.displacement - 0.2) < 0.02
     assert at_border.sum() >= 10
     assert set(names[at_border]) == {"unsettled"}
     assert set(names[evidence.displacement < 0.1]) == {"local"}
@@ -194,8 +194,8 @@ def test_a_feature_between_two_classes_is_unsettled():
 def test_what_noise_hides_is_diffuse_or_nothing():
     _, plain = drawn(np.random.default_rng(5), {"local": 60, "position-bound": 60, "mixed": 60})
     hidden = replace(plain, hidden=np.ones(180, bool))
-    assert set(judge(hidden).names) == {"unsettled"}
-    assert set(judge(replace(hidden, broad=np.ones(180))).names) == {"diffuse"}
+    assert set(judge(hidden, trust=False).names) == {"unsettled"}
+    assert set(judge(replace(hidden, broad=np.ones(180)), trust=False).names) == {"diffuse"}
 
 
 def test_jumps_that_noise_explains_are_no_sign_of_context():
@@ -203,8 +203,8 @@ def test_jumps_that_noise_explains_are_no_sign_of_context():
     rng = np.random.default_rng(11)
     outcomes = [rng.multinomial(PAIRS, [0.49, 0, 0, 0.51]) for _ in range(200)]
     displacement = rng.normal(0.05, 0.03, 200)
-    without = np.array(judge(evidence_of(outcomes, displacement, 0.03)).names)
-    explained = np.array(judge(evidence_of(outcomes, displacement, 0.03, noise=0.5)).names)
+    without = np.array(judge(evidence_of(outcomes, displacement, 0.03), trust=False).names)
+    explained = np.array(judge(evidence_of(outcomes, displacement, 0.03, noise=0.5), trust=False).names)
     assert (without == "mixed").mean() > 0.9
     assert (explained == "local").mean() > 0.9
 
@@ -214,14 +214,14 @@ def test_what_jumps_beyond_noise_is_global_all_the_same():
     rng = np.random.default_rng(12)
     parked = [rng.multinomial(16, [0.02, 0, 0, 0.98]) for _ in range(60)]
     local = [rng.multinomial(16, [0.58, 0, 0, 0.42]) for _ in range(120)]
-    names = np.array(judge(evidence_of(parked + local, [np.nan] * 60 + [0.05] * 120, noise=0.4)).names)
+    names = np.array(judge(evidence_of(parked + local, [np.nan] * 60 + [0.05] * 120, noise=0.4), trust=False).names)
     assert (names[:60] == "global").mean() > 0.9
     assert "global" not in names[60:]
 
 
 def test_broad_maps_are_diffuse_unless_they_stay():
     kinds, evidence = drawn(np.random.default_rng(6), {"local": 60, "position-bound": 60})
-    names = np.array(judge(replace(evidence, broad=np.ones(120))).names)
+    names = np.array(judge(replace(evidence, broad=np.ones(120)), trust=False).names)
     assert set(names[kinds == "local"]) == {"diffuse"}
     assert (names[kinds == "position-bound"] == "position-bound").mean() > 0.85
 
@@ -235,7 +235,7 @@ def test_order_and_chunks_change_nothing(monkeypatch):
     assert in_parts.chances == pytest.approx(whole.chances, abs=1e-9, nan_ok=True)
     assert in_parts.again == pytest.approx(whole.again, abs=1e-9, nan_ok=True)
     order = np.random.default_rng(8).permutation(len(evidence))
-    shuffled = judge(evidence.take(order))
+    shuffled = judge(evidence.take(order), trust=False)
     assert shuffled.chances == pytest.approx(whole.chances[order], abs=1e-9, nan_ok=True)
 
 
@@ -243,15 +243,15 @@ def test_too_few_pairs_are_undefined_and_have_no_part_in_the_prior():
     _, evidence = drawn(np.random.default_rng(9), {"local": 50})
     few = evidence_of([[0, 0, 0, 3]] * 50, [0.9] * 50)
     together = Evidence(**{name: np.concatenate([v, vars(few)[name]]) for name, v in vars(evidence).items()})
-    found = judge(together)
+    found = judge(together, trust=False)
     assert found.names[50:] == ["undefined"] * 50
     assert np.isnan(found.chances[50:]).all()
-    assert found.chances[:50] == pytest.approx(judge(evidence).chances, abs=1e-9)
+    assert found.chances[:50] == pytest.approx(judge(evidence, trust=False).chances, abs=1e-9)
 
 
 def test_the_expected_false_share_is_the_mean_of_what_is_missing_to_one():
     _, evidence = drawn(np.random.default_rng(10), {"local": 60, "global": 60})
-    found = judge(evidence)
+    found = judge(evidence, trust=False)
     own = np.array([name == "local" for name in found.names])
     assert found.false_share("local") == pytest.approx(1 - found.chances[own, 0].mean())
     assert np.isnan(found.false_share("diffuse"))

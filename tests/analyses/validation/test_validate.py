@@ -18,7 +18,7 @@ from infoscope.images.source import open_images
 from planting import scenes
 
 OPTIONS = {
-    "photographs": 16,
+    "photographs": 10,
     "seeds": 1,
     "features": 40,
     "top_images": 3,
@@ -30,7 +30,7 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def pictures():
-    return scenes(16, 256)
+    return scenes(10, 256)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_a_stopped_validation_goes_on_and_a_finished_one_is_read(found, pictures
     assert [name for name in before if before[name] != after[name]] == [last.name]
     assert load_validation(out).features.equals(first.features)
     with pytest.raises(InfoscopeError, match="another run's directory"):
-        validate(pictures[:12], backbone=backbone, out=out, **{**OPTIONS, "features": 24})
+        validate(pictures[:8], backbone=backbone, out=out, **{**OPTIONS, "features": 24})
 
 
 def test_the_cases_of_a_whole_validation():
@@ -175,7 +175,7 @@ def test_photographs_are_held_small_and_in_order(tmp_path):
 
 @pytest.mark.slow
 def test_the_command(pictures, tmp_path, capsys):
-    for number, picture in enumerate(pictures[:12]):
+    for number, picture in enumerate(pictures[:8]):
         Image.fromarray(picture).save(tmp_path / f"{number:02}.png")
     words = ["--images", str(tmp_path), "--out", f"{tmp_path}/out", "--features", "20", "--top-images", "2"]
     assert main(["validate", *words, "--seeds", "1", "--no-trained", "--no-curves"]) == 0

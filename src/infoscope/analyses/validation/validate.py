@@ -175,7 +175,7 @@ def validate(
 
     Example:
         >>> import numpy as np
-        >>> noise = np.random.default_rng(0).integers(0, 256, (16, 7, 7, 3), dtype=np.uint8)
+        >>> noise = np.random.default_rng(0).integers(0, 256, (8, 7, 7, 3), dtype=np.uint8)
         >>> validation = validate(noise.repeat(8, 1).repeat(8, 2), seeds=1, features=20, top_images=2, trained=False,
         ...                  curves=False)
         >>> validation.cases.select("family", "setting", "outlier_model").rows()[3:6], validation.features.height
