@@ -63,6 +63,8 @@ if TYPE_CHECKING:  # type checkers and editors cannot follow `__getattr__`
     from infoscope.analyses.zeroshot.text import embed_classes as embed_classes
     from infoscope.backbones.backbone import Backbone as Backbone
     from infoscope.backbones.loading import load_backbone as load_backbone
+    from infoscope.backbones.moved_registers import move_registers as move_registers
+    from infoscope.backbones.moved_registers import save_moved as save_moved
     from infoscope.demo.demo import DemoResult as DemoResult
     from infoscope.demo.demo import run_demo as run_demo
     from infoscope.dictionaries.activations import Activation as Activation
@@ -138,6 +140,7 @@ _NAMES = {
     "analyses.zeroshot.text": "embed_classes",
     "backbones.backbone": "Backbone",
     "backbones.loading": "load_backbone",
+    "backbones.moved_registers": "move_registers save_moved",
     "demo.demo": "DemoResult run_demo",
     "dictionaries.activations": "Activation Gated JumpReLU ReLU TopK register_activation",
     "dictionaries.loading": "load_sae save_sae save_saelens",

@@ -304,6 +304,11 @@ class Backbone:
             )
         return layer
 
+    @property
+    def neuron_directions(self) -> Float32[Tensor, "width neuron"]:
+        """What each of the block's neurons writes into the stream, before what the block scales it by."""
+        return self._down.weight.detach().to(torch.float32)
+
     def _residual_stream(self, images: Tensor) -> Tensor:
         """The block's output for all tokens, in the model's precision; or its neurons."""
         streams: list[Tensor] = []

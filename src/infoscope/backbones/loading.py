@@ -17,6 +17,7 @@ from infoscope.backbones.backbone import Backbone
 from infoscope.backbones.checkpoint import Checkpoint, find_checkpoint, states_of
 from infoscope.backbones.families import Family, family_of
 from infoscope.backbones.hardware import find_device, set_multiplication, weights_dtype
+from infoscope.backbones.moved_registers import park, take_moved
 from infoscope.backbones.preprocessing import read_normalisation
 from infoscope.errors import InfoscopeError, few, no_memory_to, ran_out_of_memory, shown
 from infoscope.options import Precision, Reads
@@ -202,12 +203,17 @@ def load_backbone(
         side = _input_side(input_side, config, family, checkpoint)
         mean, std = read_normalisation(checkpoint.directory, family)
         states = states_of(checkpoint.weight_files)
+        weights = checkpoint.read_weights()
+        try:
+            moved = take_moved(weights)
+        except InfoscopeError as error:
+            raise InfoscopeError(f"{checkpoint.name}: {error}") from None
         built = build_model(
             checkpoint.name,
             family.name,
             family.model_class,
             config,
-            checkpoint.read_weights(),
+            weights,
             weights_dtype(precision, torch_device),
             _is_needed,
             family.model_options,
@@ -231,6 +237,8 @@ def load_backbone(
         precision=precision,
         missing_weights=built.missing,
     )
+    if moved is not None:
+        park(backbone, moved)
     _LOGGER.debug(
         "model %s: %s from %s, block %d of %d, side %d, %s on %s",
         checkpoint.name, family.name, checkpoint.directory, block, config.num_hidden_layers, side, precision,

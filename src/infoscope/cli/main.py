@@ -25,6 +25,7 @@ from infoscope.cli.judge import Judge
 from infoscope.cli.measure import Measure
 from infoscope.cli.outliers import Outliers
 from infoscope.cli.output import Answer, Exit, Output, telling
+from infoscope.cli.park import Park
 from infoscope.cli.predictors import Predictors
 from infoscope.cli.probe import Probe
 from infoscope.cli.report import Report, Serve
@@ -88,7 +89,7 @@ COMMANDS: dict[str, type] = {
             Compare,
             Sweep,
         ),
-        *(Info, Judge, Check, Saes, Validate, Completion),
+        *(Info, Judge, Check, Saes, Validate, Park, Completion),
     )
 }
 """Each command's class by its name, in the order of the help."""
