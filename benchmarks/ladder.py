@@ -22,10 +22,10 @@ from typing import Annotated, TypeAlias
 import numpy as np
 import polars as pl
 import tyro
-from infoscope.analyses.predictors.removals import Difference, compare_sets, holm
 from jaxtyping import Float64, Int64
 
 from common import print_table
+from infoscope.analyses.predictors.removals import Difference, compare_sets, holm
 from infoscope.analyses.probes.overlaps import unpack_overlaps
 from infoscope.analyses.probes.variant_scores import FinishedScores
 from infoscope.analyses.zeroshot.result import ZEROSHOT_FILE, read_predictions
