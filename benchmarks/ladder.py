@@ -6,7 +6,7 @@
 
 For each folder, figure, group and step: the mean over the sets of a side, and the mean difference over pairs of sets
 with its standard error, sets and test images both taken as drawn at random, p by Student's t over the pairs, and p
-after Holm's correction over all comparisons of all folders (`infoscope.analyses.predictors.effects`). And how far the
+after Holm's correction over all comparisons of all folders (`infoscope.analyses.predictors.removals`). And how far the
 removed energy of any set is from its step. Figures that are no mean over images are left out, but for mIoU, of which
 each image has its share to first order.
 """
@@ -22,10 +22,10 @@ from typing import Annotated, TypeAlias
 import numpy as np
 import polars as pl
 import tyro
-from infoscope.analyses.predictors.effects import Difference, compare_sets, holm
 from jaxtyping import Float64, Int64
 
 from common import print_table
+from infoscope.analyses.predictors.removals import Difference, compare_sets, holm
 from infoscope.analyses.probes.overlaps import unpack_overlaps
 from infoscope.analyses.probes.variant_scores import FinishedScores
 from infoscope.analyses.zeroshot.result import ZEROSHOT_FILE, read_predictions

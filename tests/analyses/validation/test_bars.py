@@ -30,5 +30,8 @@ def test_cds_tells_global_features_from_local_ones(measured):
 def test_classes_are_recovered_and_nothing_diffuse_is_called_local(measured):
     kinds, _, classes = measured
     right = [(classes[kinds == kind] == kind).mean() for kind in ("local", "global", "position-bound", "diffuse")]
-    assert np.mean(right) >= 0.95
+    assert np.mean(right) >= 0.9
+    # What is not recovered is left unsettled, and not called something else.
+    settled = classes != "unsettled"
+    assert (classes == kinds)[settled].mean() >= 0.99
     assert not np.any(classes[kinds == "diffuse"] == "local")
