@@ -39,15 +39,13 @@ def directory(tmp_path_factory):
     model = transformers.Dinov2WithRegistersModel(config)
     with torch.no_grad():
         mark = torch.nn.functional.one_hot(torch.tensor(7), 32).float()
-        model.embeddings.register_tokens[0, REGISTER - 1] = 30 * mark
+        model.embeddings.register_tokens[0, REGISTER - 1] = 4 * mark
         block = model.encoder.layer[BLOCK]
         for neuron, size in zip(WRITERS, (1.0, 0.6, 0.3), strict=True):
             block.mlp.fc1.weight[neuron] = 4 * mark
-            block.mlp.fc1.bias[neuron] = -6.0
+            block.mlp.fc1.bias[neuron] = -14.0
             block.mlp.fc2.weight[:, neuron] = size * torch.randn(32)
         block.layer_scale2.lambda1.fill_(1.0)
-        # Until then the register is no longer than patches are.
-        model.embeddings.patch_embeddings.projection.weight.mul_(300)
     folder = tmp_path_factory.mktemp("registers")
     model.eval().save_pretrained(folder)
     return folder

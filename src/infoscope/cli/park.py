@@ -58,11 +58,20 @@ class Park:
         values = dict(zip(found.neurons.tolist(), (round(value, 2) for value in found.values.tolist()), strict=True))
 
         def show() -> None:
-            print(f"block {found.block}: {len(values)} neurons write the register; set on {self.patches} of each view's")
-            print(f"{moved.grid**2} patches: " + ", ".join(f"{neuron} to {value:g}" for neuron, value in values.items()))
+            print(
+                f"block {found.block}: {len(values)} neurons write the register; set on {self.patches} of each view's"
+            )
+            print(
+                f"{moved.grid**2} patches: " + ", ".join(f"{neuron} to {value:g}" for neuron, value in values.items())
+            )
             print(f"next: infoscope outliers --model {self.out} --images {self.images}")
 
         def result() -> dict[str, Any]:
-            return {"block": found.block, "neurons": list(values), "values": list(values.values()), "patches": self.patches}
+            return {
+                "block": found.block,
+                "neurons": list(values),
+                "values": list(values.values()),
+                "patches": self.patches,
+            }
 
         return Answer(show, result, {"out": self.out})
