@@ -14,8 +14,7 @@ from infoscope.backbones.moved_registers import (
     save_moved,
 )
 from infoscope.errors import InfoscopeError
-
-WRITERS, BLOCK, REGISTER = (5, 17, 40), 1, 2
+from register_model import BLOCK, REGISTER, WRITERS, save_register_model
 
 
 def pictures(count, side=56, seed=0):
@@ -25,29 +24,8 @@ def pictures(count, side=56, seed=0):
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    """A model in which three neurons of block 1 fire on the second register alone, and write a large norm."""
-    torch.manual_seed(0)
-    config = transformers.Dinov2WithRegistersConfig(
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        mlp_ratio=2,
-        image_size=56,
-        patch_size=14,
-        num_register_tokens=3,
-    )
-    model = transformers.Dinov2WithRegistersModel(config)
-    with torch.no_grad():
-        mark = torch.nn.functional.one_hot(torch.tensor(7), 32).float()
-        model.embeddings.register_tokens[0, REGISTER - 1] = 4 * mark
-        block = model.encoder.layer[BLOCK]
-        for neuron, size in zip(WRITERS, (1.0, 0.6, 0.3), strict=True):
-            block.mlp.fc1.weight[neuron] = 4 * mark
-            block.mlp.fc1.bias[neuron] = -14.0
-            block.mlp.fc2.weight[:, neuron] = size * torch.randn(32)
-        block.layer_scale2.lambda1.fill_(1.0)
     folder = tmp_path_factory.mktemp("registers")
-    model.eval().save_pretrained(folder)
+    save_register_model(folder)
     return folder
 
 

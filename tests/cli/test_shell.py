@@ -22,6 +22,7 @@ from infoscope.dictionaries.activations import TopK
 from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from language import SIDE, WIDTH, save
+from register_model import save_register_model
 
 pytestmark = pytest.mark.usefixtures("few_strengths")
 
@@ -51,6 +52,7 @@ TRIED = {
     "saes": "clip-scope-22",
     "validate": "--images {place}/noise --photographs 8 --seeds 1 --features 20 --top-images 2 --no-trained "
     "--no-curves --out {place}/planted",
+    "park": "--model {place}/registers --images {place}/images --input-side 56 --out {place}/parked",
     "completion": "bash",
 }
 
@@ -64,6 +66,7 @@ def place(tmp_path_factory):
     """A CLIP, photographs in two folders, an SAE."""
     folder = tmp_path_factory.mktemp("place")
     save("clip", folder / "model")
+    save_register_model(folder / "registers")
     random = np.random.default_rng(0)
     for number in range(12):
         (folder / "noise").mkdir(exist_ok=True)

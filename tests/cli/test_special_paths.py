@@ -19,6 +19,7 @@ from fake_runs import fake_run
 from infoscope.cli.main import COMMANDS, main
 from infoscope.runtime.run import open_run
 from language import SIDE, save
+from register_model import save_register_model
 
 pytestmark = pytest.mark.usefixtures("few_strengths")
 
@@ -35,6 +36,7 @@ def place(tmp_path_factory):
     (root / MATCHED).mkdir()
     folder = root / NAME
     save("clip", folder / "model")
+    save_register_model(folder / "registers")
     write_coloured(folder / "images", "train", 6, seed=0)
     write_coloured(folder / "images", "val", 4, seed=1)
     for kind in ("cat", "dog"):
@@ -71,6 +73,7 @@ WORDS = {
     "serve": "{p}/run[1] --port 0 --features-shown 2",
     "validate": "--images {p}/images --out {p}/validation --photographs 16 --seeds 1 --features 24 --top-images 3 "
     "--no-trained --no-curves",
+    "park": "--model {p}/registers --images {p}/images --input-side 56 --out {p}/parked[1]",
     "demo": "--out {p}/demo --no-open --photographs 16",
 }
 
