@@ -59,6 +59,11 @@ class Compared:
 def main(options: Benchmark) -> None:
     read_in = [read(folder) for folder in options.folders]
     sets = [variants.filter(pl.col("side").is_not_null()) for variants, _ in read_in]
+    for folder, own in zip(options.folders, sets, strict=True):
+        if own.is_empty():
+            raise InfoscopeError(
+                f"{folder} has no sets of a ladder: run its command with --ladder, or no step was fair"
+            )
     compared = [list(compare(own, by_image)) for own, (_, by_image) in zip(sets, read_in, strict=True)]
     corrected = iter(holm([each.difference.p for one in compared for each in one]))
     for folder, own, one in zip(options.folders, sets, compared, strict=True):

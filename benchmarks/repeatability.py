@@ -168,7 +168,9 @@ def draw(trusted: pl.DataFrame) -> altair.LayerChart:
     points = base.mark_point(filled=True, opacity=1).encode(
         altair.Y("again", scale=axis), altair.Size("features", title="features")
     )
-    chart: altair.LayerChart = even.encode(x="trust", y="again") + bars + points
+    layers = even.encode(x="trust", y="again") + bars + points
+    # The legend's title is measured too short.
+    chart: altair.LayerChart = layers.properties(padding={"left": 5, "top": 5, "right": 20, "bottom": 5})
     return chart
 
 

@@ -95,21 +95,42 @@ def test_what_jumps_says_nothing_of_what_the_pairs_that_follow_keep():
     assert found.moves.jumping[0] == pytest.approx(1 / 3)
 
 
-def test_noise_of_the_pairs_that_follow_is_taken_up_to_where_they_would_jump():
-    """The border is at 0.72: of four copies of each pair one is beyond it, and counts as that far."""
-    noise = [[0.1, 0.1, 0.1, 0.9]] * 4
+def test_pairs_that_follow_are_held_against_the_copies_that_would():
+    """The border is at 0.72: of four copies of each pair one is beyond it, and would jump."""
+    noise = [[0.1, 0.1, 0.4, 0.9]] * 4
     found = by_feature(shares(pixels=[0.4] * 4, place=[1.0] * 4, unrelated=[0.9] * 4, noise=noise))
     assert found.noise_jumps[0] == pytest.approx(0.25)
-    assert found.displaced_noise[0] == pytest.approx(0.3)
-    assert found.displacement[0] == pytest.approx((0.4 - 0.3) / (0.9 - 0.3))
-    cut_off_there = (0.3 + 0.72) / 4
-    assert found.displacement_following[0] == pytest.approx((0.4 - cut_off_there) / (0.9 - cut_off_there))
+    assert found.displaced_noise[0] == pytest.approx(0.375)
+    assert found.displacement[0] == pytest.approx((0.4 - 0.375) / (0.9 - 0.375))
+    assert found.displacement_following[0] == pytest.approx((0.4 - 0.2) / (0.9 - 0.2))
 
 
-def test_copies_without_mass_are_left_out():
+@pytest.mark.parametrize("jumping", [0.0, 0.2, 0.4])
+def test_what_noise_explains_leaves_no_displacement_however_much_of_it_jumps(jumping):
+    """Pairs and their copies are drawn alike: a share jumps, the others displace 0.1 to 0.4."""
+    rng = np.random.default_rng(2)
+    pairs, features = 16, 1000
+
+    def draw(*shape: int) -> np.ndarray:
+        return np.where(rng.random(shape) < jumping, 0.95, rng.uniform(0.1, 0.4, shape))
+
+    given = {"pixels": draw(pairs * features), "place": np.ones(pairs * features)}
+    given |= {"unrelated": np.full(pairs * features, 0.9), "noise": draw(pairs * features, 8)}
+    found = by_feature(shares(**given), np.repeat(np.arange(features), pairs).tolist())
+    assert np.median(found.displacement_following) == pytest.approx(0.0, abs=0.01)
+    assert found.noise_jumps.mean() == pytest.approx(jumping, abs=0.01)
+
+
+def test_a_copy_without_mass_jumps():
     noise = [[0.1, float("nan")], [0.9, 0.1]]
     found = by_feature(shares(pixels=[0.4] * 2, place=[1.0] * 2, unrelated=[0.9] * 2, noise=noise))
-    assert found.noise_jumps[0] == pytest.approx(0.25)  # none of one copy, one of two
+    assert found.noise_jumps[0] == pytest.approx(0.5)
+
+
+def test_where_every_copy_jumps_what_follows_displaces_no_more_than_noise():
+    found = by_feature(shares(pixels=[0.4] * 3, place=[1.0] * 3, unrelated=[0.9] * 3, noise=[[0.8, 0.75]] * 3))
+    assert np.isnan(found.displacement_following[0])  # hidden by noise
+    assert found.noise_jumps[0] == 1.0
 
 
 def test_one_pair_that_follows_is_too_few():

@@ -56,6 +56,7 @@ def test_every_number_of_a_feature_is_named():
     ("line", "said"),
     [
         (lines(found(noise=0.0)), "code noise was not measured or gives none"),
+        (lines(found(noise=NAN)), "code noise leaves no mass to compare"),
         (lines(found(jumps=0.12)), "noise alone makes 12% of pairs jump"),
         (lines(found(), shift=0), "no shift, so no map can move"),
         (lines(found(), "undefined"), "8 images tell whether the map moved, fewer than 4"),

@@ -93,7 +93,7 @@ def test_a_map_that_covers_everything_is_diffuse(spread):
     first, second = 1.0 + spread * rng.random((2, K, P, P))
     name, evidence = class_of(first, second)
     assert name == "diffuse"
-    assert "8 of 8 pairs hardly move" in evidence
+    assert "8 of 8 pairs keep to both alike" in evidence
 
 
 def test_a_broad_map_that_follows_the_pixels_is_local():

@@ -122,7 +122,7 @@ def class_rows(controls: RunControls) -> list[tuple[str, str]]:
         rows.append(("calibrated", f"{quantiles}  (1 is unrelated pictures)"))
     if controls.displacement:
         quantiles = "  ".join(f"{share:.0%} {value:.2f}" for share, value in controls.displacement.items())
-        rows.append(("displaced", f"{quantiles}  (of the mass, beyond noise; 0 follows the pixels, 1 is unrelated)"))
+        rows.append(("displacement", f"{quantiles}  (beyond noise: 0 is noise alone, 1 is unrelated pictures)"))
     if controls.trust:
         quantiles = "  ".join(f"{share:.0%} {value:.2f}" for share, value in controls.trust.items())
         reliability = controls.reliability.spearman

@@ -285,7 +285,7 @@ SCOPE = declare(
         ),
         "pairs_still": _share(
             "pairs that kept to both alike (rule_version 1: moved at most 0.8 of the movement of the pixels both ways)",
-            label="pairs that hardly move",
+            label="pairs that keep to both alike",
             panel="moves",
         ),
         "pairs_jumping": _share(

@@ -25,7 +25,7 @@ class Moves:
     Attributes:
         following: moved with the pixels.
         staying: stayed at their place in the crop. Where an overlap map is empty, the map is elsewhere in the crop.
-        still: neither, and hardly moved at all: too broad to move.
+        still: kept to both about equally, so that neither can be told from the other: most often too broad to move.
         jumping: the rest, including the pairs that vanish.
         away: pairs of any of these kinds that moved by more than 0.45 of the mean distance of two unrelated patches,
             against the pixels and against the crop. A pair with an empty overlap map counts as far from the pixels, and
@@ -48,13 +48,13 @@ class Moves:
         Example:
             >>> one = [np.array([share]) for share in (0.75, 0.0, 0.01, 0.24, 0.0, 0.0)]
             >>> Moves(*one, judged=np.array([16], np.uint32)).clauses(0)
-            ['12 of 16 pairs follow the pixels', '0 of 16 pairs hardly move', '4 of 16 pairs jump']
+            ['12 of 16 pairs follow the pixels', '0 of 16 pairs keep to both alike', '4 of 16 pairs jump']
         """
         pairs = int(self.judged[feature])
         shares = {
             "follow the pixels": self.following[feature],
             "stay at their place in the crop": self.staying[feature],
-            "hardly move": self.still[feature],
+            "keep to both alike": self.still[feature],
             "jump": self.jumping[feature],
         }
         # A share that rounds to 0 pairs is still named where it is above 0.

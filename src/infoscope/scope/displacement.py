@@ -220,14 +220,17 @@ def displace_features(
     border = np.where(np.isnan(border), 1.0 - LEAST_KEPT, border)[feature]
     kinds = _sort_pairs(shares, vanished, border)
 
-    # A pair follows only while it displaces no more than the border, so what noise would displace is cut off there too.
-    drawn = ~np.isnan(shares.noise)
-    copies = np.where(drawn, np.minimum(shares.noise, border[:, None]), 0.0).sum(1) / np.maximum(drawn.sum(1), 1)
-    known = drawn.any(1)
+    # What a pair that follows displaces is within the border, so it is held against the copies that are within it too.
+    within = shares.noise <= border[:, None]
+    known = within.any(1)
+    copies = np.where(within, shares.noise, 0.0).sum(1) / np.maximum(within.sum(1), 1)
     of_followers = mean(copies, known & kinds.following, least=1)
-    of_followers = np.nan_to_num(np.where(np.isnan(of_followers), mean(copies, known, least=1), of_followers))
-    copies = np.where(known, copies, of_followers[feature])
-    beyond = (drawn & (shares.noise > border[:, None])).sum(1) / np.maximum(drawn.sum(1), 1)
+    of_followers = np.where(np.isnan(of_followers), mean(copies, known, least=1), of_followers)[feature]
+    # Where noise leaves no copy within it, a pair that follows displaces no more than noise does.
+    copies = np.where(known, copies, np.where(np.isnan(of_followers), border, of_followers))
+    # A copy that keeps no mass on the overlap would have vanished from it.
+    seen = ~np.isnan(pixels)
+    beyond = ((shares.noise > border[:, None]) | np.isnan(shares.noise)).mean(1)
 
     whole = _beyond_noise(pixels, of_pair, unrelated, over, feature, hidden)
     partly = _beyond_noise(pixels, copies, null[feature], kinds.following & ~np.isnan(null[feature]), feature, hidden)
@@ -240,7 +243,7 @@ def displace_features(
         displacement_error=whole[1],
         displacement_following=partly[0],
         displacement_following_error=partly[1],
-        noise_jumps=mean(beyond, known & ~np.isnan(pixels), least=1),
+        noise_jumps=mean(beyond, seen, least=1),
         moves=kinds.shares(vanished, feature, n_features, away),
     )
 

@@ -75,6 +75,8 @@ def evidence_lines(
 
 def _noise(found: FeatureDisplacement, feature: int) -> str:
     share = found.displaced_noise[feature]
+    if np.isnan(share):
+        return "leaves no mass to compare"
     return f"{share:.0%}" if share > 0 else "was not measured or gives none"
 
 
@@ -102,6 +104,8 @@ def trust_reasons(
         clauses = [f"posterior: {likely}" if likely else "posterior: no class is likely"]
         if np.isnan(found.displaced_null[feature]):
             clauses.append("too few pairs are valid to say how much is displaced")
+        elif np.isnan(found.displaced_noise[feature]):
+            clauses.append("code noise leaves no mass to compare")
         elif hidden[feature]:
             clauses.append("code noise displaces about as much as unrelated pictures do")
         if scores.pairs[feature] < _FEW * top_images:

@@ -38,7 +38,7 @@ _VAGUE_FEATURES = 1.0
 # Features that the prior is fitted to, spread evenly over those there are. Our choice: shares are known to 1 %.
 _FITTED_FEATURES = 2048
 _AT_ONCE = 512
-# Our choice: a chance is then known to within 0.04, so that features are not sorted by trust at random.
+# Our choice: a chance then has a standard error of 0.044 at most, so that features are not sorted by trust at random.
 _DRAWS = 128
 
 
@@ -60,6 +60,8 @@ class PosteriorRules:
     bound: float = 2 / 3
     """Position-bound: at least this share of pairs stays at its place in the crop. Our choice: what stays in half of
     the pairs and jumps in the others has usual places, and is not bound to them."""
+    partly: float = 0.5
+    """Mixed, within maps: at least this share of pairs follows. Our choice: the majority."""
     still: float = 0.5
     """Diffuse: at least this share of pairs keeps still. Our choice: the majority."""
     either: float = 0.2
@@ -262,10 +264,7 @@ def likelihood(
     edges = np.concatenate([[-np.inf], _EDGES[1:-1], [np.inf]])
     with np.errstate(invalid="ignore"):
         below = ndtr((edges - evidence.displacement[:, None]) / evidence.error[:, None])
-    of_cells = np.where(np.isnan(evidence.displacement)[:, None], 1.0, np.diff(below, axis=1))
-    # What no cell of the grid could give is as unlikely in all of them.
-    of_cells /= np.maximum(of_cells.max(1, keepdims=True), 1e-300)
-    return of_shares, of_cells
+    return of_shares, np.where(np.isnan(evidence.displacement)[:, None], 1.0, np.diff(below, axis=1))
 
 
 def _jumping(noise: Float64[np.ndarray, " feature"]) -> Float64[np.ndarray, "feature profile"]:
@@ -334,7 +333,7 @@ class _Model:
         total = np.cumsum((of_shares[:, :, None] * self.prior * of_cells[:, None]).reshape(len(own), -1), axis=1)
         same = np.zeros(len(own))
         # Each feature has a generator of its own, so that its draws do not depend on which features come with it.
-        drawn = np.empty((len(own), _DRAWS, 6))
+        drawn = np.empty((len(own), _DRAWS, 7))
         for row, feature in enumerate(number.tolist()):
             random = np.random.default_rng([seed, feature])
             place = np.searchsorted(total[row], random.random(_DRAWS) * total[row, -1]).clip(max=self.prior.size - 1)
@@ -343,17 +342,20 @@ class _Model:
             sampled = np.concatenate([spared, jumping[row, profile, None]], axis=1)
             drawn[row, :, :4] = random.multinomial(round(evidence.outcomes[row].sum()), sampled)
             inside = _EDGES[cell] + np.diff(_EDGES)[cell] * random.random(_DRAWS)
-            drawn[row, :, 4] = inside + np.nan_to_num(evidence.error[row]) * random.standard_normal(_DRAWS)
-            drawn[row, :, 5] = random.random(_DRAWS) < evidence.broad[row]
+            # The displacement of fewer pairs that follow is known less well.
+            ratio = np.maximum(evidence.outcomes[row, 0], 1) / np.maximum(drawn[row, :, 0], 1)
+            drawn[row, :, 5] = evidence.error[row] * np.sqrt(ratio)
+            drawn[row, :, 4] = inside + np.nan_to_num(drawn[row, :, 5]) * random.standard_normal(_DRAWS)
+            drawn[row, :, 6] = random.random(_DRAWS) < evidence.broad[row]
         unsure = (evidence.broad > 0.01) & (evidence.broad < 0.99)
         for draw in range(_DRAWS):
             sample = Evidence(
                 outcomes=drawn[:, draw, :4],
                 noise_jumps=evidence.noise_jumps,
                 displacement=np.where(np.isnan(evidence.displacement), np.nan, drawn[:, draw, 4]),
-                error=evidence.error,
+                error=drawn[:, draw, 5],
                 hidden=evidence.hidden,
-                broad=np.where(unsure, drawn[:, draw, 5], evidence.broad),
+                broad=np.where(unsure, drawn[:, draw, 6], evidence.broad),
                 judged=evidence.judged,
             )
             same += self.given(self.chances(*likelihood(sample), sample)) == own
@@ -381,7 +383,7 @@ def class_regions(rules: PosteriorRules) -> dict[ScopeClass, Float64[np.ndarray,
     followed, other = (rest - broken) * above(follow, rules.most), (rest - broken) * (1.0 - above(follow, rules.most))
     over_images = above(follow, rules.either) * above(jump, rules.either)
     # What follows in most pairs, but not in full.
-    within_maps = above(follow, rules.away) * (1.0 - slight)
+    within_maps = above(follow, rules.partly) * (1.0 - slight)
     local = followed * slight
     mixed = followed * (1.0 - slight) + other * (over_images + (1.0 - over_images) * within_maps)
     every = np.ones((1, _CELLS))

@@ -67,7 +67,8 @@ class RemovalConfig:
     subsets of it and 8 random sets disjoint from it. The fair comparison, but not the default: it adds up to 80
     variants for each group and site, each with a pass or a head of its own."""
     steps: tuple[float, ...] = STEPS
-    """The ladder's steps. A step's sets do not depend on what other steps there are. Default: method, section 7."""
+    """The ladder's steps. A step's sets do not depend on what other steps there are. Default: 2 to
+    40 %, doubled each time."""
     random_seed: Count = 0
     """Seed of the random groups, of the ladder's sets, and of the images whose codes are taken."""
 

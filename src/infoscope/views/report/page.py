@@ -42,9 +42,9 @@ from infoscope.views.report.template import make_environment
 NAMES_SHOWN = 20
 CLASS_MEANINGS = {
     "local": "the map follows the pixels, as far as code noise lets it",
-    "diffuse": "the map is so broad that it cannot move",
+    "diffuse": "the map is so broad that pixels and place in the crop cannot be told apart",
     "position-bound": "the map stays at its place in the crop, whatever is there",
-    "global": "no more of the map stays on its pixels than between unrelated pictures",
+    "global": "most pairs jump or stay in place, and at most a quarter of the map keeps to its pixels",
     "mixed": "part of the map follows the pixels and part does not, in the same images or from image to image",
     "unsettled": "its images do not settle which of these it is",
     "undefined": "too few pairs of maps to tell",
