@@ -45,7 +45,7 @@ def lines(displacement: FeatureDisplacement, name: str = "mixed", shift: int = 2
 
 def test_every_number_of_a_feature_is_named():
     assert lines(found()) == (
-        "6 of 8 pairs follow the pixels; 2 of 8 pairs jump; 1 of 8 vanish from one crop and count as jumping; "
+        "6 of 8 pairs follow the pixels; 2 of 8 pairs jump, 1 of them by vanishing from one crop; "
         "35% of the mass is displaced, where unrelated pictures give 90% and code noise 10%; "
         "displacement 0.30 ± 0.04; of the pairs that follow 0.20 ± 0.03; CDS 0.100, +0.050 against code noise; "
         "the weaker map has 70% of the stronger one's mass"

@@ -45,7 +45,9 @@ class Judge:
         def show() -> None:
             print_summary(run)
             if stale:
-                print(f"as before, from the classes of before: {', '.join(stale)}")
+                print(
+                    f"not renewed, and still from the classes of before: {', '.join(stale)}; run their commands again"
+                )
 
         def result() -> dict[str, Any]:
             return run_figures(run) | {"before": was, "stale": stale}

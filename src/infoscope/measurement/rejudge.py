@@ -263,8 +263,9 @@ def _replace(run: Run, scope: Scope) -> None:
 
 def _new_folder(path: Path, out: Path) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        why = "is the run itself; leave --out out" if out.resolve() == path.resolve() else "is there already"
-        raise InfoscopeError(f"{out} {why}, or choose another --out")
+        if out.resolve() == path.resolve():
+            raise InfoscopeError(f"{out} is the run itself; leave --out out, or name another directory")
+        raise InfoscopeError(f"{out} is there already; name another directory with --out")
     return out
 
 

@@ -50,7 +50,7 @@ def evidence_lines(
         clauses = moves.clauses(feature)
         if moves.vanished[feature] > 0:
             vanished = round(moves.vanished[feature] * pairs)
-            clauses.append(f"{vanished} of {pairs} vanish from one crop and count as jumping")
+            clauses[-1] += f", {vanished} of them by vanishing from one crop"
         if not np.isnan(found.displaced[feature]):
             clauses.append(
                 f"{found.displaced[feature]:.0%} of the mass is displaced, where unrelated pictures give "
