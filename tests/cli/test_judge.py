@@ -36,7 +36,7 @@ def test_what_it_prints(older, capsys):
     (older / "report").mkdir()
     said = printed(capsys, ["judge", str(older)])
     assert "older rules" not in said
-    assert f"as before, from the classes of before: {older}/report" in said
+    assert f"not renewed, and still from the classes of before: {older}/report" in said
     run = open_run(older)
     counts = run.scope["scope_class"].value_counts()
     for name, count in counts.iter_rows():
