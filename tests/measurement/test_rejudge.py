@@ -102,7 +102,7 @@ def test_a_copy_leaves_the_run_as_it_was(measured, copied, tmp_path):
     judged.check_whole()
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["new"]
     for out in (run, tmp_path / "deep" / "new"):
-        with pytest.raises(InfoscopeError, match="choose another --out"):
+        with pytest.raises(InfoscopeError, match="name another directory"):
             judge_run(run, "posterior", out=out)
 
 
