@@ -8,7 +8,7 @@ import pytest
 from infoscope.scope.code_noise import CodeNoise, over_draws, simulate_noise
 from infoscope.scope.controls import control_features, control_pairs
 from infoscope.scope.geometry import Geometry, patch_distances
-from infoscope.scope.maps import MapPairs, SparseMaps
+from infoscope.scope.maps import MapPairs, Overlaps, SparseMaps
 from infoscope.scope.noise_counts import NoiseCounts
 from infoscope.scope.score import score_features, score_pairs
 
@@ -19,7 +19,7 @@ GROUND = patch_distances(SIDE) / patch_distances(SIDE).max()
 
 def imitated(pairs, noise, **options):
     """Mean and variance of the distance to noisy copies, as shares of D."""
-    (distances,) = simulate_noise(pairs, noise, P, S, [GROUND], **options)
+    (distances,) = simulate_noise(pairs, Overlaps.of(pairs, P, S), noise, P, S, [GROUND], **options)
     return over_draws(distances)
 
 
@@ -215,7 +215,7 @@ def test_two_ground_distances_see_the_same_copies():
     maps = np.zeros((1, 50, P, P))
     maps[0, :, 4, 4] = maps[0, :, 4, 9] = 1.0
     pairs = as_pairs(maps, maps, 50)
-    one, half = simulate_noise(pairs, with_chances(lost=0.5), P, S, [GROUND, GROUND / 2])
+    one, half = simulate_noise(pairs, Overlaps.of(pairs, P, S), with_chances(lost=0.5), P, S, [GROUND, GROUND / 2])
     assert half == pytest.approx(one / 2, abs=1e-12, nan_ok=True)
 
 

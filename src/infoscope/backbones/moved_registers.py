@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from infoscope.backbones.backbone import Backbone, Pixels
 from infoscope.errors import InfoscopeError
-from infoscope.images.prefetch import all_unreadable, decode_readable
-from infoscope.images.source import Images, ImageSource, open_images, spread_evenly
+from infoscope.images.prefetch import decode_sample
+from infoscope.images.source import Images, ImageSource, open_images
 from infoscope.images.views import Views
 from infoscope.runtime.progress import progress
 
@@ -152,7 +152,7 @@ def move_registers(backbone: Backbone, images: Images, patches: int = 1, sample:
         )
     batches = _sample_of(backbone, open_images(images), sample)
     block, register = _outlying_register(backbone, batches)
-    moved = replace(_neurons_of(backbone, batches, block, register), patches=patches)
+    neurons, values = _neurons_of(backbone, batches, block, register)
     model: Any = copy.deepcopy(backbone.model)
     model.config.num_register_tokens = 0
     registers = model.get_parameter(_REGISTERS)
@@ -165,7 +165,7 @@ def move_registers(backbone: Backbone, images: Images, patches: int = 1, sample:
         weight_files=(),
         weight_states=(),
     )
-    park(other, moved)
+    park(other, MovedNeurons(block, neurons, values, patches))
     return other
 
 
@@ -177,18 +177,23 @@ def park(backbone: Backbone, moved: MovedNeurons) -> None:
     """
     if not 0 <= moved.block < backbone.blocks or not 1 <= moved.patches <= backbone.grid**2:
         raise InfoscopeError(f"{backbone.name}: the block or the patches of its moved registers are out of range")
-    holder, name = _nonlinearity(backbone, moved.block)
+    path, block = _nonlinearity(backbone, moved.block), backbone.block_list[moved.block]
     width = backbone.at(block=moved.block, reads="neurons").width
     if not len(moved.neurons) or not ((moved.neurons >= 0) & (moved.neurons < width)).all():
         raise InfoscopeError(f"{backbone.name}: the neurons of its moved registers are not among the block's {width}")
     moved = replace(moved, neurons=moved.neurons.to(backbone.device), values=moved.values.to(backbone.device))
-    setattr(holder, name, Parking(getattr(holder, name), moved, backbone.prefix_tokens))
+    block.set_submodule(path, Parking(block.get_submodule(path), moved, backbone.prefix_tokens))
 
 
 def moved_neurons(backbone: Backbone) -> MovedNeurons | None:
     """What was moved in a model; None where nothing was."""
-    found = [module for module in backbone.model.modules() if isinstance(module, Parking)]
-    return found[0].moved() if found else None
+    parking = _parking(backbone)
+    return None if parking is None else parking[1].moved()
+
+
+def _parking(backbone: Backbone) -> tuple[str, Parking] | None:
+    """The module that sets a model's neurons, after its path."""
+    return next((found for found in backbone.model.named_modules() if isinstance(found[1], Parking)), None)
 
 
 def save_moved(backbone: Backbone, out: str | Path) -> Path:
@@ -205,23 +210,21 @@ def save_moved(backbone: Backbone, out: str | Path) -> Path:
     """
     from safetensors.torch import save_file
 
-    moved, folder = moved_neurons(backbone), Path(out)
-    if moved is None:
+    parking, folder = _parking(backbone), Path(out)
+    if parking is None:
         raise InfoscopeError(f"no register of {backbone.name} was moved: make one with `infoscope.move_registers`")
-    weights = {
-        name.replace(".inner.", "."): tensor.contiguous().cpu()
-        for name, tensor in backbone.model.state_dict().items()
-        if not name.endswith((".neurons", ".values", ".count"))
-    }
+    path, module = parking
+    # What was moved has names of its own in the file; what it wraps has the names that it had.
+    weights = {name: tensor for name, tensor in backbone.model.state_dict().items() if not name.startswith(f"{path}.")}
+    weights |= {f"{path}.{name}": tensor for name, tensor in module.inner.state_dict().items()}
+    weights |= module.moved().tensors()
     preprocessor = {"do_normalize": True, "image_mean": list(backbone.mean), "image_std": list(backbone.std)}
     try:
         folder.mkdir(parents=True)
         config: Any = backbone.model.config
         config.save_pretrained(folder)
         (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")
-        save_file(
-            weights | {name: tensor.cpu() for name, tensor in moved.tensors().items()}, folder / "model.safetensors"
-        )
+        save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, folder / "model.safetensors")
     except FileExistsError:
         raise InfoscopeError(f"{folder} exists already; name another directory") from None
     except OSError as error:
@@ -246,15 +249,9 @@ def take_moved(weights: dict[str, Tensor]) -> MovedNeurons | None:
 
 def _sample_of(backbone: Backbone, source: ImageSource, count: int) -> list[np.ndarray]:
     """Batches of whole photographs at the model's input size."""
-    chosen = sorted(spread_evenly(len(source), count))
     view = Views(backbone.patch_size, backbone.grid, 0).full
-    skipped: list[tuple[int, str]] = []
-    with progress("Reading photographs", len(chosen), "images") as advance:
-        found = decode_readable(source, chosen, view, backbone.batch_size, None, skipped, advance)
-        batches = [batch.pixels for batch in found]
-    if not batches:
-        raise all_unreadable(source, skipped[0][1])
-    return batches
+    views, size = decode_sample(source, count, view, "Reading photographs"), backbone.batch_size
+    return [np.stack(views[begin : begin + size]) for begin in range(0, len(views), size)]
 
 
 def _outlying_register(backbone: Backbone, batches: Sequence[Pixels]) -> tuple[int, int]:
@@ -283,7 +280,9 @@ def _outlying_register(backbone: Backbone, batches: Sequence[Pixels]) -> tuple[i
     return block, special + int(typical[block].argmax())
 
 
-def _neurons_of(backbone: Backbone, batches: Sequence[Pixels], block: int, register: int) -> MovedNeurons:
+def _neurons_of(
+    backbone: Backbone, batches: Sequence[Pixels], block: int, register: int
+) -> tuple[Int64[Tensor, " neuron"], Float32[Tensor, " neuron"]]:
     """The neurons that write a register's norm, and their means there."""
     reader = backbone.at(block=block, reads="neurons")
     total = torch.zeros(reader.width, device=backbone.device)
@@ -293,17 +292,15 @@ def _neurons_of(backbone: Backbone, batches: Sequence[Pixels], block: int, regis
     written = mean.abs() * reader.neuron_directions.norm(dim=0)
     order = written.argsort(descending=True)
     strongest = order[written[order] >= LEAST_SHARE * written[order[0]]]
-    return MovedNeurons(block, strongest, mean[strongest], 1)
+    return strongest, mean[strongest]
 
 
-def _nonlinearity(backbone: Backbone, block: int) -> tuple[nn.Module, str]:
-    """The module that holds the nonlinearity of a block's MLP, and its name there."""
-    module = backbone.block_list[block]
+def _nonlinearity(backbone: Backbone, block: int) -> str:
+    """The path of the nonlinearity of a block's MLP within the block."""
+    modules = dict(backbone.block_list[block].named_modules())
     for path in _NONLINEARITIES:
-        parent, _, name = path.rpartition(".")
-        holder: Mapping[str, nn.Module] = dict(module.named_modules())
-        if parent in holder and isinstance(getattr(holder[parent], name, None), nn.Module):
-            return holder[parent], name
+        if path in modules:
+            return path
     raise InfoscopeError(
         f"{backbone.name}: the MLP of block {block} has no nonlinearity of a known layout "
         f"({', '.join(_NONLINEARITIES)}), so registers cannot be moved"

@@ -15,14 +15,17 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from infoscope.errors import InfoscopeError, UnreadableImageError
-from infoscope.images.source import ImageSource, note_doubt
+from infoscope.images.source import ImageSource, note_doubt, spread_evenly
 from infoscope.images.wide import DOUBT
 from infoscope.runtime.execution import available_cores
+from infoscope.runtime.progress import progress
 
 Loaded = TypeVar("Loaded")
 
 # Our choice: decoding is far cheaper than a forward pass, so more threads would only take memory.
 MOST_DECODE_THREADS = 8
+# Images of a sample that are decoded at a time.
+_SAMPLE_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,36 @@ def decode_readable(
         if batch.index:
             yield batch
         advance(len(batch.index) + len(batch.unreadable))
+
+
+def decode_sample(
+    source: ImageSource, most: int, view: Callable[[Image.Image], np.ndarray], label: str
+) -> list[np.ndarray]:
+    """The views of at most ``most`` images, spread evenly over those there are, without those that cannot be read.
+
+    Args:
+        source: the images.
+        most: how many of them.
+        view: image to pixels.
+        label: what the progress line says.
+
+    Raises:
+        InfoscopeError: none of these images can be read.
+
+    Example:
+        >>> from infoscope.images.source import open_images
+        >>> len(decode_sample(open_images(np.zeros((9, 8, 8, 3), np.uint8)), 3, np.asarray, "Reading"))
+        3
+    """
+    chosen = sorted(spread_evenly(len(source), most))
+    views: list[np.ndarray] = []
+    skipped: list[tuple[int, str]] = []
+    with progress(label, len(chosen), "images") as advance:
+        for batch in decode_readable(source, chosen, view, _SAMPLE_BATCH, None, skipped, advance):
+            views += list(batch.pixels)
+    if not views:
+        raise all_unreadable(source, skipped[0][1])
+    return views
 
 
 def ahead(

@@ -22,7 +22,7 @@ from infoscope.runtime.json_values import to_json
 from infoscope.runtime.typed import Above0, AtLeast0, Count, Share, from_json
 from infoscope.scope.code_noise_kernel import DRIFT_STEPS, DRIFTS, NEIGHBOURS, PEAKS, PLACES, VALUES, noisy_copies
 from infoscope.scope.emd import emd_pairs
-from infoscope.scope.maps import MapPairs, SparseMaps, overlap_maps
+from infoscope.scope.maps import MapPairs, Overlaps, SparseMaps
 from infoscope.scope.noise_counts import NoiseCounts
 
 FORMAT_VERSION = 1
@@ -225,6 +225,7 @@ class CodeNoise:
 
 def simulate_noise(
     pairs: MapPairs,
+    overlaps: Overlaps,
     noise: CodeNoise,
     grid: int,
     shift: int,
@@ -239,6 +240,7 @@ def simulate_noise(
 
     Args:
         pairs: the maps, on the full grid.
+        overlaps: what they show of the overlap.
         noise: the chances.
         grid: p, patches per side.
         shift: s, patches between the crops.
@@ -255,7 +257,8 @@ def simulate_noise(
         >>> maps = SparseMaps.from_dense(np.eye(1, 16, 5))
         >>> pairs = MapPairs(np.zeros(1, np.uint32), np.zeros(1, np.uint16), np.zeros(1, np.uint64),
         ...                  np.array([1.0], np.float32), first=maps, second=maps)
-        >>> (distances,) = simulate_noise(pairs, CodeNoise.none(), 4, 0, [1 - np.eye(16)], draws=2)
+        >>> overlaps = Overlaps.of(pairs, grid=4, shift=0)
+        >>> (distances,) = simulate_noise(pairs, overlaps, CodeNoise.none(), 4, 0, [1 - np.eye(16)], draws=2)
         >>> distances.tolist()
         [[0.0, 0.0]]
     """
@@ -265,25 +268,19 @@ def simulate_noise(
     side = grid - shift
     scale, rates = noise.scale_of(pairs.feature), noise.own_rates(pairs.feature)
     distances = [np.full((len(pairs), draws), np.nan) for _ in grounds]
-    for begin in range(0, len(pairs), _PAIRS_AT_ONCE):
-        chunk = pairs.take(range(begin, min(begin + _PAIRS_AT_ONCE, len(pairs))))
-        overlaps = overlap_maps(chunk.first, chunk.second, grid, shift)
-        both = np.flatnonzero((np.diff(overlaps[0].start) > 0) & (np.diff(overlaps[1].start) > 0))
-        if not len(both):
-            continue
-        feature, rank = chunk.feature[both], chunk.rank[both]
-        own = begin + both
+    both = np.flatnonzero((np.diff(overlaps.first.start) > 0) & (np.diff(overlaps.second.start) > 0))
+    crops = (pairs.first, overlaps.first, shift), (pairs.second, overlaps.second, 0)
+    for begin in range(0, len(both), _PAIRS_AT_ONCE):
+        own = both[begin : begin + _PAIRS_AT_ONCE]
         own_rates = rates[0][own], rates[1][own], rates[2][own]
-        for crop, (full, overlap, top) in enumerate(
-            ((chunk.first, overlaps[0], shift), (chunk.second, overlaps[1], 0))
-        ):
-            key = pair_keys(seed, feature, rank, crop)
-            copies = tables.copies(full.take(both), scale[own], key, grid, top, side, draws // 2, own_rates)
-            originals = overlap.take(np.repeat(both, draws // 2))
+        for crop, (full, overlap, top) in enumerate(crops):
+            key = pair_keys(seed, pairs.feature[own], pairs.rank[own], crop)
+            copies = tables.copies(full.take(own), scale[own], key, grid, top, side, draws // 2, own_rates)
+            originals = overlap.take(np.repeat(own, draws // 2))
             drawn = slice(crop * (draws // 2), (crop + 1) * (draws // 2))
             for ground, found in zip(grounds, distances, strict=True):
                 emd = np.minimum(emd_pairs(originals, copies, ground), 1.0)
-                found[own, drawn] = emd.reshape(len(both), -1)
+                found[own, drawn] = emd.reshape(len(own), -1)
     return distances
 
 

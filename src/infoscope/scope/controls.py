@@ -196,7 +196,7 @@ def control_pairs(
     alone, displaced_alone = (unknown, unknown), None
     if noise is not None:
         grounds = overlap_distances / largest, cut_off(metric, geometry.side)
-        distances, displaced_alone = simulate_noise(pairs, noise, grid, shift, grounds, seed)
+        distances, displaced_alone = simulate_noise(pairs, overlaps, noise, grid, shift, grounds, seed)
         alone = over_draws(distances)
     displaced = displace_pairs(pairs, overlaps, geometry, displaced_alone)
     controls = []

@@ -116,6 +116,7 @@ def displace_pairs(
     full = cut_off(geometry.metric, geometry.grid)
     overlap = cut_off(geometry.metric, geometry.side)
     first, second = overlaps.first, overlaps.second
+    # Two copies, since of one alone no mean is taken (`over_draws`).
     none = np.zeros((len(pairs), 2))
     parts = []
     for begin in range(0, max(len(pairs), 1), _PAIRS_AT_ONCE):

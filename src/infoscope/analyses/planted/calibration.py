@@ -19,10 +19,9 @@ from infoscope.analyses.planted.features import (
 )
 from infoscope.analyses.planted.noise import each_feature
 from infoscope.errors import InfoscopeError
-from infoscope.images.prefetch import all_unreadable, decode_readable
-from infoscope.images.source import ImageSource, spread_evenly
+from infoscope.images.prefetch import decode_sample
+from infoscope.images.source import ImageSource
 from infoscope.images.views import Views
-from infoscope.runtime.progress import progress
 
 # Our choice: a ramp's upper end then has 26 photographs beyond it.
 SAMPLE_IMAGES = 256
@@ -47,15 +46,8 @@ def read_views(images: ImageSource, patch_size: int, grid: int) -> list[np.ndarr
     Raises:
         InfoscopeError: fewer than `LEAST_IMAGES` can be read.
     """
-    sample = sorted(spread_evenly(len(images), SAMPLE_IMAGES))
     view = Views(patch_size, grid, 0).full
-    views: list[np.ndarray] = []
-    skipped: list[tuple[int, str]] = []
-    with progress("Looking at photographs to plant in", len(sample), "images") as advance:
-        for batch in decode_readable(images, sample, view, 16, None, skipped, advance):
-            views += list(batch.pixels)
-    if not views:
-        raise all_unreadable(images, skipped[0][1])
+    views = decode_sample(images, SAMPLE_IMAGES, view, "Looking at photographs to plant in")
     if len(views) < LEAST_IMAGES:
         raise InfoscopeError(f"{images.name} has {len(views)} readable images; planting takes at least {LEAST_IMAGES}")
     return views

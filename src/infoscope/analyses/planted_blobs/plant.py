@@ -20,10 +20,9 @@ from infoscope.backbones.families import Family
 from infoscope.dictionaries.activations import JumpReLU
 from infoscope.dictionaries.sae import SparseAutoencoder
 from infoscope.errors import InfoscopeError
-from infoscope.images.prefetch import all_unreadable, decode_readable
-from infoscope.images.source import Images, ImageSource, open_images, spread_evenly
+from infoscope.images.prefetch import decode_sample
+from infoscope.images.source import Images, ImageSource, open_images
 from infoscope.images.views import Views
-from infoscope.runtime.progress import progress
 
 MOST_PHOTOGRAPHS = 256
 """Our choice: the limit of full strength then has 18 photographs beyond it."""
@@ -132,20 +131,13 @@ def plant_blobs(images: Images, config: BlobsConfig | None = None, **options: An
 
 
 def _photographs(images: ImageSource, config: BlobsConfig) -> list[UInt8[Tensor, "row column 3"]]:
-    chosen = sorted(spread_evenly(len(images), MOST_PHOTOGRAPHS))
     view = Views(config.patch_size, config.grid, 0).full
-    views: list[Tensor] = []
-    skipped: list[tuple[int, str]] = []
-    with progress("Looking at photographs to plant in", len(chosen), "images") as advance:
-        for batch in decode_readable(images, chosen, view, 16, None, skipped, advance):
-            views += [torch.tensor(pixels) for pixels in batch.pixels]
-    if not views:
-        raise all_unreadable(images, skipped[0][1])
+    views = decode_sample(images, MOST_PHOTOGRAPHS, view, "Looking at photographs to plant in")
     if len(views) < LEAST_PHOTOGRAPHS:
         raise InfoscopeError(
             f"{images.name} has {len(views)} readable images; planting blobs takes at least {LEAST_PHOTOGRAPHS}"
         )
-    return views
+    return [torch.tensor(pixels) for pixels in views]
 
 
 class BlobModel(nn.Module):
