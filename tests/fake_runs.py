@@ -83,7 +83,7 @@ def fake_run(
     fvu: float = 0.2,
     sha256: str = "",
     curve: tuple[int, ...] = (),
-    rule_version: int = 3,
+    rule_version: int = 4,
 ) -> Run:
     """Write a run of ``len(cds)`` features whose top images are ``ids``, in that order."""
     generator = np.random.default_rng(0)

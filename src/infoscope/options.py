@@ -69,9 +69,9 @@ Rules = Literal["posterior", "thresholds"]
 """What a feature's class follows from: the posterior of each class in the light of all features of the run, or the
 thresholds of earlier versions, the first of which holds."""
 
-RULE_VERSIONS: dict[Rules, int] = {"thresholds": 1, "posterior": 3}
-"""Which version of the rules each option stands for; a run's manifest has the version. Version 2, a first form of the
-posterior, is no longer given."""
+RULE_VERSIONS: dict[Rules, int] = {"thresholds": 1, "posterior": 4}
+"""Which version of the rules each option stands for; a run's manifest has the version. Versions 2 and 3, earlier
+forms of the posterior, are no longer given."""
 
 
 def rules_of(version: int) -> str:

@@ -126,7 +126,7 @@ def test_stopped_at_random_moments_it_is_the_old_run_or_the_new_one(place, tmp_p
         assert status == 0, log.read_text()
         assert same(told(run), new)
         assert files_below(run).keys() == files_below(place / "thresholds").keys()
-    assert found == {1, 3}
+    assert found == {1, 4}
 
 
 def test_a_copy_that_is_killed_leaves_nothing_that_looks_like_a_run(place, tmp_path):

@@ -136,6 +136,18 @@ def test_a_file_that_is_no_code_noise_is_named(backbone, sae, images, tmp_path, 
     assert noise_of(open_run(tmp_path)) is None
 
 
+def test_a_finished_run_from_before_there_was_code_noise_is_not_passed_off_as_one_with_it(
+    backbone, sae, images, tmp_path
+):
+    measure_scope(backbone, sae, images, **OPTIONS, out=tmp_path)
+    (tmp_path / "code_noise.json").unlink()
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    older = {key: entry for key, entry in manifest.items() if key not in ("files", "checksum")}
+    (tmp_path / "manifest.json").write_text(json.dumps(older))
+    with pytest.raises(InfoscopeError, match=r"finished, but without code noise.*--out NEW"):
+        measure_scope(backbone, sae, images, **OPTIONS, out=tmp_path)
+
+
 def test_it_resumes_with_the_first_shard_that_is_missing(backbone, sae, images, tmp_path, monkeypatch):
     whole = measure_scope(backbone, sae, images, **OPTIONS)
     monkeypatch.setattr(noise_module, "SHARD_IMAGES", 10)

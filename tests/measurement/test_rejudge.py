@@ -292,7 +292,7 @@ def test_no_stop_leaves_a_run_whose_plan_is_of_other_rules(backbone, sae, images
     with pytest.raises(SystemExit):
         judge_run(folder)
     monkeypatch.undo()
-    assert measure_scope(backbone, sae, images, out=folder, **OPTIONS).manifest.rule_version == 3
+    assert measure_scope(backbone, sae, images, out=folder, **OPTIONS).manifest.rule_version == 4
     assert "rules" not in read_json(folder / PLAN)["options"]
 
 

@@ -39,8 +39,16 @@ def found(displacement: float = 0.3, noise: float = 0.1, jumps: float = 0.0) -> 
     return FeatureDisplacement(*map(one, shares), moves)
 
 
-def lines(displacement: FeatureDisplacement, name: str = "mixed", shift: int = 2, excess: float = 0.05) -> str:
-    return evidence_lines([name], displacement, scores_of(), controls_of(excess), Geometry(14, shift), 4)[0]
+def lines(
+    displacement: FeatureDisplacement,
+    name: str = "mixed",
+    shift: int = 2,
+    excess: float = 0.05,
+    least: int = 4,
+    valid: int = 8,
+) -> str:
+    geometry = Geometry(14, shift)
+    return evidence_lines([name], displacement, scores_of(valid), controls_of(excess), geometry, least)[0]
 
 
 def test_every_number_of_a_feature_is_named():
@@ -59,7 +67,8 @@ def test_every_number_of_a_feature_is_named():
         (lines(found(noise=NAN)), "code noise leaves no mass to compare"),
         (lines(found(jumps=0.12)), "noise alone makes 12% of pairs jump"),
         (lines(found(), shift=0), "no shift, so no map can move"),
-        (lines(found(), "undefined"), "8 images tell whether the map moved, fewer than 4"),
+        (lines(found(), "undefined", least=9), "8 images tell whether the map moved, fewer than 9"),
+        (lines(found(), "undefined", valid=3), "no CDS, for 3 pairs are valid, fewer than 4; 6 of 8 pairs follow"),
     ],
 )
 def test_what_is_not_known_is_said(line, said):
@@ -77,8 +86,8 @@ def test_trust_says_where_noise_hides_what_follows():
     )
 
 
-def posterior(name: str, *chances: float) -> Posterior:
-    return Posterior(np.array([[*chances, *[0.0] * (len(SETTLED) - len(chances))]]), [name], one(0.9))
+def posterior(name: str, *chances: float, again: float = 0.9) -> Posterior:
+    return Posterior(np.array([[*chances, *[0.0] * (len(SETTLED) - len(chances))]]), [name], one(again))
 
 
 @pytest.mark.parametrize(
@@ -88,6 +97,12 @@ def posterior(name: str, *chances: float) -> Posterior:
         (posterior("unsettled", 0.5, 0.45), 8, None, "posterior: local 0.50, diffuse 0.45"),
         (posterior("undefined", NAN), 8, 0.4, "no class"),
         (posterior("unsettled", 0.01), 8, 0.1, "posterior: no class is likely"),
+        (
+            posterior("local", 0.95, again=0.4),
+            8,
+            None,
+            "posterior: local 0.95; so narrowly that other images would most likely not give this class",
+        ),
         (
             posterior("local", 0.95),
             5,

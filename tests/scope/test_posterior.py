@@ -9,7 +9,8 @@ import pytest
 from scipy.stats import multinomial, norm
 
 from infoscope.scope import posterior
-from infoscope.scope.classes import SETTLED
+from infoscope.scope.classes import SETTLED, Moves
+from infoscope.scope.displacement import FeatureDisplacement
 from infoscope.scope.posterior import (
     Evidence,
     PosteriorRules,
@@ -23,7 +24,9 @@ from infoscope.scope.posterior import (
 PAIRS = 24
 
 
-def evidence_of(outcomes, displacement, error=0.05, noise=0.0, broad=0.0, hidden=False) -> Evidence:
+def evidence_of(
+    outcomes, displacement, error=0.05, noise=0.0, broad=0.0, hidden=False, scored=True, scored_again=1.0
+) -> Evidence:
     outcomes = np.asarray(outcomes, float)
     count = len(outcomes)
     return Evidence(
@@ -34,6 +37,8 @@ def evidence_of(outcomes, displacement, error=0.05, noise=0.0, broad=0.0, hidden
         hidden=np.full(count, hidden),
         broad=np.full(count, broad),
         judged=outcomes.sum(1) >= 8,
+        scored=(outcomes.sum(1) >= 8) & scored,
+        scored_again=np.full(count, float(scored_again if scored else 0)),
     )
 
 
@@ -97,7 +102,8 @@ def region_of(shares: list[float], displacement: float) -> dict[str, float]:
         ([0.1, 0.0, 0.0, 0.9], 0.05, {"global": 1.0}),
         ([0.3, 0.0, 0.0, 0.7], 0.55, {"global": 1.0}),  # what follows keeps half: 0.135 of the mass in all
         ([0.4, 0.0, 0.0, 0.6], 0.05, {"mixed": 1.0}),
-        ([0.0, 0.5, 0.0, 0.5], 0.05, {"global": 1.0}),  # usual places, and bound to none
+        ([0.0, 0.5, 0.0, 0.5], 0.05, {"global": 0.5}),  # on the border: half jump
+        ([0.0, 0.6, 0.0, 0.4], 0.05, {}),  # most pairs stay, and the rest jump, as at an edge
         ([0.0, 0.8, 0.0, 0.2], 0.05, {"position-bound": 1.0}),
         ([0.2, 0.0, 0.7, 0.1], 0.05, {"diffuse": 1.0}),
         ([0.4, 0.4, 0.2, 0.0], 0.05, {}),  # none of them
@@ -247,6 +253,46 @@ def test_too_few_pairs_are_undefined_and_have_no_part_in_the_prior():
     assert found.names[50:] == ["undefined"] * 50
     assert np.isnan(found.chances[50:]).all()
     assert found.chances[:50] == pytest.approx(judge(evidence, trust=False).chances, abs=1e-9)
+
+
+def test_without_a_cds_only_places_are_told_and_the_prior_is_of_the_others():
+    _, evidence = drawn(np.random.default_rng(9), {"local": 50})
+    vanishing = evidence_of([[0, 0, 0, 16]] * 40 + [[0, 16, 0, 0]] * 40, [np.nan] * 80, scored=False)
+    together = Evidence(**{name: np.concatenate([v, vars(vanishing)[name]]) for name, v in vars(evidence).items()})
+    found = judge(together)
+    assert found.names[50:] == ["undefined"] * 40 + ["position-bound"] * 40
+    assert np.isnan(found.again[50:90]).all()
+    assert (found.again[90:] > 0.9).all()
+    assert found.chances[:50] == pytest.approx(judge(evidence, trust=False).chances, abs=1e-9)
+    # With a CDS those that vanish would be global.
+    scored = judge(replace(together, scored=together.judged), trust=False)
+    assert scored.names[50:90] == ["global"] * 40
+
+
+def test_trust_knows_that_new_pairs_may_give_no_cds():
+    counts = {"local": 60, "global": 40, "position-bound": 40}
+    kinds, evidence = drawn(np.random.default_rng(11), counts)
+    sure, unsure = judge(evidence), judge(replace(evidence, scored_again=np.full(len(evidence), 0.6)))
+    assert unsure.names == sure.names
+    classed = np.array([name not in ("unsettled", "undefined") for name in sure.names])
+    bound = kinds == "position-bound"
+    ratio = unsure.again / sure.again
+    assert ratio[classed & ~bound].mean() == pytest.approx(0.6, abs=0.02)
+    assert ratio[classed & bound].mean() == pytest.approx(1.0, abs=0.02)  # this class needs no CDS
+
+
+def test_the_chance_of_a_cds_is_that_of_enough_valid_pairs():
+    """Against draws: the chance of a valid pair from its posterior, then as many new pairs."""
+    random = np.random.default_rng(12)
+    judged, valid = np.full(4, 16, np.uint32), np.array([16, 12, 8, 3])
+    n = np.zeros(4)
+    moves = Moves(n, n, n, n, n, n, judged)
+    found = FeatureDisplacement(*[n] * 9, moves)
+    evidence = posterior.gather_evidence(found, n, n, valid, 8, PosteriorRules())
+    chance = random.beta(valid + 0.5, 16 - valid + 0.5, (100_000, 4))
+    again = (random.binomial(16, chance) >= 8).mean(0)
+    assert evidence.scored.tolist() == [True, True, True, False]
+    assert evidence.scored_again == pytest.approx(again, abs=0.01)
 
 
 def test_the_expected_false_share_is_the_mean_of_what_is_missing_to_one():

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from infoscope.measurement.planning import plan_of
+from infoscope.options import RULE_VERSIONS
 from infoscope.runtime.json_values import to_json
 from infoscope.runtime.run import Run
 from infoscope.scope.classes import CLASSES, SETTLED
@@ -71,7 +72,8 @@ class RunControls:
     """The controls of a run over all its features, from ``scope.parquet``, and the plan from ``top_images.parquet``.
 
     Attributes:
-        rule_version: of the rules that classes and trust follow from: 1, thresholds; 3, posteriors (2: a first form).
+        rule_version: of the rules that classes and trust follow from: 1, thresholds; 4, posteriors (2, 3: earlier
+            forms).
         classes: number of features of each class.
         expected_false: of each settled class with features, the share of them that are expected not to be of it: the
             mean of 1 - posterior. Empty under rules that give no posteriors.
@@ -177,7 +179,10 @@ def _expected_false(table: pl.DataFrame) -> dict[str, float]:
 
 
 def run_controls(
-    table: pl.DataFrame, options: Mapping[str, Any], rule_version: int = 3, plan: ImagePlan | None = None
+    table: pl.DataFrame,
+    options: Mapping[str, Any],
+    rule_version: int = RULE_VERSIONS["posterior"],
+    plan: ImagePlan | None = None,
 ) -> RunControls:
     """Summarise the controls of a run.
 

@@ -133,6 +133,20 @@ def check_rules(run: Run, rules: Rules) -> None:
     )
 
 
+def check_code_noise(run: Run, noise_images: int) -> None:
+    """Refuse a finished run from before code noise was measured, where it is asked for.
+
+    Raises:
+        InfoscopeError: it has none; the message says how to get it.
+    """
+    if noise_images == 0 or run.code_noise is not None:
+        return
+    raise InfoscopeError(
+        f"{run.path} holds this measurement, finished, but without code noise, which classes rest on and which earlier "
+        "versions did not measure: give --out NEW to measure with it"
+    )
+
+
 def model_identity(model: ModelRecord) -> dict[str, Any]:
     """The record without the model's name and revision: the hash of the weights says which model it is."""
     return {key: value for key, value in asdict(model).items() if key not in ("name", "revision")}

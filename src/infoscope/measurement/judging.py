@@ -191,7 +191,7 @@ def _judge(
     area, error = _area(pair_scores, feature, features, geometry)
     # Without a shift nothing moves, and no class can be told.
     fewest = least if geometry.shift else np.iinfo(np.int64).max
-    evidence = gather_evidence(displacement, area, error, int(fewest), rules)
+    evidence = gather_evidence(displacement, area, error, scores.pairs, int(fewest), rules)
     return _Judged(
         scores, controls, displacement.moves, displacement, judge(evidence, rules, config.seed, advance, trust)
     )

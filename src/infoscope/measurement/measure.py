@@ -20,6 +20,7 @@ from infoscope.measurement.config import MeasureConfig
 from infoscope.measurement.cross_checks import CrossChecks, CrossScoring
 from infoscope.measurement.fit import fit_record, fit_sample
 from infoscope.measurement.identity import (
+    check_code_noise,
     check_rules,
     check_width,
     dictionary_record,
@@ -128,6 +129,7 @@ def measure_scope(
         if claim_directory(Path(out), identity):
             measured = Scope.load(out)
             check_rules(measured.run, config.rules)
+            check_code_noise(measured.run, config.noise_images)
             partials.clear()
             if measured.manifest.files is None:  # `claim_directory` compares checksums, which older runs do not have
                 Run(Path(out), measured.manifest).check_whole()

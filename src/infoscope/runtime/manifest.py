@@ -161,7 +161,8 @@ class Manifest:
         seed: of what is drawn.
         timings: seconds by stage.
         fit: whether the SAE fits the model.
-        rule_version: of the rules that classes and trust follow from: 1, thresholds; 3, posteriors (2: a first form).
+        rule_version: of the rules that classes and trust follow from: 1, thresholds; 4, posteriors (2, 3: earlier
+            forms).
         files: by name, the checksum of every other file of the run; None where it is not written, or was written
             before there were any. They say nothing of what was measured, so manifests are compared without them.
         sealed: whether the manifest was checked against a checksum of its own.

@@ -270,7 +270,7 @@ SCOPE = declare(
             since="0.1.0",
         ),
         "pairs_following": _share(
-            "pairs that kept to their pixels (rule_version 3: at most 0.8 of what unrelated pictures displace is "
+            "pairs that kept to their pixels (rule_version 3 and 4: at most 0.8 of what unrelated pictures displace is "
             "displaced there, and at most 0.8 of what is displaced at equal places, or these are not kept; 2: "
             "likewise, with a lower border; 1: moved against the pixels at most 0.8 of what they moved against the "
             "crop); of those with mass in both full maps or vanished (mass on the overlap in one crop, none anywhere "
@@ -300,7 +300,8 @@ SCOPE = declare(
         "posterior_mixed": _chance("mixed"),
         "scope_class": _text(
             "local, diffuse, position-bound, global or mixed: what has a posterior of at least 0.9; unsettled: no "
-            "class has; undefined: too few pairs. Under rule_version 1, the first rule that holds",
+            "class has; undefined: too few pairs are valid for a CDS, and not position-bound. Under rule_version 1, "
+            "the first rule that holds",
             required=True,
             choices=CLASSES,
         ),

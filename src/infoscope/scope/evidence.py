@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from infoscope.scope.classes import SETTLED
+from infoscope.scope.classes import SETTLED, Moves
 from infoscope.scope.controls import FeatureControls
 from infoscope.scope.displacement import FeatureDisplacement
 from infoscope.scope.geometry import Geometry
@@ -45,12 +45,12 @@ def evidence_lines(
     for feature, name in enumerate(names):
         pairs = int(moves.judged[feature])
         if name == "undefined":
-            lines.append(f"{pairs} images tell whether the map moved, fewer than {min_pairs}")
+            valid = int(scores.pairs[feature])
+            few = f"{pairs} images tell whether the map moved, fewer than {min_pairs}"
+            none = f"no CDS, for {valid} pairs are valid, fewer than {min_pairs}"
+            lines.append(few if pairs < min_pairs else "; ".join([none, *_moved(moves, feature)]))
             continue
-        clauses = moves.clauses(feature)
-        if moves.vanished[feature] > 0:
-            vanished = round(moves.vanished[feature] * pairs)
-            clauses[-1] += f", {vanished} of them by vanishing from one crop"
+        clauses = _moved(moves, feature)
         if not np.isnan(found.displaced[feature]):
             clauses.append(
                 f"{found.displaced[feature]:.0%} of the mass is displaced, where unrelated pictures give "
@@ -71,6 +71,15 @@ def evidence_lines(
             clauses.append(f"the weaker map has {scores.mass_ratio[feature]:.0%} of the stronger one's mass")
         lines.append("; ".join(clauses))
     return lines
+
+
+def _moved(moves: Moves, feature: int) -> list[str]:
+    """How a feature's pairs moved, and how many of those that jump have vanished."""
+    clauses = moves.clauses(feature)
+    if moves.vanished[feature] > 0:
+        vanished = round(moves.vanished[feature] * int(moves.judged[feature]))
+        clauses[-1] += f", {vanished} of them by vanishing from one crop"
+    return clauses
 
 
 def _noise(found: FeatureDisplacement, feature: int) -> str:
@@ -108,6 +117,8 @@ def trust_reasons(
             clauses.append("code noise leaves no mass to compare")
         elif hidden[feature]:
             clauses.append("code noise displaces about as much as unrelated pictures do")
+        if posterior.again[feature] < 0.5:
+            clauses.append("so narrowly that other images would most likely not give this class")
         if scores.pairs[feature] < _FEW * top_images:
             clauses.append(f"{int(scores.pairs[feature])} of {top_images} pairs are valid")
         reasons.append("; ".join(clauses + of_run))

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64, Int64, Integer
 from scipy.special import ndtr
+from scipy.stats import betabinom
 
 from infoscope.scope.classes import SETTLED, ScopeClass
 from infoscope.scope.displacement import FeatureDisplacement
@@ -55,8 +56,8 @@ class PosteriorRules:
     kept: float = 0.25
     """Global: over all pairs, at most this share of the mass keeps to its pixels, the counterpart of ``most``."""
     away: float = 0.5
-    """Global: at least this share of pairs jumps, vanishes or stays at its place. Our choice: the majority, so that
-    maps of which every pair keeps a little are not global."""
+    """Global: at least this share of pairs jumps, vanishes or stays at its place, and more of them jump or vanish than
+    stay. Our choice: the majority, so that maps of which every pair keeps a little are not global."""
     bound: float = 2 / 3
     """Position-bound: at least this share of pairs stays at its place in the crop. Our choice: what stays in half of
     the pairs and jumps in the others has usual places, and is not bound to them."""
@@ -84,6 +85,8 @@ class Evidence:
         hidden: whether noise hides what follows.
         broad: the chance that the maps are broad.
         judged: whether enough pairs can be judged.
+        scored: whether enough of them are valid, so that the feature has a CDS.
+        scored_again: the chance of that in as many new pairs.
     """
 
     outcomes: Float64[np.ndarray, "feature 4"]
@@ -93,6 +96,8 @@ class Evidence:
     hidden: Bool[np.ndarray, " feature"]
     broad: Float64[np.ndarray, " feature"]
     judged: Bool[np.ndarray, " feature"]
+    scored: Bool[np.ndarray, " feature"]
+    scored_again: Float64[np.ndarray, " feature"]
 
     def __len__(self) -> int:
         return len(self.judged)
@@ -106,6 +111,7 @@ def gather_evidence(
     found: FeatureDisplacement,
     area: Float64[np.ndarray, " feature"],
     area_error: Float64[np.ndarray, " feature"],
+    valid: Integer[np.ndarray, " feature"],
     min_pairs: int,
     rules: PosteriorRules,
 ) -> Evidence:
@@ -115,10 +121,12 @@ def gather_evidence(
         found: the displaced shares of every feature.
         area: mean effective area as a share of the overlap.
         area_error: its standard error over pairs.
-        min_pairs: fewest judged pairs of a feature that gets a class.
+        valid: number of valid pairs.
+        min_pairs: fewest judged pairs of a feature that gets a class, and fewest valid ones for a CDS.
         rules: the borders.
     """
-    moves = found.moves
+    moves, least = found.moves, max(min_pairs, 1)
+    judged = np.maximum(moves.judged, valid).astype(np.int64)
     shares = np.stack([moves.following, moves.staying, moves.still, moves.jumping], axis=1)
     with np.errstate(invalid="ignore"):
         broad = ndtr((area - rules.broad) / np.maximum(area_error, 1e-3))
@@ -131,7 +139,10 @@ def gather_evidence(
         # Where nothing is known of unrelated pictures, noise is not what hides.
         hidden=found.hidden & ~np.isnan(found.displaced_null),
         broad=broad,
-        judged=moves.judged >= max(min_pairs, 1),
+        judged=moves.judged >= least,
+        scored=valid >= least,
+        # Each new pair is valid with a chance of which the pairs at hand are a sample, with Jeffreys' prior.
+        scored_again=betabinom.sf(least - 1, judged, valid + 0.5, judged - valid + 0.5),
     )
 
 
@@ -169,13 +180,15 @@ def judge(
 
     - *position-bound*: at least two thirds of the pairs stay;
     - *diffuse*: not position-bound, and the maps are broad; or at least half keep still;
-    - *global*: at least half jump, vanish or stay, and at most a quarter of the mass, over all pairs, keeps to its
-      pixels;
+    - *global*: at least half jump, vanish or stay, more of them jump or vanish than stay, and at most a quarter of the
+      mass, over all pairs, keeps to its pixels;
     - *local*: at least three quarters follow, with a displacement under 0.2;
     - *mixed*: none of these, and at least 20 % follow and 20 % jump (over images), or at least half follow, with a
       displacement of at least 0.2 (within maps).
 
-    Where noise hides whether maps follow, a feature can be diffuse or global, or else is unsettled.
+    Where noise hides whether maps follow, a feature can be diffuse or global, or else is unsettled. Where there is no
+    CDS, too little is seen of the overlap to say anything of pixels: a feature can be position-bound, which the full
+    maps tell, or else is undefined.
 
     Args:
         evidence: of every feature.
@@ -190,8 +203,9 @@ def judge(
         >>> follow, jump = np.tile([16.0, 0, 0, 0], (200, 1)), np.tile([0.0, 0, 0, 16], (200, 1))
         >>> outcomes = np.concatenate([follow, jump, [[1.0, 0, 0, 0]]])
         >>> displacement = np.where(outcomes[:, 0] > 1, 0.05, np.nan)
+        >>> enough = outcomes.sum(1) >= 8
         >>> evidence = Evidence(outcomes, np.zeros(401), displacement, np.full(401, 0.03), np.zeros(401, bool),
-        ...                     np.zeros(401), outcomes.sum(1) >= 8)
+        ...                     np.zeros(401), enough, enough, np.ones(401))
         >>> found = judge(evidence)
         >>> found.names[0], found.names[200], found.names[400], float(found.again[0])
         ('local', 'global', 'undefined', 1.0)
@@ -202,23 +216,30 @@ def judge(
     again = np.full(len(evidence), np.nan)
     judged = np.flatnonzero(evidence.judged)
     advance(len(evidence) - len(judged))
-    if not len(judged):
-        return Posterior(chances, names, again)
-    model = _Model.of(fit_prior(evidence.take(judged)), rules)
-    for begin in range(0, len(judged), _AT_ONCE):
-        index = judged[begin : begin + _AT_ONCE]
-        part = evidence.take(index)
-        of_shares, of_cells = likelihood(part)
-        chances[index] = model.chances(of_shares, of_cells, part)
-        own = model.given(chances[index])
-        for place, number in zip(own, index, strict=True):
-            names[number] = SETTLED[place] if place >= 0 else "unsettled"
-        # What another sample gives is asked of the features that have a class.
-        classed = np.flatnonzero((own >= 0) & trust)
-        again[index[classed]] = model.again(
-            of_shares[classed], of_cells[classed], part.take(classed), own[classed], index[classed], seed
-        )
-        advance(len(index))
+    scored, unscored = judged[evidence.scored[judged]], judged[~evidence.scored[judged]]
+    # Without a CDS codes mostly vanish, which says nothing of how the features that have one are spread.
+    groups: tuple[tuple[Int64[np.ndarray, " group"], Int64[np.ndarray, " spread"], ScopeClass], ...] = (
+        (scored, scored, "unsettled"),
+        (unscored, judged, "undefined"),
+    )
+    for group, spread, otherwise in groups:
+        if not len(group):
+            continue
+        model = _Model.of(fit_prior(evidence.take(spread)), rules)
+        for begin in range(0, len(group), _AT_ONCE):
+            index = group[begin : begin + _AT_ONCE]
+            part = evidence.take(index)
+            of_shares, of_cells = likelihood(part)
+            chances[index] = model.chances(of_shares, of_cells, part)
+            own = model.given(chances[index])
+            for place, number in zip(own, index, strict=True):
+                names[number] = SETTLED[place] if place >= 0 else otherwise
+            # What another sample gives is asked of the features that have a class.
+            classed = np.flatnonzero((own >= 0) & trust)
+            again[index[classed]] = model.again(
+                of_shares[classed], of_cells[classed], part.take(classed), own[classed], index[classed], seed
+            )
+            advance(len(index))
     return Posterior(chances, names, again)
 
 
@@ -310,6 +331,8 @@ class _Model:
         chance["diffuse"] = chance["diffuse"] + (1.0 - chance["position-bound"] - chance["diffuse"]) * broad
         for name in ("local", "mixed", "global"):
             chance[name] = chance[name] * (1.0 - broad)
+        for name in ("local", "mixed", "global", "diffuse"):
+            chance[name] = np.where(evidence.scored, chance[name], 0.0)
         return np.stack([chance[name] for name in SETTLED], axis=1)
 
     def given(self, chances: Float64[np.ndarray, "feature class"]) -> Int64[np.ndarray, " feature"]:
@@ -333,7 +356,7 @@ class _Model:
         total = np.cumsum((of_shares[:, :, None] * self.prior * of_cells[:, None]).reshape(len(own), -1), axis=1)
         same = np.zeros(len(own))
         # Each feature has a generator of its own, so that its draws do not depend on which features come with it.
-        drawn = np.empty((len(own), _DRAWS, 7))
+        drawn = np.empty((len(own), _DRAWS, 8))
         for row, feature in enumerate(number.tolist()):
             random = np.random.default_rng([seed, feature])
             place = np.searchsorted(total[row], random.random(_DRAWS) * total[row, -1]).clip(max=self.prior.size - 1)
@@ -347,6 +370,7 @@ class _Model:
             drawn[row, :, 5] = evidence.error[row] * np.sqrt(ratio)
             drawn[row, :, 4] = inside + np.nan_to_num(drawn[row, :, 5]) * random.standard_normal(_DRAWS)
             drawn[row, :, 6] = random.random(_DRAWS) < evidence.broad[row]
+            drawn[row, :, 7] = random.random(_DRAWS) < evidence.scored_again[row]
         unsure = (evidence.broad > 0.01) & (evidence.broad < 0.99)
         for draw in range(_DRAWS):
             sample = Evidence(
@@ -357,6 +381,8 @@ class _Model:
                 hidden=evidence.hidden,
                 broad=np.where(unsure, drawn[:, draw, 6], evidence.broad),
                 judged=evidence.judged,
+                scored=drawn[:, draw, 7] > 0,
+                scored_again=evidence.scored_again,
             )
             same += self.given(self.chances(*likelihood(sample), sample)) == own
         share: Float64[np.ndarray, " feature"] = same / _DRAWS
@@ -378,7 +404,7 @@ def class_regions(rules: PosteriorRules) -> dict[ScopeClass, Float64[np.ndarray,
     diffuse = (1.0 - bound) * above(still, rules.still)
     rest = 1.0 - bound - diffuse
     keeps = follow * (1.0 - np.clip(cell, 0.0, 1.0)) + still
-    broken = rest * (1.0 - above(keeps, rules.kept)) * above(jump + stay, rules.away)
+    broken = rest * (1.0 - above(keeps, rules.kept)) * above(jump + stay, rules.away) * above(jump - stay, 0.0)
     slight = (cell < rules.low).astype(np.float64)
     followed, other = (rest - broken) * above(follow, rules.most), (rest - broken) * (1.0 - above(follow, rules.most))
     over_images = above(follow, rules.either) * above(jump, rules.either)

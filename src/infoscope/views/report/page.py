@@ -26,6 +26,7 @@ from infoscope.measurement.summary import (
     rules_sentence,
     trust_label,
 )
+from infoscope.options import RULE_VERSIONS
 from infoscope.runtime.atomic import atomic_write, remedy_of, remove_leftovers_of
 from infoscope.runtime.progress import progress
 from infoscope.runtime.run import Run
@@ -44,16 +45,28 @@ CLASS_MEANINGS = {
     "local": "the map follows the pixels, as far as code noise lets it",
     "diffuse": "the map is so broad that pixels and place in the crop cannot be told apart",
     "position-bound": "the map stays at its place in the crop, whatever is there",
-    "global": "most pairs jump or stay in place, and at most a quarter of the map keeps to its pixels",
+    "global": "the map jumps: at most a quarter of it keeps to its pixels, and more pairs jump than stay in place",
     "mixed": "part of the map follows the pixels and part does not, in the same images or from image to image",
     "unsettled": "its images do not settle which of these it is",
-    "undefined": "too few pairs of maps to tell",
+    "undefined": "too few pairs of maps to tell; there is no CDS",
 }
 # Of runs that were judged by the older rules.
 OLDER_MEANINGS = CLASS_MEANINGS | {
     "local": "the map follows the pixels",
     "global": "the map does none of these",
 }
+# Of runs that were judged by earlier forms of the posterior.
+EARLIER_MEANINGS = CLASS_MEANINGS | {
+    "global": "most pairs jump or stay in place, and at most a quarter of the map keeps to its pixels",
+    "undefined": "too few pairs of maps to tell",
+}
+
+
+def class_meanings(rule_version: int) -> dict[str, str]:
+    """What each class means under a version of the rules."""
+    if rule_version == RULE_VERSIONS["thresholds"]:
+        return OLDER_MEANINGS
+    return CLASS_MEANINGS if rule_version == RULE_VERSIONS["posterior"] else EARLIER_MEANINGS
 
 
 def overview(report: ReportFiles, unreadable: list[str]) -> dict[str, Any]:
@@ -96,7 +109,7 @@ def overview(report: ReportFiles, unreadable: list[str]) -> dict[str, Any]:
         "area_chart": Markup(chart),
         "fullest": fullest,
         "classes": _class_section(run, settings),
-        "class_meanings": OLDER_MEANINGS if manifest.rule_version == 1 else CLASS_MEANINGS,
+        "class_meanings": class_meanings(manifest.rule_version),
         "older_rules": rules_sentence(run),
         "trust_label": trust_label(manifest.rule_version),
         "axis_end": axis_end(scored["cds"].to_numpy()),
