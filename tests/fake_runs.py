@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from infoscope.options import RULE_VERSIONS
 from infoscope.runtime.columns import make_table, write_table
 from infoscope.runtime.json_values import read_json, write_json
 from infoscope.runtime.manifest import (
@@ -83,7 +84,7 @@ def fake_run(
     fvu: float = 0.2,
     sha256: str = "",
     curve: tuple[int, ...] = (),
-    rule_version: int = 4,
+    rule_version: int = RULE_VERSIONS["posterior"],
 ) -> Run:
     """Write a run of ``len(cds)`` features whose top images are ``ids``, in that order."""
     generator = np.random.default_rng(0)

@@ -9,6 +9,7 @@ import pytest
 
 from commands import document, fails, printed
 from infoscope.measurement.measure import measure_scope
+from infoscope.options import RULE_VERSIONS
 from infoscope.runtime.run import PLAN, open_run
 from killing import files_below, run_command
 
@@ -50,7 +51,7 @@ def test_the_document(older, place, capsys, tmp_path):
     new, result = tmp_path / "new", found["result"]
     assert found["written"]["out"] == str(new)
     assert result["before"] == {"rule_version": 1, "classes": was["classes"]}
-    assert (result["rule_version"], result["stale"]) == (3, [])
+    assert (result["rule_version"], result["stale"]) == (RULE_VERSIONS["posterior"], [])
     info = document(capsys, ["info", str(new)])["result"]
     for key in set(result) - {"before", "stale"}:
         assert result[key] == info[key]
@@ -126,7 +127,7 @@ def test_stopped_at_random_moments_it_is_the_old_run_or_the_new_one(place, tmp_p
         assert status == 0, log.read_text()
         assert same(told(run), new)
         assert files_below(run).keys() == files_below(place / "thresholds").keys()
-    assert found == {1, 4}
+    assert found == {1, RULE_VERSIONS["posterior"]}
 
 
 def test_a_copy_that_is_killed_leaves_nothing_that_looks_like_a_run(place, tmp_path):

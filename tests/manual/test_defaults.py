@@ -4,6 +4,9 @@ import re
 
 import pytest
 
+from infoscope.analyses.removal import config as removal
+from infoscope.analyses.removal.ladder import TOLERANCE
+from infoscope.analyses.removal.sample import SAMPLE_TOKENS
 from infoscope.measurement import controls, noise
 from infoscope.scope import code_noise, displacement, evidence, posterior, threshold_rules
 from infoscope.scope.posterior import PosteriorRules
@@ -37,6 +40,11 @@ STATED = {
         "trust: draws": [posterior._DRAWS],
         "named in reasons": [evidence._NAMED, evidence._FEW, evidence._LOOSE_FVU],
         "classes: repeatable": [controls.REPEATABLE],
+    },
+    "Removing feature groups": {
+        "sample of images": [removal.SAMPLE_IMAGES],
+        "sets to a step and side": [removal.DRAWS, SAMPLE_TOKENS],
+        "`--steps` of the ladder": [100 * step for step in removal.STEPS[:-1]] + [removal.STEPS[-1], TOLERANCE],
     },
     "Code noise": {
         "pixels": [noise.PIXEL_NOISE, 255],

@@ -292,7 +292,9 @@ def test_no_stop_leaves_a_run_whose_plan_is_of_other_rules(backbone, sae, images
     with pytest.raises(SystemExit):
         judge_run(folder)
     monkeypatch.undo()
-    assert measure_scope(backbone, sae, images, out=folder, **OPTIONS).manifest.rule_version == 4
+    assert (
+        measure_scope(backbone, sae, images, out=folder, **OPTIONS).manifest.rule_version == RULE_VERSIONS["posterior"]
+    )
     assert "rules" not in read_json(folder / PLAN)["options"]
 
 
@@ -308,7 +310,7 @@ def test_a_stop_before_the_manifest_waits_leaves_the_old_run(measured, copied):
 def test_no_number_is_lost_in_json(copied):
     text = (judge_run(copied("thresholds")).path / "controls.json").read_text()
     document = json.loads(text)
-    assert document["rule_version"] == 3
+    assert document["rule_version"] == RULE_VERSIONS["posterior"]
     table = open_run(copied("posterior")).scope
     for name, share in document["expected_false"].items():
         own = table.filter(scope_class=name)[f"posterior_{name.replace('-', '_')}"].to_numpy()

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from infoscope.measurement.controls import run_controls
+from infoscope.options import RULE_VERSIONS
 from infoscope.runtime.schema import SCOPE
 from infoscope.scope.classes import CLASSES
 
@@ -57,7 +58,8 @@ def test_from_the_columns():
     document = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert document["by_k"][0] == {"k": 1, "features": 0, "mean": None, "cds_mean": None, "spearman": None}
     assert document["by_floor"][0]["floor"] == 0.1
-    assert (document["rule_version"], document["class_rules"]["level"], document["trust_rules"]) == (3, 0.9, None)
+    assert document["rule_version"] == RULE_VERSIONS["posterior"]
+    assert (document["class_rules"]["level"], document["trust_rules"]) == (0.9, None)
     older = run_controls(frame, {"top_images": 3}, rule_version=1).to_json()
     assert (older["rule_version"], older["expected_false"]) == (1, {})
     assert (older["class_rules"]["staying"], older["class_rules"]["away"]) == (0.6, 0.4)

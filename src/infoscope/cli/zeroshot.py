@@ -83,7 +83,7 @@ class Zeroshot:
     target: tyro.conf.OmitArgPrefixes[ClassFlags] = field(default_factory=ClassFlags)
     removal: tyro.conf.OmitArgPrefixes[RemovalFlags] = field(default_factory=RemovalFlags)
     codes_from: str | None = None
-    """Images of which at most 256 give the activation mass of features, the removed energy, and the codes for
+    """Images of which at most 1,000 give the activation mass of features, the removed energy, and the codes for
     --replacement mean and resampled. Default: the run's."""
     out: Path | None = None
     """The folder to write. Default: zeroshot/ in the run."""

@@ -14,6 +14,7 @@ from fake_runs import reseal
 from infoscope.analyses.comparison import compare_runs
 from infoscope.cli.main import main
 from infoscope.errors import InfoscopeError
+from infoscope.options import RULE_VERSIONS
 from infoscope.runtime.run import open_run
 from infoscope.scope.classes import CLASSES
 from infoscope.scope.modes import dip_test
@@ -155,7 +156,7 @@ def test_classes_by_different_rules_are_not_laid_side_by_side(runs, tmp_path, ca
     assert words.count("Judged by different rules") == 1
     assert "scope class" not in words
     numbers = document(capsys, ["compare", str(runs[0]), str(older)])["result"]["runs"]
-    assert [run["rule_version"] for run in numbers] == [3, 1]
+    assert [run["rule_version"] for run in numbers] == [RULE_VERSIONS["posterior"], 1]
 
 
 def test_each_class_stands_with_its_expected_false_share(runs, tmp_path, capsys):

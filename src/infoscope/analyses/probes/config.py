@@ -42,7 +42,8 @@ class ProbeConfig:
     baselines: bool = True
     """Also probe without a model: the most frequent answer, and the patches' colours."""
     sample_images: Annotated[int, Range(2)] = SAMPLE_IMAGES
-    """Training images whose codes give the activation mass, the mean codes, and the codes to resample. Our choice."""
+    """Training images whose codes give the activation mass, the mean codes, and the codes to resample. Our choice:
+    with fewer, sets of equal energy on these images are not so on others."""
     seed: Count = 0
     """Seed of what is held out of the training images, and of heads that start at random."""
 

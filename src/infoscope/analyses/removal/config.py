@@ -10,8 +10,9 @@ from infoscope.errors import InfoscopeError
 from infoscope.options import ReadFrom, RemovalMethod, Replacement
 from infoscope.runtime.typed import Count, check_fields
 
-# Our choice: as the fit check, 65,536 tokens of a 16 x 16 grid.
-SAMPLE_IMAGES = 256
+# Our choice: a ladder's two sides, equal on the sample, were up to 9 % of a step apart on 1,000 other photographs where
+# the sample was of 256, 4 % with 512 and 2 % with 1,000.
+SAMPLE_IMAGES = 1000
 # Method, section 7: removed energy of a ladder's sets, as shares of the tokens' mean square about their mean, and how
 # many sets to a step and side.
 STEPS = (0.02, 0.05, 0.1, 0.2, 0.4)
