@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 from rich.table import Table
 
-from infoscope.analyses.outliers.record import OutlierRecord, Probes
+from infoscope.analyses.outliers.record import OutlierFeatures, OutlierRecord, Probes
 from infoscope.analyses.outliers.result import OutlierResult
 from infoscope.cli.output import cell, console, plain_table, print_rows
 
@@ -45,6 +45,17 @@ def print_outliers(result: OutlierResult, out: Path | None) -> None:
     terminal = console()
     terminal.print(_blocks(result.blocks))
     terminal.print(_stability(record, kind))
+    followed = record.stability
+    if followed.on_pixels is not None and followed.at_place is not None:
+        print_rows(
+            [
+                (
+                    "shift",
+                    f"of {followed.tokens:,} {kind} tokens on the overlap, {followed.on_pixels:.0%} are on the same "
+                    f"pixels in the other crop, {followed.at_place:.0%} at the same place",
+                )
+            ]
+        )
     if any((record.probes.position_outlier, record.probes.pixels_outlier, record.probes.labels_outlier)):
         terminal.print(_probes(record.probes, kind))
     if record.groups is not None:
@@ -60,6 +71,8 @@ def print_outliers(result: OutlierResult, out: Path | None) -> None:
                     )
                 ]
             )
+        if record.groups.on_outliers is not None:
+            terminal.print(_told(record.groups.on_outliers, kind))
     for note in record.probes.notes:
         print(f"no probe of {note}")
     if out is not None:
@@ -148,6 +161,25 @@ def _probes(probes: Probes, kind: str) -> Table:
             f"{label.baseline_top1:.1%}",
             f"{special.top1:.1%}" if special else "",
             f"{label.tokens:,}",
+        )
+    return table
+
+
+def _told(found: OutlierFeatures, kind: str) -> Table:
+    """The features of outlier tokens, and what tells them from the others."""
+    classes = ", ".join(f"{count:,} {name}" for name, count in sorted(found.classes.items(), key=lambda one: -one[1]))
+    table = plain_table(
+        f"{len(found.features):,} features have more than half of their activation on {kind} tokens"
+        + (f": {classes}" if classes else ""),
+        ("measure", "AUC", "have it", "median", "of the others"),
+    )
+    for told in found.told:
+        table.add_row(
+            told.measure,
+            cell(told.auc, ".3f"),
+            f"{told.features:,}",
+            cell(told.median, ".3f"),
+            cell(told.others_median, ".3f"),
         )
     return table
 

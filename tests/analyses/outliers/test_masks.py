@@ -108,6 +108,26 @@ def test_with_too_few_others_there_is_no_mask_of_equal_size():
     assert masks["next"].pairs == 0
 
 
+def test_tokens_that_keep_to_pixels_or_to_places_are_counted_one_by_one():
+    grid, shift = 6, 2
+    norms = np.random.default_rng(3).random((5, 2, grid * grid)).astype(np.float32)
+    threshold = 0.7
+    high = norms.reshape(5, 2, grid, grid) > threshold
+    tokens = on_pixels = at_place = 0
+    for image in range(5):
+        for row in range(shift, grid):
+            for column in range(shift, grid):
+                if high[image, 0, row, column]:
+                    tokens += 1
+                    on_pixels += int(high[image, 1, row - shift, column - shift])
+                    at_place += int(high[image, 1, row, column])
+    found = judge_stability(shift_masks(norms, threshold, grid=grid, shift=shift, image=np.arange(5)))
+    assert (found.tokens, found.on_pixels, found.at_place) == (tokens, on_pixels / tokens, at_place / tokens)
+    assert 0 < on_pixels < tokens
+    nothing = judge_stability(shift_masks(norms, 2.0, grid=grid, shift=shift, image=np.arange(5)))
+    assert (nothing.tokens, nothing.on_pixels, nothing.at_place) == (0, None, None)
+
+
 def test_means_and_standard_errors_by_hand():
     norms = np.ones((3, 2, 16), np.float32)
     for row, cell in enumerate((0, 1, 2)):  # the second crop's mask moves 0, 1 and 2 patches to the right

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import torch
 from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score
 
 import infoscope
 from commands import entries
@@ -161,6 +162,27 @@ def test_the_rank_correlation_is_that_of_the_ranks(found, run):
     groups = found[0].record.groups
     assert groups.features == used.sum()
     assert groups.cds_rank_correlation == pytest.approx(np.corrcoef(*ranks)[0, 1])
+
+
+def test_features_of_outlier_tokens_are_told_as_scikit_learn_says(found, run, planted, images, sae):
+    told = found[0].record.groups.on_outliers
+    tokens = planted.tokens(pixels_of(images, Views(PATCH, GRID, 2).full))
+    outlier = tokens.norm(dim=-1) > found[0].record.cutoff.threshold
+    codes = sae.encode(tokens)
+    own = (codes[outlier].double().sum(0) > codes[~outlier].double().sum(0)).numpy()
+    assert told.features == np.flatnonzero(own).tolist() != []
+    assert sum(told.classes.values()) == own.sum()
+    fires = (codes.double().sum((0, 1)) > 0).numpy()
+    assert [one.measure for one in told.told][:2] == ["cds", "cds_calibrated"]
+    for one in told.told:
+        values = run.scope[one.measure].to_numpy()
+        used = ~np.isnan(values) & (own | fires)
+        assert one.features == (used & own).sum()
+        if one.auc is not None:
+            assert one.auc == pytest.approx(roc_auc_score(own[used], values[used]))
+            assert one.median == pytest.approx(np.median(values[used & own]))
+            assert one.others_median == pytest.approx(np.median(values[used & ~own]))
+    assert told.told[0].auc > 0.9
 
 
 def test_feature_means_are_those_of_the_dense_codes(found, planted, images, sae):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float64
+from scipy.stats import mannwhitneyu
 
 from infoscope.analyses.outliers.passes import FeatureSums
-from infoscope.analyses.outliers.record import GroupActivation, Groups
+from infoscope.analyses.outliers.record import GroupActivation, Groups, OutlierFeatures, Told
 from infoscope.analyses.outliers.result import features_table
 from infoscope.analyses.removal.groups import FeatureGroup, feature_groups
 from infoscope.runtime.run import Run
 from infoscope.scope.reliability import spearman
+
+# Columns of a run's table that may tell the features of outlier tokens from the others.
+MEASURES = ("cds", "cds_calibrated", "displacement", "cosine_distance", "jensen_shannon", "effective_area")
 
 
 def compare_groups(
@@ -30,7 +36,8 @@ def compare_groups(
     correlation, features = (
         (None, 0) if on_outliers is None or on_normal is None else rank_with_cds(run.scope, on_outliers, on_normal)
     )
-    groups = Groups(activate_groups(feature_groups(run), on_outliers, on_normal), correlation, features)
+    own = None if not count else tell_outlier_features(run.scope, sums.outlier, sums.normal)
+    groups = Groups(activate_groups(feature_groups(run), on_outliers, on_normal), correlation, features, own)
     return groups, features_table(on_outliers, on_normal, len(sums.outlier))
 
 
@@ -66,6 +73,36 @@ def activate_groups(
             GroupActivation(group.name, group.kind, len(group.features), high, low, high_share, low_share)
         )
     return activations
+
+
+def tell_outlier_features(
+    scope: pl.DataFrame, outlier: Float64[np.ndarray, " feature"], normal: Float64[np.ndarray, " feature"]
+) -> OutlierFeatures:
+    """Which features have more than half of their activation on outlier tokens, and how well their scores tell it.
+
+    Args:
+        scope: the run's table, a row a feature.
+        outlier: each feature's codes, summed over the outlier tokens.
+        normal: the same over the normal tokens.
+
+    Example:
+        >>> names = ["local", "mixed", "undefined"]
+        >>> scope = pl.DataFrame({"feature": [0, 1, 2], "cds": [0.1, 0.2, None], "scope_class": names})
+        >>> found = tell_outlier_features(scope, np.array([0.0, 3.0, 0.0]), np.array([1.0, 1.0, 0.0]))
+        >>> found.features, found.classes, found.told[0].measure, found.told[0].auc
+        ([1], {'mixed': 1}, 'cds', 1.0)
+    """
+    own = outlier > normal
+    names = scope.filter(pl.Series(own))["scope_class"].to_list()
+    told = []
+    for measure in (name for name in MEASURES if name in scope.columns):
+        values = scope[measure].to_numpy().astype(np.float64)
+        theirs, others = (values[mask & ~np.isnan(values)] for mask in (own, ~own & (normal > 0)))
+        both = len(theirs) and len(others)
+        auc = float(mannwhitneyu(theirs, others).statistic) / (len(theirs) * len(others)) if both else None
+        medians = [float(np.median(part)) if len(part) else None for part in (theirs, others)]
+        told.append(Told(measure, auc, len(theirs), *medians))
+    return OutlierFeatures(np.flatnonzero(own).tolist(), dict(Counter(names)), told)
 
 
 def rank_with_cds(

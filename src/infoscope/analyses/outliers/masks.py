@@ -31,6 +31,8 @@ class MaskShifts:
         random: distance of a mask of equal size: in each crop, other tokens drawn at random. A mask that has nothing to
             do with the picture moves this far.
         complement: distance of the mask of all other tokens, which fills the grid and cannot move.
+        on_pixels: outlier tokens of the first crop's overlap that are outliers in the second crop too.
+        at_place: those at whose place in the second crop there is an outlier.
     """
 
     sizes: Int64[np.ndarray, "image 2"]
@@ -38,6 +40,8 @@ class MaskShifts:
     next: Float64[np.ndarray, " image"]
     random: Float64[np.ndarray, " image"]
     complement: Float64[np.ndarray, " image"]
+    on_pixels: Int64[np.ndarray, " image"]
+    at_place: Int64[np.ndarray, " image"]
 
     @property
     def valid(self) -> Bool[np.ndarray, " image"]:
@@ -101,7 +105,10 @@ def shift_masks(
         first, second = (SparseMaps.from_dense(masks[:, crop].astype(np.float32)) for crop in range(2))
         return emd_pairs(first, second, distances) / scale
 
-    return MaskShifts(sizes, moved(outlier), moved(runners_up), moved(drawn), moved(~outlier))
+    here = square[:, 0, shift:, shift:] > threshold
+    at_place = np.logical_and(here, square[:, 1, shift:, shift:] > threshold).sum((1, 2))
+    distances_of = (moved(outlier), moved(runners_up), moved(drawn), moved(~outlier))
+    return MaskShifts(sizes, *distances_of, outlier.all(1).sum(1), at_place)
 
 
 def judge_places(outlier: Bool[np.ndarray, "image patch"], grid: int) -> Places:
@@ -140,8 +147,8 @@ def judge_stability(shifts: MaskShifts) -> Stability:
         >>> norms = np.ones((1, 2, 16), np.float32)
         >>> norms[0, 0, 5] = norms[0, 1, 2] = 9.0
         >>> stability = judge_stability(shift_masks(norms, 3.0, grid=4, shift=1, image=np.array([0])))
-        >>> stability.pairs, stability.size, round(stability.masks[0].mean, 3)
-        (1, 1.0, 0.707)
+        >>> stability.pairs, stability.size, round(stability.masks[0].mean, 3), stability.on_pixels, stability.at_place
+        (1, 1.0, 0.707, 0.0, 0.0)
     """
     valid = shifts.valid
     masks = []
@@ -157,6 +164,9 @@ def judge_stability(shifts: MaskShifts) -> Stability:
         vanished=None if math.isnan(shifts.vanished) else shifts.vanished,
         size=float(shifts.sizes[valid].mean()) if valid.any() else None,
         masks=masks,
+        tokens=(tokens := int(shifts.sizes[:, 0].sum())),
+        on_pixels=int(shifts.on_pixels.sum()) / tokens if tokens else None,
+        at_place=int(shifts.at_place.sum()) / tokens if tokens else None,
     )
 
 

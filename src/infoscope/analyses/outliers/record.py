@@ -113,6 +113,9 @@ class Stability:
             image has any.
         size: outlier tokens on the overlap, mean over the pairs and both crops; None without pairs.
         masks: the distances, that of the outlier mask first.
+        tokens: outlier tokens on the overlap in the first crop, over all images; None in older records.
+        on_pixels: share of them whose pixels are those of an outlier token in the second crop too; None without any.
+        at_place: share of them at whose place in the second crop there is an outlier token too.
     """
 
     images: int
@@ -120,6 +123,9 @@ class Stability:
     vanished: float | None
     size: float | None
     masks: list[MaskDistance]
+    tokens: int | None = None
+    on_pixels: float | None = None
+    at_place: float | None = None
 
 
 @dataclass(frozen=True)
@@ -228,6 +234,41 @@ class GroupActivation:
 
 
 @dataclass(frozen=True)
+class Told:
+    """How well a measure tells the features of outlier tokens from the others.
+
+    Attributes:
+        measure: the column of the run's table.
+        auc: the chance that the measure is larger for one of them than for one of the others, ties counting half; None
+            without either.
+        features: how many of them have the measure.
+        median: its median over them; None without any.
+        others_median: its median over the others.
+    """
+
+    measure: str
+    auc: float | None
+    features: int
+    median: float | None
+    others_median: float | None
+
+
+@dataclass(frozen=True)
+class OutlierFeatures:
+    """The features of outlier tokens: those with more than half of their activation on them.
+
+    Attributes:
+        features: their numbers, ascending.
+        classes: how many of them each scope class has.
+        told: how well the measures of the run tell them from the others.
+    """
+
+    features: list[int]
+    classes: dict[str, int]
+    told: list[Told]
+
+
+@dataclass(frozen=True)
 class Groups:
     """Feature groups on outlier tokens and on normal ones.
 
@@ -235,11 +276,13 @@ class Groups:
         groups: the groups.
         cds_rank_correlation: Spearman's correlation of CDS with the preference for outlier tokens; None if undefined.
         features: number of features that the correlation is over.
+        on_outliers: the features of outlier tokens; None in older records, and without outlier tokens.
     """
 
     groups: list[GroupActivation]
     cds_rank_correlation: float | None
     features: int
+    on_outliers: OutlierFeatures | None = None
 
 
 @dataclass(frozen=True)
