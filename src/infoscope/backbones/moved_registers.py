@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -151,8 +151,9 @@ def move_registers(backbone: Backbone, images: Images, patches: int = 1, sample:
             f"patches {patches} is out of range: a view has {backbone.grid**2}; choose 1 or a few more"
         )
     batches = _sample_of(backbone, open_images(images), sample)
-    block, register = _outlying_register(backbone, batches)
-    neurons, values = _neurons_of(backbone, batches, block, register)
+    with progress("Looking for the register and its neurons", 2 * sum(map(len, batches)), "images") as advance:
+        block, register = _outlying_register(backbone, batches, advance)
+        neurons, values = _neurons_of(backbone, batches, block, register, advance)
     model: Any = copy.deepcopy(backbone.model)
     model.config.num_register_tokens = 0
     registers = model.get_parameter(_REGISTERS)
@@ -254,7 +255,9 @@ def _sample_of(backbone: Backbone, source: ImageSource, count: int) -> list[np.n
     return [np.stack(views[begin : begin + size]) for begin in range(0, len(views), size)]
 
 
-def _outlying_register(backbone: Backbone, batches: Sequence[Pixels]) -> tuple[int, int]:
+def _outlying_register(
+    backbone: Backbone, batches: Sequence[Pixels], advance: Callable[[int], None]
+) -> tuple[int, int]:
     """The first block after which a register is an outlier, and that register's place among all tokens."""
     special, prefix = backbone.layout.special_tokens, backbone.prefix_tokens
     blocks = range(backbone.blocks)
@@ -265,10 +268,9 @@ def _outlying_register(backbone: Backbone, batches: Sequence[Pixels]) -> tuple[i
         ratio = norms[:, special:prefix] / norms[:, prefix:].median(dim=1, keepdim=True).values
         ratios[block].append(ratio.cpu().numpy())
 
-    with progress("Norms of registers", sum(map(len, batches)), "images") as advance:
-        for pixels in batches:
-            backbone.read_blocks(pixels, blocks, read)
-            advance(len(pixels))
+    for pixels in batches:
+        backbone.read_blocks(pixels, blocks, read)
+        advance(len(pixels))
     typical = np.array([np.median(np.concatenate(of_block), axis=0) for of_block in ratios])
     over = typical.max(1) >= LEAST_RISE
     if not over.any():
@@ -281,13 +283,14 @@ def _outlying_register(backbone: Backbone, batches: Sequence[Pixels]) -> tuple[i
 
 
 def _neurons_of(
-    backbone: Backbone, batches: Sequence[Pixels], block: int, register: int
+    backbone: Backbone, batches: Sequence[Pixels], block: int, register: int, advance: Callable[[int], None]
 ) -> tuple[Int64[Tensor, " neuron"], Float32[Tensor, " neuron"]]:
     """The neurons that write a register's norm, and their means there."""
     reader = backbone.at(block=block, reads="neurons")
     total = torch.zeros(reader.width, device=backbone.device)
     for pixels in batches:
         total += reader.all_tokens(pixels)[:, register].sum(0)
+        advance(len(pixels))
     mean = total / sum(map(len, batches))
     written = mean.abs() * reader.neuron_directions.norm(dim=0)
     order = written.argsort(descending=True)
