@@ -3,8 +3,8 @@
 infoscope measure --sae SAE --images photographs --out run
 python benchmarks/ladder_sample.py run --sample photographs --others more-photographs
 
-The groups are the lowest and the highest quarter of the features by CDS. Printed are the means of both sides, and the
-nearest and farthest set, as shares of the step.
+The groups are the lowest and the highest quarter of the features by CDS. Printed is how far each side's sets
+are from the step: their mean, the lowest and the highest, as shares of it.
 """
 
 from __future__ import annotations

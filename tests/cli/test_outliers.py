@@ -65,8 +65,24 @@ def test_a_run_is_all_it_needs(place, capsys):
     groups = record["groups"]["groups"]
     assert [group["name"] for group in groups if group["kind"] == "partition"] == ["high-CDS", "low-CDS", "unscored"]
     assert sum(group["features"] for group in groups if group["kind"] == "class") in (0, 64)
-    # The run itself is as it was.
+    tokens, on_pixels = record["stability"]["tokens"], record["stability"]["on_pixels"]
+    assert f"of {tokens:,} tail tokens on the overlap in the first crop, {on_pixels:.0%} are on" in words
+    assert record["groups"]["on_outliers"]["features"] == []
+    assert "none has more than half of its activation on tail tokens" in words
+    # The run itself is as it was, and its site says what was found.
     assert open_run(place / "run").scope.height == 64
+    assert main(["report", f"{place}/run"]) == 0
+    page = " ".join((place / "run" / "report" / "index.html").read_text().split())
+    assert f"Of the {tokens:,} such tokens on the overlap of the first crop {100 * on_pixels:.0f} % are on" in page
+    assert "more than half of the activation on outlier tokens" not in page
+    # A model of random weights has no such features; a record that has some is shown with them.
+    told = {"measure": "cds", "auc": 0.75, "features": 2, "median": 0.25, "others_median": None}
+    record["groups"]["on_outliers"] = {"features": [3, 5], "classes": {"mixed": 2}, "told": [told]}
+    (folder / "outliers.json").write_text(json.dumps({key: record[key] for key in record if key != "checksum"}))
+    assert main(["report", f"{place}/run"]) == 0
+    page = " ".join((place / "run" / "report" / "index.html").read_text().split())
+    assert "2 features with more than half of the activation on outlier tokens: 2 mixed</caption>" in page
+    assert '<th scope="row">cds</th><td>0.75</td><td>2</td><td>0.250</td><td>\u2013</td>' in page
 
 
 def test_without_a_run_nothing_is_written_unless_asked(place, capsys, tmp_path):

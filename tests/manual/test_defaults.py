@@ -42,7 +42,7 @@ STATED = {
         "classes: repeatable": [controls.REPEATABLE],
     },
     "Removing feature groups": {
-        "sample of images": [removal.SAMPLE_IMAGES],
+        "sample of images, for means, mass and the ladder": [removal.SAMPLE_IMAGES],
         "sets to a step and side": [removal.DRAWS, SAMPLE_TOKENS],
         "`--steps` of the ladder": [100 * step for step in removal.STEPS[:-1]] + [removal.STEPS[-1], TOLERANCE],
     },

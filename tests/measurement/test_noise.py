@@ -148,6 +148,16 @@ def test_a_finished_run_from_before_there_was_code_noise_is_not_passed_off_as_on
         measure_scope(backbone, sae, images, **OPTIONS, out=tmp_path)
 
 
+def test_the_older_rules_need_no_code_noise(backbone, sae, images, tmp_path):
+    measured = measure_scope(backbone, sae, images, **OPTIONS, out=tmp_path, rules="thresholds")
+    (tmp_path / "code_noise.json").unlink()
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    older = {key: entry for key, entry in manifest.items() if key not in ("files", "checksum")}
+    (tmp_path / "manifest.json").write_text(json.dumps(older))
+    again = measure_scope(backbone, sae, images, **OPTIONS, out=tmp_path, rules="thresholds")
+    assert again.table.equals(measured.table)
+
+
 def test_it_resumes_with_the_first_shard_that_is_missing(backbone, sae, images, tmp_path, monkeypatch):
     whole = measure_scope(backbone, sae, images, **OPTIONS)
     monkeypatch.setattr(noise_module, "SHARD_IMAGES", 10)

@@ -85,11 +85,12 @@ def test_the_expected_false_share_is_the_mean_of_one_less_the_posterior_of_its_o
 
 def test_unsettled_is_a_judgement_and_no_finding():
     """What one half settles and the other does not is not given again; that both leave a feature open is no class."""
-    even = ["local"] * 10 + ["unsettled"] * 6 + ["global", "undefined"]
-    odd = ["local"] * 5 + ["unsettled"] * 5 + ["local"] * 6 + ["global", "local"]
-    found = run_controls(table(18, class_even=even, class_odd=odd, scope_class=["local"] * 18), {"top_images": 4})
-    assert found.repeatability.features == 17
-    assert found.repeatability.positive["local"] == pytest.approx(5 / ((10 + 11) / 2))
+    even = ["local"] * 10 + ["unsettled"] * 6 + ["global", "undefined", "undefined"]
+    odd = ["local"] * 5 + ["unsettled"] * 5 + ["local"] * 6 + ["global", "local", "undefined"]
+    found = run_controls(table(19, class_even=even, class_odd=odd, scope_class=["local"] * 19), {"top_images": 4})
+    # What neither half can judge is left out; what one can and the other cannot is not given again.
+    assert found.repeatability.features == 18
+    assert found.repeatability.positive["local"] == pytest.approx(5 / ((10 + 12) / 2))
     assert found.repeatability.positive["unsettled"] == 0
     assert found.not_repeatable == {"local"}
     assert [each.name for each in found.shares() if not each.repeatable] == ["local"]

@@ -101,7 +101,7 @@ def posterior(name: str, *chances: float, again: float = 0.9) -> Posterior:
             posterior("local", 0.95, again=0.4),
             8,
             None,
-            "posterior: local 0.95; so narrowly that other images would most likely not give this class",
+            "posterior: local 0.95; yet most other samples of images would not give this class",
         ),
         (
             posterior("local", 0.95),

@@ -262,6 +262,8 @@ def test_without_a_cds_only_places_are_told_and_the_prior_is_of_the_others():
     found = judge(together)
     assert found.names[50:] == ["undefined"] * 40 + ["position-bound"] * 40
     assert np.isnan(found.again[50:90]).all()
+    assert np.isnan(np.delete(found.chances[50:], SETTLED.index("position-bound"), axis=1)).all()
+    assert (found.chances[90:, SETTLED.index("position-bound")] > 0.9).all()
     assert (found.again[90:] > 0.9).all()
     assert found.chances[:50] == pytest.approx(judge(evidence, trust=False).chances, abs=1e-9)
     # With a CDS those that vanish would be global.
@@ -281,18 +283,31 @@ def test_trust_knows_that_new_pairs_may_give_no_cds():
     assert ratio[classed & bound].mean() == pytest.approx(1.0, abs=0.02)  # this class needs no CDS
 
 
-def test_the_chance_of_a_cds_is_that_of_enough_valid_pairs():
-    """Against draws: the chance of a valid pair from its posterior, then as many new pairs."""
+def judged_again(valid: np.ndarray, pairs: np.ndarray, least: int) -> Evidence:
+    n = np.zeros(len(pairs))
+    found = FeatureDisplacement(*[n] * 9, Moves(n, n, n, n, n, n, pairs.astype(np.uint32)))
+    return posterior.gather_evidence(found, n, n, valid, least, PosteriorRules())
+
+
+@pytest.mark.parametrize(("a", "b"), [(6.0, 1.0), (2.0, 2.0), (30.0, 4.0)])
+def test_the_chance_of_a_cds_is_how_often_new_pairs_give_one(a, b):
+    """Chances drawn from a beta, two samples of pairs: of features alike in one, how many have a CDS in the other."""
     random = np.random.default_rng(12)
-    judged, valid = np.full(4, 16, np.uint32), np.array([16, 12, 8, 3])
-    n = np.zeros(4)
-    moves = Moves(n, n, n, n, n, n, judged)
-    found = FeatureDisplacement(*[n] * 9, moves)
-    evidence = posterior.gather_evidence(found, n, n, valid, 8, PosteriorRules())
-    chance = random.beta(valid + 0.5, 16 - valid + 0.5, (100_000, 4))
-    again = (random.binomial(16, chance) >= 8).mean(0)
-    assert evidence.scored.tolist() == [True, True, True, False]
-    assert evidence.scored_again == pytest.approx(again, abs=0.01)
+    chance, pairs = random.beta(a, b, 60_000), np.full(60_000, 16)
+    valid, new = random.binomial(16, chance), random.binomial(16, chance)
+    evidence = judged_again(valid, pairs, 8)
+    assert (evidence.scored == (valid >= 8)).all()
+    for count in range(17):
+        alike = valid == count
+        if alike.sum() >= 1000:
+            assert evidence.scored_again[alike].mean() == pytest.approx((new[alike] >= 8).mean(), abs=0.04), count
+
+
+def test_the_chance_of_a_cds_of_a_feature_alone_and_without_pairs():
+    assert judged_again(np.array([16]), np.array([16]), 8).scored_again[0] > 0.99
+    nothing = judged_again(np.array([0, 0]), np.array([0, 0]), 1)
+    assert nothing.scored_again.tolist() == [0.0, 0.0]
+    assert len(judged_again(np.zeros(0, np.int64), np.zeros(0, np.int64), 1)) == 0
 
 
 def test_the_expected_false_share_is_the_mean_of_what_is_missing_to_one():

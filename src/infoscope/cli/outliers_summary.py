@@ -51,8 +51,8 @@ def print_outliers(result: OutlierResult, out: Path | None) -> None:
             [
                 (
                     "shift",
-                    f"of {followed.tokens:,} {kind} tokens on the overlap, {followed.on_pixels:.0%} are on the same "
-                    f"pixels in the other crop, {followed.at_place:.0%} at the same place",
+                    f"of {followed.tokens:,} {kind} tokens on the overlap in the first crop, {followed.on_pixels:.0%} "
+                    f"are on the same pixels in the second, {followed.at_place:.0%} at the same place of it",
                 )
             ]
         )
@@ -71,8 +71,10 @@ def print_outliers(result: OutlierResult, out: Path | None) -> None:
                     )
                 ]
             )
-        if record.groups.on_outliers is not None:
-            terminal.print(_told(record.groups.on_outliers, kind))
+        if (theirs := record.groups.on_outliers) is not None and theirs.features:
+            terminal.print(_told(theirs, kind))
+        elif theirs is not None:
+            print_rows([("features", f"none has more than half of its activation on {kind} tokens")])
     for note in record.probes.notes:
         print(f"no probe of {note}")
     if out is not None:
@@ -167,10 +169,9 @@ def _probes(probes: Probes, kind: str) -> Table:
 
 def _told(found: OutlierFeatures, kind: str) -> Table:
     """The features of outlier tokens, and what tells them from the others."""
-    classes = ", ".join(f"{count:,} {name}" for name, count in sorted(found.classes.items(), key=lambda one: -one[1]))
+    classes = ", ".join(f"{count:,} {name}" for name, count in found.classes.items())
     table = plain_table(
-        f"{len(found.features):,} features have more than half of their activation on {kind} tokens"
-        + (f": {classes}" if classes else ""),
+        f"Features with more than half of their activation on {kind} tokens: {len(found.features):,} ({classes})",
         ("measure", "AUC", "have it", "median", "of the others"),
     )
     for told in found.told:

@@ -144,9 +144,10 @@ class RunControls:
 def _repeatability(table: pl.DataFrame) -> ClassAgreement | None:
     if table["class_even"].null_count() == table.height:
         return None
-    # Unsettled is a judgement too: a class that one half gives and the other leaves unsettled is not given again.
-    judged = [name for name in CLASSES if name != "undefined"]
-    return class_agreement(table["class_even"].to_list(), table["class_odd"].to_list(), judged)
+    # Unsettled is a judgement too, and so is undefined: a class that one half gives and the other does not is not given
+    # again. Only what neither half can judge is left out.
+    both = table.filter(~((pl.col("class_even") == "undefined") & (pl.col("class_odd") == "undefined")))
+    return class_agreement(both["class_even"].to_list(), both["class_odd"].to_list(), CLASSES)
 
 
 def controls_of(run: Run) -> RunControls:

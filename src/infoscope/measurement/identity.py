@@ -133,13 +133,13 @@ def check_rules(run: Run, rules: Rules) -> None:
     )
 
 
-def check_code_noise(run: Run, noise_images: int) -> None:
-    """Refuse a finished run from before code noise was measured, where it is asked for.
+def check_code_noise(run: Run, config: MeasureConfig) -> None:
+    """Refuse a finished run from before code noise was measured, where the classes that are asked for rest on it.
 
     Raises:
         InfoscopeError: it has none; the message says how to get it.
     """
-    if noise_images == 0 or run.code_noise is not None:
+    if config.rules != "posterior" or config.noise_images == 0 or run.code_noise is not None:
         return
     raise InfoscopeError(
         f"{run.path} holds this measurement, finished, but without code noise, which classes rest on and which earlier "

@@ -129,7 +129,7 @@ def measure_scope(
         if claim_directory(Path(out), identity):
             measured = Scope.load(out)
             check_rules(measured.run, config.rules)
-            check_code_noise(measured.run, config.noise_images)
+            check_code_noise(measured.run, config)
             partials.clear()
             if measured.manifest.files is None:  # `claim_directory` compares checksums, which older runs do not have
                 Run(Path(out), measured.manifest).check_whole()

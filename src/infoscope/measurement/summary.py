@@ -204,11 +204,16 @@ def repeatability_sentence(found: ClassAgreement, images: int) -> str:
 
 
 def rules_sentence(run: Run) -> str | None:
-    """What to say of a run whose classes follow from older rules than those of this version; None of others."""
-    if run.manifest.rule_version >= RULE_VERSIONS["posterior"]:
-        return None
-    # No path, since pages are shown to others.
-    return "judged by the older rules (thresholds); `infoscope judge RUN` gives it the newer ones"
+    """What to say of a run whose classes follow from other rules than the newest; None of others.
+
+    No path, since pages are shown to others.
+    """
+    version = run.manifest.rule_version
+    if version == RULE_VERSIONS["thresholds"]:
+        return "judged by the older rules (thresholds); `infoscope judge RUN` gives it the newer ones"
+    if version != RULE_VERSIONS["posterior"]:
+        return f"judged by an earlier form of the rules (version {version}); `infoscope judge RUN` gives it the newest"
+    return None
 
 
 def trust_label(rule_version: int) -> str:

@@ -12,7 +12,8 @@ from infoscope.options import CLASSES as CLASSES
 from infoscope.options import ScopeClass as ScopeClass
 
 SETTLED: tuple[ScopeClass, ...] = ("local", "diffuse", "position-bound", "global", "mixed")
-"""The classes that say what a feature is. *Unsettled*: its pairs do not tell. *Undefined*: it has too few."""
+"""The classes that say what a feature is. *Unsettled*: its pairs do not tell. *Undefined*: too few of them
+are valid."""
 
 
 @dataclass(frozen=True)

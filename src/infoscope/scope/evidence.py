@@ -17,6 +17,8 @@ from infoscope.scope.score import FeatureScores
 _NAMED = 0.05
 # Our choice: a feature's class is said to rest on few pairs below this share of k.
 _FEW = 0.75
+# Our choice: below even odds the class is more likely not to come out again, which a reader would not expect.
+_EVEN = 0.5
 # Above it the SAE misses more than a quarter of the variance, as in the fit check.
 _LOOSE_FVU = 0.25
 
@@ -51,6 +53,8 @@ def evidence_lines(
             lines.append(few if pairs < min_pairs else "; ".join([none, *_moved(moves, feature)]))
             continue
         clauses = _moved(moves, feature)
+        if scores.pairs[feature] < min_pairs:
+            clauses.append(f"no CDS, for {int(scores.pairs[feature])} pairs are valid, fewer than {min_pairs}")
         if not np.isnan(found.displaced[feature]):
             clauses.append(
                 f"{found.displaced[feature]:.0%} of the mass is displaced, where unrelated pictures give "
@@ -104,11 +108,11 @@ def trust_reasons(
     of_run = [] if fvu is None or fvu <= _LOOSE_FVU else [f"the SAE leaves {fvu:.0%} of the variance unexplained"]
     reasons, hidden = [], found.hidden
     for feature, name in enumerate(posterior.names):
-        if name == "undefined":
+        chances = posterior.chances[feature]
+        if name == "undefined" and not np.nanmax(chances, initial=0.0) >= _NAMED:
             reasons.append("no class")
             continue
-        chances = posterior.chances[feature]
-        order = [place for place in np.argsort(-chances, kind="stable") if chances[place] >= _NAMED]
+        order = [place for place in np.argsort(-np.nan_to_num(chances), kind="stable") if chances[place] >= _NAMED]
         likely = ", ".join(f"{SETTLED[place]} {chances[place]:.2f}" for place in order)
         clauses = [f"posterior: {likely}" if likely else "posterior: no class is likely"]
         if np.isnan(found.displaced_null[feature]):
@@ -117,8 +121,8 @@ def trust_reasons(
             clauses.append("code noise leaves no mass to compare")
         elif hidden[feature]:
             clauses.append("code noise displaces about as much as unrelated pictures do")
-        if posterior.again[feature] < 0.5:
-            clauses.append("so narrowly that other images would most likely not give this class")
+        if posterior.again[feature] < _EVEN:
+            clauses.append("yet most other samples of images would not give this class")
         if scores.pairs[feature] < _FEW * top_images:
             clauses.append(f"{int(scores.pairs[feature])} of {top_images} pairs are valid")
         reasons.append("; ".join(clauses + of_run))

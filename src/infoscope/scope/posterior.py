@@ -126,7 +126,8 @@ def gather_evidence(
         rules: the borders.
     """
     moves, least = found.moves, max(min_pairs, 1)
-    judged = np.maximum(moves.judged, valid).astype(np.int64)
+    valid = valid.astype(np.int64)
+    judged = np.maximum(moves.judged, valid)
     shares = np.stack([moves.following, moves.staying, moves.still, moves.jumping], axis=1)
     with np.errstate(invalid="ignore"):
         broad = ndtr((area - rules.broad) / np.maximum(area_error, 1e-3))
@@ -141,9 +142,30 @@ def gather_evidence(
         broad=broad,
         judged=moves.judged >= least,
         scored=valid >= least,
-        # Each new pair is valid with a chance of which the pairs at hand are a sample, with Jeffreys' prior.
-        scored_again=betabinom.sf(least - 1, judged, valid + 0.5, judged - valid + 0.5),
+        scored_again=_enough_again(valid, judged, least),
     )
+
+
+def _enough_again(
+    valid: Int64[np.ndarray, " feature"], pairs: Int64[np.ndarray, " feature"], least: int
+) -> Float64[np.ndarray, " feature"]:
+    """The chance that as many new pairs have enough valid ones.
+
+    Each pair of a feature is valid with a chance of its own. How these are spread over the run is a beta distribution,
+    fitted by moments; with fewer than two features that have pairs it is Jeffreys' prior.
+    """
+    has = pairs > 0
+    share, even = valid[has] / pairs[has], 0.5
+    mean, spread = (float(share.mean()), float(share.var())) if has.sum() > 1 else (even, 0.25)
+    mean = min(max(mean, _LEAST_SHARE), 1.0 - _LEAST_SHARE)
+    # Of the spread of shares, so much is due to the pairs being few.
+    drawn = float((1.0 / pairs[has]).mean()) if has.any() else 0.0
+    alike = (spread / (mean * (1.0 - mean)) - drawn) / (1.0 - drawn) if drawn < 1.0 else even
+    weight = 1.0 / min(max(alike, _LEAST_SHARE), even) - 1.0
+    again: Float64[np.ndarray, " feature"] = betabinom.sf(
+        least - 1, pairs, valid + mean * weight, pairs - valid + (1.0 - mean) * weight
+    )
+    return again
 
 
 @dataclass(frozen=True)
@@ -152,7 +174,7 @@ class Posterior:
 
     Attributes:
         chances: ``[feature, class]``, classes in the order of `SETTLED`; what is missing to 1 is in no class. NaN for
-            features that cannot be judged.
+            features that cannot be judged; without a CDS, for all but position-bound.
         names: the class of each feature.
         again: the chance that as many new pairs give the same class; NaN where the feature has none of `SETTLED`.
     """
@@ -332,12 +354,13 @@ class _Model:
         for name in ("local", "mixed", "global"):
             chance[name] = chance[name] * (1.0 - broad)
         for name in ("local", "mixed", "global", "diffuse"):
-            chance[name] = np.where(evidence.scored, chance[name], 0.0)
+            chance[name] = np.where(evidence.scored, chance[name], np.nan)
         return np.stack([chance[name] for name in SETTLED], axis=1)
 
     def given(self, chances: Float64[np.ndarray, "feature class"]) -> Int64[np.ndarray, " feature"]:
         """The place in `SETTLED` of the class that each feature gets, -1 where no class is sure enough."""
-        given: Int64[np.ndarray, " feature"] = np.where(chances.max(1) >= self.rules.level, chances.argmax(1), -1)
+        known = np.nan_to_num(chances)
+        given: Int64[np.ndarray, " feature"] = np.where(known.max(1) >= self.rules.level, known.argmax(1), -1)
         return given
 
     def again(

@@ -102,7 +102,7 @@ def tell_outlier_features(
         auc = float(mannwhitneyu(theirs, others).statistic) / (len(theirs) * len(others)) if both else None
         medians = [float(np.median(part)) if len(part) else None for part in (theirs, others)]
         told.append(Told(measure, auc, len(theirs), *medians))
-    return OutlierFeatures(np.flatnonzero(own).tolist(), dict(Counter(names)), told)
+    return OutlierFeatures(np.flatnonzero(own).tolist(), dict(Counter(names).most_common()), told)
 
 
 def rank_with_cds(
