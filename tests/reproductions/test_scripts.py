@@ -1,5 +1,6 @@
 """The scripts of the paper's table, run whole on miniature data sets in the published layouts."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ from infoscope.dictionaries.activations import TopK
 from infoscope.dictionaries.formats.infoscope import save_sae
 from infoscope.dictionaries.sae import SparseAutoencoder
 from layouts import WNIDS, picture, write_devkit, write_labelled
+from register_model import save_register_model
 
 SCRIPTS = Path(__file__).parents[2] / "reproductions"
 WIDTH = 32
@@ -99,6 +101,31 @@ def test_rows_are_printed_beside_the_reported_ones(inputs, noted, tmp_path, monk
     assert "There are 4 training images of depth here" in table
     assert "(3 classes, 12 images to train on, 8 to test on), not ImageNet's 1,000 classes" in table
     assert "795" not in table
+
+
+@pytest.mark.slow
+def test_outlier_tokens_in_trained_weights(noted, tmp_path, capsys):
+    save_register_model(tmp_path / "model")
+    for pool, count in (("train", 6), ("pool", 4)):
+        for place, wnid in enumerate(WNIDS):
+            for number in range(count):
+                picture(tmp_path / pool / wnid / f"{number}.png", shade=80 * place + number, side=64)
+    own = {"PATCHES": "1", "BLOCKS": "2", "BLOCK": "2", "FEATURES": "48", "K": "4", "TOKENS": "512", "TOP_IMAGES": "4"}
+    own |= {"MEASURE": "--min-pairs 1 --shift 1", "INFOSCOPE": str(noted[0])}
+    script = [SCRIPTS / "moved_registers.sh", *(tmp_path / name for name in ("model", "train", "pool", "out"))]
+    done = subprocess.run(script, env={**os.environ, **own}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    commands = [words.split("\n") for words in noted[1].read_text().removesuffix("\n\n").split("\n\n")]
+    assert [words[0] for words in commands] == ["outliers", "park", "train", "measure", "outliers"]
+    for words in commands:
+        assert main(words) == 0, words
+    record = json.loads((tmp_path / "out" / "run-1-2" / "outliers" / "outliers.json").read_text())
+    assert record["presence"]["kind"] == "outlier"
+    # What is finished is kept: only the measurement is asked for again, which then reads back what it has.
+    noted[1].write_text("")
+    assert subprocess.run(script, env={**os.environ, **own}, check=False, capture_output=True).returncode == 0
+    assert noted[1].read_text().split("\n")[0] == "measure"
+    assert noted[1].read_text().count("\n\n") == 1
 
 
 def test_a_command_that_fails_ends_a_script(noted, tmp_path):
