@@ -8,9 +8,9 @@
 #   POOL   other photographs, a folder a class: everything is measured on them
 #   OUT    a folder to write; what is finished there is kept
 #
-# PATCHES ("1 4"), BLOCKS ("6 8 10"), BLOCK (8, where the model is looked at as it was trained), FEATURES (2048),
-# K (32), TOKENS (1000000) and TOP_IMAGES (32) in the environment choose others; MEASURE holds further options of
-# `infoscope measure`.
+# PATCHES ("0 1 4"; with 0 the registers are left out and nothing is moved), BLOCKS ("6 8 10"), BLOCK (8, where the
+# model is looked at as it was trained), FEATURES (2048), K (32), TOKENS (1000000) and TOP_IMAGES (32) in the environment
+# choose others; MEASURE holds further options of `infoscope measure`.
 set -euo pipefail
 model=${1:?give MODEL TRAIN POOL OUT} train=${2:?give TRAIN} pool=${3:?give POOL} out=${4:?give OUT}
 infoscope=${INFOSCOPE:-infoscope}
@@ -19,7 +19,7 @@ mkdir -p "$out"
 [ -f "$out/as-trained/outliers.json" ] ||
     $infoscope outliers --model "$model" --images "$pool" --labels folder --block "${BLOCK:-8}" --out "$out/as-trained"
 runs=()
-for patches in ${PATCHES:-1 4}; do
+for patches in ${PATCHES:-0 1 4}; do
     moved=$out/moved-$patches
     [ -f "$moved/model.safetensors" ] ||
         $infoscope park --model "$model" --images "$train" --patches "$patches" --out "$moved"

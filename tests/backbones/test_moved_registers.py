@@ -1,5 +1,7 @@
 """Registers moved onto patches: on small models whose neurons are set by hand, and on a real one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,22 @@ def test_the_batch_changes_nothing(backbone):
     assert torch.equal(together, torch.cat([moved.tokens(views[i : i + 1]) for i in range(6)]))
 
 
+def test_with_no_patch_the_registers_are_left_out_and_nothing_is_moved(backbone, directory, tmp_path):
+    config = transformers.Dinov2WithRegistersConfig.from_pretrained(directory)
+    config.num_register_tokens = 0
+    plain = transformers.Dinov2WithRegistersModel(config).eval()
+    weights = backbone.model.state_dict()
+    registers = weights["embeddings.register_tokens"]
+    plain.load_state_dict(weights | {"embeddings.register_tokens": registers[:, :0]})
+    wanted = replace(backbone, model=plain, prefix_tokens=1).all_tokens(pictures(3))
+    moved = move_registers(backbone, pictures(8), patches=0)
+    assert torch.equal(moved.all_tokens(pictures(3)), wanted)
+    save_moved(moved, tmp_path / "moved")
+    read = load_backbone(tmp_path / "moved", BLOCK, input_side=56, device="cpu")
+    assert moved_neurons(read).patches == 0
+    assert torch.equal(read.all_tokens(pictures(3)), wanted)
+
+
 def test_of_equal_patches_the_first_are_taken():
     moved = MovedNeurons(0, torch.tensor([0]), torch.tensor([9.0]), 2)
     found = Parking(torch.nn.ReLU(), moved, 1)(torch.full((1, 5, 2), -1.0))
@@ -107,7 +125,7 @@ def test_what_is_written_is_read_again(backbone, tmp_path):
     [
         (lambda weights: weights.pop("moved_registers.values"), "incomplete"),
         (lambda weights: weights["moved_registers.block"].fill_(7), "out of range"),
-        (lambda weights: weights["moved_registers.patches"].fill_(0), "out of range"),
+        (lambda weights: weights["moved_registers.patches"].fill_(-1), "out of range"),
         (lambda weights: weights["moved_registers.neurons"].fill_(64), "not among the block's 64"),
     ],
 )

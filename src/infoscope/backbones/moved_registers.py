@@ -129,7 +129,8 @@ def move_registers(backbone: Backbone, images: Images, patches: int = 1, sample:
     Args:
         backbone: a model with registers, one of which is an outlier.
         images: photographs.
-        patches: K, on how many patches of a view they are put.
+        patches: K, on how many patches of a view they are put; 0 leaves the registers out and moves nothing, as a
+            control.
         sample: how many of the photographs are looked at, spread evenly.
 
     Raises:
@@ -146,9 +147,10 @@ def move_registers(backbone: Backbone, images: Images, patches: int = 1, sample:
     """
     if not backbone.layout.registers or backbone.prefix_tokens <= backbone.layout.special_tokens:
         raise InfoscopeError(f"{backbone.name} has no registers to move; choose a model that has, such as DINOv2's")
-    if not 1 <= patches <= backbone.grid**2:
+    if not 0 <= patches <= backbone.grid**2:
         raise InfoscopeError(
-            f"patches {patches} is out of range: a view has {backbone.grid**2}; choose 1 or a few more"
+            f"patches {patches} is out of range: a view has {backbone.grid**2}; choose 1 or a few more, or 0 to leave "
+            "the registers out and move nothing"
         )
     batches = _sample_of(backbone, open_images(images), sample)
     with progress("Looking for the register and its neurons", 2 * sum(map(len, batches)), "images") as advance:
@@ -160,7 +162,7 @@ def move_registers(backbone: Backbone, images: Images, patches: int = 1, sample:
     model.get_submodule("embeddings").register_tokens = nn.Parameter(registers[:, :0].clone(), requires_grad=False)
     other = replace(
         backbone,
-        name=f"{backbone.name}, registers on {patches} patch{'es' if patches > 1 else ''}",
+        name=f"{backbone.name}, registers on {patches} patch{'' if patches == 1 else 'es'}",
         model=model,
         prefix_tokens=backbone.layout.prefix_tokens(model.config),
         weight_files=(),
@@ -176,7 +178,7 @@ def park(backbone: Backbone, moved: MovedNeurons) -> None:
     Raises:
         InfoscopeError: the model has no such block, neurons or number of patches, or an MLP of an unknown layout.
     """
-    if not 0 <= moved.block < backbone.blocks or not 1 <= moved.patches <= backbone.grid**2:
+    if not 0 <= moved.block < backbone.blocks or not 0 <= moved.patches <= backbone.grid**2:
         raise InfoscopeError(f"{backbone.name}: the block or the patches of its moved registers are out of range")
     path, block = _nonlinearity(backbone, moved.block), backbone.block_list[moved.block]
     width = backbone.at(block=moved.block, reads="neurons").width

@@ -29,8 +29,9 @@ class Park:
     are looked at."""
     out: Path
     """A new directory for the model."""
-    patches: Annotated[int, Range(1)] = 1
-    """On how many patches of each view the register is put. Our choice: one, as there was one register."""
+    patches: Annotated[int, Range(0)] = 1
+    """On how many patches of each view the register is put; 0 leaves the registers out and moves nothing, as a control.
+    Our choice: one, as there was one register."""
     input_side: int | None = None
     """Pixels per side of the model's input. Default: the model's own."""
     revision: str | None = None
