@@ -82,7 +82,7 @@ def test_a_run_is_all_it_needs(place, capsys):
     assert main(["report", f"{place}/run"]) == 0
     page = " ".join((place / "run" / "report" / "index.html").read_text().split())
     assert "2 features with more than half of the activation on outlier tokens: 2 mixed</caption>" in page
-    assert '<th scope="row">cds</th><td>0.75</td><td>2</td><td>0.250</td><td>\u2013</td>' in page
+    assert '<th scope="row">CDS</th><td>0.75</td><td>2</td><td>0.250</td><td>\u2013</td>' in page
 
 
 def test_without_a_run_nothing_is_written_unless_asked(place, capsys, tmp_path):
