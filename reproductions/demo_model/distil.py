@@ -7,7 +7,7 @@ The losses:
 - *norm*: the logarithm of their lengths, in units of its spread over normal tokens; a tenth likewise.
 - *choice*: which patches are the teacher's outliers, as log odds; and how near each patch came to being one.
 - *carried*: what outlier tokens say of the image one block after they are written, read linearly. In the teacher they
-  take three blocks and more to gather it, and the student has but two.
+  need more than two blocks to gather it, and the student has but two.
 - *image*: the cosine between the student's image embedding and the teacher's CLS token cut to its principal components.
 - *class* of the photographs that have one, by the cosine between image embedding and class embedding. The class
   embeddings are learnt with the rest: there is no text model behind them.
@@ -327,7 +327,7 @@ class _Learner(nn.Module):
     def losses(
         self, data: _Data, places: Int64[np.ndarray, " view"], forced: Bool[Tensor, " view"], smoothing: float
     ) -> dict[str, Tensor]:
-        """The losses of a batch, and ``streams`` and ``logits`` left to look at.
+        """The losses of a batch; ``streams`` and ``right``, which views were classed rightly, are left to look at.
 
         Args:
             data: the views.

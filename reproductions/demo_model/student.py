@@ -113,7 +113,7 @@ class Choosing(nn.Module):
         return 0.5 + SHARPNESS * (self.score.detach() - self.level)
 
     @torch.no_grad()
-    def start(self, tokens: Float[Tensor, "view patch width"], near: Float[Tensor, "view patch"], patches: int) -> None:
+    def start(self, tokens: Float[Tensor, "view token width"], near: Float[Tensor, "view patch"], patches: int) -> None:
         """Choose by what tells best how near the teacher came to choosing a patch.
 
         The score is twice that, less what makes the odds even where there are as many patches above as there are to be
