@@ -103,8 +103,8 @@ class Distil:
     smoothing: float = 0.1
     """Of the classes."""
     outliers: float = 3.0
-    """The student's to a view of the cache. More than the teacher's two, since its own are spread less evenly, and
-    whole pictures have fewer: with two, 38 of 100 whole photographs had none after 350 steps."""
+    """The student's to a view while it is trained, where the teacher has two: so that later blocks meet more of the
+    places where it may have one. When it is written it has as many to a whole photograph as the teacher."""
     seed: int = 0
     """Of the order, the draws and the weights that do not come from the teacher."""
     checkpoint_seconds: float = 120
@@ -168,6 +168,9 @@ class Distil:
                 torch.save(state | {"step": step, "seconds": seconds, "losses": losses, "held": held}, temporary)
                 temporary.replace(state_file)
                 last = saved = time.monotonic()
+        learner.settle(data, self.seed)
+        held.append([step, *learner.watch(data)])
+        print(f"as it is written: {_shown(WATCHED, held[-1][1:])}", flush=True)
         self._write(learner, data, losses, held, seconds)
 
     def _rate(self, step: int) -> float:
@@ -231,10 +234,10 @@ class _Data:
         self.folders: list[str] = record["folders"]
         self.patches: int = record["patches"]
         self.values = torch.tensor(record["values"])
-        photographs = count // views
-        labelled = np.flatnonzero(self.labels[:photographs].numpy() >= 0)
+        self.photographs: int = count // views
+        labelled = np.flatnonzero(self.labels[: self.photographs].numpy() >= 0)
         self.held = labelled[np.linspace(0, len(labelled) - 1, min(HELD, len(labelled) // 10), dtype=np.int64)]
-        self.trained = np.flatnonzero(~np.isin(np.arange(count) % photographs, self.held))
+        self.trained = np.flatnonzero(~np.isin(np.arange(count) % self.photographs, self.held))
         some = self.trained[:: max(len(self.trained) // 200, 1)]
         tokens, outliers = self.taught(some), self.outliers(some)
         norms = tokens.norm(dim=-1)
@@ -381,6 +384,18 @@ class _Learner(nn.Module):
             recalls.append((ours & outliers).sum() / outliers.sum())
         accuracy = self.right.float().mean()
         return [float(value) for value in (*shares, *views, *largest, *recalls, accuracy, *losses.values())]
+
+    @torch.no_grad()
+    def settle(self, data: _Data, seed: int) -> None:
+        """Set the level for good: as many outliers to a whole photograph as the teacher has."""
+        whole = data.trained[data.trained < data.photographs]
+        some = np.sort(np.random.default_rng([seed, 4]).choice(whole, min(1_000, len(whole)), replace=False))
+        scores = []
+        for part in np.array_split(some, -(-len(some) // 50)):
+            self._streams(data, part, data.outliers(part), torch.zeros(len(part), dtype=torch.bool))
+            scores.append(self.choosing.score[:, 1:])
+        level = torch.quantile(torch.cat(scores), 1 - data.patches / scores[0].shape[1])
+        self.choosing.level.copy_(level)
 
     @torch.no_grad()
     def folded(self) -> CLIPVisionModelWithProjection:
