@@ -1,17 +1,30 @@
-"""Step 2: the student learns what the teacher says of each patch and of the image, and where ten class names belong.
+"""Step 2: the student learns what the teacher makes of each patch and of the image, and where ten class names belong.
 
-Three losses: the teacher's patch tokens, each channel in units of its spread; the teacher's image, as the cosine
-between the student's image embedding and the teacher's CLS token cut to its principal components; and the class of the
-photographs that have one, by the cosine between image embedding and class embedding. The class embeddings are learnt
-with the rest: there is no text model behind them.
+The losses:
+
+- *direction*: the teacher's patch tokens after two blocks, all brought to one length, each channel in units of its
+  spread over normal tokens. Outlier tokens make a tenth of it.
+- *norm*: the logarithm of their lengths, in units of its spread over normal tokens; a tenth likewise.
+- *choice*: which patches are the teacher's outliers, as log odds; and how near each patch came to being one.
+- *carried*: what outlier tokens say of the image one block after they are written, read linearly. In the teacher they
+  need more than two blocks to gather it, and the student has but two.
+- *image*: the cosine between the student's image embedding and the teacher's CLS token cut to its principal components.
+- *class* of the photographs that have one, by the cosine between image embedding and class embedding. The class
+  embeddings are learnt with the rest: there is no text model behind them.
+
+In half of the views the outliers are where the teacher has them, so that the later blocks learn from the first step on
+what to do with them; in the others they are where the student puts them. What the student makes an outlier is then to
+be as the view's outliers are in the teacher; what is an outlier in the teacher alone teaches nothing.
 """
 
 from __future__ import annotations
 
+import copy
 import csv
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,104 +32,167 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
-from transformers import AutoModel
+from transformers import CLIPVisionModelWithProjection
 
-from student import BLOCKS, EMBEDDING, TEACHER_MEAN, TEACHER_STD, normalise, start_from_teacher, untrained_student
+from infoscope.backbones.loading import load_backbone
+from infoscope.backbones.moved_registers import moved_neurons
+from student import (
+    BLOCKS,
+    EMBEDDING,
+    NEURONS,
+    Choosing,
+    normalise,
+    ridge,
+    start_from_teacher,
+    untrained_student,
+)
+from views import GRID, LAST, TAUGHT, TEACHER_PATCH, unpack
 
-GRID = 14
+OUTLIER_SHARE = 0.1
+"""Of the losses of tokens. One token in a hundred is an outlier, and would have a hundredth."""
+OUTLYING = 3.0
+"""How many times the patches' median norm makes an outlier, as in infoscope."""
+FOLLOW = 0.05
+"""How fast the level follows the scores: as the mean of the last twenty batches."""
+CARRYING = 5
+"""The block after which outlier tokens are to say what the image is: the last whose tokens CLS still reads."""
+HELD = 64
+"""Photographs whose views are not trained on, to watch the training by."""
+LOSSES = ("direction", "norm", "choice", "near", "carried", "image", "class")
+WATCHED = (
+    *(f"{what} {block}" for what in ("share", "views", "largest", "recall") for block in TAUGHT),
+    "accuracy",
+    *LOSSES,
+)
+"""Of the held out views, after each taught block: the share of patches that are outliers, of views that have one, the
+largest over the median norm, and the share of the teacher's outliers that are the student's; then the classes."""
 
 
 @dataclass(frozen=True)
 class Distil:
     """Train the student on views that `views.py` wrote."""
 
-    views: Path
+    cache: Path
     """Their folder."""
     teacher: Path
     """The teacher, whose weights the student starts from."""
     out: Path
     """Where the state, the losses and at last the student are written."""
-    steps: int = 2_000
-    """Batches."""
+    views: int = 200_000
+    """How many views are looked at in all, each about as often as any other. The learning rate ends with them."""
     batch: int = 32
-    """Views to a batch."""
-    learning_rate: float = 2e-4
-    """At its height."""
-    warmup: int = 100
+    """Views to a step."""
+    learning_rate: float = 1e-3
+    """At its height: the length of a step, of a matrix as a share of the root mean square of its numbers."""
+    warmup: int = 300
     """Steps up to it; from there it falls as a cosine to 0."""
-    weight_decay: float = 0.05
+    vector_rate: float = 5e-5
+    """At its height, of biases and norms."""
+    weight_decay: float = 0.01
     """Of matrices."""
-    class_weight: float = 1.0
+    norm_weight: float = 0.01
+    """Of the norms' loss."""
+    choice_weight: float = 0.02
+    """Of the choice's."""
+    carried_weight: float = 0.1
+    """Of what outlier tokens carry."""
+    class_weight: float = 0.2
     """Of the classes' loss."""
     smoothing: float = 0.1
     """Of the classes."""
+    outliers: float = 3.0
+    """The student's to a view while it is trained, where the teacher has two: so that later blocks meet more of the
+    places where it may have one. When it is written it has as many to a whole photograph as the teacher."""
     seed: int = 0
     """Of the order, the draws and the weights that do not come from the teacher."""
     checkpoint_seconds: float = 120
     """How much a stop may lose. The same command resumes there, to the same result."""
 
+    @property
+    def steps(self) -> int:
+        """Batches."""
+        return self.views // self.batch
+
     def run(self) -> None:
         """Train, or go on training."""
         self.out.mkdir(parents=True, exist_ok=True)
-        data = _Data(self.views)
+        data = _Data(self.cache)
         state_file = self.out / "state.pt"
         learner = _Learner(data, self)
-        step, seconds, losses = 0, 0.0, []
+        step, seconds, losses, held = 0, 0.0, [], []
         if state_file.exists():
             state = torch.load(state_file, weights_only=True)
+            if state["views"] != self.views:
+                raise SystemExit(f"{state_file} is of a training on {state['views']:,} views; choose another --out")
             learner.load_state_dict(state["learner"])
-            step, seconds, losses = state["step"], state["seconds"], state["losses"]
+            step, seconds, losses, held = state["step"], state["seconds"], state["losses"], state["held"]
+        if not step:
+            learner.start(self.teacher, data, self.seed)
         optimiser = _optimiser(learner, self)
         if step:
             optimiser.load_state_dict(state["optimiser"])
         else:
-            learner.start(self.teacher, data, self.seed)
+            held.append([0, *learner.watch(data)])
+            print(f"before training: {_shown(WATCHED, held[-1][1:])}", flush=True)
         last = time.monotonic()
         saved = last
         while step < self.steps:
             for group in optimiser.param_groups:
-                group["lr"] = self.learning_rate * self._rate(step)
-            parts = learner.losses(data, self._places(step, data.count), step, self)
-            (parts["patch"] + parts["image"] + self.class_weight * parts["class"]).backward()  # type: ignore[no-untyped-call]
+                group["lr"] = group["size"] * self._rate(step)
+            random = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+            forced = torch.rand(self.batch, generator=random) < 0.5
+            parts = learner.losses(data, self._places(step, data.trained), forced, self.smoothing)
+            weights = {"norm": self.norm_weight, "choice": self.choice_weight, "near": self.choice_weight}
+            weights |= {"carried": self.carried_weight, "class": self.class_weight}
+            sum(weights.get(name, 1.0) * part for name, part in parts.items()).backward()  # type: ignore[union-attr]
             nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
             optimiser.step()
             optimiser.zero_grad()
+            learner.choosing.follow(self.outliers, FOLLOW)
             step += 1
             now = time.monotonic()
             seconds, last = seconds + now - last, now
             losses.append([step, *(float(value.detach()) for value in parts.values())])
             if step % 20 == 0:
                 recent = np.mean(losses[-20:], axis=0)[1:]
-                shown = "  ".join(f"{name} {value:.3f}" for name, value in zip(parts, recent, strict=True))
-                print(f"step {step:,} of {self.steps:,}  {shown}  {seconds:,.0f} s", flush=True)
+                print(f"step {step:,} of {self.steps:,}  {_shown(LOSSES, recent)}  {seconds:,.0f} s", flush=True)
+            if step % 100 == 0 or step == self.steps:
+                held.append([step, *learner.watch(data)])
+                print(f"held out: {_shown(WATCHED, held[-1][1:])}", flush=True)
+                last = time.monotonic()
             if step == self.steps or now - saved > self.checkpoint_seconds:
-                state = {"learner": learner.state_dict(), "optimiser": optimiser.state_dict()}
+                state = {"learner": learner.state_dict(), "optimiser": optimiser.state_dict(), "views": self.views}
                 temporary = state_file.with_suffix(".tmp")
-                torch.save(state | {"step": step, "seconds": seconds, "losses": losses}, temporary)
+                torch.save(state | {"step": step, "seconds": seconds, "losses": losses, "held": held}, temporary)
                 temporary.replace(state_file)
-                saved = time.monotonic()
-        self._write(learner, data, losses, seconds)
+                last = saved = time.monotonic()
+        learner.settle(data, self.seed)
+        held.append([step, *learner.watch(data)])
+        print(f"as it is written: {_shown(WATCHED, held[-1][1:])}", flush=True)
+        self._write(learner, data, losses, held, seconds)
 
     def _rate(self, step: int) -> float:
         if step < self.warmup:
             return (step + 1) / self.warmup
         return float(0.5 + 0.5 * np.cos(np.pi * (step - self.warmup) / (self.steps - self.warmup)))
 
-    def _places(self, step: int, count: int) -> Int64[np.ndarray, " view"]:
+    def _places(self, step: int, trained: Int64[np.ndarray, " view"]) -> Int64[np.ndarray, " step"]:
         """The views of a step: each epoch is an order of its own."""
         wanted = np.arange(step * self.batch, (step + 1) * self.batch)
         places = np.empty(self.batch, np.int64)
-        for epoch in np.unique(wanted // count):
-            order = np.random.default_rng([self.seed, 1, int(epoch)]).permutation(count)
-            inside = wanted // count == epoch
-            places[inside] = order[wanted[inside] % count]
+        for epoch in np.unique(wanted // len(trained)):
+            order = np.random.default_rng([self.seed, 1, int(epoch)]).permutation(trained)
+            inside = wanted // len(trained) == epoch
+            places[inside] = order[wanted[inside] % len(trained)]
         return places
 
-    def _write(self, learner: _Learner, data: _Data, losses: list[list[float]], seconds: float) -> None:
-        """The student as transformers saves it, its class embeddings, and the losses."""
-        student = learner.student.half()
+    def _write(
+        self, learner: _Learner, data: _Data, losses: list[list[float]], held: list[list[float]], seconds: float
+    ) -> None:
+        """The student as transformers saves it, its class embeddings, the losses and what was watched."""
+        student = learner.folded().half()
         student.save_pretrained(self.out / "model")
         vectors = nn.functional.normalize(learner.classes.detach(), dim=1).numpy()
         np.save(self.out / "classes.npy", vectors)
@@ -124,8 +200,9 @@ class Distil:
             "folders": data.folders,
             "logit_scale": float(learner.scale.exp().detach()),
             "teacher blocks": BLOCKS,
+            "outliers of the teacher, a view": data.patches,
             "parameters": sum(weight.numel() for weight in student.parameters()),
-            "views": data.count,
+            "cached views": len(data.trained),
             "options": {name: value for name, value in asdict(self).items() if not isinstance(value, Path)},
             "teacher sha256": hashlib.sha256((self.teacher / "model.safetensors").read_bytes()).hexdigest(),
             "torch": torch.__version__,
@@ -133,12 +210,12 @@ class Distil:
             "seconds": round(seconds),
         }
         (self.out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
-        with (self.out / "losses.csv").open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["step", "patch", "image", "class"])
-            for start in range(0, len(losses), 20):
-                rows = np.asarray(losses[start : start + 20])
-                writer.writerow([int(rows[-1, 0]), *(f"{value:.4f}" for value in rows[:, 1:].mean(0))])
+        means = [np.mean(losses[start : start + 20], axis=0) for start in range(0, len(losses), 20)]
+        lasts = [losses[min(start + 19, len(losses) - 1)][0] for start in range(0, len(losses), 20)]
+        _write_table(
+            self.out / "losses.csv", LOSSES, [[last, *mean[1:]] for last, mean in zip(lasts, means, strict=True)]
+        )
+        _write_table(self.out / "held.csv", WATCHED, held)
 
 
 class _Data:
@@ -146,19 +223,44 @@ class _Data:
 
     def __init__(self, folder: Path) -> None:
         record = json.loads((folder / "views.json").read_text())
-        self.pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-        self.patches = np.load(folder / "patches.npy", mmap_mode="r")
+        self.pixels, self.tokens, self.scales, self.near = (
+            np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("pixels", "tokens", "scales", "near")
+        )
         self.cls = torch.from_numpy(np.load(folder / "cls.npy").astype(np.float32))
-        self.count = int((folder / "done.txt").read_text())
-        if self.count != len(self.pixels):
-            raise SystemExit(f"{folder} has {self.count:,} of {len(self.pixels):,} views; let views.py go on")
-        self.labels = torch.tensor(record["labels"]).repeat_interleave(record["views"])
+        count, views = int((folder / "done.txt").read_text()), record["views"]
+        if count != len(self.pixels):
+            raise SystemExit(f"{folder} has {count:,} of {len(self.pixels):,} views; let views.py go on")
+        self.labels = torch.tensor(record["labels"])
         self.folders: list[str] = record["folders"]
-        some = np.concatenate([self.patches[place] for place in range(0, self.count, max(self.count // 200, 1))])
-        self.spread = torch.from_numpy(some.astype(np.float32)).std(0)
-        centred = self.cls - self.cls.mean(0)
-        components = torch.linalg.svd(centred, full_matrices=False).Vh[:EMBEDDING]
+        self.patches: int = record["patches"]
+        self.values = torch.tensor(record["values"])
+        self.photographs: int = count // views
+        labelled = np.flatnonzero(self.labels[: self.photographs].numpy() >= 0)
+        self.held = labelled[np.linspace(0, len(labelled) - 1, min(HELD, len(labelled) // 10), dtype=np.int64)]
+        self.trained = np.flatnonzero(~np.isin(np.arange(count) % self.photographs, self.held))
+        some = self.trained[:: max(len(self.trained) // 200, 1)]
+        tokens, outliers = self.taught(some), self.outliers(some)
+        norms = tokens.norm(dim=-1)
+        normal = ~outliers
+        self.length = torch.stack([norms[:, block][normal].median() for block in range(len(TAUGHT))])
+        self.length_spread = torch.stack([norms[:, block][normal].log().std() for block in range(len(TAUGHT))])
+        directions = nn.functional.normalize(tokens, dim=-1) * self.length[:, None, None]
+        self.spread = torch.stack([directions[:, block][normal].std(0) for block in range(len(TAUGHT))])
+        near = torch.from_numpy(self.near[some].astype(np.float32))
+        self.near_mean, self.near_spread = near.mean(), near.std()
+        centred = self.cls - self.cls[self.trained].mean(0)
+        components = torch.linalg.svd(centred[self.trained], full_matrices=False).Vh[:EMBEDDING]
         self.image = nn.functional.normalize(centred @ components.T, dim=1)
+
+    def taught(self, places: Int64[np.ndarray, " view"]) -> Float[Tensor, "view block patch width"]:
+        """The teacher's tokens."""
+        return unpack(self.tokens[places], self.scales[places])
+
+    def outliers(self, places: Int64[np.ndarray, " view"]) -> Bool[Tensor, "view patch"]:
+        """Which patches are the teacher's outliers."""
+        near = torch.from_numpy(self.near[places].astype(np.float32))
+        order = near.argsort(dim=1, descending=True, stable=True)
+        return torch.zeros(near.shape, dtype=torch.bool).scatter(1, order[:, : self.patches], True)
 
 
 class _Learner(nn.Module):
@@ -169,89 +271,220 @@ class _Learner(nn.Module):
         self.student = untrained_student(options.seed)
         # On CPUs its backward pass takes half the time of the fused one's.
         self.student.set_attn_implementation("eager")
-        width = data.cls.shape[1]
-        self.head = nn.Linear(self.student.config.hidden_size, width)
+        self.carried = nn.Linear(self.student.config.hidden_size, EMBEDDING)
         self.classes = nn.Parameter(torch.randn(len(data.folders), EMBEDDING))
-        self.scale = nn.Parameter(torch.tensor(15.0).log())
+        self.scale = nn.Parameter(torch.tensor(10.0).log())
+        self._blocks[TAUGHT[0]].mlp = Choosing(self.student.config.hidden_size, NEURONS, data.values)
+        # Of the last batch.
+        self.streams: dict[int, Tensor] = {}
+        self.right = torch.empty(0)
+
+    @property
+    def _blocks(self) -> Any:
+        return self.student.vision_model.encoder.layers
+
+    @property
+    def choosing(self) -> Choosing:
+        """The MLP that writes the outliers."""
+        choosing: Choosing = self._blocks[TAUGHT[0]].mlp
+        return choosing
 
     @torch.no_grad()
     def start(self, teacher: Path, data: _Data, seed: int) -> None:
         """The teacher's weights; what reads the student's tokens, fitted to them; the classes' mean images."""
-        model = AutoModel.from_pretrained(teacher, dtype=torch.float32).eval()
-        places = np.random.default_rng([seed, 2]).choice(data.count, min(32, data.count), replace=False)
-        small = nn.functional.interpolate(
-            torch.from_numpy(data.pixels[np.sort(places)]).permute(0, 3, 1, 2).float() / 255,
-            (GRID * model.config.patch_size,) * 2,
-            mode="bicubic",
-            antialias=True,
+        backbone = load_backbone(teacher, LAST, input_side=GRID * TEACHER_PATCH)
+        moved = moved_neurons(backbone)
+        assert moved is not None
+        places = np.sort(
+            np.random.default_rng([seed, 2]).choice(data.trained, min(128, len(data.trained)), replace=False)
         )
-        given = (small - torch.tensor(TEACHER_MEAN)[:, None, None]) / torch.tensor(TEACHER_STD)[:, None, None]
-        start_from_teacher(self.student, model, given)
-        some = np.sort(np.random.default_rng([seed, 3]).choice(data.count, min(2_000, data.count), replace=False))
-        parts = np.array_split(some, -(-len(some) // 50))
-        tokens = torch.cat([self._tokens(normalise(torch.from_numpy(data.pixels[part]))) for part in parts])
-        wanted = torch.from_numpy(data.patches[some]).float().flatten(0, 1)
-        weight, bias = _ridge(tokens[:, 1:].flatten(0, 1), wanted, 1e-3)
-        self.head.weight.copy_(weight)
-        self.head.bias.copy_(bias)
-        self.student.visual_projection.weight.copy_(_ridge(tokens[:, 0], data.image[some], 0.1)[0])
+        start_from_teacher(self.student, backbone.model, moved, torch.from_numpy(data.pixels[places]))
+        count = min(2_000, len(data.trained))
+        some = np.sort(np.random.default_rng([seed, 3]).choice(data.trained, count, replace=False))
+        cls, carried, images = [], [], []
+        given: list[Tensor] = []
+        watching = self.choosing.register_forward_pre_hook(
+            lambda _module, arguments: given.append(arguments[0].float())
+        )
+        for part in np.array_split(some, -(-len(some) // 50)):
+            outliers = data.outliers(part)
+            with torch.autocast("cpu", torch.bfloat16):
+                streams = self._streams(data, part, outliers, torch.ones(len(part), dtype=torch.bool))
+            cls.append(self.student.vision_model.post_layernorm(streams[BLOCKS[-1]][:, 0].float()))
+            carried.append(_apart(streams[CARRYING][:, 1:][outliers]))
+            images.append(data.image[part].repeat_interleave(data.patches, 0))
+        watching.remove()
+        near = (torch.from_numpy(data.near[some].astype(np.float32)) - data.near_mean) / data.near_spread
+        self.choosing.start(torch.cat(given), near, data.patches)
+        # CLIP's projection has no bias; the norm before it has.
+        self.student.vision_model.post_layernorm.bias.copy_(-torch.cat(cls).mean(0))
+        self.student.visual_projection.weight.copy_(ridge(torch.cat(cls), data.image[some], 0.1)[0])
+        weight, bias = ridge(torch.cat(carried), torch.cat(images), 0.1)
+        self.carried.weight.copy_(weight)
+        self.carried.bias.copy_(bias)
         for label in range(len(self.classes)):
-            self.classes[label] = nn.functional.normalize(data.image[data.labels == label].mean(0), dim=0)
+            self.classes[label] = nn.functional.normalize(
+                data.image[data.trained][data.labels[data.trained] == label].mean(0), dim=0
+            )
 
-    def losses(self, data: _Data, places: Int64[np.ndarray, " view"], step: int, options: Distil) -> dict[str, Tensor]:
-        """The losses of a batch."""
-        random = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
-        pixels, patches = torch.from_numpy(data.pixels[places]), torch.from_numpy(data.patches[places]).float()
-        given = _jitter(normalise(pixels), random)
-        flipped = torch.rand(len(places), generator=random) < 0.5
-        given[flipped] = given[flipped].flip(-1)
-        on_grid = patches.reshape(len(places), GRID, GRID, -1)
-        on_grid[flipped] = on_grid[flipped].flip(2)
-        wanted = on_grid.flatten(1, 2)
+    def losses(
+        self, data: _Data, places: Int64[np.ndarray, " view"], forced: Bool[Tensor, " view"], smoothing: float
+    ) -> dict[str, Tensor]:
+        """The losses of a batch; ``streams`` and ``right``, which views were classed rightly, are left to look at.
+
+        Args:
+            data: the views.
+            places: which of them.
+            forced: those whose outliers are where the teacher has them.
+            smoothing: of the classes.
+        """
+        outliers, image = data.outliers(places), data.image[places]
         with torch.autocast("cpu", torch.bfloat16):
-            tokens = self._tokens(given)
-            said = self.head(tokens[:, 1:])
-            embedding = self.student.visual_projection(tokens[:, 0])
+            self.streams = self._streams(data, places, outliers, forced)
+            cls = self.student.vision_model.post_layernorm(self.streams[BLOCKS[-1]][:, 0])
+            embedding = self.student.visual_projection(cls)
+        lit = self.choosing.lit()[:, 1:]
+        ours = torch.where(forced[:, None], outliers, lit >= 1)
+        normal = torch.where(forced[:, None], ~outliers, ~outliers & (lit <= 0))
+        direction, norm = self._of_tokens(data.taught(places), outliers, ours, normal, data)
+        marks = nn.functional.pad(outliers, (1, 0)).float()
+        odds = nn.functional.binary_cross_entropy_with_logits(self.choosing.score, marks, reduction="none")
+        near = torch.from_numpy(data.near[places].astype(np.float32))
+        missed = self.choosing.near[:, 1:] - (near - data.near_mean) / data.near_spread
+        carried = nn.functional.normalize(self.carried(_apart(self.streams[CARRYING][:, 1:][ours])), dim=1)
+        of_image = image.repeat_interleave(ours.sum(1), 0)
         embedding = nn.functional.normalize(embedding.float(), dim=1)
-        patch = ((said.float() - wanted) / data.spread).square().mean()
-        image = 1 - (embedding * data.image[places]).sum(1).mean()
         labels = data.labels[places]
         known = labels >= 0
         logits = self.scale.exp().clamp(max=100) * (embedding @ nn.functional.normalize(self.classes, dim=1).T)
-        of_class = nn.functional.cross_entropy(logits[known], labels[known], label_smoothing=options.smoothing)
-        return {"patch": patch, "image": image, "class": of_class}
+        self.right = logits[known].argmax(1) == labels[known]
+        return {
+            "direction": direction,
+            "norm": norm,
+            "choice": odds.sum(1).mean() / data.patches,
+            "near": missed.square().mean(),
+            "carried": 1 - _mean((carried * of_image).sum(1)),
+            "image": 1 - (embedding * image).sum(1).mean(),
+            "class": nn.functional.cross_entropy(logits[known], labels[known], label_smoothing=smoothing),
+        }
 
-    def _tokens(self, given: Tensor) -> Float[Tensor, "view token width"]:
-        """The student's tokens after its last norm."""
+    @torch.no_grad()
+    def watch(self, data: _Data) -> list[float]:
+        """What the student makes of the held out views when nothing is forced, in the order of `WATCHED`."""
+        outliers = data.outliers(data.held)
+        losses = self.losses(data, data.held, torch.zeros(len(data.held), dtype=torch.bool), 0.0)
+        shares, views, largest, recalls = [], [], [], []
+        for block in TAUGHT:
+            norms = self.streams[block][:, 1:].float().norm(dim=-1)
+            ratios = norms / norms.median(dim=1, keepdim=True).values
+            ours = ratios > OUTLYING
+            shares.append(ours.float().mean())
+            views.append(ours.any(1).float().mean())
+            largest.append(ratios.amax(1).median())
+            recalls.append((ours & outliers).sum() / outliers.sum())
+        accuracy = self.right.float().mean()
+        return [float(value) for value in (*shares, *views, *largest, *recalls, accuracy, *losses.values())]
+
+    @torch.no_grad()
+    def settle(self, data: _Data, seed: int) -> None:
+        """Set the level for good: as many outliers to a whole photograph as the teacher has."""
+        whole = data.trained[data.trained < data.photographs]
+        some = np.sort(np.random.default_rng([seed, 4]).choice(whole, min(1_000, len(whole)), replace=False))
+        scores = []
+        for part in np.array_split(some, -(-len(some) // 50)):
+            self._streams(data, part, data.outliers(part), torch.zeros(len(part), dtype=torch.bool))
+            scores.append(self.choosing.score[:, 1:])
+        level = torch.quantile(torch.cat(scores), 1 - data.patches / scores[0].shape[1])
+        self.choosing.level.copy_(level)
+
+    @torch.no_grad()
+    def folded(self) -> CLIPVisionModelWithProjection:
+        """The student as transformers has it. What is trained here is not changed."""
+        whole, choosing = copy.deepcopy(self.student), self.choosing
+        mlp = untrained_student(0).vision_model.encoder.layers[TAUGHT[0]].mlp
+        choosing.fold(mlp)
+        whole.vision_model.encoder.layers[TAUGHT[0]].mlp = mlp
+        return whole
+
+    def _streams(
+        self,
+        data: _Data,
+        places: Int64[np.ndarray, " view"],
+        outliers: Bool[Tensor, "view patch"],
+        forced: Bool[Tensor, " view"],
+    ) -> dict[int, Float[Tensor, "view token width"]]:
+        """The student's tokens after each block."""
+        self.choosing.chosen, self.choosing.forced = nn.functional.pad(outliers, (1, 0)), forced
         vision: Any = self.student.vision_model
-        stream = vision.pre_layrnorm(vision.embeddings(given))
-        made: Tensor = vision.post_layernorm(vision.encoder(inputs_embeds=stream).last_hidden_state)
-        return made
+        stream = vision.pre_layrnorm(vision.embeddings(normalise(torch.from_numpy(data.pixels[places]))))
+        streams = {}
+        for number, block in zip(BLOCKS, vision.encoder.layers, strict=True):
+            streams[number] = stream = block(stream, attention_mask=None)
+        return streams
+
+    def _of_tokens(
+        self,
+        wanted: Float[Tensor, "view block patch width"],
+        outliers: Bool[Tensor, "view patch"],
+        ours: Bool[Tensor, "view patch"],
+        normal: Bool[Tensor, "view patch"],
+        data: _Data,
+    ) -> tuple[Tensor, Tensor]:
+        """The losses of direction and norm, over both blocks.
+
+        An outlier of the student's is to be as the view's outliers are in the teacher, wherever these are.
+        """
+        direction, norm = torch.zeros(()), torch.zeros(())
+        for number, block in enumerate(TAUGHT):
+            said, target = self.streams[block][:, 1:].float(), wanted[:, number]
+            outlying = (target * outliers[..., None]).sum(1, keepdim=True) / data.patches
+            target = torch.where(ours[..., None], outlying, target)
+            length, goal = said.norm(dim=-1, keepdim=True), target.norm(dim=-1, keepdim=True)
+            off = (said / length - target / goal) * (data.length[number] / data.spread[number])
+            longer = (length / goal).log()[..., 0] / data.length_spread[number]
+            for errors, total in ((off.square().mean(-1), direction), (longer.square(), norm)):
+                of_both = (1 - OUTLIER_SHARE) * _mean(errors[normal]) + OUTLIER_SHARE * _mean(errors[ours])
+                total += of_both / len(TAUGHT)
+        return direction, norm
 
 
-def _ridge(given: Tensor, wanted: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a ridge regression; the strength is a share of the mean variance."""
-    mean, target = given.mean(0), wanted.mean(0)
-    centred = given - mean
-    moments = centred.T @ centred
-    moments += strength * moments.diagonal().mean() * torch.eye(len(moments))
-    weight = torch.linalg.solve(moments, centred.T @ (wanted - target)).T
-    return weight, target - weight @ mean
+def _apart(outliers: Float[Tensor, "token width"]) -> Float[Tensor, "token width"]:
+    """Outlier tokens less what they have in common, which is twenty times as long as what tells them apart."""
+    return outliers.float() - outliers.float().mean(0).detach()
 
 
-def _jitter(given: Tensor, random: torch.Generator) -> Tensor:
-    """Brightness and contrast of each view, and each of its colours, changed a little: the teacher's words stay."""
-    contrast = 1 + 0.3 * (2 * torch.rand(len(given), 1, 1, 1, generator=random) - 1)
-    colour = 0.2 * torch.randn(len(given), 3, 1, 1, generator=random)
-    mean = given.mean((1, 2, 3), keepdim=True)
-    return (given - mean) * contrast + mean + colour
+def _mean(values: Tensor) -> Tensor:
+    """The mean; of nothing, 0."""
+    return values.sum() / max(values.numel(), 1)
+
+
+def _shown(names: Sequence[str], values: Sequence[float]) -> str:
+    return "  ".join(f"{name} {value:.3f}" for name, value in zip(names, values, strict=True))
+
+
+def _write_table(file: Path, names: Sequence[str], rows: list[list[float]]) -> None:
+    with file.open("w", newline="") as opened:
+        writer = csv.writer(opened, lineterminator="\n")
+        writer.writerow(["step", *names])
+        writer.writerows([[int(row[0]), *(f"{value:.4f}" for value in row[1:])] for row in rows])
 
 
 def _optimiser(learner: nn.Module, options: Distil) -> torch.optim.Optimizer:
-    matrices = [weight for name, weight in learner.named_parameters() if weight.ndim >= 2 and name != "classes"]
-    others = [weight for name, weight in learner.named_parameters() if weight.ndim < 2 or name == "classes"]
-    groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98))
+    """AdamW, whose steps are as large as the options say for a matrix as long as it was at first.
+
+    Its steps are of one size whatever the gradient, and the teacher's matrices are not: layer scales, which went into
+    them, make some of them ten times as short as others.
+    """
+    groups = []
+    for name, weight in learner.named_parameters():
+        # What goes around CLIP's first norm is in the position table, and is not to fade.
+        fixed = weight.ndim < 2 or name.endswith("position_embedding.weight")
+        size = options.vector_rate if fixed else options.learning_rate * float(weight.detach().square().mean().sqrt())
+        if weight.ndim == 0:
+            size = options.learning_rate
+        decay = 0.0 if fixed else options.weight_decay * options.learning_rate / size
+        groups.append({"params": [weight], "size": size, "weight_decay": decay})
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
 
 
 if __name__ == "__main__":
