@@ -21,6 +21,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from infoscope.measurement.controls import RunControls, controls_of
 from infoscope.runtime.run import open_run
 
 
@@ -46,7 +47,7 @@ class Found:
     model: str
     record: dict[str, Any]
     blocks: pl.DataFrame
-    controls: dict[str, Any] | None = None
+    controls: RunControls | None = None
     partition: dict[str, Any] | None = None
 
     @classmethod
@@ -61,7 +62,7 @@ class Found:
         if alone:
             return cls(title, model, record, blocks)
         run = open_run(path)
-        return cls(title, model, record, blocks, json.loads((path / "controls.json").read_text()), run.partition)
+        return cls(title, model, record, blocks, controls_of(run), run.partition)
 
 
 def presence(found: Found) -> dict[str, str]:
@@ -112,11 +113,11 @@ def spectrum(found: Found) -> dict[str, str]:
             if told["auc"] is not None:
                 said = f"{told['auc']:.2f} ({told['median']:.2f}, others {told['others_median']:.2f})"
                 rows[f"AUC of {told['measure']}"] = said
-    rows["all features"] = _counts(controls["classes"])
-    repeats = controls["repeatability"]
+    rows["all features"] = _counts(controls.classes)
+    repeats = controls.repeatability
     if repeats is not None:
-        positive = {name: share for name, share in repeats["positive"].items() if share}
-        rows["halves agree"] = f"{repeats['agreement']:.0%}, kappa {repeats['kappa']:.2f}"
+        positive = {name: share for name, share in repeats.positive.items() if share > 0}
+        rows["halves agree"] = f"{repeats.agreement:.0%}, kappa {repeats.kappa:.2f}"
         rows["positive agreement"] = ", ".join(f"{name} {share:.2f}" for name, share in positive.items())
     return rows
 

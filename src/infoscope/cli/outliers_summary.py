@@ -10,7 +10,6 @@ from rich.table import Table
 from infoscope.analyses.outliers.record import OutlierFeatures, OutlierRecord, Probes
 from infoscope.analyses.outliers.result import OutlierResult
 from infoscope.cli.output import cell, console, plain_table, print_rows
-from infoscope.runtime.schema import SCOPE
 
 CUTOFFS = {"std": "mean + 3 std", "value": "fixed", "percentile": "98 %", "valley": "valley"}
 MASKS = {
@@ -177,7 +176,7 @@ def _told(found: OutlierFeatures, kind: str) -> Table:
     )
     for told in found.told:
         table.add_row(
-            SCOPE[told.measure].label if told.measure in SCOPE else told.measure,
+            told.label,
             cell(told.auc, ".3f"),
             f"{told.features:,}",
             cell(told.median, ".3f"),

@@ -46,15 +46,14 @@ def evidence_lines(
     lines, moves = [], found.moves
     for feature, name in enumerate(names):
         pairs = int(moves.judged[feature])
+        no_cds = f"no CDS, for {int(scores.pairs[feature])} pairs are valid, fewer than {min_pairs}"
         if name == "undefined":
-            valid = int(scores.pairs[feature])
             few = f"{pairs} images tell whether the map moved, fewer than {min_pairs}"
-            none = f"no CDS, for {valid} pairs are valid, fewer than {min_pairs}"
-            lines.append(few if pairs < min_pairs else "; ".join([none, *_moved(moves, feature)]))
+            lines.append(few if pairs < min_pairs else "; ".join([no_cds, *_moved(moves, feature)]))
             continue
         clauses = _moved(moves, feature)
         if scores.pairs[feature] < min_pairs:
-            clauses.append(f"no CDS, for {int(scores.pairs[feature])} pairs are valid, fewer than {min_pairs}")
+            clauses.append(no_cds)
         if not np.isnan(found.displaced[feature]):
             clauses.append(
                 f"{found.displaced[feature]:.0%} of the mass is displaced, where unrelated pictures give "

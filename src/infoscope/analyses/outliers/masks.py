@@ -105,10 +105,9 @@ def shift_masks(
         first, second = (SparseMaps.from_dense(masks[:, crop].astype(np.float32)) for crop in range(2))
         return emd_pairs(first, second, distances) / scale
 
-    here = square[:, 0, shift:, shift:] > threshold
-    at_place = np.logical_and(here, square[:, 1, shift:, shift:] > threshold).sum((1, 2))
+    at_place = outlier[:, 0] & (square[:, 1, shift:, shift:].reshape(-1, side * side) > threshold)
     distances_of = (moved(outlier), moved(runners_up), moved(drawn), moved(~outlier))
-    return MaskShifts(sizes, *distances_of, outlier.all(1).sum(1), at_place)
+    return MaskShifts(sizes, *distances_of, outlier.all(1).sum(1), at_place.sum(1))
 
 
 def judge_places(outlier: Bool[np.ndarray, "image patch"], grid: int) -> Places:

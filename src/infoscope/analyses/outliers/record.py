@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from infoscope.options import Cutoff
 from infoscope.runtime.manifest import DictionaryRecord, ImagesRecord, ModelRecord
+from infoscope.runtime.schema import SCOPE
 
 FORMAT_VERSION = 1
 Kind = Literal["outlier", "tail"]
@@ -251,6 +252,11 @@ class Told:
     features: int
     median: float | None
     others_median: float | None
+
+    @property
+    def label(self) -> str:
+        """What people call the measure."""
+        return SCOPE[self.measure].label if self.measure in SCOPE else self.measure
 
 
 @dataclass(frozen=True)

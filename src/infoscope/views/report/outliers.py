@@ -16,7 +16,6 @@ from infoscope.errors import InfoscopeError
 from infoscope.runtime.atomic import atomic_write
 from infoscope.runtime.columns import read_table
 from infoscope.runtime.run import Run
-from infoscope.runtime.schema import SCOPE
 from infoscope.runtime.seal import read_record
 from infoscope.views.report.charts import GLOBAL, INK, LOCAL, QUIET, chart_of, svg_of
 
@@ -51,9 +50,7 @@ def write_figures(result: OutlierResult, folder: Path) -> list[Path]:
 
 
 def outlier_section(run: Run) -> dict[str, Any] | None:
-    """What the report prints: the ``record``, the ``charts`` with captions, and the ``labels`` of a run's columns.
-
-    None where nothing was analysed.
+    """What the report prints: the ``record`` and the ``charts`` with their captions; None where nothing was analysed.
 
     Raises:
         InfoscopeError: there is an analysis that cannot be read.
@@ -70,12 +67,7 @@ def outlier_section(run: Run) -> dict[str, Any] | None:
     if record.model.block not in positions["block"] or not set(norms["block"]) <= set(blocks["block"]):
         raise InfoscopeError(f"{folder / 'positions.parquet'} is not of the blocks of {OUTLIERS_FILE}; {again}")
     charts = outlier_charts(record, blocks, norms, positions)
-    labels = {name: column.label for name, column in SCOPE.items()}
-    return {
-        "record": record,
-        "charts": [(Markup(drawing), caption) for _, drawing, caption in charts],
-        "labels": labels,
-    }
+    return {"record": record, "charts": [(Markup(drawing), caption) for _, drawing, caption in charts]}
 
 
 def outlier_charts(
