@@ -102,6 +102,20 @@ def test_one_debug_line_says_how_where_torch_came_first():
         assert err.count("spin while they wait") == lines
 
 
+def test_the_first_parallel_kernel_leaves_torch_as_many_threads_as_it_was_given():
+    kernel = """
+import json, torch, numpy as np
+torch.set_num_threads(1)
+assert torch.get_num_threads() == 1  # before this torch has not looked, and would set its number later
+from infoscope.dictionaries.codes_kernel import image_maximum
+image_maximum(np.zeros(5, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), 4, np.zeros((1, 3), np.float32))
+import numba
+print(json.dumps([torch.get_num_threads(), numba.get_num_threads(), numba.threading_layer()]))
+"""
+    (torches, numbas, _), _ = python(kernel, NUMBA_NUM_THREADS="2")
+    assert (torches, numbas) == (1, 2)
+
+
 @pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="these tests run in one process")
 def test_where_tests_run_side_by_side_no_process_has_more_threads_than_it_was_given():
     import numpy  # noqa: F401

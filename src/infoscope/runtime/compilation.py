@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from functools import cache, wraps
 from importlib import import_module
 from typing import Any, TypeVar
 
-from numba import njit
+from numba import get_num_threads, njit, set_num_threads
 from numba.core import event
 
 from infoscope.runtime.execution import note_waiting
@@ -45,9 +47,41 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
             kernel: Function = njit(nogil=True, cache=True, **options)(function)
         except RuntimeError:
             kernel = njit(nogil=True, **options)(function)
-        return kernel
+        return _with_threads(kernel) if options.get("parallel") else kernel
 
     return compile_with_cache
+
+
+def _with_threads(kernel: Function) -> Function:
+    """A kernel whose first call starts numba's threads by `start_threads`."""
+
+    @wraps(kernel)
+    def call(*arguments: Any) -> Any:
+        start_threads()
+        return kernel(*arguments)
+
+    return call  # type: ignore[return-value]
+
+
+@cache
+def start_threads() -> None:
+    """Start numba's threads, and leave torch as many as it has.
+
+    numba's OpenMP layer says, as it starts, how many threads the whole process may use, and torch's are among them: who
+    had given torch one thread would have as many as there are cores from the first parallel kernel on.
+
+    Example:
+        >>> import torch
+        >>> before = torch.get_num_threads()
+        >>> start_threads()
+        >>> torch.get_num_threads() == before
+        True
+    """
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
+    set_num_threads(get_num_threads())
+    if torch:
+        torch.set_num_threads(before)
 
 
 class _Teller(event.Listener):  # type: ignore[misc]

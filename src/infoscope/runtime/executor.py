@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numba
 import torch
 
+from infoscope.runtime.compilation import start_threads
 from infoscope.runtime.partials import Arrays, Partials
 from infoscope.runtime.progress import Advance
 
@@ -33,7 +34,7 @@ def limit_threads(threads: int) -> None:
         (1, 1)
         >>> limit_threads(before)
     """
-    # numba comes first: when its threads start, they reset torch's number to that of all cores.
+    start_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     torch.set_num_threads(threads)
     _own_blas().limit(limits=threads)
