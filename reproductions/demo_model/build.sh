@@ -32,16 +32,10 @@ cp -r "$work/student/model" "$data/demo-vit"
 "$python" photographs.py --source "$sources" --out "$work/other-crops" --seed 1
 "$python" embeddings.py --trained "$work/student" --crops "$work/other-crops" --out "$data"
 
-# Where the SAE says that it comes from is a place on no machine in particular.
-mkdir -p "$work/sae-from"
-ln -sfn "$(realpath "$data/demo-vit")" "$work/sae-from/demo-vit"
-ln -sfn "$(realpath "$labelled")" "$work/sae-from/imagenette-train"
-[ -f "$work/sae-from/sae/sae.json" ] ||
-    (cd "$work/sae-from" && "$python" -m infoscope train --model demo-vit --block 5 --images imagenette-train \
-        --features 768 --k 16 --tokens 588000 --out sae)
-mkdir -p "$data/demo-sae"
-cp "$work/sae-from/sae/sae.safetensors" "$data/demo-sae/"
-sed 's#"model": "/[^"]*"#"model": "demo-vit"#' "$work/sae-from/sae/sae.json" >"$data/demo-sae/sae.json"
+[ -f "$work/sae/sae.json" ] ||
+    "$python" -m infoscope train --model "$data/demo-vit" --block 4 --images "$labelled" \
+        --features 768 --k 16 --tokens 588000 --out "$work/sae"
+"$python" portable.py --sae "$work/sae" --out "$data/demo-sae"
 
 "$python" evaluate.py --model "$data/demo-vit" --classes "$data/classes.safetensors" \
     --train "$labelled" --val "$val" --out figures.json

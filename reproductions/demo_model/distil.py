@@ -124,8 +124,10 @@ class Distil:
         step, seconds, losses, held = 0, 0.0, [], []
         if state_file.exists():
             state = torch.load(state_file, weights_only=True)
-            if state["views"] != self.views:
-                raise SystemExit(f"{state_file} is of a training on {state['views']:,} views; choose another --out")
+            if differing := [name for name, value in self._recorded().items() if state["options"].get(name) != value]:
+                raise SystemExit(
+                    f"{state_file} is of a training with other {', '.join(differing)}; choose another --out"
+                )
             learner.load_state_dict(state["learner"])
             step, seconds, losses, held = state["step"], state["seconds"], state["losses"], state["held"]
         if not step:
@@ -163,7 +165,8 @@ class Distil:
                 print(f"held out: {_shown(WATCHED, held[-1][1:])}", flush=True)
                 last = time.monotonic()
             if step == self.steps or now - saved > self.checkpoint_seconds:
-                state = {"learner": learner.state_dict(), "optimiser": optimiser.state_dict(), "views": self.views}
+                state = {"learner": learner.state_dict(), "optimiser": optimiser.state_dict()}
+                state["options"] = self._recorded()
                 temporary = state_file.with_suffix(".tmp")
                 torch.save(state | {"step": step, "seconds": seconds, "losses": losses, "held": held}, temporary)
                 temporary.replace(state_file)
@@ -172,6 +175,14 @@ class Distil:
         held.append([step, *learner.watch(data)])
         print(f"as it is written: {_shown(WATCHED, held[-1][1:])}", flush=True)
         self._write(learner, data, losses, held, seconds)
+
+    def _recorded(self) -> dict[str, Any]:
+        """What the result depends on, beside the views and the teacher."""
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if not isinstance(value, Path) and name != "checkpoint_seconds"
+        }
 
     def _rate(self, step: int) -> float:
         if step < self.warmup:
@@ -203,7 +214,7 @@ class Distil:
             "outliers of the teacher, a view": data.patches,
             "parameters": sum(weight.numel() for weight in student.parameters()),
             "cached views": len(data.trained),
-            "options": {name: value for name, value in asdict(self).items() if not isinstance(value, Path)},
+            "options": self._recorded(),
             "teacher sha256": hashlib.sha256((self.teacher / "model.safetensors").read_bytes()).hexdigest(),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),

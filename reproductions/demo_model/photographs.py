@@ -29,6 +29,9 @@ SUBJECTS = {
 }
 # Every third: the demo measures the others, and tests on these.
 TESTED = list(SUBJECTS)[2::3]
+# Sides of the crops as shares of the picture's shorter one. Those tested on are smaller than those that the subjects'
+# embeddings are of: of crops as large the model names every one, and a removal that costs little would cost nothing.
+SIDES, TESTED_SIDES = (0.5, 1.0), (0.25, 0.5)
 
 
 @dataclass(frozen=True)
@@ -54,18 +57,19 @@ class Photographs:
                 raise SystemExit(f"{self.source / file} is not that of scikit-image 0.26.0; install this version")
             with Image.open(BytesIO(content)) as opened:
                 picture = opened.convert("RGB")
-            folder = (self.tests if self.tests is not None and subject in TESTED else self.out) / subject
+            tested = self.tests is not None and subject in TESTED
+            folder = (self.tests if self.tests is not None and tested else self.out) / subject
             folder.mkdir(parents=True, exist_ok=True)
             random = np.random.default_rng([self.seed, *subject.encode()])
             for number in range(self.crops):
-                crop = cut(picture, random)
+                crop = cut(picture, random, TESTED_SIDES if tested else SIDES)
                 crop.save(folder / f"{number:02}.jpg", quality=QUALITY, optimize=True)
 
 
-def cut(picture: Image.Image, random: np.random.Generator) -> Image.Image:
-    """A square of half to all of the shorter side, anywhere; every second one mirrored, on average."""
+def cut(picture: Image.Image, random: np.random.Generator, sides: tuple[float, float]) -> Image.Image:
+    """A square anywhere, between two shares of the shorter side; every second one mirrored, on average."""
     width, height = picture.size
-    side = random.uniform(0.5, 1) * min(width, height)
+    side = random.uniform(*sides) * min(width, height)
     left, top = random.uniform(0, width - side), random.uniform(0, height - side)
     box = (left, top, left + side, top + side)
     crop = picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box)

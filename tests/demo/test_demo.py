@@ -53,15 +53,36 @@ def test_what_it_says_of_removal_is_what_was_measured(shown):
     variants = pl.read_parquet(out / "zeroshot" / "zeroshot.parquet")
     untouched = variants.row(by_predicate=pl.col("name") == "untouched", named=True)
     assert f"right for {untouched['accuracy']:.1%} of the crops" in printed
-    for name in ("high-CDS", "low-CDS"):
+    for name, words in (
+        ("high-CDS", "high-CDS ones"),
+        ("low-CDS", "low-CDS ones"),
+        ("on-outliers", "of outlier tokens"),
+    ):
         row = variants.row(by_predicate=pl.col("name") == f"minus {name}", named=True)
         drawn = variants.filter(pl.col("name") == f"minus random of equal mass as {name}")
-        assert f"{row['features']:,} {name} features" in printed
+        assert f"Without the {row['features']:,} {words} ({row['mass']:.0%} of the activation)" in printed
         as_many = variants.filter(pl.col("name") == f"minus random of equal size as {name}")
         assert (
             f"right for {row['accuracy']:.1%}; without as many random features {as_many['accuracy'].mean():.1%}, "
             f"without random features of as much activation {drawn['accuracy'].mean():.1%}" in printed
         )
+
+
+@pytest.mark.slow
+def test_what_it_says_of_outlier_tokens_is_what_was_measured(shown):
+    out, printed = shown
+    record = json.loads((out / "outliers" / "outliers.json").read_text())
+    assert record["presence"]["kind"] == "outlier", "the demo's model has outlier tokens"
+    assert record["presence"]["sentence"] in " ".join(printed.split())
+    assert f"{record['stability']['on_pixels']:.0%} are outliers in the second crop too" in printed
+    theirs = record["groups"]["on_outliers"]
+    assert f"{len(theirs['features'])} features have most of their activation on them" in printed
+    told = theirs["told"][0]
+    assert told["measure"] == "cds"
+    assert f"(AUC {told['auc']:.2f}:" in printed
+    assert (out / "outliers" / "places.svg").is_file()
+    page = (out / "report" / "index.html").read_text(encoding="utf-8")
+    assert record["presence"]["sentence"] in page
 
 
 @pytest.mark.slow

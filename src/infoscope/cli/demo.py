@@ -20,8 +20,8 @@ VARIANTS_SHOWN = ("name", "draw", "features", "mass", "energy_share", "accuracy"
 class Demo:
     """Run every step on a small model, an SAE and photographs that come with the package. Nothing is downloaded.
 
-    It measures every feature, splits them into low-CDS and high-CDS, removes either part, and writes the report: about
-    a minute on two cores.
+    It measures every feature, splits them into low-CDS and high-CDS, looks for outlier tokens and the features that
+    live on them, removes each of these groups, and writes the report: about a minute on two cores.
     """
 
     out: Path = Path("infoscope-demo")
@@ -43,6 +43,7 @@ class Demo:
         start = time.monotonic()
         from infoscope.cli.summary import run_figures
         from infoscope.demo.demo import run_demo
+        from infoscope.runtime.json_values import to_json
 
         for_people = not (self.output.json or self.output.quiet)
         demo = run_demo(
@@ -56,6 +57,14 @@ class Demo:
         def result() -> dict[str, Any]:
             figures = run_figures(demo.run)
             variants = None if demo.variants is None else demo.variants.select(VARIANTS_SHOWN).to_dicts()
+            record = demo.outliers.record
+            groups = record.groups
+            outliers = {
+                "presence": to_json(record.presence),
+                "stability": to_json(record.stability),
+                "features": None if groups is None else to_json(groups.on_outliers),
+            }
+            figures |= {"outliers": outliers}
             return figures | {"without_groups": variants, "took": seconds, "peak_gib": _peak_gib()}
 
         return Answer(

@@ -110,8 +110,9 @@ class RemovalFlags:
 
     remove: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A feature group, once for each: high-CDS, low-CDS, unscored, a class (local, diffuse, position-bound, global,
-    mixed, unsettled, undefined), a rule ('cds > 0.2'), a column between quantiles (cds@0.9-1), list:FILE, or several
-    joined by +. nothing, alone, for the untouched model and the reconstruction. Default: high-CDS and low-CDS."""
+    mixed, unsettled, undefined), on-outliers (after `infoscope outliers`), a rule ('cds > 0.2'), a column between
+    quantiles (cds@0.9-1), list:FILE, or several joined by +. nothing, alone, for the untouched model and the
+    reconstruction. Default: high-CDS and low-CDS."""
     config: tyro.conf.OmitArgPrefixes[RemovalConfig] = field(default_factory=RemovalConfig)
 
     @property

@@ -9,6 +9,8 @@ from typing import Any
 
 import polars as pl
 
+from infoscope.analyses.outliers.result import OutlierResult
+from infoscope.analyses.removal.groups import ON_OUTLIERS
 from infoscope.backbones.backbone import Backbone
 from infoscope.demo.bundle import Bundle
 from infoscope.dictionaries.sae import SparseAutoencoder
@@ -63,8 +65,32 @@ def say_split(run: Run) -> Iterator[str]:
     yield f"{counts.low_cds:,} features are low-CDS, up to the threshold; {counts.high_cds:,} are high-CDS, above it."
 
 
+def say_outliers(outliers: OutlierResult) -> Iterator[str]:
+    """Whether there are outlier tokens, how they move, and which features are theirs."""
+    record = outliers.record
+    yield record.presence.sentence
+    stability = record.stability
+    if stability.on_pixels is not None:
+        yield (
+            f"Of those in the part that both crops show, {stability.on_pixels:.0%} are outliers in the second crop "
+            "too; the others are not, though their pixels are the same."
+        )
+    theirs = None if record.groups is None else record.groups.on_outliers
+    if theirs is None or not theirs.features:
+        yield "No feature has most of its activation on them."
+        return
+    told = {row.measure: row for row in theirs.told}.get("cds")
+    line = f"{len(theirs.features):,} features have most of their activation on them."
+    if told is not None and told.auc is not None and told.median is not None and told.others_median is not None:
+        line += (
+            f" The median CDS of those that have one is {told.median:.3f}; it is {told.others_median:.3f} for the "
+            f"other features (AUC {told.auc:.2f}: 1 would be above all of them, 0.5 is chance, 0 below all)."
+        )
+    yield line
+
+
 def say_lost(variants: pl.DataFrame, subjects: int) -> Iterator[str]:
-    """What the model still knows without either part, beside random features of as much mass."""
+    """What the model still knows without each group, beside random features of as much mass."""
     rows = variants.to_dicts()
     untouched = rows[0]["accuracy"]
     yield (
@@ -77,13 +103,14 @@ def say_lost(variants: pl.DataFrame, subjects: int) -> Iterator[str]:
             yield f"{_without(row)}: right for {row['accuracy']:.1%}{_beside(rows, row)}."
     if any(row["draw"] is None and (row["mass"] or 0.0) > MOST for row in rows):
         yield (
-            f"Where a part has over {MOST:.0%} of the activation, random features of as much are largely the same "
+            f"Where a group has over {MOST:.0%} of the activation, random features of as much are largely the same "
             "features: comparing the two says little."
         )
 
 
 def _without(row: dict[str, Any]) -> str:
-    return f"Without the {row['features']:,} {row['group']} features ({row['mass']:.0%} of the activation)"
+    group = "of outlier tokens" if row["group"] == ON_OUTLIERS else f"{row['group']} ones"
+    return f"Without the {row['features']:,} {group} ({row['mass']:.0%} of the activation)"
 
 
 def _beside(rows: list[dict[str, Any]], row: dict[str, Any]) -> str:

@@ -89,7 +89,7 @@ def test_norms_that_are_all_equal(norms):
         ({"cutoff_value": 0.0}, "--cutoff-value 0.0 is out of range: choose a finite number above 0"),
         ({"cutoff_value": float("nan")}, "--cutoff-value nan is out of range"),
         ({"sample_images": 0}, "--sample-images 0 is out of range"),
-        ({"probe_tokens": 0}, "--probe-tokens 0 is out of range"),
+        ({"probe_tokens": -1}, "--probe-tokens -1 is out of range"),
         ({"shift": -1}, "--shift -1 is out of range"),
         ({"seed": -1}, "--seed -1 is out of range"),
     ],

@@ -158,6 +158,14 @@ def test_a_probe_that_cannot_be_made_says_why():
     assert set(probing.chosen) == {f"{n}_{k}" for n in ("position", "pixels", "labels") for k in ("outlier", "normal")}
 
 
+def test_no_tokens_for_probes_leave_the_probes_out():
+    outlier = np.zeros((100, 16), bool)
+    outlier[:, 3] = True
+    chosen = choose_tokens(outlier, ["a"] * 50 + ["b"] * 50, 0, 0)
+    assert chosen.chosen == {}
+    assert chosen.notes == ["any kind: --probe-tokens is 0"]
+
+
 def test_a_position_probe_needs_five_images_of_either_kind():
     one = np.zeros((100, 64), bool)
     one[0, :60] = True

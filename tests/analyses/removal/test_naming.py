@@ -11,6 +11,7 @@ import pytest
 from infoscope.analyses.removal.groups import feature_groups, named_group, quantile_group
 from infoscope.errors import InfoscopeError
 from infoscope.runtime.run import Run
+from infoscope.runtime.seal import write_sealed
 
 CDS = [0.1, 0.3, None, 0.2, 0.5, 0.2, 0.9, None, 0.05, 0.4]
 CLASS = ["local", "global", "undefined", "local", "global", "local", "global", "undefined", "diffuse", "position-bound"]
@@ -65,7 +66,10 @@ def test_every_way(text, name, kind, features):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("high", r"'high' is not a feature group: choose high-CDS, low-CDS, unscored, a class, 'cds > 0.2', cds@0.9-1"),
+        (
+            "high",
+            r"'high' is not a feature group: choose high-CDS, low-CDS, unscored, a class, on-outliers, 'cds > 0.2', ",
+        ),
         ("", "'' is not a feature group"),
         ("global + ", "'' is not a feature group"),
         ("globallist:a", "'globallist:a' is not a feature group"),
@@ -103,6 +107,49 @@ def test_the_classes_by_posterior_are_groups(name):
     vars(run)["scope"] = run.scope.with_columns(scope_class=pl.Series([*CLASS[:8], name, name]))
     group = named_group(run, name)
     assert (group.kind, group.features.tolist()) == ("class", [8, 9])
+
+
+def looked_for_outliers(folder, presence="outlier", groups=None):
+    """A run in whose directory `infoscope outliers` has written what it found."""
+    (folder / "outliers").mkdir()
+    write_sealed(folder / "outliers" / "outliers.json", {"presence": {"kind": presence}, "groups": groups})
+    run = make_run()
+    vars(run)["path"] = folder
+    return run
+
+
+def test_the_features_of_outlier_tokens_are_those_that_were_found(tmp_path):
+    run = looked_for_outliers(tmp_path, groups={"on_outliers": {"features": [6, 2]}})
+    group = named_group(run, "On-Outliers")
+    assert (group.name, group.kind, group.features.tolist()) == ("on-outliers", "outliers", [2, 6])
+    assert named_group(run, "on-outliers + diffuse").features.tolist() == [2, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("presence", "groups", "message"),
+    [
+        ("tail", {"on_outliers": {"features": [6]}}, "has no outlier tokens at its block"),
+        ("outlier", None, "does not say which features are of outlier tokens; run `infoscope outliers .*` again"),
+        ("outlier", {"on_outliers": {"features": ["6"]}}, "does not say which features"),
+        ("outlier", {"on_outliers": {"features": [10]}}, "names feature 10, and .* has features 0 to 9"),
+        ("outlier", {"on_outliers": {"features": []}}, "'on-outliers' names no feature"),
+    ],
+)
+def test_features_of_outlier_tokens_that_were_not_found(presence, groups, message, tmp_path):
+    run = looked_for_outliers(tmp_path, presence, groups)
+    with pytest.raises(InfoscopeError, match=message):
+        named_group(run, "on-outliers")
+
+
+def test_features_of_outlier_tokens_that_were_not_looked_for_or_are_damaged(tmp_path):
+    run = make_run()
+    with pytest.raises(InfoscopeError, match=r"no outlier tokens have been looked for in my-run: run `infoscope outl"):
+        named_group(run, "on-outliers")
+    run = looked_for_outliers(tmp_path, groups={"on_outliers": {"features": [6]}})
+    file = tmp_path / "outliers" / "outliers.json"
+    file.write_text(file.read_text().replace("6", "7"))
+    with pytest.raises(InfoscopeError, match="run `infoscope outliers"):
+        named_group(run, "on-outliers")
 
 
 def test_without_a_threshold_nothing_is_high_or_low():

@@ -38,8 +38,8 @@ class OutlierConfig:
     resize: Resize | None = None
     """How an image becomes square: stretch ignores the aspect ratio, crop takes the centre. Default: the run's, else
     stretch."""
-    probe_tokens: Positive = 4000
-    """Most tokens of a kind that a probe is trained and tested on."""
+    probe_tokens: Count = 4000
+    """Most tokens of a kind that a probe is trained and tested on. 0 leaves the probes out."""
     seed: Count = 0
     """Seed of what is drawn: comparison masks, and the tokens of the probes."""
 

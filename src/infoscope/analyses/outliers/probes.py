@@ -331,13 +331,15 @@ def choose_tokens(
     Args:
         outlier: which tokens of each image are outliers.
         label: each image's label, if there are labels.
-        most: most tokens of a kind.
+        most: most tokens of a kind; 0 for no probe.
         seed: seed of the draws.
 
     Example:
         >>> choose_tokens(np.zeros((3, 16), bool), None, 100, 0).notes[0]
         'position: 0 outlier tokens have a normal one at the same patch, in 0 images; a probe needs 50 in 5'
     """
+    if not most:
+        return ProbeTokens(NO_PAIRS, NO_PAIRS, NO_PAIRS, np.array([], np.str_), ["any kind: --probe-tokens is 0"])
     notes: list[str] = []
     position = pair_within_patches(outlier, most, np.random.default_rng([seed, 0]))
     patches = len(np.unique(position.outlier.patch))

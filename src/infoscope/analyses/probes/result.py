@@ -65,7 +65,9 @@ VARIANTS = declare(
         "name": Column(pl.String, "", "the variant; the draws of one random control share it"),
         "draw": Column(pl.UInt32, "index", "draw of a random control, from 1; null elsewhere"),
         "kind": Column(
-            pl.String, "", "what divides the features of the group: partition, class, rule, list, random; null without"
+            pl.String,
+            "",
+            "what divides the features of the group: partition, class, outliers, rule, list, random; null without",
         ),
         "method": Column(pl.String, "", "keep-error or reconstruct; null where nothing is edited"),
         "replacement": Column(

@@ -17,6 +17,7 @@ from infoscope.errors import InfoscopeError
 from infoscope.options import Match
 from infoscope.runtime.json_values import read_json
 from infoscope.runtime.run import Run
+from infoscope.runtime.seal import read_whole
 from infoscope.runtime.sheet import is_sheet, read_columns
 from infoscope.runtime.text import read_text
 from infoscope.scope.classes import CLASSES
@@ -27,8 +28,9 @@ class FeatureGroup:
     """A named set of features.
 
     Attributes:
-        name: ``high-CDS``, ``low-CDS``, ``unscored``, a scope class, or the rule that chose the features.
-        kind: where the group comes from: ``partition``, ``class``, ``rule``, ``list`` or ``random``.
+        name: ``high-CDS``, ``low-CDS``, ``unscored``, a scope class, ``on-outliers``, or the rule that chose the
+            features.
+        kind: where the group comes from: ``partition``, ``class``, ``outliers``, ``rule``, ``list`` or ``random``.
         features: the features, ascending.
     """
 
@@ -68,7 +70,9 @@ _COMPARISONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     ">=": np.greater_equal,
 }
 
-WAYS = "high-CDS, low-CDS, unscored, a class, 'cds > 0.2', cds@0.9-1 (between two quantiles), or list:FILE"
+WAYS = "high-CDS, low-CDS, unscored, a class, on-outliers, 'cds > 0.2', cds@0.9-1 (between two quantiles), or list:FILE"
+# The features of outlier tokens, which `infoscope outliers` finds and writes into the run.
+ON_OUTLIERS, _OUTLIERS = "on-outliers", Path("outliers") / "outliers.json"
 
 
 def named_group(run: Run, text: str) -> FeatureGroup:
@@ -76,11 +80,12 @@ def named_group(run: Run, text: str) -> FeatureGroup:
 
     Args:
         run: the run that the features are from.
-        text: ``high-CDS``, ``low-CDS``, ``unscored``; a scope class; a number column of ``scope.parquet`` compared with
-            a number, such as ``cds > 0.2``; a column between two of its quantiles, such as ``cds@0.9-1``; or
-            ``list:FILE``, feature numbers as a JSON list, one a line, or in the column ``feature`` of a ``.csv`` or
-            ``.tsv``; everything after ``list:`` is the file's name. Features whose value in a column is not known are
-            in no group made by it.
+        text: ``high-CDS``, ``low-CDS``, ``unscored``; a scope class; ``on-outliers``, the features with most of their
+            activation on outlier tokens, where `infoscope outliers` has looked for them; a number column of
+            ``scope.parquet`` compared with a number, such as ``cds > 0.2``; a column between two of its quantiles, such
+            as ``cds@0.9-1``; or ``list:FILE``, feature numbers as a JSON list, one a line, or in the column ``feature``
+            of a ``.csv`` or ``.tsv``; everything after ``list:`` is the file's name. Features whose value in a column
+            is not known are in no group made by it.
 
     Raises:
         InfoscopeError: it names nothing, or no feature.
@@ -104,6 +109,8 @@ def _single(run: Run, text: str) -> FeatureGroup:
         return known[text.lower()]
     if text.lower() in CLASSES:
         return FeatureGroup(text.lower(), "class", np.zeros(0, np.uint32))
+    if text.lower() == ON_OUTLIERS:
+        return FeatureGroup(ON_OUTLIERS, "outliers", _on_outliers(run))
     if text.startswith("list:"):
         return FeatureGroup(text, "list", _listed(run, Path(text.removeprefix("list:")).expanduser()))
     if matched := _COMPARED.fullmatch(text):
@@ -149,6 +156,23 @@ def _column(run: Run, name: str) -> np.ndarray:
     return value
 
 
+def _on_outliers(run: Run) -> np.ndarray:
+    file = run.path / _OUTLIERS
+    again = f"run `infoscope outliers {run.path}` again"
+    if not file.is_file():
+        raise InfoscopeError(
+            f"no outlier tokens have been looked for in {run.path}: run `infoscope outliers {run.path}`"
+        )
+    record = read_whole(file, again, names=())
+    if record.get("presence", {}).get("kind") != "outlier":
+        raise InfoscopeError(f"{run.path} has no outlier tokens at its block, so no feature is of any; see {file}")
+    groups = record.get("groups") or {}
+    features = (groups.get("on_outliers") or {}).get("features")
+    if not isinstance(features, list) or not all(isinstance(number, int) for number in features):
+        raise InfoscopeError(f"{file} does not say which features are of outlier tokens; {again}")
+    return _known(run, features, str(file), again)
+
+
 def _listed(run: Run, path: Path) -> np.ndarray:
     refused = InfoscopeError(f"{path} is not a list of feature numbers: write one on each line, or a JSON list")
     text = read_text(path, _LIST)
@@ -164,13 +188,16 @@ def _listed(run: Run, path: Path) -> np.ndarray:
     stated = [str(entry) for entry in entries]
     if not all(_WHOLE.fullmatch(entry) for entry in stated):
         raise refused
-    numbers = [int(entry) for entry in stated]
-    features = run.scope["feature"].to_numpy()
-    wrong = [number for number in numbers if not 0 <= number < len(features)]
+    return _known(run, [int(entry) for entry in stated], str(path), "take it out of the list")
+
+
+def _known(run: Run, numbers: list[int], source: str, remedy: str) -> np.ndarray:
+    """Feature numbers that the run has, ascending."""
+    features = len(run.scope)
+    wrong = [number for number in numbers if not 0 <= number < features]
     if wrong:
         raise InfoscopeError(
-            f"{path} names feature {wrong[0]}, and {run.path} has features 0 to {len(features) - 1}"
-            "; take it out of the list"
+            f"{source} names feature {wrong[0]}, and {run.path} has features 0 to {features - 1}; {remedy}"
         )
     return np.unique(np.asarray(numbers, np.uint32))
 

@@ -76,7 +76,9 @@ class SampleReader:
 
     def __init__(self, images: int, tokens: int = SAMPLE_TOKENS):
         self._images, self._wanted = images, tokens
-        self._tokens: list[np.ndarray] = []
+        # The largest part of it is written where it stays: a list of parts would be there twice while it is joined.
+        self._tokens: np.ndarray | None = None
+        self._filled = 0
         self._counts: list[np.ndarray] = []
         self._features: list[np.ndarray] = []
         self._values: list[np.ndarray] = []
@@ -96,11 +98,15 @@ class SampleReader:
         """
         start, feature, value = (part.cpu().numpy() for part in (codes.start, codes.feature, codes.value))
         per_image = tokens.shape[1]
+        if self._tokens is None:
+            most = min(self._wanted, self._images * per_image)
+            self._tokens = np.empty((most, tokens.shape[2]), np.float32)
         for row, (place, image_id) in enumerate(zip(places, ids, strict=True)):
             drawn = self._drawn(place, per_image)
             rows = row * per_image + drawn
             first, last = start[rows], start[rows + 1]
-            self._tokens.append(tokens[row].cpu().numpy()[drawn].astype(np.float32))
+            self._tokens[self._filled : self._filled + len(drawn)] = tokens[row].cpu().numpy()[drawn]
+            self._filled += len(drawn)
             self._counts.append(last - first)
             entries = [np.arange(begin, end) for begin, end in zip(first, last, strict=True)]
             taken = np.concatenate(entries) if entries else np.zeros(0, np.int64)
@@ -111,9 +117,10 @@ class SampleReader:
 
     def sample(self) -> TokenSample:
         """What was drawn, in the order in which it was added."""
+        assert self._tokens is not None, "nothing was added"
         start = np.concatenate([[0], np.cumsum(np.concatenate(self._counts))])
         return TokenSample(
-            np.concatenate(self._tokens),
+            self._tokens[: self._filled],
             start.astype(np.int64),
             np.concatenate(self._features).astype(np.int32),
             np.concatenate(self._values).astype(np.float32),
