@@ -32,10 +32,7 @@ cp -r "$work/student/model" "$data/demo-vit"
 "$python" photographs.py --source "$sources" --out "$work/other-crops" --seed 1
 "$python" embeddings.py --trained "$work/student" --crops "$work/other-crops" --out "$data"
 
-[ -f "$work/sae/sae.json" ] ||
-    "$python" -m infoscope train --model "$data/demo-vit" --block 4 --images "$labelled" \
-        --features 768 --k 16 --tokens 588000 --out "$work/sae"
-"$python" portable.py --sae "$work/sae" --out "$data/demo-sae"
+"$python" sae.py --model "$data/demo-vit" --images "$labelled" --out "$data/demo-sae"
 
 "$python" evaluate.py --model "$data/demo-vit" --classes "$data/classes.safetensors" \
     --train "$labelled" --val "$val" --out figures.json

@@ -11,6 +11,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+import infoscope
+from infoscope.dictionaries.activations import TopK
+
 FOLDER = Path(__file__).parents[2] / "reproductions" / "demo_model"
 VALUES = torch.tensor([80.0, 36.0])
 
@@ -23,6 +26,36 @@ def scripts():
         yield importlib.import_module("student"), importlib.import_module("views")
     for name in ("student", "views"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def sae_script():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        yield importlib.import_module("sae")
+    sys.modules.pop("sae", None)
+
+
+@torch.no_grad()
+def test_the_direction_of_outliers_becomes_a_feature_that_reads_nothing_else(sae_script):
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(400, 12, generator=generator)
+    shared = torch.randn(12, generator=generator)
+    tokens[::50] += 40 * shared
+    stream = sae_script.Stream(list(tokens.split(100)))
+    left = torch.cat(list(stream))
+    assert tokens[::50].norm(dim=1).min() > stream.limit > left.norm(dim=1).max()
+    weights = [torch.randn(shape, generator=generator) for shape in ((12, 20), (20,), (20, 12), (12,))]
+    trained = infoscope.SparseAutoencoder(*weights, TopK(3))
+    whole = stream.append_to(trained)
+    assert (whole.features, whole.activation.k) == (21, 4)
+    outliers = slice(None, None, 50)
+    codes = whole.encode(tokens[outliers]).to_dense()
+    torch.testing.assert_close(codes[:, :20], trained.encode(left[outliers]).to_dense(), atol=1e-3, rtol=1e-4)
+    # What was taken out is what the last feature puts back; the trained part has no say along the direction.
+    along = whole.W_dec[-1]
+    back = (whole.decode(whole.encode(tokens[outliers])) - tokens[outliers]) @ along
+    torch.testing.assert_close(back, torch.zeros(8), atol=1e-3, rtol=0)
 
 
 @pytest.fixture

@@ -80,13 +80,10 @@ def say_outliers(outliers: OutlierResult) -> Iterator[str]:
         yield "No feature has most of its activation on them."
         return
     told = {row.measure: row for row in theirs.told}.get("cds")
-    line = f"{len(theirs.features):,} features have most of their activation on them."
-    if told is not None and told.auc is not None and told.median is not None and told.others_median is not None:
-        line += (
-            f" The median CDS of those that have one is {told.median:.3f}; it is {told.others_median:.3f} for the "
-            f"other features (AUC {told.auc:.2f}: 1 would be above all of them, 0.5 is chance, 0 below all)."
-        )
-    yield line
+    line = f"{len(theirs.features):,} features have most of their activation on them"
+    if told is not None and told.median is not None and told.others_median is not None:
+        line += f": median CDS {told.median:.3f}, where that of the others is {told.others_median:.3f}"
+    yield f"{line}."
 
 
 def say_lost(variants: pl.DataFrame, subjects: int) -> Iterator[str]:
