@@ -44,7 +44,7 @@ class Sae:
     out: Path
     """The folder to write."""
     block: int = 4
-    """The block whose tokens it is of: where the outliers are written, so that two blocks still read what is removed."""
+    """The block it is of: where the outliers are written, so that two blocks still read what is removed."""
     features: int = 768
     """With the one that is given."""
     k: int = 16
