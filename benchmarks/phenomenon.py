@@ -149,7 +149,12 @@ def draw(models: dict[str, Found]) -> altair.LayerChart:
         .encode(
             x=altair.X("block:Q", title="block", axis=altair.Axis(format="d", tickMinStep=1, grid=False)),
             y=y,
-            color=altair.Color("model:N", title=None, sort=list(models), legend=altair.Legend(orient="bottom")),
+            color=altair.Color(
+                "model:N",
+                title=None,
+                sort=list(models),
+                legend=altair.Legend(orient="bottom", columns=1, labelLimit=440),
+            ),
         )
     )
     rule = altair.Chart(pl.DataFrame({"ratio": [3.0]})).mark_rule(strokeDash=[5, 3]).encode(y=y)
@@ -163,9 +168,12 @@ def main(options: Benchmark) -> None:
     show("What tokens carry: outlier / normal", [*runs, *beside], carried)
     show("CDS", runs, spectrum)
     if options.chart is not None:
-        models = {found.model: found for found in reversed([*runs, *beside])}
-        ordered = [models[name] for name in dict.fromkeys(found.model for found in [*runs, *beside])]
+        # By their weights: two models may have one name.
+        weights = {found.record["model"]["sha256"]: found for found in reversed([*runs, *beside])}
+        ordered = list(reversed(weights.values()))
         names = options.names or tuple(found.model for found in ordered)
+        if len(names) != len(ordered):
+            raise SystemExit(f"--names has {len(names)} names for {len(ordered)} models; give one for each")
         draw(dict(zip(names, ordered, strict=True))).save(str(options.chart))
 
 
