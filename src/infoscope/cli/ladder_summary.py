@@ -66,7 +66,7 @@ def _cells(row: dict[str, Any], show: Show) -> tuple[str, ...]:
         overlap = "" if row["overlap"] is None else f"random, equal mass: {row['overlap']:.0%} the same"
         energy = f"whole, {share(row['subset_energy'])}"
         return energy, f"{row['subset_features']:,.0f}", show(row["subset"], False), overlap, ""
-    step = f"{row['step']:.0%}"
+    step = f"{100 * row['step']:g}%"
     if row["no_fair_control"] is not None:
         return step, "", "", "", NO_FAIR_CONTROL
     features = f"{row['subset_features']:,.0f} / {row['disjoint_features']:,.0f}"

@@ -80,7 +80,7 @@ def effects_table(result: PredictorResult, head: str) -> Table:
     rows = result.effects.filter((pl.col("head") == head) & (pl.col("metric") == "top-1"))
     steps = sorted(rows["step"].unique().to_list())
     which = "a head of its own for each set" if head == "own" else "the head of the unedited tokens"
-    heads = ("features", *(f"{step:.0%}" for step in steps))
+    heads = ("features", *(f"{100 * step:g}%" for step in steps))
     title = f"Top-1 at equal removed energy, subsets less disjoint sets, in points: {which}"
     table = plain_table(title, heads, unbroken=[0])
     for (measure, part), of_part in rows.group_by(["measure", "part"], maintain_order=True):
@@ -95,7 +95,7 @@ def ends_table(result: PredictorResult) -> Table:
     """Top-1 without subsets of the highest group less that without those of the lowest, in points, by both heads."""
     rows = result.ends.filter(pl.col("metric") == "top-1")
     steps = result.record.options["steps"]
-    heads = ("measure", "head", *(f"{step:.0%}" for step in steps))
+    heads = ("measure", "head", *(f"{100 * step:g}%" for step in steps))
     title = "Top-1 at equal removed energy, highest group less lowest, in points"
     table = plain_table(title, heads, left=2, unbroken=[0])
     for measure in result.record.options["group_by"]:
@@ -111,7 +111,7 @@ def sets_table(result: PredictorResult) -> Table:
     """What of a removed set goes with the loss without it, at equal removed energy."""
     rows = result.sets.filter((pl.col("head") == "own") & (pl.col("metric") == "loss"))
     steps = sorted(rows["step"].unique().to_list())
-    heads = ("of a set", *(f"{step:.0%}" for step in steps), *(f"{step:.0%}, equal pooled" for step in steps))
+    heads = ("of a set", *(f"{100 * step:g}%" for step in steps), *(f"{100 * step:g}%, equal pooled" for step in steps))
     title = "Rank correlation over sets with the loss of heads of their own; then at equal energy of the mean patch"
     table = plain_table(title, heads, unbroken=[0])
     for (name,), of_name in rows.group_by(["predictor"], maintain_order=True):

@@ -59,6 +59,10 @@ class NoFairControl:
         side: which side cannot reach it: subsets of the group, or sets disjoint from it.
         reached: the share nearest to it that was reached.
         sets: how many different sets reached the step all the same; two would be needed.
+
+    Example:
+        >>> print(NoFairControl("global", 0.002, "disjoint", 0.021, 0))
+        no fair control at 0.2%: sets disjoint from global come no nearer than 2.1%
     """
 
     group: str
@@ -70,7 +74,7 @@ class NoFairControl:
     def __str__(self) -> str:
         who = f"subsets of {self.group}" if self.side == "subset" else f"sets disjoint from {self.group}"
         what = f"come no nearer than {self.reached:.1%}" if not self.sets else "reach it with one set alone"
-        return f"no fair control at {self.step:.0%}: {who} {what}"
+        return f"no fair control at {100 * self.step:g}%: {who} {what}"
 
 
 @dataclass(frozen=True)
