@@ -30,7 +30,7 @@ from infoscope.images.labels import folder_labels
 from infoscope.images.views import Views
 
 LONG = 3.0
-"""Times the median norm of a view that make an outlier, as in `infoscope outliers`."""
+"""Times the median norm of its view that make an outlier; `infoscope outliers` takes the median of all views."""
 BATCH = 20
 INVERSE_STRENGTH = 0.01
 """Of the probe. Our choice: few photographs to a class, and as many numbers."""

@@ -172,8 +172,8 @@ def main(options: Benchmark) -> None:
         weights = {found.record["model"]["sha256"]: found for found in reversed([*runs, *beside])}
         ordered = list(reversed(weights.values()))
         names = options.names or tuple(found.model for found in ordered)
-        if len(names) != len(ordered):
-            raise SystemExit(f"--names has {len(names)} names for {len(ordered)} models; give one for each")
+        if not len(ordered) == len(names) == len(set(names)):
+            raise SystemExit(f"--names {' '.join(names)}: give each of the {len(ordered)} models a name of its own")
         draw(dict(zip(names, ordered, strict=True))).save(str(options.chart))
 
 

@@ -76,7 +76,9 @@ def test_what_it_says_of_outlier_tokens_is_what_was_measured(shown):
     assert record["presence"]["sentence"] in " ".join(printed.split())
     assert f"{record['stability']['on_pixels']:.0%} are outliers in the second crop too" in printed
     theirs = record["groups"]["on_outliers"]
-    assert f"{len(theirs['features'])} features have most of their activation on them" in printed
+    count = len(theirs["features"])
+    said = "1 feature has most of its" if count == 1 else f"{count} features have most of their"
+    assert f"{said} activation on them" in printed
     told = theirs["told"][0]
     assert told["measure"] == "cds"
     if told["median"] is not None:

@@ -80,7 +80,9 @@ def say_outliers(outliers: OutlierResult) -> Iterator[str]:
         yield "No feature has most of its activation on them."
         return
     told = {row.measure: row for row in theirs.told}.get("cds")
-    line = f"{len(theirs.features):,} features have most of their activation on them"
+    one = len(theirs.features) == 1
+    line = "1 feature has most of its" if one else f"{len(theirs.features):,} features have most of their"
+    line += " activation on them"
     if told is not None and told.median is not None and told.others_median is not None:
         line += f": median CDS {told.median:.3f}, where that of the others is {told.others_median:.3f}"
     yield f"{line}."
