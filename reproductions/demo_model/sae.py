@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import infoscope
 from infoscope.dictionaries.activations import TopK
+from infoscope.dictionaries.fvu import FVU
 from infoscope.images.watched import watch
 from infoscope.runtime.json_values import to_json
 from infoscope.training.config import TrainConfig
@@ -77,12 +78,12 @@ class Sae:
     def _fit(self, sae: infoscope.SparseAutoencoder, tokens: Tensor, limit: float) -> dict[str, float]:
         """Of tokens that it was not trained on: what it leaves unexplained of either kind, and of both."""
         long = tokens.norm(dim=1) > limit
-        wrong = (tokens - sae.decode(sae.encode(tokens))).square().sum(1)
-        kinds = {"all": torch.ones_like(long), "outliers": long, "normal": ~long}
-        return {
-            kind: float(wrong[which].sum() / (tokens[which] - tokens[which].mean(0)).square().sum())
-            for kind, which in kinds.items()
-        } | {"tokens": len(tokens)}
+        found: dict[str, float] = {"tokens": len(tokens)}
+        for kind, which in (("all", torch.ones_like(long)), ("outliers", long), ("normal", ~long)):
+            fvu = FVU(sae.width)
+            fvu.update(tokens[which], sae.decode(sae.encode(tokens[which])))
+            found[kind] = fvu.value
+        return found
 
 
 class Stream:
